@@ -1,0 +1,251 @@
+"""Every setting of a run, as frozen dataclasses. Imports the standard library alone.
+
+A config file (``configs/x.py``) returns a `Config` from ``get_config()``; flags override single fields. Field
+docstrings are the help texts of the command line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+LOW_RESOURCE = ("sw", "so", "tl", "mr", "yo", "ha", "am", "km", "ne", "ig", "rw", "zu", "bem", "tw")
+"""Languages that count as low-resource in tables of results; every other one is high-resource."""
+
+Dtype = Literal["float32", "bfloat16"]
+
+
+# ---- towers: what a model is -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Shape of one post-norm Transformer encoder, as a Hugging Face ``config.json`` states it."""
+
+    family: Literal["bert", "roberta", "xlm-roberta"] = "bert"
+    vocab_size: int = 30522
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    mlp_width: int = 3072
+    max_positions: int = 512
+    """Rows of the position table (RoBERTa and XLM-R: two more than the longest text)."""
+    type_vocab_size: int = 2
+    activation: Literal["gelu", "gelu_tanh", "relu"] = "gelu"
+    norm_eps: float = 1e-12
+    pad_id: int = 0
+    dtype: Dtype = "float32"
+    """Type of activations; parameters, softmax and norms stay float32."""
+    remat: bool = False
+    """Recompute each layer in the backward pass instead of keeping its activations."""
+
+    @property
+    def max_length(self) -> int:
+        """Longest text in tokens. RoBERTa and XLM-R count positions from pad_id + 1."""
+        return self.max_positions - (self.pad_id + 1 if self.family != "bert" else 0)
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """From hidden states to the vectors that are compared: late interaction, or one pooled vector."""
+
+    projection: int = 0
+    """Width of the bias-free projection; 0 keeps the encoder's own width."""
+    pooling: Literal["none", "mean", "cls"] = "none"
+    """`none` gives a vector a token (late interaction); `mean` and `cls` give one a text."""
+    query_marker_id: int | None = None
+    """Token id inserted after [CLS] on queries (ColBERT's [Q]); None inserts nothing."""
+    document_marker_id: int | None = None
+    query_length: int = 64
+    """Queries are cut to this many tokens, special tokens and marker included."""
+    document_length: int = 256
+    augment_queries: bool = False
+    """Fill queries up to query_length with [MASK] tokens, whose vectors count (ColBERT's query augmentation)."""
+    attend_to_augmentation: bool = False
+    """Let the other tokens attend to those [MASK] tokens."""
+    skip_punctuation: bool = False
+    """Drop the vectors of punctuation tokens of documents."""
+    special_tokens: bool = True
+    """Keep the vectors of [CLS], [SEP] and the markers."""
+
+
+@dataclass(frozen=True)
+class TowerConfig:
+    """An encoder and its head: all that `encode_tokens` needs beside parameters and inputs."""
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+
+    @property
+    def vector_width(self) -> int:
+        """E, the width of a token vector. Student and teacher must agree in it."""
+        return self.head.projection or self.encoder.width
+
+
+# ---- the settings of a run -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    path: str = ""
+    """Folder or hub name of the English retriever (Hugging Face, Stanford ColBERT, PyLate, Sentence Transformers)."""
+    max_length: int = 64
+    """English sentences are cut to this many tokens while training."""
+    dtype: Dtype = "float32"
+
+
+@dataclass(frozen=True)
+class StudentConfig:
+    path: str = ""
+    """Folder or hub name of the student's starting weights; empty starts from the teacher's."""
+    vocabulary: Literal["keep", "train"] = "keep"
+    """`keep` uses the tokenizer at `path`; `train` makes one from the bitext's foreign side."""
+    vocab_size: int = 12_000
+    """Pieces of a trained vocabulary."""
+    lowercase: bool = True
+    """A trained vocabulary folds case (accents always stay)."""
+    new_embeddings: Literal["random", "lexicon"] = "random"
+    """Embeddings of pieces the starting vocabulary lacks: drawn from its embeddings' distribution, or averaged
+    over the English pieces they translate to (counted in the bitext)."""
+    max_length: int = 64
+    """Foreign sentences are cut to this many tokens while training."""
+    dtype: Dtype = "float32"
+    remat: bool = False
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    bitext: tuple[str, ...] = ()
+    """Training files: <lang>.<split>.tsv[.gz] | .jsonl[.gz], or sw=PATH; Moses: sw=ENGLISH_FILE,FOREIGN_FILE."""
+    dev: tuple[str, ...] = ()
+    """Dev files in the same forms; empty takes <lang>.dev.* beside each <lang>.train.*, or holds pairs out."""
+    dev_pairs: int = 500
+    """At most so many dev pairs a language are used, and held out of training where there is no dev file."""
+    english_column: str = "0"
+    """Column number of a TSV, or key of a JSONL object, that holds the English side."""
+    foreign_column: str = "1"
+    score_column: str = ""
+    """Column or key of a quality score; empty for none."""
+    min_score: float | None = None
+    """Pairs scored below it are dropped and counted."""
+    min_chars: int = 1
+    max_chars: int = 1200
+    max_length_ratio: float = 4.0
+    """Pairs whose sides differ more in characters are dropped and counted (sides under 20 characters are let be)."""
+    max_bad_lines: int = 0
+    """So many broken lines a file are listed and skipped; one more is an error."""
+    temperature: float = 1.0
+    """Language sampling: share of a language ~ pairs ** (1 / temperature)."""
+    weights: tuple[str, ...] = ()
+    """Sampling weights instead of the temperature, one a language: sw=2 so=1."""
+    global_batch: int = 64
+    """Pairs a step, over all devices."""
+    buckets: tuple[int, ...] = (16, 24, 32, 48, 64)
+    """Padded lengths; a batch holds pairs of one bucket. One compilation each."""
+
+
+@dataclass(frozen=True)
+class OtConfig:
+    cost: Literal["cosine"] = "cosine"
+    plan: Literal["sinkhorn"] = "sinkhorn"
+    epsilon: float = 0.05
+    """Entropic regularisation, in units of the cost (0 to 2)."""
+    iterations: int = 50
+    """Sinkhorn iterations."""
+    threshold: float = 0.0
+    """Stop a plan early once its marginal error is below it; 0 always runs all iterations (fastest on accelerators)."""
+    masses: Literal["uniform", "idf"] = "uniform"
+    """Mass of a token: equal, or by its inverse document frequency in the bitext."""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    name: Literal["transport", "pooled_cosine", "greedy"] = "transport"
+    """transport: OPTICAL's OT cost; pooled_cosine: mean vectors; greedy: each student token takes its best teacher token."""
+    ot: OtConfig = field(default_factory=OtConfig)
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    peak_lr: float = 5e-4
+    warmup_steps: int = 100
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate falls after warm-up."""
+    final_lr_fraction: float = 0.0
+    """Learning rate of the last step, as a share of peak_lr."""
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+    """On kernels and embeddings; biases and norms are left out."""
+    clip_norm: float = 1.0
+    """Gradients are scaled down to this global norm; 0 for no clipping."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    steps: int = 1000
+    accumulate: int = 1
+    """Parts a batch is worked through in, for memory."""
+    log_every: int = 20
+    """Steps between lines of metrics.jsonl."""
+    dev_every: int = 200
+    """Steps between retrievals over the dev split; 0 for the end only."""
+    deterministic: bool = False
+    """Ask XLA for bit-identical results on GPU, at a cost in speed."""
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    data: int = -1
+    """Devices along the batch; -1 takes what fsdp and tensor leave."""
+    fsdp: int = 1
+    """Devices that share parameters and optimizer state, and split the batch too."""
+    tensor: int = 1
+    """Devices that split heads and feed-forward widths."""
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    every: int = 200
+    """Steps between checkpoints; the last step is always saved."""
+    keep: int = 2
+    """Newest checkpoints that stay."""
+    keep_best: bool = True
+    """Also keep the checkpoint with the best dev figure."""
+    best_metric: str = "RR@10"
+    """Dev figure (mean over languages) that decides which is best."""
+    copy_teacher: bool = True
+    """Copy the teacher's weights into the run; false keeps its path and sha256 and refuses another file."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """One training run. `python train.py --config configs/x.py` gives the values, flags override them."""
+
+    run: str = ""
+    """Run folder; everything the run writes goes there."""
+    seed: int = 0
+    resume: Literal["never", "auto", "must"] = "auto"
+    """What to do with an unfinished run in the folder."""
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    student: StudentConfig = field(default_factory=StudentConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    low_resource: tuple[str, ...] = LOW_RESOURCE
+    """Languages counted as low-resource in tables."""
+
+
+# ---- JSON ------------------------------------------------------------------------------------------------------
+
+
+def to_json(cfg: Any) -> dict[str, Any]:
+    """A config dataclass as plain JSON values."""
+    return json.loads(json.dumps(dataclasses.asdict(cfg)))

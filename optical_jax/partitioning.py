@@ -1,0 +1,96 @@
+"""The mesh, and the one table that says which mesh axis each logical axis of an array is split over."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from optical_jax.config import Config, MeshConfig
+from optical_jax.errors import ConfigError
+from optical_jax.params import SpecTree, map_specs
+
+MESH_AXES = ("data", "fsdp", "tensor")
+
+RULES: dict[str, str | tuple[str, ...] | None] = {
+    # arrays
+    "batch": ("data", "fsdp"),
+    "length": None,
+    # parameters
+    "layers": None,
+    "vocab": "tensor",
+    "embed": "fsdp",
+    "heads": "tensor",
+    "head_width": None,
+    "mlp": "tensor",
+    "position": None,
+    "vector": None,
+}
+"""Logical axis -> mesh axes. None keeps the axis whole on every device."""
+
+
+def make_mesh(cfg: MeshConfig, devices: list[jax.Device] | None = None) -> Mesh:
+    """The ("data", "fsdp", "tensor") mesh over all devices.
+
+    Raises:
+      ConfigError: the sizes do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    fixed = cfg.fsdp * cfg.tensor
+    if cfg.fsdp < 1 or cfg.tensor < 1 or (cfg.data < 1 and cfg.data != -1):
+        raise ConfigError(f"mesh={cfg} has a size below 1; mesh.data alone may be -1 (take what is left)")
+    data = len(devices) // fixed if cfg.data == -1 else cfg.data
+    if data * fixed != len(devices):
+        raise ConfigError(
+            f"mesh data={cfg.data} x fsdp={cfg.fsdp} x tensor={cfg.tensor} does not match {len(devices)} device(s); "
+            f"choose sizes whose product is {len(devices)}"
+        )
+    # Sizes by position: the parameter's name changed between JAX 0.10 and 0.12. Auto axes written out: Explicit
+    # became the default, and ott-jax's solver does not trace under it.
+    return jax.make_mesh((data, cfg.fsdp, cfg.tensor), MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+
+
+def check_divisible(cfg: Config, mesh: Mesh) -> None:
+    """Raise ConfigError where a batch, or a part of it, does not divide over the mesh."""
+    data, fsdp = mesh.shape["data"], mesh.shape["fsdp"]
+    shards = data * fsdp
+    batch, parts = cfg.data.global_batch, cfg.training.accumulate
+    if batch % (shards * parts):
+        by = f" in training.accumulate={parts} parts" if parts > 1 else ""
+        raise ConfigError(
+            f"data.global_batch={batch}{by} does not divide into {shards} shards (mesh data={data} x fsdp={fsdp}); "
+            f"use a multiple of {shards * parts}"
+        )
+
+
+def partition_spec(axes: tuple[str | None, ...]) -> PartitionSpec:
+    """The mesh axes of an array whose dimensions carry these logical names."""
+    return PartitionSpec(*(None if axis is None else RULES[axis] for axis in axes))
+
+
+def named_sharding(mesh: Mesh, axes: tuple[str | None, ...]) -> NamedSharding:
+    return NamedSharding(mesh, partition_spec(axes))
+
+
+def params_shardings(specs: SpecTree, mesh: Mesh) -> Any:
+    """A tree of shardings beside a tree of specs. An axis that does not divide evenly stays whole."""
+
+    def sharding(spec: Any) -> NamedSharding:
+        kept = []
+        for size, axis in zip(spec.shape, spec.axes, strict=True):
+            names = None if axis is None else RULES[axis]
+            ways = math.prod(mesh.shape[n] for n in ((names,) if isinstance(names, str) else names or ()))
+            kept.append(axis if size % ways == 0 else None)
+        return named_sharding(mesh, tuple(kept))
+
+    return map_specs(sharding, specs)
+
+
+def constrain(x: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
+    """Pin an activation's layout by logical axes; without a mesh in context (``jax.set_mesh``) it does nothing."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or math.prod(mesh.shape.values()) == 1:
+        return x
+    return jax.lax.with_sharding_constraint(x, partition_spec(axes))

@@ -1,0 +1,33 @@
+"""Tests see 8 simulated CPU devices, and no network."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import jax
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 8)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The real data ($OPTICAL_DATA); a test that needs it is skipped by name where it is absent."""
+    path = os.environ.get("OPTICAL_DATA", "")
+    if not path or not Path(path).is_dir():
+        pytest.skip("real data absent: set OPTICAL_DATA to its folder")
+    return Path(path)
+
+
+@pytest.fixture(scope="session")
+def minilm_dir() -> Path:
+    """The real English encoder ($OPTICAL_MODELS/all-MiniLM-L6-v2), or beside the data; skipped by name where absent."""
+    roots = [os.environ.get("OPTICAL_MODELS", ""), os.path.join(os.environ.get("OPTICAL_DATA", ""), "..", "models")]
+    for root in filter(None, roots):
+        path = Path(root) / "all-MiniLM-L6-v2"
+        if (path / "model.safetensors").is_file():
+            return path.resolve()
+    pytest.skip("real encoder absent: set OPTICAL_MODELS to the folder that holds all-MiniLM-L6-v2")
