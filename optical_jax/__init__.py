@@ -32,7 +32,7 @@ _HOMES = {
     "TokenVectors": "optical_jax.types",
 }
 
-__all__ = ["Tower", "TokenVectors", "encode", "hidden_states", "load", "maxsim"]
+__all__ = ["TokenVectors", "Tower", "encode", "hidden_states", "load", "maxsim"]
 
 
 def __getattr__(name: str) -> Any:

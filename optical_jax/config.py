@@ -11,7 +11,6 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-
 LOW_RESOURCE = ("sw", "so", "tl", "mr", "yo", "ha", "am", "km", "ne", "ig", "rw", "zu", "bem", "tw")
 """Languages that count as low-resource in tables of results; every other one is high-resource."""
 
@@ -164,7 +163,7 @@ class OtConfig:
 @dataclass(frozen=True)
 class LossConfig:
     name: Literal["transport", "pooled_cosine", "greedy"] = "transport"
-    """transport: OPTICAL's OT cost; pooled_cosine: mean vectors; greedy: each student token takes its best teacher token."""
+    """transport: OPTICAL's OT cost; pooled_cosine: mean vectors; greedy: every student token takes its best match."""
     ot: OtConfig = field(default_factory=OtConfig)
 
 
