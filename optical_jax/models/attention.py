@@ -1,0 +1,51 @@
+"""Multi-head self-attention with the residual and the norm after it."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from optical_jax.config import EncoderConfig
+from optical_jax.models.layers import contract, dense, layer_norm, layer_norm_specs
+from optical_jax.params import Spec, SpecTree, zeros
+from optical_jax.partitioning import constrain
+from optical_jax.types import Params
+
+MASKED_SCORE = -1e30
+"""Finite, so that a row without any token to attend to gives a mean rather than NaN."""
+
+
+def attention_specs(cfg: EncoderConfig) -> SpecTree:
+    D, H, K = cfg.width, cfg.heads, cfg.width // cfg.heads
+
+    def heads_in() -> SpecTree:
+        return {
+            "kernel": Spec((D, H, K), ("embed", "heads", "head_width")),
+            "bias": Spec((H, K), ("heads", "head_width"), zeros),
+        }
+
+    return {
+        "query": heads_in(),
+        "key": heads_in(),
+        "value": heads_in(),
+        "out": {"kernel": Spec((H, K, D), ("heads", "head_width", "embed")), "bias": Spec((D,), ("embed",), zeros)},
+        "norm": layer_norm_specs(D),
+    }
+
+
+def attention(
+    params: Params, x: Float[Array, "B L D"], attend: Bool[Array, "B L"], cfg: EncoderConfig
+) -> Float[Array, "B L D"]:
+    """Every token reads the tokens where `attend` is True. Softmax in float32, whatever the type of `x`."""
+    by_head = ("batch", "length", "heads", None)
+    query, key, value = (
+        constrain(dense(params[name], "BLD,DHK->BLHK", x), by_head) for name in ("query", "key", "value")
+    )
+    # T: the tokens read, as against L: the tokens that read.
+    scores = contract("BLHK,BTHK->BHLT", query, key).astype(jnp.float32) * query.shape[-1] ** -0.5
+    scores = jnp.where(attend[:, None, None, :], scores, MASKED_SCORE)  # [B, H, L, T]
+    shares = jax.nn.softmax(scores, axis=-1).astype(x.dtype)
+    mixed = constrain(contract("BHLT,BTHK->BLHK", shares, value), by_head)
+    out = dense(params["out"], "BLHK,HKD->BLD", mixed)
+    return constrain(layer_norm(params["norm"], x + out, cfg.norm_eps), ("batch", "length", None))

@@ -1,0 +1,86 @@
+"""The post-norm Transformer encoder: BERT, mBERT, MiniLM, RoBERTa, XLM-R.
+
+Layers are stacked on a leading axis and run under `jax.lax.scan`: one layer is compiled, however many there are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from optical_jax.config import EncoderConfig
+from optical_jax.errors import ConfigError
+from optical_jax.models.attention import attention, attention_specs
+from optical_jax.models.layers import feed_forward, feed_forward_specs, layer_norm, layer_norm_specs
+from optical_jax.params import Spec, SpecTree, stack_specs
+from optical_jax.partitioning import constrain
+from optical_jax.types import Params
+
+
+def encoder_specs(cfg: EncoderConfig) -> SpecTree:
+    """Shapes, logical axes and initialisers of every parameter of the encoder.
+
+    Raises:
+      ConfigError: the width does not divide into the heads.
+    """
+    if cfg.width % cfg.heads:
+        raise ConfigError(f"encoder.width={cfg.width} does not divide into encoder.heads={cfg.heads}; use a multiple")
+    D = cfg.width
+    return {
+        "embeddings": {
+            "word": {"embedding": Spec((cfg.vocab_size, D), ("vocab", "embed"))},
+            "position": {"embedding": Spec((cfg.max_positions, D), ("position", "embed"))},
+            "token_type": {"embedding": Spec((cfg.type_vocab_size, D), (None, "embed"))},
+            "norm": layer_norm_specs(D),
+        },
+        "layers": stack_specs({"attention": attention_specs(cfg), "mlp": feed_forward_specs(cfg)}, cfg.layers),
+    }
+
+
+def encode_hidden(
+    params: Params, ids: Int[Array, "B L"], attend: Bool[Array, "B L"], cfg: EncoderConfig
+) -> Float[Array, "B L D"]:
+    """Hidden states of the last layer, in `cfg.dtype`.
+
+    Args:
+      params: a tree of `encoder_specs(cfg)`, float32.
+      ids: token ids, padded with anything.
+      attend: True on the tokens that are read. The others get hidden states too, and touch nobody else's.
+      cfg: the encoder's shape; static under jit.
+
+    Raises:
+      ConfigError: texts longer than the position table.
+    """
+    x = embed(params["embeddings"], ids, cfg)
+
+    def layer(x: jax.Array, params: Any) -> tuple[jax.Array, None]:
+        return feed_forward(params["mlp"], attention(params["attention"], x, attend, cfg), cfg), None
+
+    # Inside a scan XLA cannot merge the recomputation with the forward pass, so no barrier against it is needed.
+    body = jax.checkpoint(layer, prevent_cse=False) if cfg.remat else layer
+    return jax.lax.scan(body, x, params["layers"])[0]
+
+
+def embed(params: Params, ids: Int[Array, "B L"], cfg: EncoderConfig) -> Float[Array, "B L D"]:
+    """Sum of word, position and token-type embeddings (type 0 throughout), normalised in float32."""
+    if ids.shape[1] > cfg.max_length:
+        raise ConfigError(
+            f"texts of {ids.shape[1]} tokens do not fit encoder.max_positions={cfg.max_positions} "
+            f"({cfg.family}: at most {cfg.max_length} tokens); cut them"
+        )
+    word = params["word"]["embedding"][ids]  # [B, L, D]
+    position = params["position"]["embedding"][position_ids(ids, cfg)]
+    summed = word + params["token_type"]["embedding"][0] + position
+    normed = layer_norm(params["norm"], summed, cfg.norm_eps).astype(cfg.dtype)
+    return constrain(normed, ("batch", "length", None))
+
+
+def position_ids(ids: Int[Array, "B L"], cfg: EncoderConfig) -> Int[Array, "B L"]:
+    """Rows of the position table: BERT counts places; RoBERTa and XLM-R count real tokens, from pad_id + 1."""
+    if cfg.family == "bert":
+        return jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
+    real = (ids != cfg.pad_id).astype(jnp.int32)
+    return jnp.cumsum(real, axis=1) * real + cfg.pad_id

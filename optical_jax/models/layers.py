@@ -1,0 +1,68 @@
+"""The parts every encoder is made of: dense maps, norms, feed-forward blocks. Each is `f(params, x)` beside its specs.
+
+Parameters are float32 and are cast to the type of the activations where they are used. Norms compute in float32.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from optical_jax.config import EncoderConfig
+from optical_jax.params import Spec, SpecTree, ones, zeros
+from optical_jax.partitioning import constrain
+from optical_jax.types import Params
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
+    "relu": jax.nn.relu,
+}
+
+
+def contract(equation: str, x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
+    """`einsum` in the type of `x`.
+
+    Accelerators round float32 operands to fewer bits unless told otherwise; who asks for float32 activations gets them.
+    """
+    precision = jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else jax.lax.Precision.DEFAULT
+    return jnp.einsum(equation, x, y.astype(x.dtype), precision=precision)
+
+
+def dense(params: Params, equation: str, x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """A linear map with bias; the equation's second operand is the kernel."""
+    return contract(equation, x, params["kernel"]) + params["bias"].astype(x.dtype)
+
+
+def layer_norm_specs(width: int) -> SpecTree:
+    return {"scale": Spec((width,), ("embed",), ones), "bias": Spec((width,), ("embed",), zeros)}
+
+
+def layer_norm(params: Params, x: Float[Array, "*dims D"], eps: float) -> Float[Array, "*dims D"]:
+    """Zero mean and unit variance over the last axis, scaled and shifted; float32 inside, the type of `x` outside."""
+    wide = x.astype(jnp.float32)
+    centred = wide - wide.mean(axis=-1, keepdims=True)
+    variance = jnp.square(centred).mean(axis=-1, keepdims=True)
+    return (centred * jax.lax.rsqrt(variance + eps) * params["scale"] + params["bias"]).astype(x.dtype)
+
+
+def feed_forward_specs(cfg: EncoderConfig) -> SpecTree:
+    """Parameters of one feed-forward block; every dimension names its logical axis."""
+    D, F = cfg.width, cfg.mlp_width
+    return {
+        "up": {"kernel": Spec((D, F), ("embed", "mlp")), "bias": Spec((F,), ("mlp",), zeros)},
+        "down": {"kernel": Spec((F, D), ("mlp", "embed")), "bias": Spec((D,), ("embed",), zeros)},
+        "norm": layer_norm_specs(D),
+    }
+
+
+def feed_forward(params: Params, x: Float[Array, "B L D"], cfg: EncoderConfig) -> Float[Array, "B L D"]:
+    """Two projections with the residual and the norm after them, as BERT's weights expect."""
+    up = ACTIVATIONS[cfg.activation](dense(params["up"], "BLD,DF->BLF", x))
+    up = constrain(up, ("batch", "length", "mlp"))
+    down = dense(params["down"], "BLF,FD->BLD", up)
+    return constrain(layer_norm(params["norm"], x + down, cfg.norm_eps), ("batch", "length", None))
