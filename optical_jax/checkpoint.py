@@ -1,0 +1,145 @@
+"""Checkpoints of a run, by Orbax: complete or invisible, the newest few and the best one kept.
+
+Each ``checkpoints/<step>/`` holds params, opt_state, data (the loader's position) and config. Evaluation reads params
+alone, and needs no optimizer for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+from optical_jax.config import CheckpointConfig
+from optical_jax.errors import ConfigError
+from optical_jax.types import Params
+
+Which = Literal["last", "best"] | int
+
+
+class Checkpoints:
+    """The checkpoints of one run, while it trains. Use as a context manager: leaving waits for the last save."""
+
+    def __init__(self, folder: Path, cfg: CheckpointConfig) -> None:
+        policies = ocp.training.preservation_policies
+        kept: list[Any] = [policies.LatestN(cfg.keep)]
+        if cfg.keep_best:
+            kept.append(policies.BestN(get_metric_fn=_best_metric, n=1, keep_checkpoints_without_metrics=False))
+        self._orbax = ocp.training.Checkpointer(
+            folder.absolute(),
+            preservation_policy=policies.AnyPreservationPolicy(kept),
+            cleanup_tmp_directories=True,
+        )
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._orbax.close()
+
+    @property
+    def latest_step(self) -> int | None:
+        return None if self._orbax.latest is None else self._orbax.latest.step
+
+    def best_metric(self) -> float | None:
+        """The best dev figure among the checkpoints kept; None where none has one."""
+        figures = [c.metrics["best_metric"] for c in self._orbax.checkpoints if c.metrics]
+        return max(figures) if figures else None
+
+    def save(
+        self,
+        step: int,
+        params: Params,
+        opt_state: Any,
+        *,
+        data: dict[str, Any],
+        config: dict[str, Any],
+        best_metric: float | None,
+    ) -> None:
+        """Start saving in the background; the arrays are copied off the devices before this returns."""
+        if step == self.latest_step:
+            return
+        self._orbax.save_checkpointables_async(
+            step,
+            {"params": params, "opt_state": opt_state, "data": data, "config": config},
+            metrics=None if best_metric is None else {"best_metric": best_metric},
+            force=True,
+        )
+
+    def restore(self, params: Params, opt_state: Any) -> tuple[Params, Any, dict[str, Any], int]:
+        """The newest checkpoint, laid out as the abstract trees (`jax.ShapeDtypeStruct`s with shardings) say.
+
+        Returns:
+          params, opt_state, the loader's position, and the step.
+        """
+        step = self.latest_step
+        assert step is not None, "asked to restore where there is no checkpoint"
+        found = self._orbax.load_checkpointables(step, {"params": params, "opt_state": opt_state, "data": None})
+        return found["params"], found["opt_state"], _python_values(found["data"]), step
+
+
+def _best_metric(metrics: Any) -> float:
+    return metrics["best_metric"]
+
+
+def _python_values(tree: Any) -> Any:
+    """Orbax gives numbers back as 0-d arrays; the loader's position wants Python's."""
+    return jax.tree.map(lambda x: x.item() if hasattr(x, "item") else x, tree)
+
+
+@contextlib.contextmanager
+def _reader(run: Path) -> Iterator[Any]:
+    checkpointer = ocp.training.Checkpointer((run / "checkpoints").absolute())
+    try:
+        yield checkpointer
+    finally:
+        checkpointer.close()
+
+
+def load_params(run: Path, which: Which = "last") -> tuple[Params, int]:
+    """Parameters of one checkpoint of a run, as host arrays, and its step. Nothing else is read.
+
+    Raises:
+      ConfigError: the run has no checkpoint, or not the one asked for.
+    """
+    if not (run / "checkpoints").is_dir():
+        raise ConfigError(f"run {run} has no checkpoints/ folder; train it first, or name another run")
+    with _reader(run) as checkpointer:
+        step = _find_step(run, checkpointer.checkpoints, which)
+        metadata = checkpointer.checkpointables_metadata(step).metadata["params"]
+        abstract = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), metadata)
+        return checkpointer.load_checkpointables(step, {"params": abstract})["params"], step
+
+
+def _find_step(run: Path, checkpoints: Any, which: Which) -> int:
+    steps = [c.step for c in checkpoints]
+    if not steps:
+        raise ConfigError(f"run {run} has no finished checkpoint yet; let it train to its first save")
+    if which == "last":
+        return steps[-1]
+    if which == "best":
+        scored = [c for c in checkpoints if c.metrics]
+        if not scored:
+            raise ConfigError(f"run {run} has no checkpoint with a dev figure; use --checkpoint last")
+        # Of equals the later one: it has seen more pairs.
+        return max(scored, key=lambda c: (_best_metric(c.metrics), c.step)).step
+    if which not in steps:
+        raise ConfigError(f"run {run} has no checkpoint {which}; it has {', '.join(map(str, steps))}")
+    return which
+
+
+def fingerprint(params: Params) -> str:
+    """sha256 over names, shapes and bytes of all parameters, in name order."""
+    digest = hashlib.sha256()
+    named = [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)]
+    for name, leaf in sorted(named, key=lambda item: item[0]):
+        array = np.asarray(leaf)
+        digest.update(f"{name}{array.shape}{array.dtype}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

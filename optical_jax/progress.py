@@ -1,0 +1,74 @@
+"""Progress of long work: a bar with rate and ETA on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+PLAIN_LINE_SECONDS = 10.0
+"""Without a terminal, at most one line of mere progress in so many seconds."""
+
+
+class ProgressReport:
+    """Counts `total` units of work on stderr. `say` prints a line of news above the bar."""
+
+    def __init__(self, label: str, total: int, unit: str, *, done: int = 0) -> None:
+        self._label, self._total, self._unit = label, total, unit
+        self._start, self._first, self._done = time.monotonic(), done, done
+        self._last_line = self._start
+        self._console = Console(stderr=True)
+        self._bar: Progress | None = None
+        if self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeElapsedColumn(),
+                TextColumn("eta"),
+                TimeRemainingColumn(),
+                console=self._console,
+            )
+            self._task = self._bar.add_task(label, total=total, completed=done, rate="")
+
+    def __enter__(self) -> ProgressReport:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def advance(self, count: int = 1) -> None:
+        self._done += count
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._done, rate=f"{self.rate():.1f} {self._unit}/s")
+        elif time.monotonic() - self._last_line > PLAIN_LINE_SECONDS:
+            self.say(f"{self._label} {self._done}/{self._total} {self._unit}, {self.rate():.1f}/s, eta {self.eta()}")
+
+    def rate(self) -> float:
+        """Units a second since the start."""
+        return (self._done - self._first) / max(time.monotonic() - self._start, 1e-9)
+
+    def eta(self) -> str:
+        """Time left at the present rate, h:mm:ss."""
+        rate = self.rate()
+        return clock((self._total - self._done) / rate) if rate > 0 else "?"
+
+    def say(self, line: str) -> None:
+        self._last_line = time.monotonic()
+        if self._bar is not None:
+            self._bar.console.print(line, highlight=False, markup=False)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+
+def clock(seconds: float) -> str:
+    """h:mm:ss."""
+    minutes, s = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{s:02d}"

@@ -1,0 +1,159 @@
+"""A run's folder: who may write to it, which config it belongs to, how far it came."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import fnmatch
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from optical_jax.config import Config, to_json
+from optical_jax.errors import ConfigError, MachineError
+from optical_jax.metrics_writer import read_metrics
+
+FREE_SETTINGS = (
+    "run", "resume", "cache_dir", "low_resource", "training.steps", "training.log_every", "training.dev_every",
+    "training.tracker", "training.deterministic", "mesh.*", "checkpoint.*",
+)  # fmt: skip
+"""Settings that may change between two starts of one run: they shape how it is watched, not what it learns."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    path: Path
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def student(self) -> Path:
+        return self.path / "student"
+
+    @property
+    def teacher(self) -> Path:
+        return self.path / "teacher"
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep a second training out. A lock of the kernel's, so that kill -9 frees it.
+
+        Raises:
+          MachineError: another process trains in this folder.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise MachineError(
+                    f"run {self.path} is being trained by another process; wait for it, or name another --run"
+                ) from None
+            yield
+
+    def saved_config(self) -> dict[str, Any] | None:
+        path = self.path / "config.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def claim(self, cfg: Config) -> None:
+        """Write config.json, or check that the folder's own differs in free settings alone.
+
+        Raises:
+          ConfigError: the folder holds a run of another config (the diff is in the message), or --resume forbids it.
+        """
+        saved = self.saved_config()
+        if saved is None:
+            if cfg.resume == "must":
+                raise ConfigError(f"resume=must, but {self.path} holds no run; use --resume auto to start one")
+        else:
+            if cfg.resume == "never":
+                raise ConfigError(f"resume=never, but {self.path} holds a run already; name another --run")
+            differences = diff(saved, to_json(cfg))
+            if differences:
+                raise ConfigError(
+                    f"{self.path} holds a run of another config: {'; '.join(differences)}; "
+                    "give the same values, or name another --run"
+                )
+        write_json(self.path / "config.json", to_json(cfg))
+
+    def finished(self) -> dict[str, Any] | None:
+        """The last line of a finished run (it has params_sha256); None for one that is not."""
+        records = read_metrics(self.metrics)
+        return records[-1] if records and "params_sha256" in records[-1] else None
+
+    def check_inputs(self, sha256: dict[str, str]) -> None:
+        """Write env.json, or check that the input files are those the run began with.
+
+        Raises:
+          ConfigError: a file has changed since.
+        """
+        path = self.path / "env.json"
+        if path.is_file():
+            before = json.loads(path.read_text(encoding="utf-8"))["inputs"]
+            changed = [name for name in before if sha256.get(name, before[name]) != before[name]]
+            if changed:
+                raise ConfigError(
+                    f"{', '.join(changed)} changed since run {self.path} began; restore it, or name another --run"
+                )
+        write_json(path, environment() | {"inputs": sha256})
+
+
+def environment() -> dict[str, Any]:
+    """Versions and device, for the record."""
+    import jax
+
+    packages = ("jax", "jaxlib", "flax", "optax", "ott-jax", "orbax-checkpoint", "grain", "transformers", "tokenizers")
+    return {
+        "optical_jax": version("optical_jax"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": jax.devices()[0].device_kind,
+        "device_count": jax.device_count(),
+        "process_count": jax.process_count(),
+        "cpu_count": os.cpu_count(),
+        "packages": {name: version(name) for name in packages},
+    }
+
+
+def diff(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Settings whose values differ, as "name: old -> new"; free settings are passed over."""
+    a, b = flatten(old), flatten(new)
+    return [
+        f"{name}: {a.get(name)!r} -> {b.get(name)!r}"
+        for name in sorted(a.keys() | b.keys())
+        if a.get(name) != b.get(name) and not any(fnmatch.fnmatch(name, free) for free in FREE_SETTINGS)
+    ]
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def sha256_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Whole or not at all: a kill in the middle leaves the old file."""
+    new = path.with_name(path.name + ".new")
+    new.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    new.replace(path)

@@ -1,0 +1,168 @@
+"""The loop around the step: it dispatches, watches, logs, evaluates and saves, and does no arithmetic of its own."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+
+from optical_jax.checkpoint import Checkpoints, fingerprint
+from optical_jax.config import Config, to_json
+from optical_jax.data.loader import Loader
+from optical_jax.errors import Interrupted, NonFiniteLossError
+from optical_jax.metrics_writer import MetricsWriter
+from optical_jax.partitioning import named_sharding
+from optical_jax.progress import ProgressReport
+from optical_jax.training.step import TrainState, TrainStep
+from optical_jax.types import Batch, Metrics, Params
+
+DevFigures = dict[str, dict[str, float]]
+"""Language -> metric -> value."""
+
+
+@dataclass
+class Window:
+    """Sums of step metrics since the last line of metrics.jsonl."""
+
+    began: float = field(default_factory=time.monotonic)
+    steps: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+
+    def add(self, step: int, metrics: Metrics) -> None:
+        """Read one step's metrics off the device.
+
+        Raises:
+          NonFiniteLossError: loss or gradient is not a number.
+        """
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        for name in ("loss", "grad_norm"):
+            if not math.isfinite(values[name]):
+                raise NonFiniteLossError(
+                    f"{name} is {values[name]} at step {step}; the last checkpoint is kept; "
+                    "lower optimizer.peak_lr, or look at the data around this step"
+                )
+        self.steps += 1
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def record(self, pairs: int) -> dict[str, float]:
+        """Means over the window, and rates a second."""
+        seconds = time.monotonic() - self.began
+        means = {name: total / self.steps for name, total in self.sums.items() if name != "real_tokens"}
+        return means | {
+            "pairs_per_second": self.steps * pairs / seconds,
+            "real_tokens_per_second": self.sums["real_tokens"] / seconds,
+        }
+
+
+def train(
+    cfg: Config,
+    state: TrainState,
+    teacher: Params,
+    train_step: TrainStep,
+    loader: Loader,
+    start: int,
+    *,
+    mesh: jax.sharding.Mesh,
+    learning_rate: Callable[[int], Any],
+    evaluate: Callable[[Params], DevFigures],
+    checkpoints: Checkpoints,
+    writer: MetricsWriter,
+) -> TrainState:
+    """Run steps `start` + 1 to `cfg.training.steps`.
+
+    Raises:
+      NonFiniteLossError: nothing after the last good checkpoint is saved.
+      Interrupted: SIGINT or SIGTERM came; the state was saved first.
+    """
+    settings, steps = cfg.training, cfg.training.steps
+    sharding, config, best = named_sharding(mesh, ("batch",)), to_json(cfg), checkpoints.best_metric()
+    window, unread = Window(), None
+
+    def save(step: int, figure: float | None = None) -> None:
+        checkpoints.save(
+            step, state.params, state.opt_state, data=loader.state(), config=config, best_metric=figure
+        )
+
+    with ProgressReport("training", steps, "steps", done=start) as progress, catch_signals() as caught:
+        for step in range(start + 1, steps + 1):
+            batch = put(next(loader), sharding)
+            state, metrics = train_step(state, teacher, batch)
+            # Read one step late: the device works on this step while the host looks at the last one's figures.
+            if unread is not None:
+                window.add(*unread)
+            unread = (step, metrics)
+
+            is_last = step == steps
+            at_log = is_last or step % settings.log_every == 0
+            at_dev = is_last or (settings.dev_every > 0 and step % settings.dev_every == 0)
+            at_save = is_last or step % cfg.checkpoint.every == 0
+            if at_log or at_dev or at_save or caught:
+                window.add(*unread)
+                unread = None
+            if at_log:
+                record = {"step": step, "learning_rate": float(learning_rate(step - 1))}
+                record |= window.record(cfg.data.global_batch)
+                writer.write(record)
+                progress.say(log_line(record, steps, progress))
+                window = Window()
+            figure = None
+            if at_dev:
+                began = time.monotonic()
+                dev = evaluate(state.params)
+                figure = sum(figures[cfg.checkpoint.best_metric] for figures in dev.values()) / len(dev)
+                writer.write({"step": step, "dev": dev, "dev_seconds": time.monotonic() - began})
+                progress.say(dev_line(step, dev))
+                window.began += time.monotonic() - began
+            if at_save or caught or (figure is not None and cfg.checkpoint.keep_best and (best is None or figure > best)):
+                save(step, figure)
+            if figure is not None:
+                best = figure if best is None else max(best, figure)
+            progress.advance()
+            if caught and not is_last:
+                raise Interrupted(
+                    f"stopped by {caught[0]} after saving step {step} of {steps}; the same command goes on from there"
+                )
+    writer.write({"step": steps, "params_sha256": fingerprint(state.params)})
+    return state
+
+
+def put(batch: Batch, sharding: jax.sharding.NamedSharding) -> Batch:
+    """This process's rows of the batch, as global arrays on the devices."""
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+@contextmanager
+def catch_signals() -> Iterator[list[str]]:
+    """Collect SIGINT and SIGTERM by name, to be acted on between two steps; a second one is not held back."""
+    caught: list[str] = []
+
+    def note(number: int, frame: Any) -> None:
+        caught.append(signal.Signals(number).name)
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    before = {each: signal.signal(each, note) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def log_line(record: dict[str, Any], steps: int, progress: ProgressReport) -> str:
+    return (
+        f"step {record['step']:>6}/{steps}  loss {record['loss']:.4f}  lr {record['learning_rate']:.1e}  "
+        f"{record['pairs_per_second']:.1f} pairs/s  eta {progress.eta()}"
+    )
+
+
+def dev_line(step: int, dev: DevFigures) -> str:
+    parts = [f"{lang} " + " ".join(f"{name} {value:.3f}" for name, value in dev[lang].items()) for lang in dev]
+    return f"step {step:>6}  dev  " + "; ".join(parts)

@@ -1,0 +1,43 @@
+"""AdamW with warm-up, decay, clipping, and weight decay on matrices only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import optax
+
+from optical_jax.config import OptimizerConfig
+from optical_jax.types import Params
+
+
+def learning_rate(cfg: OptimizerConfig, steps: int) -> optax.Schedule:
+    """Linear warm-up from 0 to `peak_lr`, then the chosen decay down to its share at the last step."""
+    warmup = min(cfg.warmup_steps, steps)
+    rest, final = max(steps - warmup, 1), cfg.peak_lr * cfg.final_lr_fraction
+    decays = {
+        "linear": optax.linear_schedule(cfg.peak_lr, final, rest),
+        "cosine": optax.cosine_decay_schedule(cfg.peak_lr, rest, alpha=cfg.final_lr_fraction),
+        "constant": optax.constant_schedule(cfg.peak_lr),
+    }
+    # Updates count from 0; counted from 1 here, so that no update is spent at a learning rate of 0.
+    ramp = optax.linear_schedule(cfg.peak_lr / max(warmup, 1), cfg.peak_lr, max(warmup - 1, 1))
+    return optax.join_schedules([ramp, decays[cfg.schedule]], [warmup])
+
+
+def decay_mask(params: Params) -> Any:
+    """True for kernels and embeddings; biases and norm scales are not decayed."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key in ("kernel", "embedding"), params)
+
+
+def make_optimizer(cfg: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    """The transformation `make_train_step` applies; `steps` is the length of the whole run."""
+    adamw = optax.adamw(
+        learning_rate(cfg, steps),
+        b1=cfg.b1,
+        b2=cfg.b2,
+        eps=cfg.eps,
+        weight_decay=cfg.weight_decay,
+        mask=decay_mask,
+    )
+    return optax.chain(optax.clip_by_global_norm(cfg.clip_norm), adamw) if cfg.clip_norm > 0 else adamw
