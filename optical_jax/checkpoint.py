@@ -72,6 +72,10 @@ class Checkpoints:
             force=True,
         )
 
+    def wait(self) -> None:
+        """Return when everything saved so far is on disk."""
+        self._orbax.wait()
+
     def restore(self, params: Params, opt_state: Any) -> tuple[Params, Any, dict[str, Any], int]:
         """The newest checkpoint, laid out as the abstract trees (`jax.ShapeDtypeStruct`s with shardings) say.
 

@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import os
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from optical_jax.errors import ConfigError
 
 LOW_RESOURCE = ("sw", "so", "tl", "mr", "yo", "ha", "am", "km", "ne", "ig", "rw", "zu", "bem", "tw")
 """Languages that count as low-resource in tables of results; every other one is high-resource."""
@@ -94,6 +99,10 @@ class TeacherConfig:
     max_length: int = 64
     """English sentences are cut to this many tokens while training."""
     dtype: Dtype = "float32"
+    augment_queries: bool | None = None
+    """[MASK] query augmentation, of student and teacher alike; None does as the teacher's checkpoint says."""
+    skip_punctuation: bool | None = None
+    """Leave punctuation of documents out; None does as the teacher's checkpoint says."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +200,8 @@ class TrainingConfig:
     """Parts a batch is worked through in, for memory."""
     log_every: int = 20
     """Steps between lines of metrics.jsonl."""
+    tracker: Literal["none", "tensorboard", "wandb"] = "none"
+    """Mirror metrics.jsonl to TensorBoard files in the run folder or to W&B (extra `tracking`)."""
     dev_every: int = 200
     """Steps between retrievals over the dev split; 0 for the end only."""
     deterministic: bool = False
@@ -240,6 +251,65 @@ class Config:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     low_resource: tuple[str, ...] = LOW_RESOURCE
     """Languages counted as low-resource in tables."""
+    cache_dir: str = ""
+    """Folder for downloads from the hub; empty leaves it to HF_HOME."""
+
+
+# ---- checks ----------------------------------------------------------------------------------------------------
+
+
+def validate(cfg: Config) -> None:
+    """Refuse impossible values before anything is read or compiled.
+
+    Raises:
+      ConfigError: names the field, its value and the remedy.
+    """
+
+    def require(fine: bool, name: str, remedy: str) -> None:
+        if not fine:
+            raise ConfigError(f"{name}={_get(cfg, name)!r} is impossible; {remedy}")
+
+    require(bool(cfg.run), "run", "name a run folder: --run runs/x")
+    require(bool(cfg.teacher.path), "teacher.path", "name a teacher: --teacher.path FOLDER_OR_HUB_NAME")
+    for name in ("data.global_batch", "training.steps", "training.accumulate", "training.log_every", "loss.ot.iterations",
+                 "checkpoint.every", "checkpoint.keep", "data.dev_pairs", "data.min_chars"):  # fmt: skip
+        require(_get(cfg, name) >= 1, name, "give at least 1")
+    for name in ("seed", "training.dev_every", "optimizer.warmup_steps", "optimizer.weight_decay", "optimizer.clip_norm",
+                 "optimizer.final_lr_fraction", "data.max_bad_lines", "loss.ot.threshold"):  # fmt: skip
+        require(_get(cfg, name) >= 0, name, "give 0 or more")
+    for name in ("loss.ot.epsilon", "optimizer.peak_lr", "optimizer.eps", "data.temperature"):
+        require(0 < _get(cfg, name) < math.inf, name, "give a number above 0")
+    for name in ("optimizer.b1", "optimizer.b2"):
+        require(0 <= _get(cfg, name) < 1, name, "give a number from 0 to below 1")
+    for name in ("teacher.max_length", "student.max_length"):
+        require(_get(cfg, name) >= 4, name, "give at least 4 tokens")
+    require(cfg.data.max_chars >= cfg.data.min_chars, "data.max_chars", f"give at least min_chars={cfg.data.min_chars}")
+    require(cfg.data.max_length_ratio >= 1, "data.max_length_ratio", "give 1 or more")
+    require(cfg.student.vocab_size >= 100, "student.vocab_size", "give at least 100 pieces")
+    buckets = cfg.data.buckets
+    require(bool(buckets) and min(buckets) > 0 and list(buckets) == sorted(set(buckets)), "data.buckets",
+            "give rising lengths, such as 16 32 64")  # fmt: skip
+    longest = max(cfg.teacher.max_length, cfg.student.max_length)
+    require(buckets[-1] >= longest, "data.buckets", f"the last must hold max_length={longest} tokens")
+
+
+def _get(cfg: Any, name: str) -> Any:
+    for part in name.split("."):
+        cfg = getattr(cfg, part)
+    return cfg
+
+
+def expand_path(path: str, name: str) -> str:
+    """Fill in ``$NAME`` and ``~``.
+
+    Raises:
+      ConfigError: the path names an environment variable that is not set.
+    """
+    expanded = os.path.expanduser(os.path.expandvars(path))
+    missing = re.search(r"\$\{?(\w+)", expanded)
+    if missing:
+        raise ConfigError(f"{name}={path} needs ${missing[1]}, which is not set; export {missing[1]}=FOLDER")
+    return expanded
 
 
 # ---- JSON ------------------------------------------------------------------------------------------------------

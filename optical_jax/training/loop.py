@@ -129,6 +129,7 @@ def train(
                 raise Interrupted(
                     f"stopped by {caught[0]} after saving step {step} of {steps}; the same command goes on from there"
                 )
+    checkpoints.wait()
     writer.write({"step": steps, "params_sha256": fingerprint(state.params)})
     return state
 

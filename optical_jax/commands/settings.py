@@ -1,0 +1,78 @@
+"""From a command line to a Config: a config file gives the values, typed flags override them."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from optical_jax.config import Config
+from optical_jax.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class TrainCommand:
+    """Teach a student a language from bitext. Flags override the config file's values.
+
+    The same command again resumes an unfinished run, and prints the result of a finished one.
+    """
+
+    config: str = ""
+    """Python file with get_config() -> Config, such as configs/swahili.py."""
+    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Tell parameters, FLOPs, memory and time, compile, and stop."""
+    settings: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+
+
+def parse_train_command(argv: Sequence[str]) -> TrainCommand:
+    """Read the command line. tyro itself answers --help (exit 0) and unknown flags (exit 2).
+
+    Raises:
+      ConfigError: the config file is missing or broken.
+    """
+    path = _config_argument(argv)
+    default = TrainCommand(config=path, settings=load_config_file(path) if path else Config())
+    return tyro.cli(TrainCommand, args=list(argv), default=default, prog="train.py")
+
+
+def _config_argument(argv: Sequence[str]) -> str:
+    """The value of --config, which must be known before the other flags' defaults are."""
+    for i, word in enumerate(argv):
+        if word == "--config" and i + 1 < len(argv):
+            return argv[i + 1]
+        if word.startswith("--config="):
+            return word.removeprefix("--config=")
+    return ""
+
+
+def load_config_file(path: str) -> Config:
+    """Run a config file and call its get_config().
+
+    Raises:
+      ConfigError: no such file, no get_config in it, or it fails.
+    """
+    file = Path(path)
+    if not file.is_file():
+        others = ", ".join(sorted(str(p) for p in Path("configs").glob("*.py") if p.name != "__init__.py"))
+        raise ConfigError(f"config={path} does not exist; there are: {others or 'none in configs/'}")
+    spec = importlib.util.spec_from_file_location(f"optical_jax_config_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"config={path} is no Python file; name one with get_config() in it")
+    module = importlib.util.module_from_spec(spec)
+    # A config may build on its neighbours: `import swahili` inside configs/.
+    sys.path.insert(0, str(file.parent.absolute()))
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config()
+    except Exception as error:
+        raise ConfigError(f"config={path} cannot be read: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(str(file.parent.absolute()))
+    if not isinstance(config, Config):
+        raise ConfigError(f"config={path}: get_config() returned {type(config).__name__}; return an optical_jax Config")
+    return config

@@ -1,0 +1,122 @@
+"""Who teaches and who learns: the teacher as the run reads it, the student as it starts."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from optical_jax.config import Config, EncoderConfig, HeadConfig, TowerConfig, expand_path
+from optical_jax.data.bitext import Bitext
+from optical_jax.data.tokenization import load_tokenizer, tokenize, train_vocabulary
+from optical_jax.errors import ConfigError
+from optical_jax.models.late_interaction import tower_specs
+from optical_jax.models.pretrained import load_pretrained
+from optical_jax.models.vocabulary import lexicon_embeddings, transfer_embeddings
+from optical_jax.params import init_params
+from optical_jax.towers import Tower
+from optical_jax.types import Params
+
+
+def load_teacher(cfg: Config) -> Tower:
+    """The frozen English retriever, with the run's own choice of augmentation and skiplist."""
+    path = expand_path(cfg.teacher.path, "teacher.path")
+    found = load_pretrained(path, cache_dir=cfg.cache_dir or None)
+    chosen = {"augment_queries": cfg.teacher.augment_queries, "skip_punctuation": cfg.teacher.skip_punctuation}
+    head = replace(found.cfg.head, **{name: value for name, value in chosen.items() if value is not None})
+    encoder = replace(found.cfg.encoder, dtype=cfg.teacher.dtype)
+    check_length("teacher.max_length", cfg.teacher.max_length, encoder)
+    tokenizer = load_tokenizer(str(found.tokenizer_path or path))
+    return Tower(params=found.params, cfg=TowerConfig(encoder, head), tokenizer=tokenizer, side="document")
+
+
+def make_student(cfg: Config, teacher: Tower, bitext: Mapping[str, Bitext]) -> Tower:
+    """The student before its first step.
+
+    Weights come from `student.path` (or from the teacher), the tokenizer from there too or from the bitext. The head
+    asks as the teacher's does (markers, lengths, augmentation, pooling); where its vectors would have another width
+    than the teacher's, a new projection is drawn.
+    """
+    if cfg.student.path:
+        path = expand_path(cfg.student.path, "student.path")
+        found = load_pretrained(path, cache_dir=cfg.cache_dir or None)
+        params, start = found.params, found.cfg
+        tokenizer = load_tokenizer(str(found.tokenizer_path or path))
+    else:
+        params, start, tokenizer = teacher.params, teacher.cfg, teacher.tokenizer
+
+    params, encoder, tokenizer = adopt_vocabulary(cfg, params, start.encoder, tokenizer, teacher, bitext)
+    encoder = replace(encoder, dtype=cfg.student.dtype, remat=cfg.student.remat)
+    check_length("student.max_length", cfg.student.max_length, encoder)
+
+    head = replace(teacher.cfg.head, projection=start.head.projection, **marker_ids(teacher, tokenizer))
+    if start.vector_width != teacher.cfg.vector_width:
+        head = replace(head, projection=teacher.cfg.vector_width)
+        drawn = init_params(tower_specs(TowerConfig(encoder, head)), jax.random.key(cfg.seed))
+        params = {**params, "head": jax.tree.map(np.asarray, drawn["head"])}
+    return Tower(params=params, cfg=TowerConfig(encoder, head), tokenizer=tokenizer, side="query")
+
+
+def adopt_vocabulary(
+    cfg: Config, params: Params, encoder: EncoderConfig, tokenizer: Any, teacher: Tower, bitext: Mapping[str, Bitext]
+) -> tuple[Params, EncoderConfig, Any]:
+    """The tokenizer the student will read with, and its starting weights fitted to it.
+
+    A trained vocabulary replaces the old one; a kept one only gains the teacher's markers if it lacks them.
+    """
+    old = tokenizer
+    if cfg.student.vocabulary == "train":
+        foreign = [text for one in bitext.values() for text in one.foreign]
+        tokenizer = train_vocabulary(foreign, cfg.student.vocab_size, cfg.student.lowercase)
+    missing = [piece for piece in marker_pieces(teacher).values() if piece not in tokenizer.get_vocab()]
+    if missing:
+        tokenizer = copy.deepcopy(tokenizer)
+        tokenizer.add_tokens(missing, special_tokens=True)
+    if tokenizer is old:
+        return params, encoder, tokenizer
+
+    embedding = params["encoder"]["embeddings"]["word"]["embedding"]
+    old_vocab, new_vocab = old.get_vocab(), tokenizer.get_vocab()
+    for role in ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"):
+        # <s> and [CLS] are one thing under two names.
+        old_vocab[getattr(tokenizer, role)] = old_vocab[getattr(old, role)]
+    rows = transfer_embeddings(embedding, old_vocab, new_vocab, cfg.seed)
+    if cfg.student.vocabulary == "train" and cfg.student.new_embeddings == "lexicon":
+        rows = lexicon_rows(rows, tokenizer, teacher, bitext)
+
+    # RoBERTa counts positions from pad_id + 1: with another pad_id the table moves, so that each position keeps its row.
+    positions = params["encoder"]["embeddings"]["position"]["embedding"]
+    shift = encoder.pad_id - tokenizer.pad_token_id if encoder.family != "bert" else 0
+    embeddings = {
+        **params["encoder"]["embeddings"],
+        "word": {"embedding": rows},
+        "position": {"embedding": positions[shift:] if shift > 0 else positions},
+    }
+    encoder = replace(
+        encoder,
+        vocab_size=len(rows),
+        pad_id=tokenizer.pad_token_id,
+        max_positions=encoder.max_positions - max(shift, 0),
+    )
+    return {**params, "encoder": {**params["encoder"], "embeddings": embeddings}}, encoder, tokenizer
+
+
+def marker_pieces(teacher: Tower) -> dict[str, str]:
+    """HeadConfig field -> the piece the teacher marks that side with; empty for a teacher without markers."""
+    head = teacher.cfg.head
+    ids = {"query_marker_id": head.query_marker_id, "document_marker_id": head.document_marker_id}
+    return {name: teacher.tokenizer.convert_ids_to_tokens(i) for name, i in ids.items() if i is not None}
+
+
+def marker_ids(teacher: Tower, tokenizer: Any) -> dict[str, int]:
+    """The teacher's markers as ids of the student's tokenizer."""
+    return {name: tokenizer.get_vocab()[piece] for name, piece in marker_pieces(teacher).items()}
+
+
+def check_length(name: str, length: int, encoder: EncoderConfig) -> None:
+    if length > encoder.max_length:
+        raise ConfigError(f"{name}={length} is more than its encoder reads; give at most {encoder.max_length}")
