@@ -1,0 +1,52 @@
+"""What every loss shares: means over real pairs, and figures by which curves of different losses are compared."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from optical_jax.models.late_interaction import mean_pool
+from optical_jax.ot.costs import cosine_cost
+from optical_jax.types import Metrics, Scalar, TokenVectors
+
+
+def real_pairs(student: TokenVectors, teacher: TokenVectors) -> Bool[Array, "B"]:
+    """True where both sides have a token; the other rows fill up a batch and count for nothing."""
+    return student.mask.any(axis=1) & teacher.mask.any(axis=1)
+
+
+def mean_over_pairs(values: Float[Array, "B"], student: TokenVectors, teacher: TokenVectors) -> Scalar:
+    """Mean over the real pairs; zero where a batch has none."""
+    real = real_pairs(student, teacher)
+    return jnp.where(real, values, 0.0).sum() / jnp.maximum(real.sum(), 1)
+
+
+def real_cells(student: TokenVectors, teacher: TokenVectors) -> Bool[Array, "B S T"]:
+    """True where a student token meets a teacher token of its own pair."""
+    return student.mask[:, :, None] & teacher.mask[:, None, :]
+
+
+def mean_over_tokens(values: Float[Array, "B L"], mask: Bool[Array, "B L"]) -> Float[Array, "B"]:
+    """Mean over each row's real tokens; zero for a row without."""
+    return jnp.where(mask, values, 0.0).sum(axis=1) / jnp.maximum(mask.sum(axis=1), 1)
+
+
+def pooled_cosines(student: TokenVectors, teacher: TokenVectors) -> Float[Array, "B"]:
+    """Cosine of the two sides' mean-pooled vectors, of each pair."""
+    pooled = [mean_pool(side.replace(vectors=side.vectors.astype(jnp.float32))).vectors for side in (student, teacher)]
+    return jnp.einsum("BLE,BLE->B", *pooled, precision=jax.lax.Precision.HIGHEST)
+
+
+def comparison_metrics(student: TokenVectors, teacher: TokenVectors) -> Metrics:
+    """Figures that do not depend on the loss, float32 means over real pairs.
+
+    greedy_cosine: mean over student tokens of the cosine with the best teacher token (MaxSim over the number of
+    query tokens). pooled_cosine: cosine of the mean-pooled vectors.
+    """
+    cosine = 1.0 - cosine_cost(student.vectors, teacher.vectors)
+    best = jnp.where(real_cells(student, teacher), cosine, -jnp.inf).max(axis=2)  # [B, S]
+    return {
+        "greedy_cosine": mean_over_pairs(mean_over_tokens(best, student.mask), student, teacher),
+        "pooled_cosine": mean_over_pairs(pooled_cosines(student, teacher), student, teacher),
+    }
