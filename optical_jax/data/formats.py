@@ -1,0 +1,232 @@
+"""Files of sentence pairs: how an entry of the config names them, and every line of each form as a pair or a fault."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import math
+import os
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optical_jax.config import DataConfig
+from optical_jax.errors import ConfigError, DataError
+
+FILE_NAME = re.compile(r"(?P<lang>[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]+)*)\.(?P<split>[^.]+)\.(?:tsv|jsonl)(?:\.gz)?")
+"""<lang>.<split>.tsv[.gz] or .jsonl[.gz]."""
+ENTRY = re.compile(r"(?:(?P<lang>[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]+)*)=)?(?P<path>.+)")
+DEV_FORMS = ("tsv", "tsv.gz", "jsonl", "jsonl.gz")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One entry of data.bitext: a language and its file, or its two files (Moses: English, foreign)."""
+
+    language: str
+    paths: tuple[Path, ...]
+
+    @property
+    def name(self) -> str:
+        return ",".join(str(path) for path in self.paths)
+
+    def dev_siblings(self) -> list[Source]:
+        """<lang>.dev.* beside <lang>.train.*."""
+        path = self.paths[0]
+        match = FILE_NAME.fullmatch(path.name)
+        if len(self.paths) > 1 or not match or match["split"] != "train":
+            return []
+        siblings = [path.with_name(f"{match['lang']}.dev.{form}") for form in DEV_FORMS]
+        return [Source(self.language, (sibling,)) for sibling in siblings if sibling.is_file()]
+
+
+@dataclass(frozen=True)
+class InputFile:
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a source: its pair, or the fault that makes it no pair."""
+
+    where: str
+    """FILE:LINE"""
+    english: str = ""
+    foreign: str = ""
+    score: float | None = None
+    fault: str = ""
+
+
+def parse_entry(entry: str, field: str) -> Source:
+    """What one entry of data.bitext or data.dev names; `$NAME` in it is replaced from the environment.
+
+    Raises:
+      ConfigError: the language is not to be seen, or a variable is not set.
+      DataError: a file is missing.
+    """
+    expanded = os.path.expanduser(os.path.expandvars(entry))
+    unset = re.search(r"\$\{?(\w+)", expanded)
+    if unset and unset[1] not in os.environ:
+        raise ConfigError(f"{field}={entry}: ${unset[1]} is not set; export {unset[1]}=FOLDER")
+    match = ENTRY.fullmatch(expanded)
+    if not match:
+        raise ConfigError(f"{field}={entry}: no file named; write LANG=FILE")
+    path = Path(match["path"])
+    paths = (path,)
+    if "," in match["path"] and not path.exists():
+        paths = tuple(Path(part) for part in match["path"].split(","))
+        if len(paths) != 2 or not match["lang"]:
+            raise ConfigError(f"{field}={entry}: a Moses pair is written LANG=ENGLISH_FILE,FOREIGN_FILE")
+    named = FILE_NAME.fullmatch(path.name)
+    language = match["lang"] or (named["lang"] if named else "")
+    if not language:
+        raise ConfigError(f"{field}={entry}: no language; name the file LANG.SPLIT.tsv[.gz], or write LANG={entry}")
+    for path in paths:
+        if not path.is_file():
+            raise DataError(
+                f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'} ({field}={entry})"
+            )
+    return Source(language, paths)
+
+
+def fingerprint(path: Path) -> InputFile:
+    with path.open("rb") as file:
+        return InputFile(str(path), hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def read_lines(source: Source, cfg: DataConfig) -> Iterator[Line]:
+    """Every line of a source, in order; the form is told by the file's name.
+
+    Raises:
+      DataError: a file is empty or its gzip is broken; the files of a Moses pair differ in length.
+    """
+    if len(source.paths) == 2:
+        return _read_moses(source, cfg)
+    name = source.paths[0].name.removesuffix(".gz")
+    return _read_jsonl(source, cfg) if name.endswith(".jsonl") else _read_tsv(source, cfg)
+
+
+def _read_tsv(source: Source, cfg: DataConfig) -> Iterator[Line]:
+    path = source.paths[0]
+    columns = {
+        "english": _column(cfg.english_column, "english_column"),
+        "foreign": _column(cfg.foreign_column, "foreign_column"),
+    }
+    if cfg.score_column:
+        columns["score"] = _column(cfg.score_column, "score_column")
+    for number, text, fault in _raw_lines(path):
+        where = f"{path}:{number}"
+        cells = text.split("\t")
+        if fault:
+            yield Line(where, fault=fault)
+        elif len(cells) == 1:
+            yield Line(where, fault="no tab")
+        elif len(cells) <= max(columns.values()):
+            yield Line(where, fault=f"{len(cells)} columns, no column {max(columns.values())} (counted from 0)")
+        else:
+            yield _line(where, {key: cells[column] for key, column in columns.items()})
+
+
+def _read_jsonl(source: Source, cfg: DataConfig) -> Iterator[Line]:
+    path = source.paths[0]
+    default = DataConfig()
+    if (cfg.english_column, cfg.foreign_column) == (default.english_column, default.foreign_column):
+        keys = {"english": "en", "foreign": source.language}
+    else:
+        keys = {"english": cfg.english_column, "foreign": cfg.foreign_column}
+    if cfg.score_column:
+        keys["score"] = cfg.score_column
+    for number, text, fault in _raw_lines(path):
+        where = f"{path}:{number}"
+        if fault:
+            yield Line(where, fault=fault)
+            continue
+        try:
+            record = json.loads(text)
+        except ValueError as e:
+            yield Line(where, fault=f"not JSON ({e})")
+            continue
+        if not isinstance(record, dict):
+            yield Line(where, fault="not a JSON object")
+        elif missing := [key for key in keys.values() if key not in record]:
+            yield Line(where, fault=f"no key {missing[0]!r}")
+        else:
+            yield _line(where, {name: record[key] for name, key in keys.items()})
+
+
+def _read_moses(source: Source, cfg: DataConfig) -> Iterator[Line]:
+    if cfg.score_column:
+        raise ConfigError(
+            f"data.score_column={cfg.score_column}: a Moses pair ({source.name}) has no scores; leave it empty"
+        )
+    english, foreign = source.paths
+    left, right = _raw_lines(english), _raw_lines(foreign)
+    count = 0
+    while True:
+        a, b = next(left, None), next(right, None)
+        if a is None or b is None:
+            break
+        count += 1
+        fault_file = english if a[2] or not a[1].strip() else foreign
+        yield _line(f"{fault_file}:{count}", {"english": a[1], "foreign": b[1]}, a[2] or b[2])
+    if a or b:
+        counts = (count + bool(a) + sum(1 for _ in left), count + bool(b) + sum(1 for _ in right))
+        raise DataError(
+            f"{english} has {counts[0]} lines and {foreign} has {counts[1]}; a Moses pair needs equal counts"
+        )
+
+
+def _line(where: str, values: dict[str, Any], fault: str = "") -> Line:
+    """A line whose cells are there; they may still be empty, no text, or no number."""
+    if fault:
+        return Line(where, fault=fault)
+    for side in ("english", "foreign"):
+        if not isinstance(values[side], str):
+            return Line(where, fault=f"the {side} side is no text")
+        if not values[side].strip():
+            return Line(where, fault=f"the {side} side is empty")
+    score = values.get("score")
+    if score is not None:
+        try:
+            score = float(score)
+        except (TypeError, ValueError):
+            score = math.nan
+        if math.isnan(score):
+            return Line(where, fault=f"bad score {values['score']!r}")
+    return Line(where, values["english"], values["foreign"], score)
+
+
+def _column(value: str, field: str) -> int:
+    if not value.isdecimal():
+        raise ConfigError(f"data.{field}={value}: a TSV column is a number counted from 0")
+    return int(value)
+
+
+def _raw_lines(path: Path) -> Iterator[tuple[int, str, str]]:
+    """(number from 1, text without its end, fault) of every line. Only a line feed ends a line."""
+    number = 0
+    try:
+        with path.open("rb") as plain:
+            packed = plain.read(2) == b"\x1f\x8b"
+        if not packed and path.suffix == ".gz" and path.stat().st_size:
+            raise DataError(f"{path}: named .gz but not gzip; rename it or fetch it again")
+        with gzip.open(path, "rb") if packed else path.open("rb") as file:
+            for raw in file:
+                number += 1
+                try:
+                    text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as e:
+                    yield number, "", f"not UTF-8 (byte {e.start + 1} of the line)"
+                    continue
+                yield number, text.rstrip("\r\n"), ""
+    except (EOFError, zlib.error, gzip.BadGzipFile) as e:
+        raise DataError(f"{path}: broken gzip after line {number} ({e}); fetch the file again") from e
+    except OSError as e:
+        raise DataError(f"{path}: cannot be read: {e.strerror or e}") from e
+    if not number:
+        raise DataError(f"{path}: empty file")

@@ -1,0 +1,155 @@
+"""Tokenised bitext in flat arrays: a million pairs in a few hundred megabytes, any row at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from transformers import PreTrainedTokenizerFast
+
+from optical_jax.config import HeadConfig
+from optical_jax.data.bitext import Bitext
+from optical_jax.data.report import SideLengths
+from optical_jax.data.tokenization import Side, Tokens, tokenize
+from optical_jax.types import TextInputs
+
+IDF_FLOOR = 0.01
+"""Added to every weight, so that a text of tokens that stand in all texts still has mass."""
+TOKENIZE_AT_ONCE = 10_000
+
+
+@dataclass(frozen=True)
+class TokenSide:
+    """How one side of the bitext is tokenised, and the pad id of its batches."""
+
+    tokenizer: PreTrainedTokenizerFast
+    head: HeadConfig
+    max_length: int
+    side: Side = "query"
+
+
+@dataclass(frozen=True)
+class FlatTokens:
+    """The tokens of N texts end to end; text n is [offsets[n], offsets[n + 1])."""
+
+    ids: Int[np.ndarray, "tokens"]
+    offsets: Int[np.ndarray, "N+1"]
+    attend: Bool[np.ndarray, "tokens"] | None
+    """None where every token is attended to."""
+    keep: Bool[np.ndarray, "tokens"] | None
+    """None where every token gives a vector."""
+    pad_id: int
+    truncated: int = 0
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> Int[np.ndarray, "N"]:
+        return np.diff(self.offsets)
+
+    def rows(
+        self, texts: Int[np.ndarray, "B"], length: int, weights: Float[np.ndarray, "V"] | None = None
+    ) -> TextInputs:
+        """Those texts, right-padded to `length`; with a weight a token where a table by id is given."""
+        starts, lengths = self.offsets[texts], self.offsets[texts + 1] - self.offsets[texts]
+        if lengths.max() > length:
+            raise ValueError(f"a text of {lengths.max()} tokens does not fit length={length}")
+        columns = np.arange(length)
+        real = columns < lengths[:, None]  # [B, L]
+        at = np.where(real, starts[:, None] + columns, 0)
+        ids = np.where(real, self.ids[at], np.int32(self.pad_id))
+        attend = real if self.attend is None else real & self.attend[at]
+        keep = real if self.keep is None else real & self.keep[at]
+        weight = None if weights is None else np.where(real, weights[ids], np.float32(0))
+        return TextInputs(ids=ids, attend=attend, keep=keep, weight=weight)  # pyright: ignore[reportArgumentType]
+
+
+@dataclass(frozen=True)
+class TokenizedPairs:
+    """The pairs of one language (or of several, joined), both sides in the same order."""
+
+    student: FlatTokens
+    teacher: FlatTokens
+
+    def __len__(self) -> int:
+        return len(self.student)
+
+
+def flatten_tokens(chunks: Iterable[Sequence[Tokens]], pad_id: int) -> FlatTokens:
+    """Texts end to end; a mask that is True throughout is left out."""
+    ids, lengths, attend, keep = [], [], [], []
+    truncated = 0
+    for chunk in chunks:
+        ids.append(np.concatenate([text.ids for text in chunk]))
+        lengths += [len(text.ids) for text in chunk]
+        attend.append(np.concatenate([text.attend for text in chunk]))
+        keep.append(np.concatenate([text.keep for text in chunk]))
+        truncated += sum(text.truncated for text in chunk)
+    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    all_attend, all_keep = all(a.all() for a in attend), all(k.all() for k in keep)
+    return FlatTokens(
+        ids=np.concatenate(ids),
+        offsets=offsets,
+        attend=None if all_attend else np.concatenate(attend),
+        keep=None if all_keep else np.concatenate(keep),
+        pad_id=pad_id,
+        truncated=truncated,
+    )
+
+
+def tokenize_pairs(bitext: Bitext, student: TokenSide, teacher: TokenSide) -> TokenizedPairs:
+    """Foreign texts for the student, English texts for the teacher; lengths go into the bitext's report."""
+    sides = {}
+    for name, texts, how in (("student", bitext.foreign, student), ("teacher", bitext.english, teacher)):
+        chunks = (
+            tokenize(how.tokenizer, texts[i : i + TOKENIZE_AT_ONCE], how.head, how.side, how.max_length)
+            for i in range(0, len(texts), TOKENIZE_AT_ONCE)
+        )
+        flat = sides[name] = flatten_tokens(chunks, how.tokenizer.pad_token_id)
+        bitext.report.lengths[name] = SideLengths.of(flat.lengths, flat.truncated)
+    return TokenizedPairs(**sides)
+
+
+def join_pairs(pairs: Sequence[TokenizedPairs]) -> TokenizedPairs:
+    """All pairs in one, in the order given."""
+    return TokenizedPairs(join_tokens([p.student for p in pairs]), join_tokens([p.teacher for p in pairs]))
+
+
+def join_tokens(parts: Sequence[FlatTokens]) -> FlatTokens:
+    if len(parts) == 1:
+        return parts[0]
+
+    def masks(name: str) -> Bool[np.ndarray, "tokens"] | None:
+        given = [getattr(part, name) for part in parts]
+        if all(mask is None for mask in given):
+            return None
+        full = [np.ones(len(p.ids), bool) if m is None else m for p, m in zip(parts, given, strict=True)]
+        return np.concatenate(full)
+
+    return FlatTokens(
+        ids=np.concatenate([part.ids for part in parts]),
+        offsets=np.concatenate([[0], np.cumsum(np.concatenate([part.lengths for part in parts]))]),
+        attend=masks("attend"),
+        keep=masks("keep"),
+        pad_id=parts[0].pad_id,
+        truncated=sum(part.truncated for part in parts),
+    )
+
+
+def idf_weights(
+    ids: Int[np.ndarray, "tokens"], offsets: Int[np.ndarray, "N+1"], vocab_size: int
+) -> Float[np.ndarray, "V"]:
+    """log((N + 1) / (df + 1)) + IDF_FLOOR for every id, df being the texts of N that hold it."""
+    texts = len(offsets) - 1
+    counts = np.zeros(vocab_size, np.int64)
+    step = max(1, 2**22 // max(1, math.ceil(len(ids) / texts)))
+    for first in range(0, texts, step):
+        bounds = offsets[first : first + step + 1]
+        rows = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+        once = np.unique(rows * vocab_size + ids[bounds[0] : bounds[-1]])
+        counts += np.bincount(once % vocab_size, minlength=vocab_size)
+    return (np.log((texts + 1) / (counts + 1)) + IDF_FLOOR).astype(np.float32)

@@ -1,0 +1,220 @@
+"""Text to token ids and masks: any fast tokenizer, or a vocabulary trained from the bitext."""
+
+from __future__ import annotations
+
+import string
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from optical_jax.config import HeadConfig
+from optical_jax.errors import ConfigError, DataError
+from optical_jax.types import TextInputs
+
+Side = Literal["query", "document"]
+
+BERT_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+"""Special tokens of a trained vocabulary, at ids 0 to 4."""
+
+MIN_VOCAB_SIZE = 64
+MAX_WORD_CHARS = 1000
+"""Longest run without space that is cut into pieces; longer ones are [UNK]. BERT's 100 loses Khmer clauses."""
+
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "tokenizer.model")
+"""A folder without one of these has no tokenizer (transformers would make up an empty one from config.json)."""
+
+
+class Tokens(NamedTuple):
+    """One text's tokens, special tokens and marker included; masks as in `TextInputs`."""
+
+    ids: Int[np.ndarray, "L"]
+    attend: Bool[np.ndarray, "L"]
+    keep: Bool[np.ndarray, "L"]
+    truncated: bool = False
+    """True where the text was longer than its limit."""
+
+
+def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
+    """The fast tokenizer in a folder, or of a hub name.
+
+    Raises:
+      ConfigError: nothing there, a folder without tokenizer files, or a tokenizer without a fast form.
+    """
+    folder = Path(path)
+    if folder.is_dir():
+        if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+            raise ConfigError(f"{path}: no tokenizer in this folder (none of {', '.join(TOKENIZER_FILES)})")
+    elif folder.is_absolute() or str(path).startswith((".", "~")) or str(path).count("/") > 1:
+        raise ConfigError(f"{path}: no such folder; name a folder with a tokenizer, or a hub name")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(path), local_files_only=folder.is_dir(), trust_remote_code=False, use_fast=True
+        )
+    except (OSError, ValueError, ImportError, KeyError) as e:
+        raise ConfigError(f"{path}: no tokenizer could be loaded: {_first_line(e)}") from e
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise ConfigError(f"{path}: {type(tokenizer).__name__} is not a fast tokenizer; convert it to a tokenizer.json")
+    if tokenizer.pad_token_id is None:
+        raise ConfigError(f"{path}: the tokenizer has no padding token; add one to its special_tokens_map.json")
+    return tokenizer
+
+
+def tokenize(
+    tokenizer: PreTrainedTokenizerFast,
+    texts: Sequence[str],
+    head: HeadConfig,
+    side: Side,
+    max_length: int | None = None,
+) -> list[Tokens]:
+    """Token ids and masks of every text, not padded.
+
+    The side's marker is inserted behind the first token; texts are cut so that marker and special tokens fit.
+    A text of which `head` would keep no vector (punctuation alone) keeps all of them.
+
+    Args:
+      max_length: tokens of a text at most; None takes the head's query_length or document_length.
+
+    Raises:
+      DataError: a text is empty or white space.
+      ConfigError: the limit leaves no room for text, or the tokenizer lacks the [MASK] that augmentation needs.
+    """
+    limit = max_length or (head.query_length if side == "query" else head.document_length)
+    marker = head.query_marker_id if side == "query" else head.document_marker_id
+    room = limit - (marker is not None)
+    if room <= tokenizer.num_special_tokens_to_add():
+        raise ConfigError(f"max_length={limit} leaves no room for text beside special tokens; raise it")
+    for i, text in enumerate(texts):
+        if not text or text.isspace():
+            raise DataError(f"text {i} is empty; every text needs at least one character")
+    augment_to = min(limit, head.query_length) if side == "query" and head.augment_queries else 0
+    if augment_to and tokenizer.mask_token_id is None:
+        raise ConfigError("head.augment_queries needs a [MASK] token and the tokenizer has none; turn it off")
+    if not texts:
+        return []
+    gives_vector = _vector_ids(tokenizer, head, side, marker)
+    encoded = tokenizer(
+        list(texts), truncation=True, max_length=room, return_attention_mask=False, return_token_type_ids=False
+    )
+    assert encoded.encodings is not None
+    result = []
+    for encoding in encoded.encodings:
+        ids = encoding.ids
+        if marker is not None:
+            ids = [*ids[:1], marker, *ids[1:]]
+        real = len(ids)
+        ids = np.array([*ids, *[tokenizer.mask_token_id] * (augment_to - real)], np.int32)
+        attend = np.ones(len(ids), bool)
+        attend[real:] = head.attend_to_augmentation
+        keep = gives_vector[ids]
+        if not keep.any():
+            keep[:] = True
+        result.append(Tokens(ids, attend, keep, bool(encoding.overflowing)))
+    return result
+
+
+def _vector_ids(
+    tokenizer: PreTrainedTokenizerFast, head: HeadConfig, side: Side, marker: int | None
+) -> Bool[np.ndarray, "V"]:
+    """True for the ids that give a vector on this side."""
+    gives = np.ones(max(len(tokenizer), (marker or 0) + 1), bool)
+    if head.skip_punctuation and side == "document":
+        # ColBERT's rule: the ids of the single punctuation symbols.
+        for symbol in string.punctuation:
+            pieces = tokenizer.encode(symbol, add_special_tokens=False)
+            if pieces and pieces[-1] != tokenizer.unk_token_id:
+                gives[pieces[-1]] = False
+    if not head.special_tokens:
+        specials = (tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id)
+        gives[[i for i in (*specials, marker) if i is not None]] = False
+    return gives
+
+
+def pad_tokens(tokens: Sequence[Tokens], length: int, pad_id: int) -> TextInputs:
+    """Right-padded arrays of NumPy, [B, length]; padding is False in both masks."""
+    shape = (len(tokens), length)
+    ids, attend, keep = np.full(shape, pad_id, np.int32), np.zeros(shape, bool), np.zeros(shape, bool)
+    for row, text in enumerate(tokens):
+        n = len(text.ids)
+        if n > length:
+            raise ValueError(f"text {row} has {n} tokens, more than length={length}")
+        ids[row, :n], attend[row, :n], keep[row, :n] = text.ids, text.attend, text.keep
+    return TextInputs(ids=ids, attend=attend, keep=keep)  # pyright: ignore[reportArgumentType]
+
+
+def train_vocabulary(texts: Iterable[str], vocab_size: int, lowercase: bool = True) -> PreTrainedTokenizerFast:
+    """A WordPiece tokenizer of at most `vocab_size` pieces, learned from texts; the same texts give the same ids.
+
+    BERT's rules but for two things: accents and vowel signs always stay, and a zero-width space parts words (Khmer
+    is written so).
+    """
+    if vocab_size < MIN_VOCAB_SIZE:
+        raise ConfigError(
+            f"student.vocab_size={vocab_size} is too small for a vocabulary; use {MIN_VOCAB_SIZE} or more"
+        )
+    backend = _word_piece({token: i for i, token in enumerate(BERT_SPECIALS)}, lowercase)
+    words: Counter[str] = Counter()
+    for text in texts:
+        words.update(word for word, _ in backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(text)))
+    if not words:
+        raise DataError("no text to train a vocabulary from; name a bitext with a foreign side")
+    counts: Counter[str] = Counter()
+    for word, count in words.items():
+        for character in word:
+            counts[character] += count
+    # Rare characters give way to pieces; a word that has one is [UNK].
+    alphabet = set(sorted(counts, key=lambda c: (-counts[c], c))[: vocab_size // 3])
+    unknown = {ord(c): " " for c in counts.keys() - alphabet}
+    inner = {c for word in words for c in word[1:]} & alphabet
+    # The trainer numbers characters in the order of a hash table, which differs from process to process, and breaks
+    # ties by number. Named as special tokens they get their numbers here.
+    pieces = [*BERT_SPECIALS, *sorted(alphabet), *(f"##{c}" for c in sorted(inner))]
+    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=pieces, show_progress=False)
+    # Each distinct word as often as it occurs, sorted: what was a text does not matter to the trainer.
+    lines = (" ".join([word.translate(unknown)] * count) for word, count in sorted(words.items()))
+    backend.train_from_iterator(lines, trainer)
+    return _wrap(_word_piece(backend.get_vocab(), lowercase))
+
+
+def _word_piece(vocab: dict[str, int], lowercase: bool) -> Tokenizer:
+    backend = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]", max_input_chars_per_word=MAX_WORD_CHARS))
+    backend.normalizer = normalizers.Sequence(
+        [
+            normalizers.NFC(),
+            normalizers.Replace("\u200b", " "),
+            normalizers.BertNormalizer(
+                clean_text=True, handle_chinese_chars=True, strip_accents=False, lowercase=lowercase
+            ),
+        ]
+    )
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece(prefix="##")
+    return backend
+
+
+def _wrap(backend: Tokenizer) -> PreTrainedTokenizerFast:
+    """With BERT's template and names for the special tokens, as transformers wants it."""
+    cls, sep = "[CLS]", "[SEP]"
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"{cls} $A {sep}",
+        pair=f"{cls} $A {sep} $B:1 {sep}:1",
+        special_tokens=[(token, backend.token_to_id(token)) for token in (cls, sep)],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token=cls,
+        sep_token=sep,
+        mask_token="[MASK]",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0]
