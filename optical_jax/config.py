@@ -142,7 +142,8 @@ class DataConfig:
     min_chars: int = 1
     max_chars: int = 1200
     max_length_ratio: float = 4.0
-    """Pairs whose sides differ more in characters are dropped and counted (sides under 20 characters are let be)."""
+    """Pairs whose sides differ more in characters are dropped and counted (Chinese, Japanese and Korean ones count
+    three; two sides under 20 characters are let be)."""
     max_bad_lines: int = 0
     """So many broken lines a file are listed and skipped; one more is an error."""
     temperature: float = 1.0
@@ -164,7 +165,8 @@ class OtConfig:
     iterations: int = 50
     """Sinkhorn iterations."""
     threshold: float = 0.0
-    """Stop a plan early once its marginal error is below it; 0 always runs all iterations (fastest on accelerators)."""
+    """Stop a plan early once the L1 error of its teacher-side masses is below it (looked at every 10 iterations);
+    0 always runs all iterations (fastest on accelerators)."""
     masses: Literal["uniform", "idf"] = "uniform"
     """Mass of a token: equal, or by its inverse document frequency in the bitext."""
 
@@ -172,7 +174,8 @@ class OtConfig:
 @dataclass(frozen=True)
 class LossConfig:
     name: Literal["transport", "pooled_cosine", "greedy"] = "transport"
-    """transport: OPTICAL's OT cost; pooled_cosine: mean vectors; greedy: every student token takes its best match."""
+    """transport: OPTICAL's OT cost; pooled_cosine: mean vectors; greedy: DR.DECR's matching, where the closest pair of
+    tokens is taken again and again, one to one (student tokens left over take their best match)."""
     ot: OtConfig = field(default_factory=OtConfig)
 
 
@@ -258,7 +261,7 @@ class Config:
 # ---- checks ----------------------------------------------------------------------------------------------------
 
 
-def validate(cfg: Config) -> None:
+def validate(cfg: Config, *, needs_run: bool = True) -> None:
     """Refuse impossible values before anything is read or compiled.
 
     Raises:
@@ -269,7 +272,7 @@ def validate(cfg: Config) -> None:
         if not fine:
             raise ConfigError(f"{name}={_get(cfg, name)!r} is impossible; {remedy}")
 
-    require(bool(cfg.run), "run", "name a run folder: --run runs/x")
+    require(bool(cfg.run) or not needs_run, "run", "name a run folder: --run runs/x")
     require(bool(cfg.teacher.path), "teacher.path", "name a teacher: --teacher.path FOLDER_OR_HUB_NAME")
     for name in ("data.global_batch", "training.steps", "training.accumulate", "training.log_every", "loss.ot.iterations",
                  "checkpoint.every", "checkpoint.keep", "data.dev_pairs", "data.min_chars"):  # fmt: skip

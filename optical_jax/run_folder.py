@@ -93,6 +93,18 @@ class RunFolder:
         records = read_metrics(self.metrics)
         return records[-1] if records and "params_sha256" in records[-1] else None
 
+    def keep_towers(self, cfg: Config, teacher: Tower, student: Tower) -> None:
+        """Write teacher/ and, last, student/ (as it starts), unless they are there."""
+        from optical_jax.models.export import save_tower
+
+        if not self.teacher.is_dir():
+            if cfg.checkpoint.copy_teacher:
+                save_tower(teacher.params, teacher.cfg, teacher.tokenizer, self.teacher)
+            else:
+                save_reference(cfg, teacher, self.teacher)
+        if not self.student.is_dir():
+            save_tower(student.params, student.cfg, student.tokenizer, self.student)
+
     def check_inputs(self, sha256: dict[str, str]) -> None:
         """Write env.json, or check that the input files are those the run began with.
 

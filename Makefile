@@ -1,0 +1,52 @@
+# optical_jax: `make demo` shows it working, `make test` tests it. Both start from a bare clone.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# Real data and models, where they stand beside the checkout; tests that need them are skipped elsewhere.
+ifneq ($(wildcard ../shared/data),)
+export OPTICAL_DATA ?= $(abspath ../shared/data)
+endif
+ifneq ($(wildcard ../shared/models),)
+export OPTICAL_MODELS ?= $(abspath ../shared/models)
+endif
+export JAX_PLATFORMS ?= cpu
+
+.PHONY: help demo test check format bench clean
+
+help:
+	@echo "make demo    environment, then the smallest whole run: train, evaluate, look"
+	@echo "make test    environment, then all tests that need no PyTorch"
+	@echo "make check   format, lint, types and the quick tests: before every commit"
+	@echo "make bench   the training step beside the same step in PyTorch"
+	@echo "make clean   remove the environment and what the demo made"
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/python train.py --config configs/demo.py --run runs/demo
+	$(BIN)/python eval.py --run runs/demo --collection configs/demo/collection --lang sw
+
+test: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not parity"
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not parity and not slow"
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY)
+	$(BIN)/python -m optical_jax bench
+
+clean:
+	rm -rf $(VENV) runs/demo

@@ -1,0 +1,276 @@
+"""`train.py`: from bitext files and an English retriever to a student's checkpoints."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from optical_jax.commands.doors import open_door
+from optical_jax.commands.settings import parse_train_command
+from optical_jax.config import Config, expand_path, validate
+
+if TYPE_CHECKING:
+    from optical_jax.data.bitext import BitextSplits
+    from optical_jax.data.loader import Loader
+    from optical_jax.run_folder import RunFolder
+    from optical_jax.towers import Tower
+
+
+SAMPLED_BATCHES = 200
+"""Batches a dry run looks at to learn how often each padded length occurs."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command. Returns the exit code."""
+    return open_door(lambda: run_command(sys.argv[1:] if argv is None else argv))
+
+
+def run_command(argv: Sequence[str]) -> None:
+    command = parse_train_command(argv)
+    cfg = command.settings
+    validate(cfg, needs_run=not command.dry_run)
+    if cfg.training.deterministic:
+        # Read by XLA when the first device is asked for; jax is not imported before this line.
+        os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
+    if command.dry_run:
+        dry_run(cfg)
+    else:
+        train_run(cfg)
+
+
+def train_run(cfg: Config) -> None:
+    """Train, resume, or report a finished run: whatever the run folder calls for."""
+    from optical_jax.run_folder import RunFolder
+
+    folder = RunFolder(Path(cfg.run))
+    with folder.lock():
+        folder.claim(cfg)
+        done = folder.finished()
+        if done is not None and done["step"] >= cfg.training.steps:
+            say(f"{cfg.run} is finished: {done['step']} steps, params_sha256 {done['params_sha256']}")
+            say_result(folder)
+            return
+        parts = prepare(cfg, folder)
+        train_prepared(cfg, folder, parts)
+    say_result(folder)
+    say(f"next: python eval.py --run {cfg.run} --collection DIR --lang {' '.join(parts.splits.train)}")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run is made of, read and checked, before anything compiles."""
+
+    mesh: Any
+    splits: BitextSplits
+    teacher: Tower
+    student: Tower
+    loader: Loader
+
+
+def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
+    """Read data and models. Into a run folder they are also copied, so that it is whole; None writes nothing.
+
+    Raises:
+      ConfigError, DataError: what cannot be, by name.
+    """
+    import jax
+
+    from optical_jax.data.bitext import load_bitext
+    from optical_jax.data.loader import make_loader
+    from optical_jax.data.pairs import TokenSide, tokenize_pairs
+    from optical_jax.data.report import print_reports
+    from optical_jax.partitioning import check_divisible, make_mesh
+    from optical_jax.run_folder import write_json
+    from optical_jax.student import load_teacher, make_student
+    from optical_jax.towers import load
+
+    mesh = make_mesh(cfg.mesh)
+    check_divisible(cfg, mesh)
+    splits = load_bitext(cfg.data)
+    if folder is not None:
+        folder.check_inputs(input_files(cfg, splits))
+    if folder is not None and folder.student.is_dir():
+        teacher, student = load(str(folder.path), side="document"), load(str(folder.path), checkpoint="untrained")
+    else:
+        teacher = load_teacher(cfg)
+        student = make_student(cfg, teacher, splits.train)
+    if folder is not None:
+        folder.keep_towers(cfg, teacher, student)
+
+    student_side = TokenSide(student.tokenizer, student.cfg.head, cfg.student.max_length)
+    teacher_side = TokenSide(teacher.tokenizer, teacher.cfg.head, cfg.teacher.max_length)
+    pairs = {language: tokenize_pairs(one, student_side, teacher_side) for language, one in splits.train.items()}
+    for one in splits.dev.values():
+        tokenize_pairs(one, student_side, teacher_side)
+    reports = {"train": [b.report for b in splits.train.values()], "dev": [b.report for b in splits.dev.values()]}
+    print_reports(reports)
+    if folder is not None:
+        write_json(folder.path / "bitext.json", {k: [r.as_json() for r in each] for k, each in reports.items()})
+    loader = make_loader(
+        pairs,
+        cfg.data,
+        cfg.seed,
+        idf=cfg.loss.ot.masses == "idf",
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    return Parts(mesh, splits, teacher, student, loader)
+
+
+def input_files(cfg: Config, splits: BitextSplits) -> dict[str, str]:
+    """Path -> sha256 of every file the run learns from."""
+    from optical_jax.run_folder import sha256_file
+
+    bitexts = [*splits.train.values(), *splits.dev.values()]
+    found = {file.path: file.sha256 for bitext in bitexts for file in bitext.files}
+    for name, path in (("teacher.path", cfg.teacher.path), ("student.path", cfg.student.path)):
+        folder = Path(expand_path(path, name)) if path else None
+        for file in sorted(folder.glob("*.safetensors")) if folder is not None else ():
+            found[str(file)] = sha256_file(file)
+    return found
+
+
+def train_prepared(cfg: Config, folder: RunFolder, parts: Parts) -> None:
+    """Compile, restore, loop."""
+    import jax
+
+    from optical_jax.checkpoint import Checkpoints
+    from optical_jax.config import to_json
+    from optical_jax.metrics_writer import MetricsWriter, cut_after, open_mirror
+    from optical_jax.models.late_interaction import tower_specs
+    from optical_jax.partitioning import params_shardings
+    from optical_jax.training.loop import train
+    from optical_jax.training.optimizer import learning_rate, make_optimizer
+    from optical_jax.training.step import TrainState, abstract_train_state, init_train_state, make_train_step
+
+    mesh, student, teacher, loader = parts.mesh, parts.student, parts.teacher, parts.loader
+    tx = make_optimizer(cfg.optimizer, cfg.training.steps)
+    with jax.set_mesh(mesh), Checkpoints(folder.checkpoints, cfg.checkpoint) as checkpoints:
+        train_step = make_train_step(cfg, student.cfg, teacher.cfg, mesh, tx)
+        teacher_params = jax.device_put(teacher.params, params_shardings(tower_specs(teacher.cfg), mesh))
+        start = 0
+        if checkpoints.latest_step is None:
+            state = init_train_state(student.params, student.cfg, mesh, tx)
+        else:
+            abstract = abstract_train_state(student.cfg, mesh, tx)
+            params, opt_state, position, start = checkpoints.restore(abstract.params, abstract.opt_state)
+            state = TrainState(params, opt_state)
+            loader.restore(position)
+            say(f"resuming {cfg.run} at step {start} of {cfg.training.steps}")
+        cut_after(folder.metrics, start)
+        evaluate = dev_evaluation(parts)
+        writer = MetricsWriter(folder.metrics, open_mirror(cfg.training.tracker, folder.path, to_json(cfg)))
+        try:
+            if start == 0:
+                writer.write({"step": 0, "dev": evaluate(state.params)})
+            train(
+                cfg,
+                state,
+                teacher_params,
+                train_step,
+                loader,
+                start,
+                mesh=mesh,
+                learning_rate=learning_rate(cfg.optimizer, cfg.training.steps),
+                evaluate=evaluate,
+                checkpoints=checkpoints,
+                writer=writer,
+            )
+        finally:
+            writer.close()
+
+
+def dev_evaluation(parts: Parts) -> Any:
+    """Dev retrieval as a function of the student's parameters."""
+    from optical_jax.evaluation.parallel import make_dev_evaluation
+    from optical_jax.towers import encode
+
+    return make_dev_evaluation(
+        {language: (one.english, one.foreign) for language, one in parts.splits.dev.items()},
+        lambda params, texts: encode(parts.student.replace(params=params), texts),
+        lambda texts: encode(parts.teacher, texts),
+    )
+
+
+def dry_run(cfg: Config) -> None:
+    """Print what the run will cost; compile every padded length and time one step of each. Nothing is written."""
+    import jax
+
+    from optical_jax.models.late_interaction import tower_specs
+    from optical_jax.partitioning import params_shardings
+    from optical_jax.progress import clock
+    from optical_jax.training.estimate import compiled_memory_bytes, cost_per_pair, parameter_counts
+    from optical_jax.training.loop import put
+    from optical_jax.training.optimizer import make_optimizer
+    from optical_jax.training.step import init_train_state, make_train_step
+    from optical_jax.partitioning import named_sharding
+
+    parts = prepare(cfg, None)
+    mesh, student, teacher = parts.mesh, parts.student.cfg, parts.teacher.cfg
+    counts = {"student": parameter_counts(student), "teacher": parameter_counts(teacher)}
+    for name, count in counts.items():
+        say(f"{name:<8} {count['all'] / 1e6:8.1f} M parameters, {count['body'] / 1e6:.1f} M of them outside the embeddings")
+    say(f"mesh     {dict(mesh.shape)} on {jax.device_count()} x {jax.devices()[0].device_kind}")
+
+    tx = make_optimizer(cfg.optimizer, cfg.training.steps)
+    sample = [next(parts.loader) for _ in range(min(parts.loader.epoch_size, SAMPLED_BATCHES))]
+    by_length: dict[int, list[Any]] = {}
+    for batch in sample:
+        by_length.setdefault(batch.student.ids.shape[1], []).append(batch)
+    with jax.set_mesh(mesh):
+        train_step: Any = make_train_step(cfg, student, teacher, mesh, tx)
+        teacher_params = jax.device_put(parts.teacher.params, params_shardings(tower_specs(teacher), mesh))
+        state = init_train_state(parts.student.params, student, mesh, tx)
+        step_seconds, flops, peak = 0.0, 0.0, 0
+        for length, batches in sorted(by_length.items()):
+            share = len(batches) / len(sample)
+            batch = put(batches[0], named_sharding(mesh, ("batch",)))
+            began = time.monotonic()
+            compiled = train_step.lower(state, teacher_params, batch).compile()
+            compile_seconds = time.monotonic() - began
+            seconds = []
+            for _ in range(2):
+                began = time.monotonic()
+                state, metrics = compiled(state, teacher_params, batch)
+                jax.block_until_ready((state, metrics))
+                seconds.append(time.monotonic() - began)
+            cost = cost_per_pair(cfg, student, teacher, length)
+            memory = compiled_memory_bytes(compiled)
+            peak = max(peak, memory["peak"] if memory else 0)
+            step_seconds += share * min(seconds)
+            flops += share * cost.flops
+            say(
+                f"length {length:>4}: {100 * share:5.1f} % of steps, {cost.flops / 1e9:7.2f} GFLOP a pair "
+                f"({100 * cost.student_flops / cost.flops:.0f} % student, {100 * cost.teacher_flops / cost.flops:.0f} % "
+                f"teacher, {100 * cost.transport_flops / cost.flops:.1f} % loss), compiled in {compile_seconds:.1f} s, "
+                f"{min(seconds):.3f} s a step"
+            )
+    batch_size, steps = cfg.data.global_batch, cfg.training.steps
+    say(f"flops    {flops / 1e9:.2f} GFLOP a pair on average, {flops * batch_size * steps / 1e12:.1f} TFLOP in all")
+    say(f"memory   {peak / 2**20:.0f} MiB a device for a step, parameters and optimizer state included")
+    say(
+        f"time     {steps} steps of {batch_size} pairs ({steps / parts.loader.epoch_size:.1f} epochs): about "
+        f"{clock(steps * step_seconds)} at {batch_size / step_seconds:.1f} pairs/s, dev retrievals and saves not counted"
+    )
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+def say_result(folder: RunFolder) -> None:
+    """The dev figures before and after training."""
+    from optical_jax.metrics_writer import read_metrics
+
+    lines = [record for record in read_metrics(folder.metrics) if "dev" in record]
+    if len(lines) < 2:
+        return
+    for language, after in lines[-1]["dev"].items():
+        before = lines[0]["dev"].get(language, {})
+        figures = ", ".join(f"{name} {before.get(name, float('nan')):.3f} -> {value:.3f}" for name, value in after.items())
+        say(f"dev {language}: {figures} (step {lines[0]['step']} -> {lines[-1]['step']})")
