@@ -1,0 +1,93 @@
+"""Tensors of a folder: safetensors, single or sharded, as float32. PyTorch pickles are never read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from optical_jax.errors import ConfigError
+
+FLOATS = (np.float32, np.float16, np.float64, ml_dtypes.bfloat16)
+
+
+class Weights:
+    """The tensors of a folder, read one at a time.
+
+    Raises:
+      ConfigError: no weights, a shard that is missing, or a file that is no safetensors file.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+        if single.is_file():
+            self._files = dict.fromkeys(_tensor_names(single), single)
+        elif index.is_file():
+            self._files = _sharded(folder, index)
+        else:
+            raise ConfigError(_no_weights(folder))
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self._files)
+
+    def read(self, name: str) -> np.ndarray:
+        """One tensor as float32."""
+        with safe_open(self._files[name], framework="numpy") as file:
+            value = file.get_tensor(name)
+        if value.dtype not in FLOATS:
+            raise ConfigError(f"{self._files[name]}: {name} is {value.dtype}; only float tensors are read")
+        return value.astype(np.float32)
+
+
+def _sharded(folder: Path, index: Path) -> dict[str, Path]:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise ConfigError(f"{index} has no weight_map; copy the model's index file again")
+    held: dict[str, list[str]] = {}
+    for shard in sorted(set(weight_map.values())):
+        if Path(shard).name != shard or not (folder / shard).is_file():
+            raise ConfigError(f"{index} names {shard}, which is not in the folder; copy that shard too")
+        held[shard] = _tensor_names(folder / shard)
+    absent = sorted(name for name, shard in weight_map.items() if name not in held[shard])
+    if absent:
+        raise ConfigError(f"{folder / weight_map[absent[0]]} lacks {absent[0]}, which {index.name} says it holds")
+    # A tensor of a shard that the index does not name must be seen too, so that it can be refused.
+    return {name: folder / shard for shard, names in held.items() for name in names}
+
+
+def _tensor_names(path: Path) -> list[str]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return list(file.keys())
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(f"{path} is no whole safetensors file ({error}); copy it again") from error
+
+
+def _no_weights(folder: Path) -> str:
+    convert = f"python -c \"from transformers import AutoModel as M; M.from_pretrained('{folder}').save_pretrained('NEW_DIR')\""
+    if any(folder.glob("pytorch_model*.bin")):
+        return f"{folder} has only pytorch_model.bin, and pickles are never read; convert it where torch is: {convert}"
+    return f"{folder} has no model.safetensors; name a folder with weights (PyTorch pickles: {convert})"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object in a file.
+
+    Raises:
+      ConfigError: the file is missing or is no JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist; name the folder of a model") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path} holds no JSON object; copy the file again")
+    return value
