@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float
+import scipy.sparse
+from jaxtyping import Float, Int
 
 
 def transfer_embeddings(
@@ -41,3 +42,103 @@ def transfer_embeddings(
 
 def _seed(seed: int, piece: str) -> list[int]:
     return [seed, int.from_bytes(hashlib.sha256(piece.encode()).digest()[:8], "little")]
+
+
+def lexicon_embeddings(
+    rows: Float[np.ndarray, "W D"],
+    embedding: Float[np.ndarray, "V D"],
+    translations: scipy.sparse.csr_array,
+) -> Float[np.ndarray, "W D"]:
+    """`rows` with every translated piece's row replaced by the average of the old rows it translates to.
+
+    Averages are shorter than what they average; each is scaled to the old rows' median length.
+
+    Args:
+      rows: the new table so far (`transfer_embeddings`), which pieces without a translation keep.
+      embedding: the old table.
+      translations: probabilities [W, V] of `translation_table`.
+    """
+    averaged = np.asarray(translations @ embedding.astype(np.float64))  # [W, D]
+    norms = np.linalg.norm(averaged, axis=1)
+    found = norms > 0
+    scale = np.median(np.linalg.norm(embedding, axis=1)) / norms[found]
+    table = rows.copy()
+    table[found] = averaged[found] * scale[:, None]
+    return table
+
+
+def translation_table(
+    english: Sequence[Int[np.ndarray, "_"]],
+    foreign: Sequence[Int[np.ndarray, "_"]],
+    *,
+    english_size: int,
+    foreign_size: int,
+    english_special: Collection[int] = (),
+    foreign_special: Collection[int] = (),
+    iterations: int = 5,
+    top: int = 8,
+    max_cells: int = 40_000_000,
+) -> scipy.sparse.csr_array:
+    """What foreign pieces translate to, counted in bitext: IBM Model 1 with an empty foreign word, by EM.
+
+    Args:
+      english: token ids of each pair's English side.
+      foreign: token ids of its other side.
+      english_size: size of the English vocabulary, V.
+      foreign_size: size of the foreign vocabulary, W.
+      english_special: ids that translate nothing ([CLS], [SEP], ...).
+      foreign_special: ids that are left without a translation.
+      iterations: rounds of EM.
+      top: most probable translations that are kept; they are scaled to sum to one.
+      max_cells: memory limit, in token pairs (about 30 bytes each). Of more bitext, evenly spaced pairs are taken.
+
+    Returns:
+      p(English piece | foreign piece) [W, V]; the row of a piece that never occurs is empty.
+
+    Source: Brown et al. (Computational Linguistics 19(2), 1993), model 1.
+    """
+    e_ids, e_lengths = _flatten(english, english_special)
+    f_ids, f_lengths = _flatten(foreign, foreign_special)
+    cells = e_lengths * (f_lengths + 1)
+    if cells.sum() > max_cells:
+        stride = -(-int(cells.sum()) // max_cells)
+        return translation_table(
+            english[::stride], foreign[::stride], english_size=english_size, foreign_size=foreign_size,
+            english_special=english_special, foreign_special=foreign_special, iterations=iterations, top=top,
+            max_cells=int(cells.sum()),
+        )  # fmt: skip
+    # The empty word, id W, stands behind every foreign sentence and takes what has no counterpart.
+    f_ids = np.insert(f_ids, np.cumsum(f_lengths), foreign_size)
+    f_lengths = f_lengths + 1
+
+    # One cell for every English token and foreign token of a pair; the cells of one English token are neighbours.
+    per_token = np.repeat(f_lengths, e_lengths)
+    first_foreign = np.repeat(np.cumsum(f_lengths) - f_lengths, e_lengths)
+    first_cell = np.cumsum(per_token) - per_token
+    foreign_token = np.repeat(first_foreign - first_cell, per_token) + np.arange(per_token.sum())
+    keys = f_ids[foreign_token] * english_size + np.repeat(e_ids, per_token)
+    keys, entry = np.unique(keys, return_inverse=True)
+    of, into = np.divmod(keys, english_size)
+
+    probability = np.ones(len(keys))
+    for _ in range(iterations if len(keys) else 0):
+        share = probability[entry]
+        share /= np.repeat(np.add.reduceat(share, first_cell), per_token)
+        expected = np.bincount(entry, share, len(keys))
+        probability = expected / np.bincount(of, expected, foreign_size + 1)[of]
+
+    # Rank of each entry among its foreign piece's; the empty word's are left out.
+    order = np.lexsort((-probability, of))
+    rank = np.arange(len(order)) - np.searchsorted(of[order], of[order])
+    kept = order[(rank < top) & (of[order] < foreign_size)]
+    of, into, probability = of[kept], into[kept], probability[kept]
+    probability = probability / np.bincount(of, probability, foreign_size)[of]
+    return scipy.sparse.csr_array((probability, (of, into)), shape=(foreign_size, english_size))
+
+
+def _flatten(texts: Sequence[np.ndarray], special: Collection[int]) -> tuple[np.ndarray, np.ndarray]:
+    """All ids in one row, special ones left out, and how many each text has."""
+    ids = np.concatenate([np.zeros(0, np.int64), *texts]).astype(np.int64)
+    text = np.repeat(np.arange(len(texts)), [len(t) for t in texts])
+    real = ~np.isin(ids, list(special))
+    return ids[real], np.bincount(text[real], minlength=len(texts))
