@@ -236,7 +236,7 @@ def test_float32_asks_for_full_precision():
 
 def test_texts_longer_than_the_position_table():
     ids, attend = padded_batch(TINY, length=25)
-    with pytest.raises(ConfigError, match="texts of 25 tokens do not fit encoder.max_positions=24"):
+    with pytest.raises(ConfigError, match=r"texts of 25 tokens do not fit encoder\.max_positions=24"):
         encode(random_params(TINY), ids, attend, TINY)
     # RoBERTa counts from pad_id + 1: two rows of its table never hold a text.
     ids, attend = padded_batch(FAMILIES["roberta"], length=23)
@@ -245,7 +245,7 @@ def test_texts_longer_than_the_position_table():
 
 
 def test_heads_must_divide_the_width():
-    with pytest.raises(ConfigError, match=r"encoder.width=32 does not divide into encoder.heads=5"):
+    with pytest.raises(ConfigError, match=r"encoder\.width=32 does not divide into encoder\.heads=5"):
         encoder_specs(dataclasses.replace(TINY, heads=5))
 
 
