@@ -1,0 +1,57 @@
+"""Figures of a ranking against graded judgements, by ir-measures, a query at a time and as means."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import ir_measures
+from ir_measures import AP, RR, P, R, nDCG
+
+from optical_jax.data.collection import Qrels
+
+METRICS = ("AP", "nDCG@10", "RR@10", "R@1", "R@5", "R@10", "R@100", "P@10")
+"""Names as ir-measures writes them. A grade above 0 is relevant; nDCG takes the grade itself as gain."""
+
+Run = Mapping[str, Mapping[str, float]]
+"""Query id -> document id -> score."""
+Figures = dict[str, float]
+"""Metric -> value."""
+PerQuery = dict[str, Figures]
+"""Query id -> figures."""
+
+
+def evaluate_run(run: Run, qrels: Qrels) -> PerQuery:
+    """Figures of every judged query; one that the run lacks counts as zero, one that is not judged is passed over.
+
+    Ties of scores are broken by document id, descending, as trec_eval does.
+    """
+    measures = [AP, nDCG @ 10, RR, R @ 1, R @ 5, R @ 10, R @ 100, P @ 10]
+    found: dict[str, Figures] = {query: {} for query in qrels}
+    for metric in ir_measures.pytrec_eval.iter_calc(measures, qrels, run):
+        if metric.measure == RR:
+            # ir-measures takes RR@10 itself from MS MARCO's script, which breaks ties the other way.
+            found[metric.query_id]["RR@10"] = metric.value if metric.value >= 1 / 10 else 0.0
+        else:
+            found[metric.query_id][str(metric.measure)] = metric.value
+    return {query: {name: figures[name] for name in METRICS} for query, figures in found.items()}
+
+
+def mean_figures(per_query: Mapping[str, Mapping[str, float]]) -> Figures:
+    """The mean of each metric over queries, and their number as "queries"."""
+    means = {name: sum(figures[name] for figures in per_query.values()) / len(per_query) for name in METRICS}
+    return means | {"queries": len(per_query)}
+
+
+def group_means(languages: Mapping[str, Figures], low_resource: Collection[str]) -> dict[str, Figures | None]:
+    """Means over the low- and the high-resource languages, each language counting once, and high - low ("gap").
+
+    A group without languages is None, and so is the gap then.
+    """
+
+    def mean(group: list[Figures]) -> Figures | None:
+        return {name: sum(figures[name] for figures in group) / len(group) for name in METRICS} if group else None
+
+    low = mean([figures for language, figures in languages.items() if language in low_resource])
+    high = mean([figures for language, figures in languages.items() if language not in low_resource])
+    gap = {name: high[name] - low[name] for name in METRICS} if low and high else None
+    return {"low": low, "high": high, "gap": gap}

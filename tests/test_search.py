@@ -1,0 +1,139 @@
+"""Search against sorting everything, ties, run files, and BM25."""
+
+import doctest
+
+import numpy as np
+import pytest
+
+from optical_jax.errors import ConfigError
+from optical_jax.evaluation import baselines, search
+from optical_jax.evaluation.baselines import make_bm25, words
+from optical_jax.evaluation.metrics import evaluate_run
+from optical_jax.evaluation.search import TopDocuments, encode_blocks, write_trec_run
+from optical_jax.types import TokenVectors
+
+WIDTH = 8
+
+
+def encode(texts):
+    """A stand-in for a tower: each word is a vector of its own; every second word gives none.
+
+    Coordinates are multiples of 1/4, so that scores are exact in any order of summing, and often tie.
+    """
+    longest = max(len(text.split()) for text in texts)
+    vectors, mask = np.zeros((len(texts), longest, WIDTH), np.float32), np.zeros((len(texts), longest), bool)
+    for row, text in enumerate(texts):
+        for place, word in enumerate(text.split()):
+            vectors[row, place] = np.random.default_rng(list(word.encode())).integers(-4, 5, WIDTH) / 4
+            mask[row, place] = place % 2 == 0
+    return TokenVectors(vectors=vectors * mask[:, :, None], mask=mask)
+
+
+def some_texts(count: int, seed: int) -> list[str]:
+    rng = np.random.default_rng(seed)
+    return [" ".join(f"w{n}" for n in rng.integers(0, 30, rng.integers(1, 25))) for _ in range(count)]
+
+
+def by_sorting(queries, documents):
+    """Every score, a pair at a time; then Python's sort by score and id, both descending."""
+    ids, runs = list(documents), []
+    q, d = encode(queries), encode(list(documents.values()))
+    for b in range(len(queries)):
+        scores = [
+            (q.vectors[b][q.mask[b]].astype(np.float64) @ d.vectors[n][d.mask[n]].T.astype(np.float64))
+            .max(axis=1)
+            .sum()
+            for n in range(len(ids))
+        ]
+        runs.append(sorted(zip(scores, ids, strict=True), reverse=True))
+    return runs
+
+
+@pytest.mark.parametrize("depth", [5, 1000])
+def test_equals_sorting_all_scores(monkeypatch, depth):
+    monkeypatch.setattr(search, "BLOCK_TEXTS", 16)
+    queries, documents = some_texts(20, seed=0), {f"d{n}": t for n, t in enumerate(some_texts(70, seed=1))}
+    seen = []
+    blocks = {"one": list(encode_blocks(queries, encode)), "two": list(encode_blocks(queries[:3], encode))}
+    found = search.search(blocks, documents, encode, depth=depth, advance=seen.append)
+    assert sum(seen) == 70
+    ids = list(documents)
+    for b, expected in enumerate(by_sorting(queries, documents)):
+        assert found["one"].scores[b].tolist() == [score for score, _ in expected[:depth]]
+        assert [ids[n] for n in found["one"].documents[b]] == [name for _, name in expected[:depth]]
+    np.testing.assert_array_equal(found["two"].documents, found["one"].documents[:3])
+    np.testing.assert_array_equal(found["two"].scores, found["one"].scores[:3])
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 5])
+def test_ties_stand_by_id_descending_however_scores_arrive(pieces):
+    """Ids are compared as strings ("d9" after "d10"), also where the ranking is cut; -0.0 ties with 0.0."""
+    ids = ["d10", "d9", "d1", "é", "D"]
+    scores = np.array([[0.0, -0.0, 1.0, -1.0, -1.0]], np.float32)
+    top = TopDocuments(1, ids, depth=4)
+    for piece in np.array_split(np.arange(5), pieces):
+        top.add(np.array([0]), piece, scores[:, piece])
+    ranking = top.ranking()
+    assert [ids[n] for n in ranking.documents[0]] == ["d1", "d9", "d10", "é"]
+    assert ranking.scores[0].tolist() == [1.0, 0.0, 0.0, -1.0]
+
+
+def test_scores_survive_to_the_last_bit():
+    scores = np.random.default_rng(0).standard_normal((3, 40)).astype(np.float32) * 1e3
+    top = TopDocuments(3, [f"d{n}" for n in range(40)])
+    top.add(np.arange(3), np.arange(40), scores)
+    np.testing.assert_array_equal(top.ranking().scores, -np.sort(-scores, axis=1))
+
+
+def test_documents_without_score_are_not_found():
+    top = TopDocuments(2, ["a", "b"])
+    top.add(np.array([1]), np.array([0, 1]), np.array([[-np.inf, 2.0]], np.float32))
+    ranking = top.ranking()
+    assert ranking.documents.tolist() == [[-1, -1], [1, -1]]
+    assert ranking.as_run(["q1", "q2"], ["a", "b"]) == {"q1": {}, "q2": {"b": 2.0}}
+
+
+def test_nan_is_an_error():
+    with pytest.raises(ConfigError, match="NaN"):
+        TopDocuments(1, ["a"]).add(np.array([0]), np.array([0]), np.array([[np.nan]], np.float32))
+
+
+def test_run_file_reads_back_to_the_same_figures(tmp_path):
+    ir_measures = pytest.importorskip("ir_measures")
+    queries, documents = some_texts(12, seed=2), {f"d{n}": t for n, t in enumerate(some_texts(40, seed=3))}
+    ranking = search.search({0: list(encode_blocks(queries, encode))}, documents, encode)[0]
+    query_ids, ids = [f"q{i}" for i in range(12)], list(documents)
+    write_trec_run(tmp_path / "run.trec", ranking, query_ids, ids, tag="x")
+    lines = [line.split(" ") for line in (tmp_path / "run.trec").read_text("utf-8").splitlines()]
+    assert [line[1:4:2] + line[5:] for line in lines[:40]] == [["Q0", str(rank), "x"] for rank in range(1, 41)]
+    np.testing.assert_array_equal(np.float32([line[4] for line in lines]), ranking.scores.ravel())
+    qrels = {q: {f"d{3 * i}": 1} for i, q in enumerate(query_ids)}
+    read = list(ir_measures.read_trec_run(str(tmp_path / "run.trec")))
+    expected = ir_measures.calc_aggregate([ir_measures.AP], qrels, read)[ir_measures.AP]
+    ours = evaluate_run(ranking.as_run(query_ids, ids), qrels)
+    assert np.mean([figures["AP"] for figures in ours.values()]) == pytest.approx(expected)
+
+
+def test_words():
+    assert doctest.testmod(baselines, raise_on_error=True).attempted > 0
+    # Decomposed marks, Devanagari vowel signs and full-width digits stay inside their words.
+    assert words("cafe\u0301 हिन्दी \uff11\uff12_x") == ["café", "हिन्दी", "12", "x"]
+
+
+def test_bm25_by_hand():
+    """Lucene's formula: idf ln(1 + (N - df + 0.5) / (df + 0.5)), tf / (tf + k1 (1 - b + b length / average))."""
+    ranking = make_bm25({"a": "cat cat dog", "b": "dog", "c": "bird."})(["CAT dog", "?", "fish"])
+    average, lengths = 5 / 3, {"a": 3, "b": 1}
+
+    def score(tf: int, df: int, document: str) -> float:
+        length = 1 - 0.75 + 0.75 * lengths[document] / average
+        return np.log(1 + (3 - df + 0.5) / (df + 0.5)) * tf / (tf + 1.5 * length)
+
+    expected = {"a": score(2, 1, "a") + score(1, 2, "a"), "b": score(1, 2, "b")}
+    run = ranking.as_run(["q1", "q2", "q3"], ["a", "b", "c"])
+    assert run["q1"] == pytest.approx(expected, rel=1e-5)
+    assert run["q2"] == run["q3"] == {}
+
+
+def test_bm25_where_no_document_has_a_word():
+    assert make_bm25({"a": "?!"})(["cat"]).documents.tolist() == [[-1]]
