@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import unicodedata
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 from optical_jax.config import DataConfig
@@ -16,6 +17,8 @@ from optical_jax.errors import ConfigError, DataError
 
 RATIO_FREE_CHARS = 20
 """Pairs whose sides are both shorter than this are not held to the length ratio."""
+WIDE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]")
+"""Characters of Chinese, Japanese and Korean that say about as much as three Latin letters."""
 HELD_OUT_SHARE = 0.1
 """At most this share of a language is held out as dev where no dev file is given."""
 
@@ -78,11 +81,16 @@ def read_bitext(cfg: DataConfig) -> dict[str, Bitext]:
         raise ConfigError("data.bitext is empty; name at least one file: --data.bitext sw=FILE")
     bitexts = _read_all(cfg, [parse_entry(entry, "data.bitext") for entry in cfg.bitext])
     for bitext in bitexts.values():
-        if not bitext.english:
-            why = ", ".join(f"{reason} {count}" for reason, count in sorted(bitext.report.dropped.items()))
-            files = ", ".join(file.path for file in bitext.files)
-            raise DataError(f"{files}: no {bitext.language} pair is left of {bitext.report.lines} lines ({why})")
+        _check_not_empty(bitext, "pair", "see data.min_chars, max_chars, max_length_ratio, min_score")
     return bitexts
+
+
+def _check_not_empty(bitext: Bitext, what: str, remedy: str) -> None:
+    if not bitext.english:
+        report = bitext.report
+        why = ", ".join(f"{reason} {count}" for reason, count in sorted(report.dropped.items())) or "all bad lines"
+        files = ", ".join(file.path for file in bitext.files)
+        raise DataError(f"{files}: no {bitext.language} {what} is left of {report.lines} lines ({why}); {remedy}")
 
 
 def _read_all(cfg: DataConfig, sources: Sequence[Source]) -> dict[str, Bitext]:
@@ -104,21 +112,19 @@ def _read_language(cfg: DataConfig, language: str, sources: Sequence[Source]) ->
         for line in read_lines(source, cfg):
             report.lines += 1
             left, right = _clean(line.english), _clean(line.foreign)
-            fault = line.fault
-            if fault:
-                report.bad_lines.append(f"{line.where}: {fault}")
+            if line.fault:
+                report.bad_lines.append(f"{line.where}: {line.fault}")
                 if (bad := len(report.bad_lines) - bad_before) > cfg.max_bad_lines:
-                    allowed = f" (bad line {bad}, data.max_bad_lines={cfg.max_bad_lines})"
-                    raise DataError(f"{line.where}: {fault}{allowed}")
+                    raise DataError(
+                        f"{report.bad_lines[-1]} (bad line {bad} of the file, data.max_bad_lines={cfg.max_bad_lines})"
+                    )
             elif reason := _reason_to_drop(left, right, line, cfg, seen):
                 report.dropped[reason] += 1
             else:
                 # One object for equal strings: parallel sets repeat their English in every language.
                 english.append(sys.intern(left))
                 foreign.append(right)
-    bitext = Bitext(language, english, foreign, report, files)
-    _count(bitext)
-    return bitext
+    return _counted(Bitext(language, english, foreign, report, files))
 
 
 def _clean(text: str) -> str:
@@ -127,13 +133,14 @@ def _clean(text: str) -> str:
 
 def _reason_to_drop(english: str, foreign: str, line: Line, cfg: DataConfig, seen: set[bytes]) -> str:
     """Why a pair is left out; empty for a pair to keep, which is then noted in `seen`."""
-    shorter, longer = sorted((len(english), len(foreign)))
+    chars = len(english), len(foreign)
     if cfg.min_score is not None and line.score is not None and line.score < cfg.min_score:
         return "low_score"
-    if shorter < cfg.min_chars:
+    if min(chars) < cfg.min_chars:
         return "too_short"
-    if longer > cfg.max_chars:
+    if max(chars) > cfg.max_chars:
         return "too_long"
+    shorter, longer = sorted(n + 2 * len(WIDE.findall(text)) for n, text in zip(chars, (english, foreign), strict=True))
     if longer >= RATIO_FREE_CHARS and longer > cfg.max_length_ratio * shorter:
         return "length_ratio"
     keys = text_key(english), text_key(foreign)
@@ -150,82 +157,83 @@ def _digest(*keys: str) -> bytes:
     return blake2b("\t".join(keys).encode(), digest_size=16).digest()
 
 
-def _count(bitext: Bitext) -> None:
-    bitext.report.kept = len(bitext.english)
+def _counted(bitext: Bitext) -> Bitext:
+    bitext.report.kept = len(bitext)
     bitext.report.english_characters = sum(map(len, bitext.english))
     bitext.report.foreign_characters = sum(map(len, bitext.foreign))
+    return bitext
 
 
 # ---- dev -------------------------------------------------------------------------------------------------------
 
 
-def read_dev(cfg: DataConfig, bitexts: dict[str, Bitext]) -> BitextSplits:
+def read_dev(cfg: DataConfig, bitexts: Mapping[str, Bitext]) -> BitextSplits:
     """Train and dev by language: data.dev, or <lang>.dev.* beside <lang>.train.*, or pairs held out of training.
 
     At most data.dev_pairs a language, chosen by a hash of the text, so that neither order nor other files matter.
     A dev pair with a side that stands in the training text of its language is dropped and counted.
+
+    Raises:
+      DataError: a dev file is missing or broken, or all its pairs stand in the training text.
     """
     if cfg.dev_pairs <= 0:
-        return BitextSplits(bitexts, {})
+        return BitextSplits(dict(bitexts), {})
     sources = [parse_entry(entry, "data.dev") for entry in cfg.dev]
     given = {source.language for source in sources}
     for source in (parse_entry(entry, "data.bitext") for entry in cfg.bitext):
         if source.language not in given:
             sources += source.dev_siblings()
-    dev = _read_all(cfg, list(dict.fromkeys(sources)))
-    train = dict(bitexts)
-    for language, bitext in dev.items():
-        _trim_dev(bitext, bitexts.get(language), cfg.dev_pairs)
-    for language, bitext in bitexts.items():
-        if language not in dev:
-            train[language], dev[language] = _hold_out(bitext, cfg.dev_pairs)
-    return BitextSplits(train, {language: bitext for language, bitext in dev.items() if bitext.english})
+    train, dev = dict(bitexts), {}
+    for language, bitext in _read_all(cfg, list(dict.fromkeys(sources))).items():
+        dev[language] = _trim_dev(bitext, bitexts.get(language), cfg.dev_pairs)
+        _check_not_empty(dev[language], "dev pair", "name other files with data.dev, or set data.dev_pairs=0")
+    for language in bitexts.keys() - dev.keys():
+        train[language], held_out = _hold_out(bitexts[language], cfg.dev_pairs)
+        if held_out.english:
+            dev[language] = held_out
+    return BitextSplits(train, {language: dev[language] for language in sorted(dev)})
 
 
-def _trim_dev(dev: Bitext, train: Bitext | None, dev_pairs: int) -> None:
+def _trim_dev(dev: Bitext, train: Bitext | None, dev_pairs: int) -> Bitext:
     english = {text_key(text) for text in train.english} if train else set()
     foreign = {text_key(text) for text in train.foreign} if train else set()
-    keys = [(text_key(a), text_key(b)) for a, b in zip(dev.english, dev.foreign, strict=True)]
+    keys = _keys(dev)
     clear = [i for i, (a, b) in enumerate(keys) if a not in english and b not in foreign]
-    chosen = set(sorted(clear, key=lambda i: _digest(*keys[i]))[:dev_pairs])
-    dev.report.dropped["in_training"] += len(keys) - len(clear)
-    dev.report.dropped["beyond_dev_pairs"] += len(clear) - len(chosen)
-    _keep(dev, chosen)
+    chosen = _lowest_hashes(keys, clear, dev_pairs)
+    return _select(dev, chosen, {"in_training": len(keys) - len(clear), "over_dev_pairs": len(clear) - len(chosen)})
 
 
 def _hold_out(bitext: Bitext, dev_pairs: int) -> tuple[Bitext, Bitext]:
-    """Pairs neither side of which stands in another pair, so that none of dev is seen in training."""
-    keys = [(text_key(a), text_key(b)) for a, b in zip(bitext.english, bitext.foreign, strict=True)]
-    counts: tuple[dict[str, int], dict[str, int]] = (defaultdict(int), defaultdict(int))
-    for pair in keys:
-        for side, key in zip(counts, pair, strict=True):
-            side[key] += 1
-    unique = [i for i, (a, b) in enumerate(keys) if counts[0][a] == counts[1][b] == 1]
-    n = min(dev_pairs, int(HELD_OUT_SHARE * len(bitext)))
-    chosen = set(sorted(unique, key=lambda i: _digest(*keys[i]))[:n])
-    dev = Bitext(
-        bitext.language,
-        list(bitext.english),
-        list(bitext.foreign),
-        BitextReport(bitext.language, list(bitext.files), lines=len(chosen)),
-        bitext.files,
-    )
-    _keep(dev, chosen)
-    _keep(bitext, set(range(len(bitext))) - chosen)
-    bitext.report.dropped["held_out"] += len(chosen)
-    return bitext, dev
+    """(the rest, pairs neither side of which stands in another pair, so that nothing of them is seen in training)."""
+    keys = _keys(bitext)
+    english, foreign = Counter(a for a, _ in keys), Counter(b for _, b in keys)
+    unique = [i for i, (a, b) in enumerate(keys) if english[a] == foreign[b] == 1]
+    chosen = _lowest_hashes(keys, unique, min(dev_pairs, int(HELD_OUT_SHARE * len(keys))))
+    rest = _select(bitext, set(range(len(keys))) - chosen, {"held_out": len(chosen)})
+    dev_report = BitextReport(bitext.language, list(bitext.files), lines=len(chosen))
+    return rest, _select(replace(bitext, report=dev_report), chosen, {})
 
 
-def _keep(bitext: Bitext, chosen: set[int]) -> None:
-    bitext.english[:] = [text for i, text in enumerate(bitext.english) if i in chosen]
-    bitext.foreign[:] = [text for i, text in enumerate(bitext.foreign) if i in chosen]
-    _count(bitext)
+def _keys(bitext: Bitext) -> list[tuple[str, str]]:
+    return [(text_key(a), text_key(b)) for a, b in zip(bitext.english, bitext.foreign, strict=True)]
+
+
+def _lowest_hashes(keys: Sequence[tuple[str, str]], among: Sequence[int], n: int) -> set[int]:
+    return set(sorted(among, key=lambda i: _digest(*keys[i]))[:n])
+
+
+def _select(bitext: Bitext, chosen: Collection[int], dropped: Mapping[str, int]) -> Bitext:
+    """Those pairs in their order; the others must be counted in `dropped`."""
+    report = replace(bitext.report, dropped=bitext.report.dropped + Counter(dropped))
+    english = [text for i, text in enumerate(bitext.english) if i in chosen]
+    foreign = [text for i, text in enumerate(bitext.foreign) if i in chosen]
+    return _counted(replace(bitext, english=english, foreign=foreign, report=report))
 
 
 # ---- contamination ---------------------------------------------------------------------------------------------
 
 
-def overlap(train: dict[str, Bitext], texts: Iterable[str]) -> dict[str, int]:
+def overlap(train: Mapping[str, Bitext], texts: Iterable[str]) -> dict[str, int]:
     """Training pairs of each language with a side that is one of `texts` (a collection's queries and documents)."""
     keys = {text_key(text) for text in texts}
     return {

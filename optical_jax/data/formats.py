@@ -69,29 +69,36 @@ def parse_entry(entry: str, field: str) -> Source:
       ConfigError: the language is not to be seen, or a variable is not set.
       DataError: a file is missing.
     """
-    expanded = os.path.expanduser(os.path.expandvars(entry))
-    unset = re.search(r"\$\{?(\w+)", expanded)
-    if unset and unset[1] not in os.environ:
-        raise ConfigError(f"{field}={entry}: ${unset[1]} is not set; export {unset[1]}=FOLDER")
-    match = ENTRY.fullmatch(expanded)
+    match = ENTRY.fullmatch(expand_variables(entry, field))
     if not match:
         raise ConfigError(f"{field}={entry}: no file named; write LANG=FILE")
-    path = Path(match["path"])
-    paths = (path,)
-    if "," in match["path"] and not path.exists():
-        paths = tuple(Path(part) for part in match["path"].split(","))
+    whole = Path(os.path.expanduser(match["path"]))
+    paths = (whole,)
+    if "," in match["path"] and not whole.exists():
+        paths = tuple(Path(os.path.expanduser(part)) for part in match["path"].split(","))
         if len(paths) != 2 or not match["lang"]:
             raise ConfigError(f"{field}={entry}: a Moses pair is written LANG=ENGLISH_FILE,FOREIGN_FILE")
-    named = FILE_NAME.fullmatch(path.name)
+    named = FILE_NAME.fullmatch(whole.name)
     language = match["lang"] or (named["lang"] if named else "")
     if not language:
         raise ConfigError(f"{field}={entry}: no language; name the file LANG.SPLIT.tsv[.gz], or write LANG={entry}")
     for path in paths:
         if not path.is_file():
-            raise DataError(
-                f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'} ({field}={entry})"
-            )
+            what = "is a folder, not a file" if path.is_dir() else "no such file"
+            raise DataError(f"{path}: {what} ({field}={entry})")
     return Source(language, paths)
+
+
+def expand_variables(value: str, field: str) -> str:
+    """`value` with every $NAME or ${NAME} from the environment.
+
+    Raises:
+      ConfigError: a variable is not set, or empty.
+    """
+    for name in re.findall(r"\$\{?(\w+)", value):
+        if not os.environ.get(name):
+            raise ConfigError(f"{field}={value}: ${name} is not set; export {name}=FOLDER")
+    return os.path.expandvars(value)
 
 
 def fingerprint(path: Path) -> InputFile:

@@ -26,7 +26,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from optical_jax.config import DataConfig
-from optical_jax.data.pairs import TokenizedPairs, idf_weights, join_pairs
+from optical_jax.data.pairs import FlatTokens, TokenizedPairs, idf_weights, join_pairs
 from optical_jax.errors import ConfigError
 from optical_jax.types import Batch, TextInputs
 
@@ -214,7 +214,7 @@ class Loader:
         """
         if state["fingerprint"] != self._fingerprint:
             raise ConfigError(
-                f"the saved position ({state['fingerprint']}) is of other pairs, tokens, seed, batch or buckets than these "
+                f"the saved data position ({state['fingerprint']}) is of other pairs, seed or buckets than these "
                 f"({self._fingerprint}); use the same data and settings, or a new run folder"
             )
         self._batches.set_state({"next_index": int(state["next_batch"])})
@@ -252,7 +252,7 @@ def make_loader(
     return Loader(BatchSource(joined, plan, rows, *tables), _fingerprint(joined, plan))
 
 
-def _idf_table(tokens) -> Float[np.ndarray, "V"]:
+def _idf_table(tokens: FlatTokens) -> Float[np.ndarray, "V"]:
     vocab_size = max(int(tokens.ids.max()), tokens.pad_id) + 1
     return idf_weights(tokens.ids, tokens.offsets, vocab_size)
 
@@ -261,8 +261,8 @@ def _fingerprint(pairs: TokenizedPairs, plan: EpochPlan) -> str:
     """Of all that decides what batch i holds."""
     digest = blake2b(repr((plan.sizes, plan.quotas, plan.buckets, plan.batch, plan.seed)).encode(), digest_size=8)
     for side in (pairs.student, pairs.teacher):
-        digest.update(np.ascontiguousarray(side.ids))
-        digest.update(np.ascontiguousarray(side.offsets))
+        digest.update(side.ids.data)
+        digest.update(side.offsets.data)
     return digest.hexdigest()
 
 
@@ -276,5 +276,5 @@ def padding_share(batch: Batch) -> float:
     return 1 - real_tokens(batch) / (batch.student.ids.size + batch.teacher.ids.size)
 
 
-def _real(side: TextInputs):
+def _real(side: TextInputs) -> Any:
     return side.attend | side.keep

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -19,6 +19,7 @@ from optical_jax.types import TextInputs
 IDF_FLOOR = 0.01
 """Added to every weight, so that a text of tokens that stand in all texts still has mass."""
 TOKENIZE_AT_ONCE = 10_000
+IDF_TOKENS_AT_ONCE = 2**22
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def tokenize_pairs(bitext: Bitext, student: TokenSide, teacher: TokenSide) -> To
             tokenize(how.tokenizer, texts[i : i + TOKENIZE_AT_ONCE], how.head, how.side, how.max_length)
             for i in range(0, len(texts), TOKENIZE_AT_ONCE)
         )
-        flat = sides[name] = flatten_tokens(chunks, how.tokenizer.pad_token_id)
+        flat = sides[name] = flatten_tokens(chunks, cast(int, how.tokenizer.pad_token_id))
         bitext.report.lengths[name] = SideLengths.of(flat.lengths, flat.truncated)
     return TokenizedPairs(**sides)
 
@@ -146,7 +147,7 @@ def idf_weights(
     """log((N + 1) / (df + 1)) + IDF_FLOOR for every id, df being the texts of N that hold it."""
     texts = len(offsets) - 1
     counts = np.zeros(vocab_size, np.int64)
-    step = max(1, 2**22 // max(1, math.ceil(len(ids) / texts)))
+    step = max(1, IDF_TOKENS_AT_ONCE * texts // len(ids))
     for first in range(0, texts, step):
         bounds = offsets[first : first + step + 1]
         rows = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))

@@ -6,7 +6,7 @@ import string
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -47,21 +47,22 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
       ConfigError: nothing there, a folder without tokenizer files, or a tokenizer without a fast form.
     """
     folder = Path(path)
-    if folder.is_dir():
-        if not any((folder / name).is_file() for name in TOKENIZER_FILES):
-            raise ConfigError(f"{path}: no tokenizer in this folder (none of {', '.join(TOKENIZER_FILES)})")
-    elif folder.is_absolute() or str(path).startswith((".", "~")) or str(path).count("/") > 1:
+    local = folder.is_dir()
+    if local and not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise ConfigError(f"{path}: no tokenizer in this folder (none of {', '.join(TOKENIZER_FILES)})")
+    if not local and (folder.is_absolute() or str(path).startswith((".", "~")) or str(path).count("/") > 1):
         raise ConfigError(f"{path}: no such folder; name a folder with a tokenizer, or a hub name")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            str(path), local_files_only=folder.is_dir(), trust_remote_code=False, use_fast=True
-        )
-    except (OSError, ValueError, ImportError, KeyError) as e:
-        raise ConfigError(f"{path}: no tokenizer could be loaded: {_first_line(e)}") from e
+        tokenizer = AutoTokenizer.from_pretrained(str(path), local_files_only=local, trust_remote_code=False)
+    except Exception as e:  # tokenizers raises bare Exceptions, the hub and JSON many kinds
+        what = "the tokenizer is broken" if local else "no such folder, and no tokenizer by this hub name"
+        raise ConfigError(f"{path}: {what}: {_first_line(e)}") from e
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ConfigError(f"{path}: {type(tokenizer).__name__} is not a fast tokenizer; convert it to a tokenizer.json")
     if tokenizer.pad_token_id is None:
-        raise ConfigError(f"{path}: the tokenizer has no padding token; add one to its special_tokens_map.json")
+        raise ConfigError(f"{path}: the tokenizer has no padding token; name one in tokenizer_config.json")
+    for option in ("local_files_only", "is_local"):  # else they are written into every copy that is saved
+        tokenizer.init_kwargs.pop(option, None)
     return tokenizer
 
 
@@ -97,42 +98,43 @@ def tokenize(
         raise ConfigError("head.augment_queries needs a [MASK] token and the tokenizer has none; turn it off")
     if not texts:
         return []
-    gives_vector = _vector_ids(tokenizer, head, side, marker)
+    skipped = _skipped_ids(tokenizer, head, side, marker)
     encoded = tokenizer(
         list(texts), truncation=True, max_length=room, return_attention_mask=False, return_token_type_ids=False
     )
-    assert encoded.encodings is not None
+    # Left on, the limit would be written into every copy of the tokenizer that is saved.
+    tokenizer.backend_tokenizer.no_truncation()
+    assert encoded.encodings is not None, "a fast tokenizer gives encodings"
     result = []
     for encoding in encoded.encodings:
         ids = encoding.ids
         if marker is not None:
             ids = [*ids[:1], marker, *ids[1:]]
         real = len(ids)
-        ids = np.array([*ids, *[tokenizer.mask_token_id] * (augment_to - real)], np.int32)
+        ids = [*ids, *[tokenizer.mask_token_id] * (augment_to - real)]
         attend = np.ones(len(ids), bool)
         attend[real:] = head.attend_to_augmentation
-        keep = gives_vector[ids]
+        keep = np.array([i not in skipped for i in ids]) if skipped else np.ones(len(ids), bool)
         if not keep.any():
             keep[:] = True
-        result.append(Tokens(ids, attend, keep, bool(encoding.overflowing)))
+        result.append(Tokens(np.array(ids, np.int32), attend, keep, bool(encoding.overflowing)))
     return result
 
 
-def _vector_ids(
-    tokenizer: PreTrainedTokenizerFast, head: HeadConfig, side: Side, marker: int | None
-) -> Bool[np.ndarray, "V"]:
-    """True for the ids that give a vector on this side."""
-    gives = np.ones(max(len(tokenizer), (marker or 0) + 1), bool)
+def _skipped_ids(tokenizer: PreTrainedTokenizerFast, head: HeadConfig, side: Side, marker: int | None) -> set[int]:
+    """Ids that give no vector on this side."""
+    skipped: set[int] = set()
     if head.skip_punctuation and side == "document":
-        # ColBERT's rule: the ids of the single punctuation symbols.
+        # ColBERT's rule: the ids of the single punctuation symbols, as words and (SentencePiece) within words.
+        vocab = tokenizer.backend_tokenizer
         for symbol in string.punctuation:
-            pieces = tokenizer.encode(symbol, add_special_tokens=False)
-            if pieces and pieces[-1] != tokenizer.unk_token_id:
-                gives[pieces[-1]] = False
+            word = tokenizer.encode(symbol, add_special_tokens=False)
+            skipped.update(i for i in (*word[-1:], vocab.token_to_id(symbol)) if i is not None)
+        skipped.discard(cast(int, tokenizer.unk_token_id))
     if not head.special_tokens:
         specials = (tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id)
-        gives[[i for i in (*specials, marker) if i is not None]] = False
-    return gives
+        skipped.update(i for i in (*specials, marker) if isinstance(i, int))
+    return skipped
 
 
 def pad_tokens(tokens: Sequence[Tokens], length: int, pad_id: int) -> TextInputs:
@@ -158,9 +160,13 @@ def train_vocabulary(texts: Iterable[str], vocab_size: int, lowercase: bool = Tr
             f"student.vocab_size={vocab_size} is too small for a vocabulary; use {MIN_VOCAB_SIZE} or more"
         )
     backend = _word_piece({token: i for i, token in enumerate(BERT_SPECIALS)}, lowercase)
+
+    def split(text: str) -> list[str]:
+        return [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(text))]
+
     words: Counter[str] = Counter()
     for text in texts:
-        words.update(word for word, _ in backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(text)))
+        words.update(split(text))
     if not words:
         raise DataError("no text to train a vocabulary from; name a bitext with a foreign side")
     counts: Counter[str] = Counter()
@@ -170,7 +176,8 @@ def train_vocabulary(texts: Iterable[str], vocab_size: int, lowercase: bool = Tr
     # Rare characters give way to pieces; a word that has one is [UNK].
     alphabet = set(sorted(counts, key=lambda c: (-counts[c], c))[: vocab_size // 3])
     unknown = {ord(c): " " for c in counts.keys() - alphabet}
-    inner = {c for word in words for c in word[1:]} & alphabet
+    # Also where no word has it inside yet; punctuation and Chinese characters always stand alone.
+    inner = {c for c in alphabet if len(split(f"a{c}a")) == 1}
     # The trainer numbers characters in the order of a hash table, which differs from process to process, and breaks
     # ties by number. Named as special tokens they get their numbers here.
     pieces = [*BERT_SPECIALS, *sorted(alphabet), *(f"##{c}" for c in sorted(inner))]

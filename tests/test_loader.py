@@ -1,0 +1,370 @@
+import itertools
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from optical_jax.config import DataConfig, HeadConfig
+from optical_jax.data.bitext import read_bitext
+from optical_jax.data.loader import language_quotas, make_loader, padding_share, real_tokens
+from optical_jax.data.pairs import (
+    IDF_FLOOR,
+    FlatTokens,
+    TokenizedPairs,
+    TokenSide,
+    flatten_tokens,
+    idf_weights,
+    join_tokens,
+    tokenize_pairs,
+)
+from optical_jax.data.tokenization import Tokens, load_tokenizer, pad_tokens, tokenize, train_vocabulary
+from optical_jax.errors import ConfigError
+
+PAD = 0
+BUCKETS = (4, 8, 16)
+
+
+def flat(lengths, first_id):
+    """Text n is `lengths[n]` times the token first_id + n: a batch shows which pairs it holds."""
+    ids = np.repeat(np.arange(first_id, first_id + len(lengths), dtype=np.int32), lengths)
+    return FlatTokens(ids, np.concatenate([[0], np.cumsum(lengths)]), None, None, PAD)
+
+
+def made(count, first_id=1, seed=0):
+    rng = np.random.default_rng(seed)
+    student, teacher = rng.integers(1, 17, count), rng.integers(1, 17, count)
+    return TokenizedPairs(flat(student, first_id), flat(teacher, first_id))
+
+
+def config(batch=4, **settings):
+    return DataConfig(global_batch=batch, buckets=BUCKETS, **settings)
+
+
+def take(loader, n):
+    return list(itertools.islice(loader, n))
+
+
+def names(batch):
+    """Which pairs a batch holds; both sides must hold the same."""
+    np.testing.assert_array_equal(batch.student.ids[:, 0], batch.teacher.ids[:, 0])
+    return batch.student.ids[:, 0].tolist()
+
+
+def seen(batches):
+    return Counter(name for batch in batches for name in names(batch))
+
+
+def assert_same(a, b):
+    for x, y in ((a.student, b.student), (a.teacher, b.teacher)):
+        np.testing.assert_array_equal(x.ids, y.ids)
+        np.testing.assert_array_equal(x.attend, y.attend)
+        np.testing.assert_array_equal(x.keep, y.keep)
+
+
+# ---- epochs ----------------------------------------------------------------------------------------------------
+
+
+def test_each_pair_once_an_epoch():
+    loader = make_loader({"sw": made(24, 1), "so": made(40, 25)}, config(), seed=0)
+    assert loader.epoch_size == 16
+    for _ in range(3):
+        assert seen(take(loader, 16)) == dict.fromkeys(range(1, 65), 1)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    counts=st.lists(st.integers(1, 30), min_size=1, max_size=3),
+    batch=st.integers(1, 9),
+    seed=st.integers(0, 2**32 - 1),
+    epochs=st.integers(1, 3),
+)
+def test_no_pair_is_lost_or_ahead_of_another_of_its_language(counts, batch, seed, epochs):
+    firsts = [1 + sum(counts[:i]) for i in range(len(counts))]
+    pairs = {f"l{i}": made(n, first, i) for i, (n, first) in enumerate(zip(counts, firsts, strict=True))}
+    loader = make_loader(pairs, config(batch), seed)
+    assert loader.epoch_size == math.ceil(sum(counts) / batch)
+    times = seen(take(loader, epochs * loader.epoch_size))
+    assert times.total() == epochs * loader.epoch_size * batch
+    for n, first in zip(counts, firsts, strict=True):
+        of_language = [times[name] for name in range(first, first + n)]
+        assert min(of_language) >= epochs
+        assert max(of_language) - min(of_language) <= 1
+
+
+def test_less_data_than_a_batch_repeats():
+    loader = make_loader({"sw": made(3)}, config(8), seed=0)
+    assert loader.epoch_size == 1
+    assert sorted(seen(take(loader, 3)).values()) == [8, 8, 8]
+
+
+def test_order_depends_on_seed_and_epoch():
+    pairs = {"sw": made(40)}
+    first, again, other = (take(make_loader(pairs, config(), seed), 20) for seed in (0, 0, 1))
+    assert [names(b) for b in first] == [names(b) for b in again]
+    assert [names(b) for b in first] != [names(b) for b in other]
+    assert [names(b) for b in first[:10]] != [names(b) for b in first[10:]]
+
+
+def test_another_language_does_not_change_the_stream_of_a_language():
+    """A quarter of 16 places an epoch, taken from 8 pairs: which four come first is Swahili's own affair."""
+    taken = []
+    for other in ("so", "tl"):
+        pairs = {other: made(8, 9), "sw": made(8, 1)}
+        loader = make_loader(pairs, config(4, weights=("sw=1", f"{other}=3")), seed=3)
+        taken.append([{name for name in seen(take(loader, 4)) if name < 9} for _ in range(2)])
+    assert taken[0] == taken[1]
+    first, second = taken[0]
+    assert len(first) == len(second) == 4
+    assert first | second == set(range(1, 9))
+
+
+# ---- buckets ---------------------------------------------------------------------------------------------------
+
+
+def test_rows_are_the_pairs_padded_to_a_bucket():
+    pairs = made(50)
+    for batch in take(make_loader({"sw": pairs}, config(), seed=0), 13):
+        for side, flat_side in ((batch.student, pairs.student), (batch.teacher, pairs.teacher)):
+            assert side.ids.shape[1] in BUCKETS
+            assert side.ids.dtype == np.int32
+            for row, name in enumerate(names(batch)):
+                n = flat_side.lengths[name - 1]
+                assert side.ids[row].tolist() == [name] * n + [PAD] * (side.ids.shape[1] - n)
+                assert side.attend[row].tolist() == side.keep[row].tolist() == (side.ids[row] != PAD).tolist()
+        assert batch.student.ids.shape == batch.teacher.ids.shape
+
+
+def test_pairs_spill_upwards_only_to_fill_batches():
+    """10 short and 6 long pairs in batches of 4: two short batches, one mixed long, one long."""
+    lengths = np.array([3] * 10 + [12] * 6)
+    pairs = TokenizedPairs(flat(lengths, 1), flat(lengths[::-1] * 0 + 2, 1))
+    batches = take(make_loader({"sw": pairs}, config(), seed=0), 4)
+    assert Counter(batch.student.ids.shape[1] for batch in batches) == {4: 2, 16: 2}
+    long_ones = sorted(sum(name <= 10 for name in names(b)) for b in batches if b.student.ids.shape[1] == 16)
+    assert sum(long_ones) == 2
+
+
+def test_buckets_above_the_longest_text_are_not_used():
+    lengths = np.array([3, 5, 7, 8])
+    loader = make_loader({"sw": TokenizedPairs(flat(lengths, 1), flat(lengths, 1))}, config(2), seed=0)
+    assert loader.buckets == (4, 8)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"buckets": (4, 8)}, r"data\.buckets=\(4, 8\) hold no text of 16 tokens; add 16"),
+        ({"buckets": (8, 4, 16)}, "rising order"),
+        ({"buckets": ()}, "rising order"),
+        ({"weights": ("sw=1", "xx=2")}, r"data\.weights=xx=\.\.\.: no bitext of this language; there are sw, so"),
+        ({"weights": ("sw=1",)}, "none for so"),
+        ({"weights": ("sw=a",)}, "not LANG=NUMBER"),
+        ({"weights": ("sw=-1", "so=2")}, "from 0 up"),
+        ({"weights": ("sw=0", "so=0")}, "all 0"),
+        ({"temperature": 0.0}, r"data\.temperature=0\.0 must be above 0"),
+        ({"global_batch": 0}, r"data\.global_batch=0"),
+    ],
+)
+def test_settings_that_cannot_be(changed, message):
+    lengths = np.arange(1, 17)
+    pairs = TokenizedPairs(flat(lengths, 1), flat(lengths, 1))
+    with pytest.raises(ConfigError, match=message):
+        make_loader({"sw": pairs, "so": pairs}, DataConfig(**{"global_batch": 4, "buckets": BUCKETS, **changed}), 0)
+
+
+# ---- languages -------------------------------------------------------------------------------------------------
+
+
+def test_shares_by_temperature():
+    sizes = {"sw": 9000, "so": 1000}
+    assert language_quotas(sizes, config(), 10_000) == sizes
+    # 9000^(1/2) : 1000^(1/2) = 3 : 1
+    assert language_quotas(sizes, config(temperature=2.0), 10_000) == {"sw": 7500, "so": 2500}
+    assert language_quotas(sizes, config(temperature=1e6), 10_000) == {"sw": 5000, "so": 5000}
+
+
+def test_shares_by_weights():
+    sizes = {"sw": 10, "so": 1000, "tl": 5}
+    assert language_quotas(sizes, config(weights=("so=1", "sw=2", "tl=0")), 900) == {"sw": 600, "so": 300, "tl": 0}
+    assert language_quotas(sizes, config(weights=("sw=1e9", "so=1", "tl=1")), 100) == {"sw": 98, "so": 1, "tl": 1}
+    loader = make_loader({"sw": made(6, 1), "so": made(90, 7)}, config(weights=("sw=1", "so=1")), seed=0)
+    times = seen(take(loader, loader.epoch_size))
+    assert loader.epoch_size == 24
+    assert [times[name] for name in range(1, 7)] == [8] * 6
+    assert sum(times[name] for name in range(7, 97)) == 48
+
+
+@given(st.lists(st.integers(1, 10_000), min_size=1, max_size=8), st.integers(1, 64), st.just(1.0) | st.floats(0.5, 50))
+def test_quotas_fill_the_epoch(counts, batch, temperature):
+    sizes = {f"l{i}": n for i, n in enumerate(counts)}
+    places = math.ceil(sum(counts) / batch) * batch
+    quotas = language_quotas(sizes, config(temperature=temperature), places)
+    assert sum(quotas.values()) == places
+    assert min(quotas.values()) >= 1
+    if temperature == 1:
+        assert all(quotas[language] >= sizes[language] for language in sizes)
+
+
+# ---- position --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("position", [0, 1, 5, 12, 13, 14, 40])
+def test_restored_loader_goes_on_with_the_same_batches(position):
+    pairs = {"sw": made(50, 1), "so": made(2, 51)}
+    whole = make_loader(pairs, config(), seed=5)
+    for _ in range(position):
+        next(whole)
+    state = whole.state()
+    assert state["next_batch"] == position
+    resumed = make_loader(pairs, config(), seed=5)
+    next(resumed)
+    resumed.restore(state)
+    for a, b in zip(take(whole, 15), take(resumed, 15), strict=True):
+        assert_same(a, b)
+    assert whole.state() == resumed.state()
+
+
+def test_position_is_plain_and_the_same_in_every_process():
+    pairs = {"sw": made(50)}
+    states = []
+    for process in range(2):
+        loader = make_loader(pairs, config(), seed=0, process_index=process, process_count=2)
+        take(loader, 3)
+        states.append(loader.state())
+    assert states[0] == states[1]
+    assert {type(value) for value in states[0].values()} == {int, str}
+
+
+def test_position_of_other_data_is_refused():
+    state = make_loader({"sw": made(50)}, config(), seed=0).state()
+    others = [
+        make_loader({"sw": made(50)}, config(), seed=1),
+        make_loader({"sw": made(50)}, config(8), seed=0),
+        make_loader({"sw": made(50, seed=1)}, config(), seed=0),
+        make_loader({"so": made(50)}, config(), seed=0),
+        make_loader({"sw": made(50)}, DataConfig(global_batch=4, buckets=(8, 16)), seed=0),
+    ]
+    for other in others:
+        with pytest.raises(ConfigError, match="saved data position"):
+            other.restore(state)
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_parts_of_the_processes_are_the_batch(processes):
+    pairs = {"sw": made(50)}
+    whole = take(make_loader(pairs, config(8), seed=0), 10)
+    parts = [
+        take(make_loader(pairs, config(8), seed=0, process_index=p, process_count=processes), 10)
+        for p in range(processes)
+    ]
+    for i, batch in enumerate(whole):
+        for side in ("student", "teacher"):
+            ids = np.concatenate([getattr(part[i], side).ids for part in parts])
+            np.testing.assert_array_equal(ids, getattr(batch, side).ids)
+    with pytest.raises(ConfigError, match=r"data\.global_batch=8 does not divide over 3 processes"):
+        make_loader(pairs, config(8), seed=0, process_count=3)
+
+
+# ---- tokens ----------------------------------------------------------------------------------------------------
+
+
+def text(ids, attend=None, keep=None, truncated=False):
+    ones = [True] * len(ids)
+    return Tokens(np.array(ids, np.int32), np.array(attend or ones), np.array(keep or ones), truncated)
+
+
+def test_flat_rows_are_the_padded_tokens():
+    texts = [text([5, 6, 7]), text([8, 9], attend=[True, False]), text([3, 4, 5, 6], keep=[True, False, False, True])]
+    flattened = flatten_tokens([texts[:2], texts[2:]], pad_id=1)
+    for order in ([0, 1, 2], [2, 0], [1, 1]):
+        got = flattened.rows(np.array(order), 5)
+        want = pad_tokens([texts[i] for i in order], 5, pad_id=1)
+        np.testing.assert_array_equal(got.ids, want.ids)
+        np.testing.assert_array_equal(got.attend, want.attend)
+        np.testing.assert_array_equal(got.keep, want.keep)
+    with pytest.raises(ValueError, match="4 tokens does not fit length=3"):
+        flattened.rows(np.array([2]), 3)
+
+
+def test_masks_take_no_room_where_all_true_and_join():
+    plain = flatten_tokens([[text([1, 2]), text([3])]], pad_id=0)
+    masked = flatten_tokens([[text([4, 5], keep=[False, True], truncated=True)]], pad_id=0)
+    assert plain.attend is plain.keep is masked.attend is None
+    joined = join_tokens([plain, masked])
+    assert joined.ids.tolist() == [1, 2, 3, 4, 5]
+    assert joined.offsets.tolist() == [0, 2, 3, 5]
+    assert joined.attend is None
+    assert joined.keep is not None
+    assert joined.keep.tolist() == [True, True, True, False, True]
+    assert joined.truncated == 1
+
+
+def test_idf_by_hand():
+    """Three texts; id 1 in all (twice in one), id 2 in one, id 3 in none."""
+    weights = idf_weights(np.array([1, 1, 2, 1, 1], np.int32), np.array([0, 3, 4, 5]), 4)
+    want = [math.log(4), math.log(4 / 4), math.log(4 / 2), math.log(4)]
+    np.testing.assert_allclose(weights, np.array(want) + IDF_FLOOR, rtol=1e-6)
+    assert weights.dtype == np.float32
+
+
+def test_idf_in_parts(monkeypatch):
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 9, 100)
+    ids, offsets = rng.integers(0, 20, lengths.sum()), np.concatenate([[0], np.cumsum(lengths)])
+    df = np.zeros(20)
+    for n in range(100):
+        df[list(set(ids[offsets[n] : offsets[n + 1]]))] += 1
+    monkeypatch.setattr("optical_jax.data.pairs.IDF_TOKENS_AT_ONCE", 40)
+    np.testing.assert_allclose(idf_weights(ids, offsets, 20), np.log(101 / (df + 1)) + IDF_FLOOR, rtol=1e-6)
+
+
+def test_batches_carry_idf_on_request():
+    pairs = made(20)
+    (batch,) = take(make_loader({"sw": pairs}, config(), seed=0, idf=True), 1)
+    # Every id stands in one text of 20.
+    want = np.where(batch.student.attend, math.log(21 / 2) + IDF_FLOOR, 0)
+    assert batch.student.weight is not None
+    assert batch.teacher.weight is not None
+    np.testing.assert_allclose(batch.student.weight, want, rtol=1e-6)
+    (plain,) = take(make_loader({"sw": pairs}, config(), seed=0), 1)
+    assert plain.student.weight is plain.teacher.weight is None
+
+
+def test_counts_of_a_batch():
+    lengths = np.array([2, 3])
+    (batch,) = take(make_loader({"sw": TokenizedPairs(flat(lengths, 1), flat(lengths * 0 + 1, 1))}, config(2), 0), 1)
+    assert batch.student.ids.shape == (2, 4)
+    assert real_tokens(batch) == 2 + 3 + 1 + 1
+    assert padding_share(batch) == pytest.approx(9 / 16)
+
+
+def test_from_files_to_batches(tmp_path):
+    lines = [("The child reads.", "Mtoto anasoma."), ("Water is life.", "Maji ni uhai."), ("Good", "Habari ya asubuhi")]
+    (tmp_path / "sw.train.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in lines))
+    bitext = read_bitext(DataConfig(bitext=(str(tmp_path / "sw.train.tsv"),)))["sw"]
+    foreign, english = train_vocabulary(bitext.foreign, 100), train_vocabulary(bitext.english, 100)
+    head = HeadConfig(special_tokens=False)
+    pairs = tokenize_pairs(bitext, TokenSide(foreign, head, 8), TokenSide(english, HeadConfig(), 6))
+    want = tokenize(foreign, bitext.foreign, head, "query", 8)
+    assert bitext.report.lengths["student"].tokens == sum(len(tokens.ids) for tokens in want)
+    assert bitext.report.lengths["student"].truncated == sum(tokens.truncated for tokens in want)
+    assert bitext.report.lengths["teacher"].percentiles["p100"] <= 6
+    (batch,) = take(make_loader({"sw": pairs}, config(3, temperature=2.0), seed=0), 1)
+    rows = {tuple(row) for row in batch.student.ids.tolist()}
+    assert rows == {tuple(row) for row in pad_tokens(want, batch.student.ids.shape[1], 0).ids.tolist()}
+    assert (batch.student.keep & batch.student.attend).any(axis=1).all()
+    assert (batch.student.keep != batch.student.attend).any()
+
+
+def test_real_epoch(data_dir, minilm_dir):
+    bitext = read_bitext(DataConfig(bitext=(str(data_dir / "bitext/tico19/sw.train.tsv.gz"),)))["sw"]
+    english = load_tokenizer(minilm_dir)
+    side = TokenSide(english, HeadConfig(), 64)
+    loader = make_loader({"sw": tokenize_pairs(bitext, side, side)}, DataConfig(), seed=0)
+    batches = take(loader, loader.epoch_size)
+    assert loader.epoch_size == math.ceil(2594 / 64) == 41
+    assert {batch.student.ids.shape for batch in batches} <= {(64, length) for length in DataConfig().buckets}
+    assert sum(map(padding_share, batches)) / 41 < 0.35
