@@ -1,9 +1,11 @@
-"""A tower as a folder that `transformers` loads, and that `load_pretrained` reads back bit for bit."""
+"""A tower as a folder that `transformers` and Sentence Transformers load, and `load_pretrained` reads back exactly."""
 
 from __future__ import annotations
 
 import json
+import logging
 import shutil
+import string
 from pathlib import Path
 from typing import Any
 
@@ -11,57 +13,138 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from optical_jax.config import TowerConfig, to_json
+from optical_jax.config import HeadConfig, TowerConfig, to_json
 from optical_jax.errors import ConfigError, MachineError
+from optical_jax.models.hf_heads import IDENTITY
 from optical_jax.models.hf_names import from_tree, hf_config
-from optical_jax.models.pretrained import OWN_CONFIG
+from optical_jax.models.pretrained import OWN_CONFIG, dense_folder
 from optical_jax.types import Params
+
+log = logging.getLogger(__name__)
 
 
 def save_tower(params: Params, cfg: TowerConfig, tokenizer: Any, folder: Path) -> None:
     """Write config.json, model.safetensors (Hugging Face names), tokenizer files and optical_jax.json.
+
+    With a tokenizer the folder is also one of Sentence Transformers: in PyLate's form for token vectors (which
+    Sentence Transformers 6 reads too), or dense for a pooled tower.
 
     Written beside `folder` and renamed at the end: a crash leaves nothing that looks whole. A folder that an earlier
     call wrote is replaced; any other that holds files is refused.
 
     Args:
       params: a tree of `tower_specs(cfg)`.
+      cfg: its shape.
       tokenizer: a fast tokenizer of transformers, or None for a folder without.
+      folder: where to.
 
     Raises:
       ConfigError: `folder` holds something else.
       MachineError: it cannot be written.
     """
-    if folder.exists() and not (folder / OWN_CONFIG).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} exists and holds no exported tower; name a new folder")
+    check_target(folder)
     partial = folder.with_name(f".{folder.name}.partial")
     try:
         if partial.exists():
             shutil.rmtree(partial)
         partial.mkdir(parents=True)
-        write_tower(params, cfg, tokenizer, partial)
+        _write_tower(params, cfg, tokenizer, partial)
         if folder.exists():
             shutil.rmtree(folder)
         partial.rename(folder)
     except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
         raise MachineError(f"{folder} cannot be written: {error}; free space, or name another folder") from error
 
 
-def write_tower(params: Params, cfg: TowerConfig, tokenizer: Any, folder: Path) -> None:
+def check_target(folder: Path) -> None:
+    """Refuse to write over anything but an earlier export.
+
+    Raises:
+      ConfigError: `folder` is a file, or holds files and no optical_jax.json.
+    """
+    if folder.is_dir() and ((folder / OWN_CONFIG).is_file() or not any(folder.iterdir())):
+        return
+    if folder.exists():
+        raise ConfigError(f"{folder} exists and is no exported tower; name a new folder")
+
+
+def _write_tower(params: Params, cfg: TowerConfig, tokenizer: Any, folder: Path) -> None:
+    _write_json(folder / "config.json", hf_config(cfg.encoder))
+    _write_json(folder / OWN_CONFIG, to_json(cfg))
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
-    write_json(folder / "config.json", hf_config(cfg.encoder))
-    write_json(folder / OWN_CONFIG, to_json(cfg))
+        for name, value in sentence_transformers_files(cfg, tokenizer).items():
+            _write_json(folder / name, value)
     if cfg.head.projection:
         kernel = np.asarray(params["head"]["projection"]["kernel"], np.float32)
-        (folder / "1_Dense").mkdir()
-        save_tensors(folder / "1_Dense", {"linear.weight": np.ascontiguousarray(kernel.T)})
-    save_tensors(folder, dict(from_tree(params["encoder"], cfg.encoder)))
+        _save_tensors(folder / dense_folder(cfg.head), {"linear.weight": np.ascontiguousarray(kernel.T)})
+    _save_tensors(folder, dict(from_tree(params["encoder"], cfg.encoder)))
 
 
-def save_tensors(folder: Path, tensors: dict[str, np.ndarray]) -> None:
+def sentence_transformers_files(cfg: TowerConfig, tokenizer: Any) -> dict[str, Any]:
+    """The JSON files that make the folder one of Sentence Transformers, by path."""
+    head = cfg.head
+    modules = [("", "sentence_transformers.models.Transformer")]
+    files: dict[str, Any] = {
+        "sentence_bert_config.json": {
+            "max_seq_length": max(head.query_length, head.document_length),
+            "do_lower_case": False,
+        }
+    }
+    if head.pooling != "none":
+        modules.append(("1_Pooling", "sentence_transformers.models.Pooling"))
+        files["1_Pooling/config.json"] = {
+            "word_embedding_dimension": cfg.encoder.width,
+            "pooling_mode_cls_token": head.pooling == "cls",
+            "pooling_mode_mean_tokens": head.pooling == "mean",
+        }
+    if head.projection:
+        path = dense_folder(head)
+        kind = "pylate.models.Dense.Dense" if head.pooling == "none" else "sentence_transformers.models.Dense"
+        modules.append((path, kind))
+        files[f"{path}/config.json"] = {
+            "in_features": cfg.encoder.width,
+            "out_features": head.projection,
+            "bias": False,
+            "activation_function": IDENTITY,
+        }
+    if head.pooling == "none":
+        files["config_sentence_transformers.json"] = pylate_config(head, tokenizer)
+    else:
+        modules.append((f"{len(modules)}_Normalize", "sentence_transformers.models.Normalize"))
+    files["modules.json"] = [
+        {"idx": i, "name": str(i), "path": path, "type": kind} for i, (path, kind) in enumerate(modules)
+    ]
+    return files
+
+
+def pylate_config(head: HeadConfig, tokenizer: Any) -> dict[str, Any]:
+    """PyLate's top-level fields."""
+    if not head.special_tokens:
+        log.warning("Sentence Transformers and PyLate will keep the vectors of special tokens, which this tower drops")
+
+    def piece(marker: int | None) -> str:
+        return "" if marker is None else tokenizer.convert_ids_to_tokens(marker)
+
+    return {
+        "model_type": "ColBERT",
+        "similarity_fn_name": "MaxSim",
+        "query_prefix": piece(head.query_marker_id),
+        "document_prefix": piece(head.document_marker_id),
+        "query_length": head.query_length,
+        "document_length": head.document_length,
+        "do_query_expansion": head.augment_queries,
+        "attend_to_expansion_tokens": head.attend_to_augmentation,
+        "skiplist_words": list(string.punctuation) if head.skip_punctuation else [],
+    }
+
+
+def _save_tensors(folder: Path, tensors: dict[str, np.ndarray]) -> None:
+    folder.mkdir(exist_ok=True)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def write_json(path: Path, value: Any) -> None:
+def _write_json(path: Path, value: Any) -> None:
+    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

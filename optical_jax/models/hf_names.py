@@ -27,6 +27,14 @@ HF_ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu"}
 PAD_IDS = {"bert": 0, "roberta": 1, "xlm-roberta": 1}
 """Supported `model_type`s, with the padding id where config.json names none."""
 
+ONLY = {
+    "position_embedding_type": "absolute",
+    "is_decoder": False,
+    "add_cross_attention": False,
+    "quantization_config": None,
+}
+"""Fields of config.json that change what is computed, with the one value that is supported."""
+
 ARCHITECTURES = {"bert": "BertModel", "roberta": "RobertaModel", "xlm-roberta": "XLMRobertaModel"}
 
 WORD_EMBEDDING = "embeddings.word_embeddings.weight"
@@ -51,8 +59,7 @@ def encoder_config(config: dict[str, Any], source: str) -> EncoderConfig:
         raise ConfigError(
             f"{source}: hidden_act={activation!r} is not supported; supported are {', '.join(ACTIVATIONS)}"
         )
-    for key, supported in (("position_embedding_type", "absolute"), ("is_decoder", False), ("add_cross_attention", False),
-                           ("quantization_config", None)):  # fmt: skip
+    for key, supported in ONLY.items():
         if config.get(key, supported) != supported:
             raise ConfigError(f"{source}: {key}={config[key]!r} is not supported; only {supported!r} is")
 

@@ -70,10 +70,14 @@ def _tensor_names(path: Path) -> list[str]:
 
 
 def _no_weights(folder: Path) -> str:
-    convert = f"python -c \"from transformers import AutoModel as M; M.from_pretrained('{folder}').save_pretrained('NEW_DIR')\""
-    if any(folder.glob("pytorch_model*.bin")):
-        return f"{folder} has only pytorch_model.bin, and pickles are never read; convert it where torch is: {convert}"
-    return f"{folder} has no model.safetensors; name a folder with weights (PyTorch pickles: {convert})"
+    if not any(folder.glob("pytorch_model*.bin")):
+        return f"{folder} has no model.safetensors; name a folder with weights (pytorch_model.bin is never read)"
+    convert = (
+        "import torch, safetensors.torch as s; "
+        "s.save_file({k: v.clone() for k, v in torch.load('pytorch_model.bin', weights_only=True).items()}, "
+        "'model.safetensors', {'format': 'pt'})"
+    )
+    return f'{folder} has only pytorch_model.bin, and pickles are never read; convert it there: python -c "{convert}"'
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -82,12 +86,24 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
       ConfigError: the file is missing or is no JSON object.
     """
+    value = _read(path)
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path} holds no JSON object; copy the file again")
+    return value
+
+
+def read_json_list(path: Path) -> list[dict[str, Any]]:
+    """A JSON list of objects in a file."""
+    value = _read(path)
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise ConfigError(f"{path} holds no list of JSON objects; copy the file again")
+    return value
+
+
+def _read(path: Path) -> Any:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist; name the folder of a model") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
-    if not isinstance(value, dict):
-        raise ConfigError(f"{path} holds no JSON object; copy the file again")
-    return value
