@@ -14,13 +14,12 @@ export OPTICAL_MODELS ?= $(abspath ../shared/models)
 endif
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test check format clean
 
 help:
 	@echo "make demo    environment, then the smallest whole run: train, evaluate, look"
 	@echo "make test    environment, then all tests that need no PyTorch"
 	@echo "make check   format, lint, types and the quick tests: before every commit"
-	@echo "make bench   the training step beside the same step in PyTorch"
 	@echo "make clean   remove the environment and what the demo made"
 
 $(READY): pyproject.toml
@@ -44,9 +43,6 @@ check: $(READY)
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
-
-bench: $(READY)
-	$(BIN)/python -m optical_jax bench
 
 clean:
 	rm -rf $(VENV) runs/demo

@@ -45,7 +45,9 @@ def make_train_step(
         grads, metrics = mean_over_parts(lambda part: grad_fn(state.params, teacher, part), batch, parts)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(params, opt_state), {**metrics, "grad_norm": optax.tree.norm(grads)}
+        real_tokens = (batch.student.attend.sum() + batch.teacher.attend.sum()).astype(jnp.float32)
+        metrics = {**metrics, "grad_norm": optax.tree.norm(grads), "real_tokens": real_tokens}
+        return TrainState(params, opt_state), metrics
 
     states = train_state_shardings(student_cfg, mesh, tx)
     ins = (states, params_shardings(tower_specs(teacher_cfg), mesh), named_sharding(mesh, ("batch",)))

@@ -1,0 +1,32 @@
+"""The way out of every command: an error a user can mend becomes one line on stderr and its exit code."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable
+
+from optical_jax.errors import Interrupted, MachineError, OpticalError
+
+MACHINE_ERRNOS = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT}
+
+
+def open_door(command: Callable[[], None]) -> int:
+    """Run a command and return its exit code; a bug keeps its traceback."""
+    try:
+        command()
+    except OpticalError as error:
+        return _tell(error)
+    except KeyboardInterrupt:
+        return _tell(Interrupted("stopped before there was anything to save; the same command starts again"))
+    except OSError as error:
+        if error.errno not in MACHINE_ERRNOS:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        return _tell(MachineError(f"{error.strerror}{where}; free space or choose a folder that can be written"))
+    return 0
+
+
+def _tell(error: OpticalError) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return error.exit_code

@@ -1,0 +1,103 @@
+"""A run folder: locked, claimed by one config, and honest about how far it came."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from optical_jax.config import Config, LossConfig, MeshConfig, OtConfig, TrainingConfig
+from optical_jax.errors import ConfigError, MachineError
+from optical_jax.metrics_writer import MetricsWriter, cut_after, read_metrics, scalars
+from optical_jax.run_folder import RunFolder, sha256_file
+
+CFG = Config(run="x", training=TrainingConfig(steps=10))
+
+
+def test_another_value_is_refused_with_a_diff_and_free_settings_are_not(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.claim(CFG)
+    folder.claim(replace(CFG, training=TrainingConfig(steps=99, log_every=3), mesh=MeshConfig(fsdp=2)))
+    other = replace(CFG, seed=4, loss=LossConfig(ot=OtConfig(epsilon=0.2)))
+    with pytest.raises(ConfigError, match=r"loss.ot.epsilon: 0.05 -> 0.2; seed: 0 -> 4"):
+        folder.claim(other)
+
+
+def test_resume_never_and_must(tmp_path):
+    folder = RunFolder(tmp_path)
+    with pytest.raises(ConfigError, match="resume=must"):
+        folder.claim(replace(CFG, resume="must"))
+    folder.claim(replace(CFG, resume="never"))
+    with pytest.raises(ConfigError, match="resume=never"):
+        folder.claim(replace(CFG, resume="never"))
+
+
+def test_a_second_process_is_kept_out_until_the_first_is_killed(tmp_path):
+    code = (
+        "import sys, time, pathlib\nfrom optical_jax.run_folder import RunFolder\n"
+        "with RunFolder(pathlib.Path(sys.argv[1])).lock():\n    print('locked', flush=True)\n    time.sleep(60)\n"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "locked\n"
+        with pytest.raises(MachineError, match="another process"), RunFolder(tmp_path).lock():
+            pass
+    finally:
+        os.kill(holder.pid, signal.SIGKILL)
+        holder.communicate()
+    with RunFolder(tmp_path).lock():
+        pass
+
+
+def test_changed_inputs_are_refused(tmp_path):
+    folder, file = RunFolder(tmp_path), tmp_path / "sw.train.tsv"
+    file.write_text("a\tb\n")
+    folder.check_inputs({str(file): sha256_file(file)})
+    folder.check_inputs({str(file): sha256_file(file)})
+    assert json.loads((tmp_path / "env.json").read_text())["packages"]["jax"]
+    file.write_text("a\tc\n")
+    with pytest.raises(ConfigError, match="sw.train.tsv changed"):
+        folder.check_inputs({str(file): sha256_file(file)})
+
+
+def test_metrics_after_the_checkpoint_are_cut_and_a_torn_line_is_dropped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    writer = MetricsWriter(path)
+    for step in (1, 2, 3):
+        writer.write({"step": step, "loss": 1 / step})
+    writer.close()
+    with path.open("a") as file:
+        file.write('{"step": 4, "lo')
+    assert [r["step"] for r in read_metrics(path)] == [1, 2, 3]
+    cut_after(path, 2)
+    assert path.read_text() == '{"step": 1, "loss": 1.0}\n{"step": 2, "loss": 0.5}\n'
+
+
+def test_a_run_is_finished_when_its_last_line_says_so(tmp_path):
+    folder = RunFolder(tmp_path)
+    assert folder.finished() is None
+    folder.metrics.write_text('{"step": 9, "loss": 1.0}\n')
+    assert folder.finished() is None
+    folder.metrics.write_text('{"step": 9, "loss": 1.0}\n{"step": 10, "params_sha256": "ab"}\n')
+    assert folder.finished() == {"step": 10, "params_sha256": "ab"}
+
+
+def test_scalars_are_named_by_their_path():
+    record = {"step": 3, "loss": 0.5, "dev": {"sw": {"R@1": 0.25}}, "params_sha256": "text"}
+    assert scalars(record) == {"loss": 0.5, "dev/sw/R@1": 0.25}
+
+
+def test_tensorboard_mirrors_what_metrics_jsonl_says(tmp_path):
+    pytest.importorskip("tensorboardX")
+    from optical_jax.metrics_writer import open_mirror
+
+    writer = MetricsWriter(tmp_path / "metrics.jsonl", open_mirror("tensorboard", tmp_path, {}))
+    writer.write({"step": 1, "loss": 0.5})
+    writer.close()
+    time.sleep(0)
+    assert list((tmp_path / "tensorboard").glob("events.*"))
