@@ -13,11 +13,14 @@ import platform
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optical_jax.config import Config, to_json
 from optical_jax.errors import ConfigError, MachineError
 from optical_jax.metrics_writer import read_metrics
+
+if TYPE_CHECKING:
+    from optical_jax.towers import Tower
 
 FREE_SETTINGS = (
     "run", "resume", "cache_dir", "low_resource", "training.steps", "training.log_every", "training.dev_every",

@@ -10,13 +10,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from optical_jax.config import Config, EncoderConfig, HeadConfig, TowerConfig, expand_path
+from optical_jax.config import Config, EncoderConfig, TowerConfig, expand_path
 from optical_jax.data.bitext import Bitext
-from optical_jax.data.tokenization import load_tokenizer, tokenize, train_vocabulary
+from optical_jax.data.tokenization import load_tokenizer, train_vocabulary
 from optical_jax.errors import ConfigError
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.models.pretrained import load_pretrained
-from optical_jax.models.vocabulary import lexicon_embeddings, transfer_embeddings
+from optical_jax.models.vocabulary import transfer_embeddings
 from optical_jax.params import init_params
 from optical_jax.towers import Tower
 from optical_jax.types import Params
@@ -85,8 +85,6 @@ def adopt_vocabulary(
         # <s> and [CLS] are one thing under two names.
         old_vocab[getattr(tokenizer, role)] = old_vocab[getattr(old, role)]
     rows = transfer_embeddings(embedding, old_vocab, new_vocab, cfg.seed)
-    if cfg.student.vocabulary == "train" and cfg.student.new_embeddings == "lexicon":
-        rows = lexicon_rows(rows, tokenizer, teacher, bitext)
 
     # RoBERTa counts positions from pad_id + 1: with another pad_id the table moves, so that each position keeps its row.
     positions = params["encoder"]["embeddings"]["position"]["embedding"]
