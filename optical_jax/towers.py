@@ -1,0 +1,269 @@
+"""The Python face: a tower from any run, checkpoint folder or hub name, and texts to vectors with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from optical_jax.config import TowerConfig
+from optical_jax.errors import ConfigError, DataError
+from optical_jax.models.bert import encode_hidden
+from optical_jax.models.late_interaction import encode_tokens, tower_specs
+from optical_jax.params import count_params
+from optical_jax.partitioning import constrain, params_shardings
+from optical_jax.types import Params, TextInputs, TokenVectors
+
+if TYPE_CHECKING:
+    from optical_jax.data.tokenization import Tokens
+
+Side = Literal["query", "document"]
+
+PADDED_LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+"""Texts are padded to one of these, so that a collection costs a few compilations. Beyond: multiples of the last."""
+
+
+@struct.dataclass
+class Tower:
+    """A model with all that it takes to use it. A pytree whose leaves are the parameters and nothing else.
+
+    >>> import jax
+    >>> from optical_jax.config import EncoderConfig, HeadConfig, TowerConfig
+    >>> from optical_jax.models.late_interaction import tower_specs
+    >>> from optical_jax.params import init_params
+    >>> encoder = EncoderConfig(vocab_size=100, width=32, layers=2, heads=4, mlp_width=64, max_positions=16)
+    >>> cfg = TowerConfig(encoder, HeadConfig(projection=8))
+    >>> Tower(params=init_params(tower_specs(cfg), jax.random.key(0)), cfg=cfg)
+    Tower(bert, 2 layers, width 32, vectors of 8, 0.0 M parameters, side='query', no tokenizer)
+    """
+
+    params: Params
+    """A tree of `tower_specs(cfg)`. `load` gives host arrays; `jax.device_put(tower)` moves them to a device for good."""
+    cfg: TowerConfig = struct.field(pytree_node=False)
+    tokenizer: Any = struct.field(pytree_node=False, default=None)
+    """A fast tokenizer of transformers; None where there is none, which `hidden_states` does not mind."""
+    side: Side = struct.field(pytree_node=False, default="query")
+    """Which marker, length and skiplist texts are tokenised with."""
+
+    def __repr__(self) -> str:
+        encoder, millions = self.cfg.encoder, count_params(tower_specs(self.cfg)) / 1e6
+        return (
+            f"Tower({encoder.family}, {encoder.layers} layers, width {encoder.width}, vectors of "
+            f"{self.cfg.vector_width}, {millions:.1f} M parameters, side={self.side!r}"
+            f"{'' if self.tokenizer is not None else ', no tokenizer'})"
+        )
+
+
+def load(
+    path: str | Path, side: Side = "query", checkpoint: str | int = "last", *, cache_dir: str | None = None
+) -> Tower:
+    """A tower from a run folder, a folder of weights, or a hub name.
+
+    Args:
+      path: a run folder gives its student for queries and its teacher for documents. Any other folder (Hugging Face,
+        Stanford ColBERT, PyLate, Sentence Transformers, an export of ours) and a hub name give the same tower for both.
+      side: "query" or "document".
+      checkpoint: which one of a run's student: "last", "best" by dev figure, a step, or "untrained" (before its first
+        step).
+      cache_dir: where downloads from the hub go; None leaves it to HF_HOME.
+
+    Returns:
+      The tower, its parameters on the host in float32.
+
+    Raises:
+      ConfigError: nothing there, no weights, no such checkpoint, or something a tower cannot express.
+
+    >>> tower = load("runs/swahili", checkpoint="best")  # doctest: +SKIP
+    >>> teacher = load("runs/swahili", side="document")  # doctest: +SKIP
+    """
+    from optical_jax.data.tokenization import load_tokenizer
+    from optical_jax.models.pretrained import load_pretrained
+
+    if side not in get_args(Side):
+        raise ConfigError(f"side={side!r} is not one of {', '.join(get_args(Side))}")
+    run = Path(path)
+    if not is_run(run):
+        if checkpoint != "last":
+            raise ConfigError(f"{path} is not a run, so it has no checkpoint {checkpoint}; leave the checkpoint out")
+        source = str(path)
+    elif side == "document":
+        source = str(part_of(run, "teacher"))
+    else:
+        source = str(part_of(run, "student"))
+    found = load_pretrained(source, cache_dir=cache_dir)
+    params = found.params
+    if is_run(run) and side == "query" and checkpoint != "untrained":
+        from optical_jax.checkpoint import load_params
+
+        which: Any = int(checkpoint) if str(checkpoint).isdecimal() else checkpoint
+        trained, _ = load_params(run, which)
+        # A head without parameters is an empty dict, which a checkpoint may leave out.
+        params = {"head": {}, **trained}
+    tokenizer = None if found.tokenizer_path is None else load_tokenizer(found.tokenizer_path)
+    return Tower(params=params, cfg=found.cfg, tokenizer=tokenizer, side=side)
+
+
+def is_run(path: Path) -> bool:
+    """True for a folder that training wrote, from its first seconds on."""
+    return (path / "config.json").is_file() and ((path / "checkpoints").is_dir() or (path / "student").is_dir())
+
+
+def part_of(run: Path, name: str) -> Path:
+    if not (run / name).is_dir():
+        raise ConfigError(f"run {run} has no {name}/ folder; copy the whole run, or train it first")
+    return run / name
+
+
+def encode(tower: Tower, texts: Sequence[str], batch_size: int = 64) -> TokenVectors:
+    """Token vectors of texts, as NumPy arrays in the order of the texts.
+
+    Texts are sorted by length, padded to one of a few lengths and run in batches; equal shapes compile once a process.
+    Under `jax.set_mesh` batches are split over the mesh.
+
+    Args:
+      tower: its `side` says how texts are tokenised and cut.
+      texts: none of them empty.
+      batch_size: texts a batch.
+
+    Returns:
+      vectors [N, L, E], float32, unit length; zero where mask [N, L] is False. L is the longest text in tokens, or 1
+      for a tower that pools.
+
+    Raises:
+      DataError: a text is empty; it is named by its index.
+      ConfigError: the tower has no tokenizer.
+
+    >>> import jax
+    >>> from optical_jax.config import EncoderConfig, TowerConfig
+    >>> from optical_jax.data.tokenization import train_vocabulary
+    >>> from optical_jax.models.late_interaction import tower_specs
+    >>> from optical_jax.params import init_params
+    >>> tokenizer = train_vocabulary(["habari ya asubuhi", "jua linachomoza"], vocab_size=80)
+    >>> cfg = TowerConfig(EncoderConfig(vocab_size=80, width=32, layers=1, heads=4, mlp_width=64, max_positions=64))
+    >>> tower = Tower(init_params(tower_specs(cfg), jax.random.key(0)), cfg, tokenizer)
+    >>> habari = encode(tower, ["habari", "habari ya jua"])
+    >>> habari.vectors.shape[0], habari.vectors.shape[2]
+    (2, 32)
+    """
+    from optical_jax.data.tokenization import tokenize
+
+    if isinstance(texts, str):
+        raise TypeError("texts is one string; give a list of texts")
+    if batch_size < 1:
+        raise ConfigError(f"batch_size={batch_size} is below 1; give at least 1")
+    if tower.tokenizer is None:
+        raise ConfigError("the tower has no tokenizer; load it from a folder with one, or use hidden_states with ids")
+    tokens = tokenize(tower.tokenizer, texts, tower.cfg.head, tower.side)
+    pooled = tower.cfg.head.pooling != "none"
+    longest = 1 if pooled else max((len(text.ids) for text in tokens), default=0)
+    vectors = np.zeros((len(tokens), longest, tower.cfg.vector_width), np.float32)
+    mask = np.zeros((len(tokens), longest), bool)
+
+    params = on_device(tower.params, tower.cfg)
+    running: list[tuple[np.ndarray, TokenVectors]] = []
+    for rows, inputs in batches(tokens, batch_size, tower.cfg):
+        running.append((rows, _encode_batch(params, inputs, tower.cfg)))
+        # One batch is read back while the next is computed.
+        if len(running) == 2:
+            collect(*running.pop(0), vectors, mask)
+    for batch in running:
+        collect(*batch, vectors, mask)
+    return TokenVectors(vectors=vectors, mask=mask)  # pyright: ignore[reportArgumentType]
+
+
+def batches(tokens: Sequence[Tokens], batch_size: int, cfg: TowerConfig) -> Iterator[tuple[np.ndarray, TextInputs]]:
+    """Rows of `tokens` from short to long, and their padded batch; rows beyond the last text are masked."""
+    from optical_jax.data.tokenization import pad_tokens
+
+    order = np.argsort([len(text.ids) for text in tokens], kind="stable")
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        length = padded_length(len(tokens[rows[-1]].ids), cfg.encoder.max_length)
+        size = padded_rows(len(rows), batch_size)
+        inputs = pad_tokens([tokens[row] for row in rows], length, cfg.encoder.pad_id)
+        yield rows, jax.tree.map(lambda x, size=size: np.pad(x, ((0, size - len(x)), (0, 0))), inputs)
+
+
+def padded_length(length: int, most: int) -> int:
+    for padded in PADDED_LENGTHS:
+        if length <= padded:
+            break
+    else:
+        padded = math.ceil(length / PADDED_LENGTHS[-1]) * PADDED_LENGTHS[-1]
+    return max(length, min(padded, most))
+
+
+def padded_rows(rows: int, batch_size: int) -> int:
+    """A full batch, or for fewer texts the next power of two; always a multiple of the mesh's batch shards."""
+    size = min(batch_size, 1 << (rows - 1).bit_length())
+    mesh = jax.sharding.get_abstract_mesh()
+    shards = 1 if mesh.empty else mesh.shape["data"] * mesh.shape["fsdp"]
+    return math.ceil(size / shards) * shards
+
+
+def on_device(params: Params, cfg: TowerConfig) -> Params:
+    """Host arrays go to the device, or over the mesh in context, once; arrays that are there stay as they lie."""
+    if all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(params)):
+        return params
+    mesh = jax.sharding.get_mesh()
+    return jax.device_put(params) if mesh.empty else jax.device_put(params, params_shardings(tower_specs(cfg), mesh))
+
+
+def _whole(params: Params, inputs: TextInputs, cfg: TowerConfig) -> TokenVectors:
+    out = encode_tokens(params, inputs, cfg)
+    # Every process wants all of it on its host.
+    return out.replace(vectors=constrain(out.vectors, (None,) * 3), mask=constrain(out.mask, (None,) * 2))
+
+
+_encode_batch = jax.jit(_whole, static_argnums=2)
+_hidden = jax.jit(encode_hidden, static_argnums=3)
+
+
+def collect(rows: np.ndarray, batch: TokenVectors, vectors: np.ndarray, mask: np.ndarray) -> None:
+    """Copy one batch's results to their rows; padding beyond the longest text is left behind."""
+    length = min(batch.mask.shape[1], mask.shape[1])
+    vectors[rows, :length] = np.asarray(batch.vectors)[: len(rows), :length]
+    mask[rows, :length] = np.asarray(batch.mask)[: len(rows), :length]
+
+
+def hidden_states(tower: Tower, ids: Int[Array, "B L"], mask: Bool[Array, "B L"]) -> Float[Array, "B L D"]:
+    """The encoder's last layer on given token ids, before any projection or norm; needs no tokenizer.
+
+    Args:
+      tower: any tower.
+      ids: token ids with special tokens, padded; NumPy or JAX.
+      mask: True (or 1) on real tokens. What stands at the others is unspecified.
+
+    Returns:
+      A JAX array in the tower's `cfg.encoder.dtype`.
+
+    Raises:
+      DataError: shapes differ, or an id is outside of the vocabulary.
+      ConfigError: texts longer than the position table.
+
+    >>> import jax, numpy as np
+    >>> from optical_jax.config import EncoderConfig, TowerConfig
+    >>> from optical_jax.models.late_interaction import tower_specs
+    >>> from optical_jax.params import init_params
+    >>> cfg = TowerConfig(EncoderConfig(vocab_size=50, width=16, layers=1, heads=2, mlp_width=32, max_positions=8))
+    >>> tower = Tower(init_params(tower_specs(cfg), jax.random.key(0)), cfg)
+    >>> ids = np.array([[2, 17, 23, 3], [2, 30, 3, 0]])
+    >>> hidden_states(tower, ids, ids != 0).shape
+    (2, 4, 16)
+    """
+    if jnp.ndim(ids) != 2 or jnp.shape(ids) != jnp.shape(mask):
+        raise DataError(f"ids {jnp.shape(ids)} and mask {jnp.shape(mask)} must have one shape [texts, tokens]")
+    if not isinstance(ids, jax.core.Tracer) and jnp.size(ids):
+        # Indexing beyond a table goes unnoticed in JAX.
+        low, high, V = int(np.min(ids)), int(np.max(ids)), tower.cfg.encoder.vocab_size
+        if low < 0 or high >= V:
+            raise DataError(f"ids hold {low if low < 0 else high}, outside of the vocabulary of {V}; use its tokenizer")
+    params = on_device(tower.params, tower.cfg)
+    return _hidden(params["encoder"], jnp.asarray(ids), jnp.asarray(mask, bool), tower.cfg.encoder)
