@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import zlib
 from collections.abc import Iterator, Sequence
@@ -31,7 +32,9 @@ class Collection:
     qrels: Qrels
     """Of the queries of all languages in `queries`."""
     english: dict[str, str]
-    """The same for all English queries of the collection; empty where there are none."""
+    """Query id -> text of all English queries; empty where the collection has none."""
+    sha256: dict[str, str]
+    """File name -> hash of every file that was read for this."""
 
     def is_parallel(self, language: str) -> bool:
         """Whether query and document are one sentence: each query's one relevant document has the query's own id."""
@@ -74,6 +77,8 @@ def read_collection(folder: str | Path, split: str = "dev", languages: Sequence[
             )
     english_path = _existing(folder, "queries.en")
     kept = {query for texts in queries.values() for query in texts}
+    read = [_find(folder, "corpus"), qrels_path, *(files[language] for language in queries)]
+    read += [english_path] if english_path and english_path not in read else []
     return Collection(
         name=folder.resolve().name,
         split=split,
@@ -81,6 +86,7 @@ def read_collection(folder: str | Path, split: str = "dev", languages: Sequence[
         queries=queries,
         qrels={query: grades for query, grades in qrels.items() if query in kept},
         english=dict(_read_texts(english_path, "query")) if english_path else {},
+        sha256={path.relative_to(folder).as_posix(): _sha256(path) for path in read},
     )
 
 
@@ -126,6 +132,11 @@ def _query_files(folder: Path, languages: Sequence[str]) -> dict[str, Path]:
 
 
 # ---- what is in them ---------------------------------------------------------------------------------------------
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -42,7 +42,7 @@ class Ranking:
     def as_run(self, query_ids: Sequence[str], document_ids: Sequence[str]) -> dict[str, dict[str, float]]:
         """Query id -> document id -> score, as `metrics.evaluate_run` takes it."""
         return {
-            query: {document_ids[n]: score for n, score in zip(found, scores, strict=True) if n >= 0}
+            query: {document_ids[int(n)]: score for n, score in zip(found, scores, strict=True) if n >= 0}
             for query, found, scores in zip(query_ids, self.documents.tolist(), self.scores.tolist(), strict=True)
         }
 
@@ -83,7 +83,7 @@ class TopDocuments:
         absent = keys == ABSENT
         scores = _ordered((keys >> 32).astype(np.int32)).view(np.float32)
         positions = self._position[np.where(absent, 0, keys & 0xFFFFFFFF)]
-        return Ranking(np.where(absent, -1, positions), np.where(absent, np.float32(-np.inf), scores))
+        return Ranking(np.where(absent, -1, positions).astype(np.int32), np.where(absent, np.float32(-np.inf), scores))
 
 
 def _ordered(bits: Int[np.ndarray, "*dims"]) -> Int[np.ndarray, "*dims"]:
@@ -104,7 +104,7 @@ def encode_blocks(texts: Sequence[str], encode: Encode, advance: Advance = lambd
     order = np.array(sorted(range(len(texts)), key=lambda n: -len(texts[n])), dtype=np.int64)
     for start in range(0, len(order), BLOCK_TEXTS):
         positions = order[start : start + BLOCK_TEXTS]
-        yield Block(positions, _without_gaps(encode([texts[n] for n in positions.tolist()])))
+        yield Block(positions, _without_gaps(encode([texts[int(n)] for n in positions])))
         advance(len(positions))
 
 

@@ -1,0 +1,335 @@
+"""`eval.py`: a run, or any model, on a collection; or two runs against each other."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from optical_jax.commands.doors import open_door
+from optical_jax.config import LOW_RESOURCE, DataConfig
+from optical_jax.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from optical_jax.data.collection import Collection
+    from optical_jax.evaluation.metrics import PerQuery
+    from optical_jax.evaluation.report import Evaluation
+    from optical_jax.evaluation.search import Block, Encode, Ranking
+    from optical_jax.towers import Tower
+
+SystemAndLanguage = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class EvalCommand:
+    """Rank a collection with a run's student (or any model), and tell what it is worth beside its references.
+
+    A run's results go to RUN/eval/<collection>-<split>/: metrics.json, run.<lang>.trec, per_query.jsonl.
+    """
+
+    collection: Annotated[str, tyro.conf.arg(metavar="DIR")]
+    """Folder in BEIR's form: corpus.jsonl[.gz], queries.<lang>.jsonl[.gz], qrels/<split>.tsv."""
+    run: Annotated[str, tyro.conf.arg(metavar="RUN")] = ""
+    """Run folder: its student asks, its teacher's documents answer."""
+    model: Annotated[str, tyro.conf.arg(metavar="DIR_OR_HUB_NAME")] = ""
+    """Any model instead, on both sides; nothing is written but --out."""
+    compare: Annotated[tuple[str, ...], tyro.conf.arg(metavar="RUN RUN")] = ()
+    """Two runs instead: paired tests over queries. What was not evaluated yet is evaluated first."""
+    checkpoint: Annotated[str, tyro.conf.arg(metavar="last|best|STEP")] = "last"
+    """Which checkpoint of the run."""
+    lang: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LANG [LANG ...]")] = ()
+    """Languages of the queries; none takes all that have judged queries."""
+    split: str = "dev"
+    """Which judgements: qrels/<split>.tsv."""
+    scoring: Literal["maxsim", "pooled"] = "maxsim"
+    """maxsim: late interaction; pooled: the cosine of mean vectors."""
+    batch_size: int = 64
+    """Texts encoded at a time."""
+    out: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
+    """Also write the figures (or the comparison) there, as JSON."""
+    cache_dir: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
+    """Folder for downloads from the hub; empty leaves it to HF_HOME."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command. Returns the exit code."""
+    return open_door(lambda: run_command(sys.argv[1:] if argv is None else argv))
+
+
+def run_command(argv: Sequence[str]) -> None:
+    command = tyro.cli(EvalCommand, args=list(argv), prog="eval.py")
+    check(command)
+    if command.compare:
+        compare(command)
+    elif command.run:
+        evaluate_run(command, Path(command.run))
+    else:
+        evaluate_model(command)
+
+
+def check(command: EvalCommand) -> None:
+    """Refuse impossible flags before anything is read.
+
+    Raises:
+      ConfigError: names the flag, its value and the remedy.
+    """
+    given = [name for name in ("run", "model", "compare") if getattr(command, name)]
+    if len(given) != 1:
+        raise ConfigError(f"{' and '.join(given) or 'none'} of --run, --model, --compare given; give exactly one")
+    if command.compare and len(command.compare) != 2:
+        raise ConfigError(f"compare={' '.join(command.compare)} has {len(command.compare)} runs; give two")
+    if not re.fullmatch(r"last|best|[0-9]+", command.checkpoint):
+        raise ConfigError(f"checkpoint={command.checkpoint} is none; give last, best or a step")
+    if command.model and command.checkpoint != "last":
+        raise ConfigError(f"checkpoint={command.checkpoint} belongs to --run; a model has none")
+    if command.batch_size < 1:
+        raise ConfigError(f"batch_size={command.batch_size} is impossible; give at least 1")
+    if command.out and Path(command.out).is_dir():
+        raise ConfigError(f"out={command.out} is a folder; name a file")
+
+
+# ---- one system --------------------------------------------------------------------------------------------------
+
+
+def evaluate_run(command: EvalCommand, run: Path) -> Evaluation:
+    """A run's student beside itself untrained, the teacher on English, and BM25; written into the run."""
+    from optical_jax.data.collection import read_collection
+    from optical_jax.evaluation.report import print_evaluation, write_files
+    from optical_jax.run_folder import write_json
+    from optical_jax.towers import load
+
+    step, saved = find_step(run, command.checkpoint), read_run_config(run)
+    collection = read_collection(command.collection, command.split, command.lang)
+    folder = results_folder(command, run, collection)
+    folder.mkdir(parents=True, exist_ok=True)
+
+    blocks: dict[SystemAndLanguage, list[Block]] = {}
+    blocks |= encode_queries(command, "student", load(run, checkpoint=step), collection.queries)
+    blocks |= encode_queries(command, "untrained", load(run, checkpoint="untrained"), collection.queries)
+    teacher = load(run, side="document")
+    blocks |= encode_queries(command, "teacher", replace(teacher, side="query"), english_queries(collection))
+    evaluation = rank_and_judge(
+        command,
+        collection,
+        blocks,
+        teacher,
+        system="student",
+        origin={"run": str(run), "checkpoint": step},
+        shared_with_training=shared_with_training(saved, collection),
+    )
+
+    low_resource = saved.get("low_resource", LOW_RESOURCE)
+    figures = evaluation.as_json(low_resource)
+    write_files(folder, evaluation, tag="_".join(run.resolve().name.split()))
+    # Last: a folder with metrics.json is whole.
+    write_json(folder / "metrics.json", figures)
+    if command.out and not command.compare:
+        write_out(command.out, figures)
+    print_evaluation(evaluation, low_resource)
+    return evaluation
+
+
+def evaluate_model(command: EvalCommand) -> None:
+    """One tower on both sides, beside BM25."""
+    from optical_jax.data.collection import read_collection
+    from optical_jax.evaluation.report import print_evaluation
+    from optical_jax.towers import is_run, load
+
+    if is_run(Path(command.model)):
+        raise ConfigError(f"model={command.model} is a run; give --run {command.model}")
+    collection = read_collection(command.collection, command.split, command.lang)
+    tower = load(command.model, cache_dir=command.cache_dir or None)
+    blocks = encode_queries(command, "model", tower, collection.queries)
+    documents = replace(tower, side="document")
+    evaluation = rank_and_judge(command, collection, blocks, documents, system="model", origin={"model": command.model})
+    if command.out:
+        write_out(command.out, evaluation.as_json(LOW_RESOURCE))
+    print_evaluation(evaluation, LOW_RESOURCE)
+
+
+def encode_queries(
+    command: EvalCommand, system: str, tower: Tower, queries: Mapping[str, Mapping[str, str]]
+) -> dict[SystemAndLanguage, list[Block]]:
+    """The queries (language -> id -> text) of every language, encoded by one system."""
+    from optical_jax.evaluation.search import encode_blocks
+    from optical_jax.progress import ProgressReport
+
+    encode = make_encode(command, tower)
+    total = sum(map(len, queries.values()))
+    with ProgressReport(f"encoding queries, {system}", total, "texts") as progress:
+        return {
+            (system, language): list(encode_blocks(list(texts.values()), encode, progress.advance))
+            for language, texts in queries.items()
+        }
+
+
+def rank_and_judge(
+    command: EvalCommand,
+    collection: Collection,
+    blocks: Mapping[SystemAndLanguage, Sequence[Block]],
+    documents: Tower,
+    *,
+    system: str,
+    origin: Mapping[str, Any],
+    shared_with_training: Mapping[str, int] | None = None,
+) -> Evaluation:
+    """Search for all systems in one pass over the documents, add BM25, and compute the figures."""
+    from optical_jax.evaluation.baselines import make_bm25
+    from optical_jax.evaluation.metrics import evaluate_run as judge
+    from optical_jax.evaluation.report import Evaluation
+    from optical_jax.evaluation.search import search
+    from optical_jax.progress import ProgressReport
+
+    with ProgressReport("encoding and ranking documents", len(collection.documents), "documents") as progress:
+        encode = make_encode(command, documents)
+        rankings: dict[SystemAndLanguage, Ranking] = search(
+            blocks, collection.documents, encode, advance=progress.advance
+        )
+    bm25 = make_bm25(collection.documents)
+    rankings |= {("bm25", lang): bm25(list(queries.values())) for lang, queries in collection.queries.items()}
+
+    document_ids = list(collection.documents)
+    per_query: dict[str, dict[str, PerQuery]] = {}
+    for (name, language), ranking in rankings.items():
+        queries = english_queries(collection)[language] if name == "teacher" else collection.queries[language]
+        found = ranking.as_run(list(queries), document_ids)
+        qrels = {query: collection.qrels[query] for query in queries}
+        per_query.setdefault(name, {})[language] = judge(found, qrels)
+    own = {language: ranking for (name, language), ranking in rankings.items() if name == system}
+    return Evaluation(collection, command.scoring, system, per_query, own, origin, shared_with_training)
+
+
+def make_encode(command: EvalCommand, tower: Tower) -> Encode:
+    """Texts to the vectors that are scored: of tokens, or their means."""
+    import jax
+
+    from optical_jax.models.late_interaction import mean_pool
+    from optical_jax.towers import encode
+    from optical_jax.types import TokenVectors
+
+    on_device, pool = jax.device_put(tower), jax.jit(mean_pool)
+
+    def vectors(texts: Sequence[str]) -> TokenVectors:
+        tokens = encode(on_device, texts, command.batch_size)
+        return pool(tokens) if command.scoring == "pooled" else tokens
+
+    return vectors
+
+
+def english_queries(collection: Collection) -> dict[str, dict[str, str]]:
+    """The English text of the queries of each language, where the collection has it under the same id."""
+    found = {
+        language: {query: collection.english[query] for query in queries if query in collection.english}
+        for language, queries in collection.queries.items()
+    }
+    return {language: queries for language, queries in found.items() if queries}
+
+
+# ---- two runs ----------------------------------------------------------------------------------------------------
+
+
+def compare(command: EvalCommand) -> None:
+    """Paired tests of the second run against the first, over the same queries."""
+    from optical_jax.data.collection import read_collection
+    from optical_jax.evaluation.report import comparison_json, print_comparison
+    from optical_jax.evaluation.significance import compare_runs
+
+    collection = read_collection(command.collection, command.split, command.lang)
+    runs = [Path(run) for run in command.compare]
+    steps = [find_step(run, command.checkpoint) for run in runs]
+    a, b = (student_figures(command, run, step, collection) for run, step in zip(runs, steps, strict=True))
+    tests = compare_runs(a, b)
+    for name, run, step in zip("AB", runs, steps, strict=True):
+        print(f"{name} = {run}, checkpoint {step}")
+    print_comparison(tests)
+    if command.out:
+        content = {
+            "collection": collection.name,
+            "split": collection.split,
+            "scoring": command.scoring,
+            "runs": list(command.compare),
+            "checkpoints": steps,
+            "tests": comparison_json(tests),
+        }
+        write_out(command.out, content)
+
+
+def student_figures(command: EvalCommand, run: Path, step: int, collection: Collection) -> Mapping[str, PerQuery]:
+    """Figures of every query, from the run's last evaluation if it was of this checkpoint and these files."""
+    from optical_jax.evaluation.report import read_per_query
+
+    folder, asked = results_folder(command, run, collection), list(collection.queries)
+    if (folder / "metrics.json").is_file():
+        saved = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        of_these_files = all(saved["inputs"].get(name, sha256) == sha256 for name, sha256 in collection.sha256.items())
+        if saved["checkpoint"] == step and of_these_files:
+            if set(asked) <= set(saved["languages"]):
+                return read_per_query(folder, "student", asked)
+            # Results that hold are not thrown away for those of other languages.
+            asked = list(dict.fromkeys([*saved["languages"], *asked]))
+    found = evaluate_run(replace(command, lang=tuple(asked)), run).per_query["student"]
+    return {language: found[language] for language in collection.queries}
+
+
+# ---- files -------------------------------------------------------------------------------------------------------
+
+
+def find_step(run: Path, checkpoint: str) -> int:
+    """The step that "last", "best" or a number stands for.
+
+    Raises:
+      ConfigError: no such run, or no such checkpoint.
+    """
+    from optical_jax.checkpoint import load_params
+    from optical_jax.towers import is_run
+
+    if not is_run(run):
+        raise ConfigError(f"run={run} is no run folder; name a folder that train.py wrote, or give --model")
+    which: Any = int(checkpoint) if checkpoint.isdecimal() else checkpoint
+    return load_params(run, which)[1]
+
+
+def read_run_config(run: Path) -> dict[str, Any]:
+    from optical_jax.run_folder import RunFolder
+
+    return RunFolder(run).saved_config() or {}
+
+
+def results_folder(command: EvalCommand, run: Path, collection: Collection) -> Path:
+    pooled = "-pooled" if command.scoring == "pooled" else ""
+    return run / "eval" / f"{collection.name}-{collection.split}{pooled}"
+
+
+def shared_with_training(saved: Mapping[str, Any], collection: Collection) -> dict[str, int] | None:
+    """How many training pairs share a sentence with the collection, told on stdout; None where it cannot be known."""
+    from optical_jax.data.bitext import load_bitext, overlap
+
+    try:
+        settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in saved["data"].items()}
+        train = load_bitext(DataConfig(**settings)).train
+    except (ConfigError, DataError, TypeError) as error:
+        print(f"training text could not be checked against {collection.name}: {error}")
+        return None
+    texts = [
+        *collection.documents.values(),
+        *(text for queries in collection.queries.values() for text in queries.values()),
+    ]
+    shared = overlap(train, texts)
+    for language, count in shared.items():
+        print(
+            f"training text: {count:,} of {len(train[language]):,} {language} pairs share a text with {collection.name}"
+        )
+    return shared
+
+
+def write_out(path: str, content: dict[str, Any]) -> None:
+    from optical_jax.run_folder import write_json
+
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_json(Path(path), content)
