@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from optical_jax.config import TowerConfig
@@ -45,7 +46,7 @@ class Tower:
     """
 
     params: Params
-    """A tree of `tower_specs(cfg)`. `load` gives host arrays; `jax.device_put(tower)` moves them to a device for good."""
+    """A tree of `tower_specs(cfg)`. `load` gives host arrays; `jax.device_put(tower)` moves them to a device."""
     cfg: TowerConfig = struct.field(pytree_node=False)
     tokenizer: Any = struct.field(pytree_node=False, default=None)
     """A fast tokenizer of transformers; None where there is none, which `hidden_states` does not mind."""
@@ -219,7 +220,7 @@ def on_device(params: Params, cfg: TowerConfig) -> Params:
 def _whole(params: Params, inputs: TextInputs, cfg: TowerConfig) -> TokenVectors:
     out = encode_tokens(params, inputs, cfg)
     # Every process wants all of it on its host.
-    return out.replace(vectors=constrain(out.vectors, (None,) * 3), mask=constrain(out.mask, (None,) * 2))
+    return TokenVectors(vectors=constrain(out.vectors, (None,) * 3), mask=constrain(out.mask, (None,) * 2))
 
 
 _encode_batch = jax.jit(_whole, static_argnums=2)
@@ -260,7 +261,7 @@ def hidden_states(tower: Tower, ids: Int[Array, "B L"], mask: Bool[Array, "B L"]
     """
     if jnp.ndim(ids) != 2 or jnp.shape(ids) != jnp.shape(mask):
         raise DataError(f"ids {jnp.shape(ids)} and mask {jnp.shape(mask)} must have one shape [texts, tokens]")
-    if not isinstance(ids, jax.core.Tracer) and jnp.size(ids):
+    if not isinstance(ids, Tracer) and jnp.size(ids):
         # Indexing beyond a table goes unnoticed in JAX.
         low, high, V = int(np.min(ids)), int(np.max(ids)), tower.cfg.encoder.vocab_size
         if low < 0 or high >= V:

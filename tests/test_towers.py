@@ -1,0 +1,278 @@
+"""The Python face: runs, folders and texts in; vectors in the order of the texts out."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import optical_jax
+from optical_jax import towers
+from optical_jax.checkpoint import Checkpoints
+from optical_jax.config import CheckpointConfig, EncoderConfig, HeadConfig, MeshConfig, TowerConfig
+from optical_jax.data.tokenization import pad_tokens, tokenize, train_vocabulary
+from optical_jax.errors import ConfigError, DataError
+from optical_jax.models.bert import encode_hidden
+from optical_jax.models.export import save_tower
+from optical_jax.models.late_interaction import encode_tokens, tower_specs
+from optical_jax.params import init_params
+from optical_jax.partitioning import make_mesh, params_shardings
+from optical_jax.towers import Tower, encode, hidden_states, load, padded_length
+
+WORDS = ["moja", "mbili", "tatu", "nne", "tano", "sita", "saba", "nane", "tisa", "kumi", ",", "."]
+TEXTS = [" ".join(np.random.default_rng(i).choice(WORDS, size=(3, 9, 1, 6)[i % 4])) for i in range(21)]
+CFG = TowerConfig(
+    encoder=EncoderConfig(vocab_size=96, width=32, layers=2, heads=4, mlp_width=48, max_positions=40),
+    head=HeadConfig(projection=12, query_length=20, document_length=40),
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_vocabulary([" ".join(WORDS)] * 3, vocab_size=96)
+
+
+@pytest.fixture
+def tower(tokenizer) -> Tower:
+    return Tower(params=random_params(), cfg=CFG, tokenizer=tokenizer)
+
+
+encode_one = jax.jit(encode_tokens, static_argnums=2)
+
+
+def random_params(seed: int = 0, cfg: TowerConfig = CFG):
+    return jax.tree.map(np.asarray, init_params(tower_specs(cfg), jax.random.key(seed)))
+
+
+def one_by_one(tower: Tower, texts: list[str]):
+    """Each text alone and unpadded, by the functions underneath."""
+    for tokens in tokenize(tower.tokenizer, texts, tower.cfg.head, tower.side):
+        inputs = jax.tree.map(jnp.asarray, pad_tokens([tokens], len(tokens.ids), pad_id=0))
+        yield jax.tree.map(lambda x: np.asarray(x[0]), encode_one(tower.params, inputs, tower.cfg))
+
+
+def same_arrays(one, other) -> bool:
+    return all(jax.tree.leaves(jax.tree.map(np.array_equal, one, other)))
+
+
+# ---- encode ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+def test_vectors_come_in_the_order_of_the_texts(tower, batch_size):
+    out = encode(tower, TEXTS[:9], batch_size=batch_size)
+    expected = list(one_by_one(tower, TEXTS[:9]))
+    longest = max(len(one.mask) for one in expected)
+    assert isinstance(out.vectors, np.ndarray)
+    assert isinstance(out.mask, np.ndarray)
+    assert (out.vectors.shape, out.vectors.dtype) == ((9, longest, 12), np.float32)
+    for row, one in enumerate(expected):
+        length = len(one.mask)
+        np.testing.assert_array_equal(out.mask[row], np.arange(longest) < length)
+        np.testing.assert_allclose(out.vectors[row, :length], one.vectors, atol=2e-6)
+        assert not out.vectors[row, length:].any()
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_a_pooled_tower_gives_one_vector_a_text(tower, pooling):
+    tower = tower.replace(cfg=dataclasses.replace(CFG, head=dataclasses.replace(CFG.head, pooling=pooling)))
+    out = encode(tower, TEXTS[:5], batch_size=2)
+    assert out.vectors.shape == (5, 1, 12)
+    assert out.mask.all()
+    np.testing.assert_allclose(out.vectors, np.stack([one.vectors for one in one_by_one(tower, TEXTS[:5])]), atol=2e-6)
+
+
+def test_sides_differ_as_the_head_says(tower):
+    """Queries are filled up with [MASK], documents lose their punctuation."""
+    head = dataclasses.replace(CFG.head, augment_queries=True, skip_punctuation=True)
+    query = tower.replace(cfg=dataclasses.replace(CFG, head=head))
+    assert encode(query, ["moja , mbili ."]).mask.sum() == 20
+    document = encode(query.replace(side="document"), ["moja , mbili ."])
+    plain = encode(tower.replace(side="document"), ["moja , mbili ."])
+    assert plain.mask.sum() - document.mask.sum() == 2
+
+
+def test_no_texts(tower):
+    assert encode(tower, []).vectors.shape == (0, 0, 12)
+
+
+def test_what_encode_refuses(tower):
+    with pytest.raises(DataError, match="text 1 is empty"):
+        encode(tower, ["moja", "  "])
+    with pytest.raises(TypeError, match="give a list of texts"):
+        encode(tower, "moja")
+    with pytest.raises(ConfigError, match="batch_size=0"):
+        encode(tower, TEXTS, batch_size=0)
+    with pytest.raises(ConfigError, match="no tokenizer"):
+        encode(tower.replace(tokenizer=None), TEXTS)
+
+
+def test_equal_shapes_compile_once(tower):
+    """Neither another tower of the same config nor texts of other lengths within a bucket compile again."""
+    encode(tower, TEXTS, batch_size=8)
+    compiled = towers._encode_batch._cache_size()
+    encode(tower.replace(params=random_params(1)), TEXTS[::-1], batch_size=8)
+    same = TowerConfig(encoder=dataclasses.replace(CFG.encoder), head=dataclasses.replace(CFG.head))
+    encode(Tower(random_params(2), same, tower.tokenizer), TEXTS, batch_size=8)
+    assert towers._encode_batch._cache_size() == compiled
+
+
+def test_padded_lengths_are_few_and_fit():
+    assert [padded_length(n, 512) for n in (1, 8, 9, 33, 300)] == [8, 8, 16, 48, 384]
+    assert padded_length(70, 77) == 77
+    assert padded_length(600, 8192) == 1024
+    assert len({padded_length(n, 512) for n in range(1, 513)}) == 12
+    assert all(n <= padded_length(n, 514) <= 514 for n in range(1, 515))
+
+
+def test_on_a_mesh_equals_one_device(tower):
+    """Host parameters are laid over the mesh; 5 texts are filled up to its shards."""
+    alone = encode(tower, TEXTS[:5])
+    mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    with jax.set_mesh(mesh):
+        spread = encode(tower, TEXTS[:5])
+        placed = tower.replace(params=jax.device_put(tower.params, params_shardings(tower_specs(CFG), mesh)))
+        again = encode(placed, TEXTS[:5])
+    np.testing.assert_array_equal(spread.mask, alone.mask)
+    np.testing.assert_allclose(spread.vectors, alone.vectors, atol=1e-5)
+    np.testing.assert_array_equal(again.vectors, spread.vectors)
+
+
+# ---- hidden_states ---------------------------------------------------------------------------------------------
+
+
+def test_hidden_states_need_no_tokenizer(tower):
+    tower = tower.replace(tokenizer=None)
+    ids = np.array([[2, 9, 30, 3], [2, 11, 3, 0]])
+    states = hidden_states(tower, ids, (ids != 0).astype(np.int64))
+    expected = jax.jit(encode_hidden, static_argnums=3)(tower.params["encoder"], ids, ids != 0, CFG.encoder)
+    assert states.shape == (2, 4, 32)
+    np.testing.assert_allclose(states, expected, atol=2e-6)
+
+
+def test_hidden_states_under_jit_and_grad(tower):
+    """The tower is a pytree: its parameters can be traced and differentiated."""
+    tower = jax.device_put(tower)
+    ids = jnp.array([[2, 9, 30, 3]])
+    eager, traced = hidden_states(tower, ids, ids > 0), jax.jit(hidden_states)(tower, ids, ids > 0)
+    np.testing.assert_allclose(traced, eager, atol=2e-6)
+    grads = jax.grad(lambda tower: hidden_states(tower, ids, ids > 0)[0, 0, 0])(tower)
+    assert isinstance(grads, Tower)
+    assert jax.tree.structure(grads.params) == jax.tree.structure(tower.params)
+    assert np.abs(grads.params["encoder"]["embeddings"]["word"]["embedding"][9]).max() > 0
+
+
+def test_what_hidden_states_refuses(tower):
+    ids = np.array([[2, 96, 3]])
+    with pytest.raises(DataError, match="ids hold 96, outside of the vocabulary of 96"):
+        hidden_states(tower, ids, ids > 0)
+    with pytest.raises(DataError, match="ids hold -1"):
+        hidden_states(tower, -(ids // 96), ids > 0)
+    with pytest.raises(DataError, match="must have one shape"):
+        hidden_states(tower, ids, ids[0] > 0)
+    with pytest.raises(ConfigError, match="texts of 41 tokens"):
+        hidden_states(tower, np.ones((1, 41), int), np.ones((1, 41), bool))
+
+
+# ---- the tower as a value --------------------------------------------------------------------------------------
+
+
+def test_leaves_are_the_parameters(tower):
+    leaves = jax.tree.leaves(tower)
+    assert len(leaves) == len(jax.tree.leaves(tower.params))
+    assert all(isinstance(leaf, np.ndarray) for leaf in leaves)
+    assert repr(tower) == "Tower(bert, 2 layers, width 32, vectors of 12, 0.0 M parameters, side='query')"
+
+
+def test_public_names():
+    assert optical_jax.load is load
+    assert optical_jax.encode is encode
+    assert optical_jax.hidden_states is hidden_states
+    assert optical_jax.Tower is Tower
+
+
+# ---- load ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(tmp_path, tokenizer):
+    """A run folder: teacher, student before training, and two checkpoints of which the first is the best."""
+    headless = dataclasses.replace(CFG, head=dataclasses.replace(CFG.head, projection=0))
+    path = tmp_path / "run"
+    save_tower(random_params(0), CFG, tokenizer, path / "teacher")
+    save_tower(random_params(1, headless), headless, tokenizer, path / "student")
+    (path / "config.json").write_text(json.dumps({"seed": 0}))
+    with Checkpoints(path / "checkpoints", CheckpointConfig()) as checkpoints:
+        for step, figure in ((100, 0.5), (200, 0.25)):
+            params = jax.device_put(random_params(step, headless))
+            checkpoints.save(
+                step, params, {"count": jnp.zeros(())}, data={"i": 0}, config={"seed": 0}, best_metric=figure
+            )
+            checkpoints.wait()
+    return path
+
+
+def test_a_run_gives_its_student_for_queries(run):
+    headless = dataclasses.replace(CFG, head=dataclasses.replace(CFG.head, projection=0))
+    for checkpoint, seed in (("last", 200), ("best", 100), (100, 100), ("200", 200), ("untrained", 1)):
+        student = load(run, checkpoint=checkpoint)
+        assert same_arrays(student.params, random_params(seed, headless)), checkpoint
+        assert student.cfg == headless
+        assert student.side == "query"
+    np.testing.assert_allclose(
+        encode(load(run), TEXTS[:3]).vectors[0, 0], next(one_by_one(load(run), TEXTS[:1])).vectors[0], atol=2e-6
+    )
+
+
+def test_a_run_gives_its_teacher_for_documents(run):
+    teacher = load(str(run), side="document")
+    assert same_arrays(teacher.params, random_params(0))
+    assert (teacher.cfg, teacher.side) == (CFG, "document")
+
+
+def test_a_run_before_its_first_checkpoint(run):
+    """What a start that was killed early leaves behind."""
+    (run / "checkpoints").rename(run / "elsewhere")
+    assert load(run, checkpoint="untrained").side == "query"
+    assert load(run, side="document").side == "document"
+    with pytest.raises(ConfigError, match="checkpoint"):
+        load(run)
+
+
+@pytest.mark.parametrize("side", ["query", "document"])
+def test_a_folder_gives_one_tower_for_both_sides(run, side):
+    tower = load(run / "teacher", side=side)
+    assert same_arrays(tower.params, random_params(0))
+    assert (tower.cfg, tower.side) == (CFG, side)
+
+
+def test_a_folder_without_tokenizer_files(tmp_path):
+    save_tower(random_params(0), CFG, None, tmp_path / "bare")
+    tower = load(tmp_path / "bare")
+    assert tower.tokenizer is None
+    assert hidden_states(tower, np.array([[2, 3]]), np.array([[1, 1]])).shape == (1, 2, 32)
+
+
+def test_what_load_refuses(run, tmp_path):
+    with pytest.raises(ConfigError, match="no checkpoint 150"):
+        load(run, checkpoint=150)
+    with pytest.raises(ConfigError, match="side='passage'"):
+        load(run, side="passage")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ConfigError, match="is not a run"):
+        load(run / "teacher", checkpoint="best")
+    with pytest.raises(ConfigError, match="nowhere"):
+        load(tmp_path / "nowhere")
+    (run / "teacher").rename(run / "gone")
+    with pytest.raises(ConfigError, match="no teacher/ folder"):
+        load(run, side="document")
+
+
+def test_the_real_encoder(minilm_dir):
+    """MiniLM knows that two sentences say the same."""
+    tower = load(minilm_dir)
+    out = encode(tower, ["A man is eating food.", "Someone eats a meal.", "The sky is blue today."])
+    means = out.vectors.sum(1) / out.mask.sum(1)[:, None]
+    means /= np.linalg.norm(means, axis=-1, keepdims=True)
+    assert means[0] @ means[1] > means[0] @ means[2] + 0.2
