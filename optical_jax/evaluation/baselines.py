@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 
@@ -35,6 +36,8 @@ def make_bm25(documents: Mapping[str, str], depth: int = DEPTH) -> Callable[[Seq
     """
     ids, texts = list(documents), [words(text) for text in documents.values()]
     positions = np.arange(len(ids))
+    # It logs at DEBUG whatever the application asks for.
+    logging.getLogger("bm25s").setLevel(logging.WARNING)
     index = bm25s.BM25()
     # A collection of marks alone has no words to index, and no query finds anything in it.
     has_words = any(texts)

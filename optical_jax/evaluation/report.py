@@ -137,7 +137,7 @@ def print_evaluation(evaluation: Evaluation, low_resource: AnyCollection[str], c
                 table.add_row(name, own, "", *_row(figures), style="bold")
     console.print(table)
     if trivial:
-        say(console, "trivial: query and document are one sentence; in English the teacher would look for its own text")
+        say(console, "trivial: query and document are one sentence, so there is no ceiling to show")
 
 
 def _row(figures: Figures) -> list[str]:
