@@ -34,8 +34,11 @@ def mean_over_tokens(values: Float[Array, "B L"], mask: Bool[Array, "B L"]) -> F
 
 def pooled_cosines(student: TokenVectors, teacher: TokenVectors) -> Float[Array, "B"]:
     """Cosine of the two sides' mean-pooled vectors, of each pair."""
-    pooled = [mean_pool(side.replace(vectors=side.vectors.astype(jnp.float32))).vectors for side in (student, teacher)]
-    return jnp.einsum("BLE,BLE->B", *pooled, precision=jax.lax.Precision.HIGHEST)
+    s, t = (
+        mean_pool(TokenVectors(side.vectors.astype(jnp.float32), side.mask)).vectors[:, 0]
+        for side in (student, teacher)
+    )
+    return jnp.einsum("BE,BE->B", s, t, precision=jax.lax.Precision.HIGHEST)
 
 
 def comparison_metrics(student: TokenVectors, teacher: TokenVectors) -> Metrics:

@@ -15,9 +15,9 @@ from optical_jax.types import LossOutput, TokenVectors
 def greedy_loss(student: TokenVectors, teacher: TokenVectors, cfg: LossConfig) -> LossOutput:
     """Mean over pairs and their student tokens of 1 - cosine with the matched teacher token.
 
-    The matching is DR.DECR's greedy one-to-one one (see `greedy_matching`), a constant to differentiation. Two
-    differences from DR.DECR: vectors are of unit length here, which makes its squared error 2 (1 - cosine); and its
-    two sides have equal lengths by padding with [MASK], where here surplus student tokens take their best match.
+    The matching is DR.DECR's greedy one-to-one one (see `greedy_matching`), a constant to differentiation. What differs
+    from DR.DECR: its squared error of unit vectors is 2 (1 - cosine) / E; its sides are of one length, [MASK] padding
+    included, where here padding is left out and surplus student tokens take their best match.
 
     Source: Li et al. (NAACL 2022).
     """

@@ -29,22 +29,25 @@ def greedy_matching(
 
     Source: the token alignment of DR.DECR (Li et al., NAACL 2022), which reorders the teacher's tokens this way.
     """
-    B, S, T = cost.shape
-    real = jnp.where(rows[:, :, None] & cols[:, None, :], cost, jnp.inf)  # [B, S, T]
-    pair, student_index, teacher_index = jnp.arange(B), jnp.arange(S), jnp.arange(T)
+    # Cells that are the cheapest of their row and of their column at once are all in the greedy answer, whatever else
+    # is taken before them; so they are taken together, and a few rounds do what one cell at a time takes S for.
+    real = rows[:, :, None] & cols[:, None, :] & jnp.isfinite(cost)  # [B, S, T]
+    students, teachers = jnp.arange(cost.shape[1]), jnp.arange(cost.shape[2])
 
-    def take_cheapest(_: int, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def unfinished(carry: tuple[jax.Array, jax.Array]) -> jax.Array:
+        return jnp.isfinite(carry[0]).any()
+
+    def take_mutual_best(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         left, match = carry
-        cell = left.reshape(B, S * T).argmin(axis=1)
-        row, col = cell // T, cell % T  # [B]
-        found = jnp.isfinite(left[pair, row, col])  # [B]
-        here = student_index == row[:, None]  # [B, S]
-        match = jnp.where(here & found[:, None], col[:, None], match)
-        taken = here[:, :, None] | (teacher_index == col[:, None])[:, None, :]  # [B, S, T]
-        return jnp.where(taken, jnp.inf, left), match
+        of_row, of_col = left.argmin(axis=2), left.argmin(axis=1)  # [B, S], [B, T]
+        mutual = (jnp.take_along_axis(of_col, of_row, axis=1) == students) & jnp.isfinite(left.min(axis=2))  # [B, S]
+        back = jnp.take_along_axis(of_row, of_col, axis=1) == teachers  # [B, T]
+        taken_cols = back & jnp.take_along_axis(mutual, of_col, axis=1)  # [B, T]
+        left = jnp.where(mutual[:, :, None] | taken_cols[:, None, :], jnp.inf, left)
+        return left, jnp.where(mutual, of_row, match)
 
-    cheapest = real.argmin(axis=2).astype(jnp.int32)  # [B, S]
-    return jax.lax.fori_loop(0, min(S, T), take_cheapest, (real, cheapest))[1]
+    left = jnp.where(real, cost, jnp.inf)
+    return jax.lax.while_loop(unfinished, take_mutual_best, (left, left.argmin(axis=2)))[1]
 
 
 def plan_entropy(plan: Float[Array, "B S T"], rows: Bool[Array, "B S"], cols: Bool[Array, "B T"]) -> Float[Array, "B"]:

@@ -25,7 +25,11 @@ class KernelGeometry(Geometry):
     backend's default precision; this one does neither.
     """
 
-    def apply_kernel(self, vec: Float[Array, "..."], eps: float | None = None, axis: int = 0) -> Float[Array, "..."]:
+    _kernel_matrix: jax.Array
+
+    def apply_kernel(
+        self, vec: Float[Array, "..."], eps: float | jax.Array | None = None, axis: int = 0
+    ) -> Float[Array, "..."]:
         kernel = self._kernel_matrix if axis == 1 else self._kernel_matrix.T
         return jnp.dot(kernel, vec, precision=jax.lax.Precision.HIGHEST)
 
@@ -49,10 +53,6 @@ def sinkhorn_plan(
     # Stopped: the gradient of <P, C> is taken through C alone, and ott's own is NaN where masses are zero.
     cost, rows, cols = jax.lax.stop_gradient((cost.astype(jnp.float32), rows, cols))
     both = (rows > 0.0)[:, :, None] & (cols > 0.0)[:, None, :]  # [B, S, T]
-    # A pair with an empty side is solved with made-up masses (all zero would give NaN) and masked afterwards.
-    empty = ~both.any(axis=(1, 2))[:, None]
-    rows = jnp.where(empty, 1.0 / rows.shape[1], rows)
-    cols = jnp.where(empty, 1.0 / cols.shape[1], cols)
 
     in_log_space = cfg.epsilon < KERNEL_EPSILON
     early = cfg.threshold > 0.0
@@ -72,4 +72,5 @@ def sinkhorn_plan(
             geometry = KernelGeometry(kernel_matrix=jnp.exp(-cost / cfg.epsilon), epsilon=cfg.epsilon)
         return solver(LinearProblem(geometry, a=row_mass, b=col_mass)).matrix
 
+    # Masked: ott gives NaN where a side is empty.
     return jnp.where(both, jax.vmap(solve)(cost, rows, cols), 0.0)
