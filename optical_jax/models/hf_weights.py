@@ -42,7 +42,7 @@ class Weights:
             value = file.get_tensor(name)
         if value.dtype not in FLOATS:
             raise ConfigError(f"{self._files[name]}: {name} is {value.dtype}; only float tensors are read")
-        return value.astype(np.float32)
+        return value.astype(np.float32, copy=False)
 
 
 def _sharded(folder: Path, index: Path) -> dict[str, Path]:

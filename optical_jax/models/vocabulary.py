@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import scipy.sparse
 from jaxtyping import Float, Int
+
+SPECIAL = re.compile(r"\[[^\]]+\]|<[^>]+>")
+"""[CLS], <s> and the like stand outside of words."""
 
 
 def transfer_embeddings(
@@ -20,7 +24,8 @@ def transfer_embeddings(
 
     Args:
       embedding: the old table.
-      old_vocab: piece -> row of the old table.
+      old_vocab: piece -> row of the old table. Where it marks word starts in another way than the new one does
+        (WordPiece's ##ing, SentencePiece's ▁the, byte-level Ġthe), pieces are compared by what they spell.
       new_vocab: piece -> row of the new one; rows without a piece are drawn too.
       seed: of the draw. A piece's row depends on the seed and its own spelling, not on the order of the vocabulary.
     """
@@ -34,10 +39,30 @@ def transfer_embeddings(
     for row in range(len(noise)):
         noise[row] = np.random.default_rng(_seed(seed, pieces.get(row, f"\0row {row}"))).standard_normal(len(mean))
     table = (mean + noise @ root.T).astype(np.float32)
+    old_style, new_style = _style(old_vocab), _style(new_vocab)
+    spelled = {_spelling(piece, old_style): row for piece, row in old_vocab.items()}
     for piece, row in new_vocab.items():
-        if piece in old_vocab:
-            table[row] = embedding[old_vocab[piece]]
+        old_row = spelled.get(_spelling(piece, new_style))
+        if old_row is not None:
+            table[row] = embedding[old_row]
     return table
+
+
+def _style(vocab: Mapping[str, int]) -> str:
+    """How a vocabulary marks the start of a word (▁, Ġ) or, in WordPiece, its going on (##)."""
+    for mark in ("▁", "Ġ"):
+        if any(piece.startswith(mark) and len(piece) > 1 for piece in vocab):
+            return mark
+    return "##"
+
+
+def _spelling(piece: str, style: str) -> tuple[str, str]:
+    """Where in a word a piece stands, and its letters; the same for every style."""
+    if SPECIAL.fullmatch(piece):
+        return "special", piece
+    marked = piece.startswith(style) and len(piece) > len(style)
+    place = "within" if marked == (style == "##") else "start"
+    return place, piece.removeprefix(style) if marked else piece
 
 
 def _seed(seed: int, piece: str) -> list[int]:
@@ -90,23 +115,17 @@ def translation_table(
       foreign_special: ids that are left without a translation.
       iterations: rounds of EM.
       top: most probable translations that are kept; they are scaled to sum to one.
-      max_cells: memory limit, in token pairs (about 30 bytes each). Of more bitext, evenly spaced pairs are taken.
+      max_cells: memory limit, in token pairs (about 70 bytes each). Of more bitext, evenly spaced pairs are taken.
 
     Returns:
       p(English piece | foreign piece) [W, V]; the row of a piece that never occurs is empty.
 
     Source: Brown et al. (Computational Linguistics 19(2), 1993), model 1.
     """
-    e_ids, e_lengths = _flatten(english, english_special)
-    f_ids, f_lengths = _flatten(foreign, foreign_special)
-    cells = e_lengths * (f_lengths + 1)
-    if cells.sum() > max_cells:
-        stride = -(-int(cells.sum()) // max_cells)
-        return translation_table(
-            english[::stride], foreign[::stride], english_size=english_size, foreign_size=foreign_size,
-            english_special=english_special, foreign_special=foreign_special, iterations=iterations, top=top,
-            max_cells=int(cells.sum()),
-        )  # fmt: skip
+    cells = sum(len(e) * (len(f) + 1) for e, f in zip(english, foreign, strict=True))
+    stride = max(1, -(-cells // max_cells))
+    e_ids, e_lengths = _flatten(english[::stride], english_special)
+    f_ids, f_lengths = _flatten(foreign[::stride], foreign_special)
     # The empty word, id W, stands behind every foreign sentence and takes what has no counterpart.
     f_ids = np.insert(f_ids, np.cumsum(f_lengths), foreign_size)
     f_lengths = f_lengths + 1
