@@ -95,6 +95,10 @@ def load(
             raise ConfigError(f"{path} is not a run, so it has no checkpoint {checkpoint}; leave the checkpoint out")
         source = str(path)
     elif side == "document":
+        from optical_jax.references import REFERENCE, load_reference
+
+        if (run / "teacher" / REFERENCE).is_file():
+            return load_reference(run / "teacher", cache_dir)
         source = str(part_of(run, "teacher"))
     else:
         source = str(part_of(run, "student"))
@@ -234,7 +238,11 @@ def collect(rows: np.ndarray, batch: TokenVectors, vectors: np.ndarray, mask: np
     mask[rows, :length] = np.asarray(batch.mask)[: len(rows), :length]
 
 
-def hidden_states(tower: Tower, ids: Int[Array, "B L"], mask: Bool[Array, "B L"]) -> Float[Array, "B L D"]:
+def hidden_states(
+    tower: Tower,
+    ids: Int[Array | np.ndarray, "B L"],
+    mask: Bool[Array | np.ndarray, "B L"] | Int[Array | np.ndarray, "B L"],
+) -> Float[Array, "B L D"]:
     """The encoder's last layer on given token ids, before any projection or norm; needs no tokenizer.
 
     Args:

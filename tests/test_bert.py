@@ -10,7 +10,7 @@ from scipy.special import erf
 
 from optical_jax.config import EncoderConfig, MeshConfig
 from optical_jax.errors import ConfigError
-from optical_jax.models.bert import encode_hidden, encoder_specs, position_ids
+from optical_jax.models.bert import UNROLLED_LAYERS, encode_hidden, encoder_specs, position_ids
 from optical_jax.params import init_params, map_specs, normal
 from optical_jax.partitioning import make_mesh, named_sharding, params_shardings
 
@@ -90,6 +90,18 @@ def test_agrees_with_numpy(family, activation):
     hidden = encode(params, ids, attend, cfg)
     assert hidden.dtype == jnp.float32
     np.testing.assert_allclose(hidden[attend], reference(params, ids, attend, cfg)[attend], atol=1e-5)
+
+
+@pytest.mark.parametrize("layers", [UNROLLED_LAYERS, UNROLLED_LAYERS + 1])
+def test_unrolled_and_scanned_layers(layers):
+    """On either side of the depth that is unrolled, and with kernels of BERT's own size."""
+    cfg = dataclasses.replace(TINY, layers=layers)
+    params, (ids, attend) = init_params(encoder_specs(cfg), jax.random.key(0)), padded_batch(cfg)
+    compiled = encode.lower(params, ids, attend, cfg).compile().as_text()
+    assert (" while(" in compiled) == (layers > UNROLLED_LAYERS)
+    np.testing.assert_allclose(
+        encode(params, ids, attend, cfg)[attend], reference(params, ids, attend, cfg)[attend], atol=1e-5
+    )
 
 
 def test_left_padding():

@@ -40,12 +40,12 @@ def attention(
     """Every token reads the tokens where `attend` is True. Softmax in float32, whatever the type of `x`."""
     by_head = ("batch", "length", "heads", None)
     query, key, value = (
-        constrain(dense(params[name], "BLD,DHK->BLHK", x), by_head) for name in ("query", "key", "value")
-    )
+        constrain(dense(params[name], x), by_head) for name in ("query", "key", "value")
+    )  # [B, L, H, K]
     # T: the tokens read, as against L: the tokens that read.
     scores = contract("BLHK,BTHK->BHLT", query, key).astype(jnp.float32) * query.shape[-1] ** -0.5
     scores = jnp.where(attend[:, None, None, :], scores, MASKED_SCORE)  # [B, H, L, T]
     shares = jax.nn.softmax(scores, axis=-1).astype(x.dtype)
     mixed = constrain(contract("BHLT,BTHK->BLHK", shares, value), by_head)
-    out = dense(params["out"], "BLHK,HKD->BLD", mixed)
+    out = dense(params["out"], mixed, inputs=2)  # [B, L, D]
     return constrain(layer_norm(params["norm"], x + out, cfg.norm_eps), ("batch", "length", None))
