@@ -1,7 +1,7 @@
 """Checkpoints of a run, by Orbax: complete or invisible, the newest few and the best one kept.
 
-Each ``checkpoints/<step>/`` holds params, opt_state, data (the loader's position) and config. Evaluation reads params
-alone, and needs no optimizer for it.
+Each ``checkpoints/<step>/`` holds params and opt_state, and in its metadata the loader's position and the config.
+Evaluation reads params alone, and needs no optimizer for it.
 """
 
 from __future__ import annotations
@@ -67,8 +67,9 @@ class Checkpoints:
             return
         self._orbax.save_checkpointables_async(
             step,
-            {"params": params, "opt_state": opt_state, "data": data, "config": config},
+            {"params": params, "opt_state": opt_state},
             metrics=None if best_metric is None else {"best_metric": best_metric},
+            custom_metadata={"data": data, "config": config},
             force=True,
         )
 
@@ -84,26 +85,34 @@ class Checkpoints:
         """
         step = self.latest_step
         assert step is not None, "asked to restore where there is no checkpoint"
-        found = self._orbax.load_checkpointables(step, {"params": params, "opt_state": opt_state, "data": None})
-        return found["params"], found["opt_state"], _python_values(found["data"]), step
+        found = self._orbax.load_checkpointables(step, {"params": params, "opt_state": opt_state})
+        metadata: Any = self._orbax.checkpointables_metadata(step).custom_metadata
+        return found["params"], found["opt_state"], metadata["data"], step
 
 
 def _best_metric(metrics: Any) -> float:
     return metrics["best_metric"]
 
 
-def _python_values(tree: Any) -> Any:
-    """Orbax gives numbers back as 0-d arrays; the loader's position wants Python's."""
-    return jax.tree.map(lambda x: x.item() if hasattr(x, "item") else x, tree)
-
-
 @contextlib.contextmanager
 def _reader(run: Path) -> Iterator[Any]:
+    if not (run / "checkpoints").is_dir():
+        raise ConfigError(f"run {run} has no checkpoints/ folder; train it first, or name another run")
     checkpointer = ocp.training.Checkpointer((run / "checkpoints").absolute())
     try:
         yield checkpointer
     finally:
         checkpointer.close()
+
+
+def find_step(run: Path, which: Which = "last") -> int:
+    """The step of the checkpoint that `which` names; nothing is loaded.
+
+    Raises:
+      ConfigError: the run has no checkpoint, or not the one asked for.
+    """
+    with _reader(run) as checkpointer:
+        return _choose(run, checkpointer.checkpoints, which)
 
 
 def load_params(run: Path, which: Which = "last") -> tuple[Params, int]:
@@ -112,16 +121,14 @@ def load_params(run: Path, which: Which = "last") -> tuple[Params, int]:
     Raises:
       ConfigError: the run has no checkpoint, or not the one asked for.
     """
-    if not (run / "checkpoints").is_dir():
-        raise ConfigError(f"run {run} has no checkpoints/ folder; train it first, or name another run")
     with _reader(run) as checkpointer:
-        step = _find_step(run, checkpointer.checkpoints, which)
+        step = _choose(run, checkpointer.checkpoints, which)
         metadata = checkpointer.checkpointables_metadata(step).metadata["params"]
         abstract = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), metadata)
         return checkpointer.load_checkpointables(step, {"params": abstract})["params"], step
 
 
-def _find_step(run: Path, checkpoints: Any, which: Which) -> int:
+def _choose(run: Path, checkpoints: Any, which: Which) -> int:
     steps = [c.step for c in checkpoints]
     if not steps:
         raise ConfigError(f"run {run} has no finished checkpoint yet; let it train to its first save")

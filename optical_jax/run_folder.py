@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optical_jax.config import Config, to_json
+from optical_jax.config import Config, expand_path, to_json
 from optical_jax.errors import ConfigError, MachineError
 from optical_jax.metrics_writer import read_metrics
 
@@ -68,7 +68,7 @@ class RunFolder:
 
     def saved_config(self) -> dict[str, Any] | None:
         path = self.path / "config.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return read_json(path) if path.is_file() else None
 
     def claim(self, cfg: Config) -> None:
         """Write config.json, or check that the folder's own differs in free settings alone.
@@ -99,12 +99,14 @@ class RunFolder:
     def keep_towers(self, cfg: Config, teacher: Tower, student: Tower) -> None:
         """Write teacher/ and, last, student/ (as it starts), unless they are there."""
         from optical_jax.models.export import save_tower
+        from optical_jax.references import save_reference
 
         if not self.teacher.is_dir():
             if cfg.checkpoint.copy_teacher:
                 save_tower(teacher.params, teacher.cfg, teacher.tokenizer, self.teacher)
             else:
-                save_reference(cfg, teacher, self.teacher)
+                path = expand_path(cfg.teacher.path, "teacher.path")
+                save_reference(teacher, path, self.teacher, cfg.cache_dir or None)
         if not self.student.is_dir():
             save_tower(student.params, student.cfg, student.tokenizer, self.student)
 
@@ -116,7 +118,7 @@ class RunFolder:
         """
         path = self.path / "env.json"
         if path.is_file():
-            before = json.loads(path.read_text(encoding="utf-8"))["inputs"]
+            before = read_json(path)["inputs"]
             changed = [name for name in before if sha256.get(name, before[name]) != before[name]]
             if changed:
                 raise ConfigError(
@@ -165,6 +167,10 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def sha256_file(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -10,16 +10,19 @@ from typing import Any
 import jax
 import numpy as np
 
-from optical_jax.config import Config, EncoderConfig, TowerConfig, expand_path
+from optical_jax.config import Config, EncoderConfig, HeadConfig, TowerConfig, expand_path
 from optical_jax.data.bitext import Bitext
-from optical_jax.data.tokenization import load_tokenizer, train_vocabulary
+from optical_jax.data.tokenization import load_tokenizer, tokenize, train_vocabulary
 from optical_jax.errors import ConfigError
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.models.pretrained import load_pretrained
-from optical_jax.models.vocabulary import transfer_embeddings
+from optical_jax.models.vocabulary import lexicon_embeddings, transfer_embeddings, translation_table
 from optical_jax.params import init_params
 from optical_jax.towers import Tower
 from optical_jax.types import Params
+
+LEXICON_TOKENS = 128
+"""Longer sentences are cut for counting translations: their words stand too far apart to tell who translates whom."""
 
 
 def load_teacher(cfg: Config) -> Tower:
@@ -85,8 +88,10 @@ def adopt_vocabulary(
         # <s> and [CLS] are one thing under two names.
         old_vocab[getattr(tokenizer, role)] = old_vocab[getattr(old, role)]
     rows = transfer_embeddings(embedding, old_vocab, new_vocab, cfg.seed)
+    if cfg.student.vocabulary == "train" and cfg.student.new_embeddings == "lexicon":
+        rows = lexicon_embeddings(rows, embedding, count_translations(bitext, old, tokenizer))
 
-    # RoBERTa counts positions from pad_id + 1: with another pad_id the table moves, so that each position keeps its row.
+    # RoBERTa counts positions from pad_id + 1: with another pad_id the table moves, and each position keeps its row.
     positions = params["encoder"]["embeddings"]["position"]["embedding"]
     shift = encoder.pad_id - tokenizer.pad_token_id if encoder.family != "bert" else 0
     embeddings = {
@@ -101,6 +106,23 @@ def adopt_vocabulary(
         max_positions=encoder.max_positions - max(shift, 0),
     )
     return {**params, "encoder": {**params["encoder"], "embeddings": embeddings}}, encoder, tokenizer
+
+
+def count_translations(bitext: Mapping[str, Bitext], english: Any, foreign: Any) -> Any:
+    """p(English piece | foreign piece) over all languages of the bitext, as both tokenizers cut it."""
+    plain = HeadConfig()
+    sides = {"english": [], "foreign": []}
+    for one in bitext.values():
+        sides["english"] += [t.ids for t in tokenize(english, one.english, plain, "document", LEXICON_TOKENS)]
+        sides["foreign"] += [t.ids for t in tokenize(foreign, one.foreign, plain, "document", LEXICON_TOKENS)]
+    return translation_table(
+        sides["english"],
+        sides["foreign"],
+        english_size=len(english),
+        foreign_size=len(foreign),
+        english_special=english.all_special_ids,
+        foreign_special=foreign.all_special_ids,
+    )
 
 
 def marker_pieces(teacher: Tower) -> dict[str, str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import logging
+import os
 import sys
 from collections.abc import Callable
 
@@ -13,6 +15,10 @@ MACHINE_ERRNOS = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.ED
 
 def open_door(command: Callable[[], None]) -> int:
     """Run a command and return its exit code; a bug keeps its traceback."""
+    # transformers would tell at every start that it found no PyTorch, which nothing here asks for.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("optical_jax").setLevel(logging.INFO)
     try:
         command()
     except OpticalError as error:

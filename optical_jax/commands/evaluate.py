@@ -286,13 +286,13 @@ def find_step(run: Path, checkpoint: str) -> int:
     Raises:
       ConfigError: no such run, or no such checkpoint.
     """
-    from optical_jax.checkpoint import load_params
+    from optical_jax.checkpoint import find_step
     from optical_jax.towers import is_run
 
     if not is_run(run):
         raise ConfigError(f"run={run} is no run folder; name a folder that train.py wrote, or give --model")
     which: Any = int(checkpoint) if checkpoint.isdecimal() else checkpoint
-    return load_params(run, which)[1]
+    return find_step(run, which)
 
 
 def read_run_config(run: Path) -> dict[str, Any]:

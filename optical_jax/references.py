@@ -1,0 +1,48 @@
+"""A teacher that is not copied into the run: its path and its weights' sha256 instead, and another file is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from optical_jax.config import to_json
+from optical_jax.data.tokenization import load_tokenizer
+from optical_jax.errors import ConfigError
+from optical_jax.models.pretrained import OWN_CONFIG, find_folder, load_pretrained, tower_config
+from optical_jax.run_folder import read_json, sha256_file, write_json
+from optical_jax.towers import Tower
+
+REFERENCE = "reference.json"
+
+
+def weight_files(folder: Path) -> dict[str, str]:
+    """Name -> sha256 of every safetensors file under a model's folder."""
+    return {str(file.relative_to(folder)): sha256_file(file) for file in sorted(folder.rglob("*.safetensors"))}
+
+
+def save_reference(tower: Tower, path: str, folder: Path, cache_dir: str | None) -> None:
+    """Write where a tower's weights lie, which they are, and how the run reads them."""
+    source = find_folder(path, cache_dir)
+    folder.mkdir(parents=True)
+    write_json(folder / OWN_CONFIG, to_json(tower.cfg))
+    local = str(source.absolute()) if Path(path).is_dir() else path
+    # Last: a folder without it is not yet a reference.
+    write_json(folder / REFERENCE, {"path": local, "sha256": weight_files(source)})
+
+
+def load_reference(folder: Path, cache_dir: str | None) -> Tower:
+    """The tower a run refers to.
+
+    Raises:
+      ConfigError: it is gone, or its weights are other ones.
+    """
+    reference = read_json(folder / REFERENCE)
+    source = find_folder(reference["path"], cache_dir)
+    if weight_files(source) != reference["sha256"]:
+        raise ConfigError(
+            f"{source} holds other weights than the teacher of run {folder.parent}; "
+            "restore them, or train with checkpoint.copy_teacher"
+        )
+    found = load_pretrained(str(source), cache_dir=cache_dir)
+    cfg = tower_config(read_json(folder / OWN_CONFIG), str(folder / OWN_CONFIG))
+    tokenizer = load_tokenizer(str(found.tokenizer_path or source))
+    return Tower(params=found.params, cfg=cfg, tokenizer=tokenizer, side="document")
