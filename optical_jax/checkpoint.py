@@ -27,12 +27,12 @@ class Checkpoints:
     """The checkpoints of one run, while it trains. Use as a context manager: leaving waits for the last save."""
 
     def __init__(self, folder: Path, cfg: CheckpointConfig) -> None:
-        policies = ocp.training.preservation_policies
+        policies: Any = ocp.training.preservation_policies
         kept: list[Any] = [policies.LatestN(cfg.keep)]
         if cfg.keep_best:
             kept.append(policies.BestN(get_metric_fn=_best_metric, n=1, keep_checkpoints_without_metrics=False))
-        self._orbax = ocp.training.Checkpointer(
-            folder.absolute(),
+        self._orbax: Any = ocp.training.Checkpointer(
+            str(folder.absolute()),
             preservation_policy=policies.AnyPreservationPolicy(kept),
             cleanup_tmp_directories=True,
         )
@@ -98,7 +98,7 @@ def _best_metric(metrics: Any) -> float:
 def _reader(run: Path) -> Iterator[Any]:
     if not (run / "checkpoints").is_dir():
         raise ConfigError(f"run {run} has no checkpoints/ folder; train it first, or name another run")
-    checkpointer = ocp.training.Checkpointer((run / "checkpoints").absolute())
+    checkpointer = ocp.training.Checkpointer(str((run / "checkpoints").absolute()))
     try:
         yield checkpointer
     finally:

@@ -261,6 +261,17 @@ class Config:
 # ---- checks ----------------------------------------------------------------------------------------------------
 
 
+AT_LEAST_1 = (
+    "data.global_batch", "data.dev_pairs", "data.min_chars", "loss.ot.iterations", "training.steps",
+    "training.accumulate", "training.log_every", "checkpoint.every", "checkpoint.keep",
+)  # fmt: skip
+AT_LEAST_0 = (
+    "seed", "data.max_bad_lines", "loss.ot.threshold", "training.dev_every", "optimizer.warmup_steps",
+    "optimizer.weight_decay", "optimizer.clip_norm", "optimizer.final_lr_fraction",
+)  # fmt: skip
+ABOVE_0 = ("loss.ot.epsilon", "optimizer.peak_lr", "optimizer.eps", "data.temperature")
+
+
 def validate(cfg: Config, *, needs_run: bool = True) -> None:
     """Refuse impossible values before anything is read or compiled.
 
@@ -274,13 +285,11 @@ def validate(cfg: Config, *, needs_run: bool = True) -> None:
 
     require(bool(cfg.run) or not needs_run, "run", "name a run folder: --run runs/x")
     require(bool(cfg.teacher.path), "teacher.path", "name a teacher: --teacher.path FOLDER_OR_HUB_NAME")
-    for name in ("data.global_batch", "training.steps", "training.accumulate", "training.log_every", "loss.ot.iterations",
-                 "checkpoint.every", "checkpoint.keep", "data.dev_pairs", "data.min_chars"):  # fmt: skip
+    for name in AT_LEAST_1:
         require(_get(cfg, name) >= 1, name, "give at least 1")
-    for name in ("seed", "training.dev_every", "optimizer.warmup_steps", "optimizer.weight_decay", "optimizer.clip_norm",
-                 "optimizer.final_lr_fraction", "data.max_bad_lines", "loss.ot.threshold"):  # fmt: skip
+    for name in AT_LEAST_0:
         require(_get(cfg, name) >= 0, name, "give 0 or more")
-    for name in ("loss.ot.epsilon", "optimizer.peak_lr", "optimizer.eps", "data.temperature"):
+    for name in ABOVE_0:
         require(0 < _get(cfg, name) < math.inf, name, "give a number above 0")
     for name in ("optimizer.b1", "optimizer.b2"):
         require(0 <= _get(cfg, name) < 1, name, "give a number from 0 to below 1")
@@ -289,9 +298,11 @@ def validate(cfg: Config, *, needs_run: bool = True) -> None:
     require(cfg.data.max_chars >= cfg.data.min_chars, "data.max_chars", f"give at least min_chars={cfg.data.min_chars}")
     require(cfg.data.max_length_ratio >= 1, "data.max_length_ratio", "give 1 or more")
     require(cfg.student.vocab_size >= 100, "student.vocab_size", "give at least 100 pieces")
+    figures = ("R@1", "R@10", "RR@10")
+    require(cfg.checkpoint.best_metric in figures, "checkpoint.best_metric", f"take one of {', '.join(figures)}")
     buckets = cfg.data.buckets
-    require(bool(buckets) and min(buckets) > 0 and list(buckets) == sorted(set(buckets)), "data.buckets",
-            "give rising lengths, such as 16 32 64")  # fmt: skip
+    rising = bool(buckets) and min(buckets) > 0 and list(buckets) == sorted(set(buckets))
+    require(rising, "data.buckets", "give rising lengths, such as 16 32 64")
     longest = max(cfg.teacher.max_length, cfg.student.max_length)
     require(buckets[-1] >= longest, "data.buckets", f"the last must hold max_length={longest} tokens")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -31,7 +32,7 @@ RULES: dict[str, str | tuple[str, ...] | None] = {
 """Logical axis -> mesh axes. None keeps the axis whole on every device."""
 
 
-def make_mesh(cfg: MeshConfig, devices: list[jax.Device] | None = None) -> Mesh:
+def make_mesh(cfg: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     """The ("data", "fsdp", "tensor") mesh over all devices.
 
     Raises:

@@ -10,7 +10,7 @@ from scipy.special import erf
 
 from optical_jax.config import EncoderConfig, MeshConfig
 from optical_jax.errors import ConfigError
-from optical_jax.models.bert import UNROLLED_LAYERS, encode_hidden, encoder_specs, position_ids
+from optical_jax.models.bert import UNROLLED_LAYERS, encode_hidden, encoder_specs, roberta_positions
 from optical_jax.params import init_params, map_specs, normal
 from optical_jax.partitioning import make_mesh, named_sharding, params_shardings
 
@@ -117,9 +117,8 @@ def test_left_padding():
 def test_positions_of_roberta():
     """By hand, from the rule of Hugging Face: cumulative count of real tokens, plus pad_id, pad_id on padding."""
     ids = jnp.array([[0, 7, 2, 1, 1], [1, 1, 0, 9, 2]])
-    places = position_ids(ids, FAMILIES["roberta"])
+    places = roberta_positions(ids, pad_id=1)
     np.testing.assert_array_equal(places, [[2, 3, 4, 1, 1], [1, 1, 2, 3, 4]])
-    np.testing.assert_array_equal(position_ids(ids, TINY), [[0, 1, 2, 3, 4]] * 2)
 
 
 # ---- properties ------------------------------------------------------------------------------------------------
@@ -207,19 +206,21 @@ def test_remat_changes_neither_values_nor_gradients():
         np.testing.assert_allclose(recomputed, kept, rtol=1e-4, atol=1e-4)
 
 
-def test_sharded_equals_one_device():
-    """Parameters over fsdp and tensor, batch over data and fsdp: the same states and gradients."""
+@pytest.mark.parametrize("family", ["bert", "xlm-roberta"])
+def test_sharded_equals_one_device(family, capfd):
+    """Parameters over fsdp and tensor, batch over data and fsdp: the same states and gradients, no array replicated."""
+    cfg = dataclasses.replace(FAMILIES[family], layers=2)
     mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
-    params = random_params(TINY)
-    ids, attend = padded_batch(TINY, lengths=(9, 5, 1, 3, 9, 2, 7, 4))
+    params = random_params(cfg)
+    ids, attend = padded_batch(cfg, lengths=(9, 5, 1, 3, 9, 2, 7, 4))
 
     def loss(params, ids, attend):
-        hidden = encode_hidden(params, jnp.asarray(ids), jnp.asarray(attend), TINY)
+        hidden = encode_hidden(params, jnp.asarray(ids), jnp.asarray(attend), cfg)
         return jnp.sum(jnp.sin(hidden) * attend[:, :, None]), hidden
 
     step = jax.value_and_grad(loss, has_aux=True)
     (_, alone), alone_grads = jax.jit(step)(params, ids, attend)
-    shardings = params_shardings(encoder_specs(TINY), mesh)
+    shardings = params_shardings(encoder_specs(cfg), mesh)
     placed = jax.device_put(params, shardings)
     rows = named_sharding(mesh, ("batch", "length"))
     with jax.set_mesh(mesh):
@@ -229,6 +230,7 @@ def test_sharded_equals_one_device():
     np.testing.assert_allclose(hidden, alone, atol=1e-5)
     for one, many in zip(jax.tree.leaves(alone_grads), jax.tree.leaves(grads), strict=True):
         np.testing.assert_allclose(many, one, rtol=1e-4, atol=1e-4)
+    assert "rematerialization" not in capfd.readouterr().err
 
 
 def test_float32_asks_for_full_precision():

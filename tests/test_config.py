@@ -45,7 +45,16 @@ def test_flags_override_the_config_file(tmp_path):
         "    return Config(seed=3, training=TrainingConfig(steps=7, log_every=9))\n"
     )
     command = parse_train_command(
-        ["--config", str(file), "--training.steps", "500", "--data.bitext", "sw=A.tsv.gz", "B/sw.train.tsv.gz", "--dry-run"]
+        [
+            "--config",
+            str(file),
+            "--training.steps",
+            "500",
+            "--data.bitext",
+            "sw=A.tsv.gz",
+            "B/sw.train.tsv.gz",
+            "--dry-run",
+        ]
     )
     assert command.dry_run
     assert command.settings.training == TrainingConfig(steps=500, log_every=9)

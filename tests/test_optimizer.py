@@ -30,14 +30,20 @@ def test_without_warmup_the_first_step_is_at_the_peak(warmup):
 
 def test_only_kernels_and_embeddings_are_decayed():
     params = {"a": {"kernel": 1, "bias": 2}, "norm": {"scale": 3, "bias": 4}, "word": {"embedding": 5}}
-    expected = {"a": {"kernel": True, "bias": False}, "norm": {"scale": False, "bias": False}, "word": {"embedding": True}}
+    expected = {
+        "a": {"kernel": True, "bias": False},
+        "norm": {"scale": False, "bias": False},
+        "word": {"embedding": True},
+    }
     assert decay_mask(params) == expected
 
 
 def test_first_update_by_hand():
     """Adam's first update is the sign of the gradient; decay adds lr * wd * w, on the kernel alone."""
     params = {"kernel": jnp.array([2.0]), "bias": jnp.array([2.0])}
-    tx = make_optimizer(OptimizerConfig(peak_lr=0.1, warmup_steps=0, weight_decay=0.5, clip_norm=0.0, eps=0.0), steps=10)
+    tx = make_optimizer(
+        OptimizerConfig(peak_lr=0.1, warmup_steps=0, weight_decay=0.5, clip_norm=0.0, eps=0.0), steps=10
+    )
     grads = jax.tree.map(lambda x: jnp.array([-3.0]), params)
     updates, _ = tx.update(grads, tx.init(params), params)
     np.testing.assert_allclose(updates["bias"], [0.1], rtol=1e-5)

@@ -61,7 +61,7 @@ def test_changed_inputs_are_refused(tmp_path):
     folder.check_inputs({str(file): sha256_file(file)})
     assert json.loads((tmp_path / "env.json").read_text())["packages"]["jax"]
     file.write_text("a\tc\n")
-    with pytest.raises(ConfigError, match="sw.train.tsv changed"):
+    with pytest.raises(ConfigError, match=r"sw\.train\.tsv changed"):
         folder.check_inputs({str(file): sha256_file(file)})
 
 

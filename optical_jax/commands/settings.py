@@ -41,13 +41,14 @@ def parse_train_command(argv: Sequence[str]) -> TrainCommand:
 
 
 def _config_argument(argv: Sequence[str]) -> str:
-    """The value of --config, which must be known before the other flags' defaults are."""
+    """The last value of --config, which must be known before the other flags' defaults are."""
+    path = ""
     for i, word in enumerate(argv):
         if word == "--config" and i + 1 < len(argv):
-            return argv[i + 1]
-        if word.startswith("--config="):
-            return word.removeprefix("--config=")
-    return ""
+            path = argv[i + 1]
+        elif word.startswith("--config="):
+            path = word.removeprefix("--config=")
+    return path
 
 
 def load_config_file(path: str) -> Config:

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -192,7 +192,7 @@ def dev_evaluation(parts: Parts) -> Any:
 
     return make_dev_evaluation(
         {language: (one.english, one.foreign) for language, one in parts.splits.dev.items()},
-        lambda params, texts: encode(parts.student.replace(params=params), texts),
+        lambda params, texts: encode(replace(parts.student, params=params), texts),
         lambda texts: encode(parts.teacher, texts),
     )
 
@@ -214,7 +214,9 @@ def dry_run(cfg: Config) -> None:
     mesh, student, teacher = parts.mesh, parts.student.cfg, parts.teacher.cfg
     counts = {"student": parameter_counts(student), "teacher": parameter_counts(teacher)}
     for name, count in counts.items():
-        say(f"{name:<8} {count['all'] / 1e6:8.1f} M parameters, {count['body'] / 1e6:.1f} M of them outside the embeddings")
+        say(
+            f"{name:<8} {count['all'] / 1e6:8.1f} M parameters, {count['body'] / 1e6:.1f} M of them outside the embeddings"
+        )
     say(f"mesh     {dict(mesh.shape)} on {jax.device_count()} x {jax.devices()[0].device_kind}")
 
     tx = make_optimizer(cfg.optimizer, cfg.training.steps)
@@ -272,5 +274,7 @@ def say_result(folder: RunFolder) -> None:
         return
     for language, after in lines[-1]["dev"].items():
         before = lines[0]["dev"].get(language, {})
-        figures = ", ".join(f"{name} {before.get(name, float('nan')):.3f} -> {value:.3f}" for name, value in after.items())
+        figures = ", ".join(
+            f"{name} {before.get(name, float('nan')):.3f} -> {value:.3f}" for name, value in after.items()
+        )
         say(f"dev {language}: {figures} (step {lines[0]['step']} -> {lines[-1]['step']})")

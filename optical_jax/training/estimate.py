@@ -50,7 +50,10 @@ def cost_per_pair(cfg: Config, student: TowerConfig, teacher: TowerConfig, lengt
 def parameter_counts(cfg: TowerConfig) -> dict[str, int]:
     """All parameters, and those outside the embedding tables (they are what costs FLOPs)."""
     specs = tower_specs(cfg)
-    return {"all": count_params(specs), "body": count_params({**specs, "encoder": {"layers": specs["encoder"]["layers"]}})}
+    return {
+        "all": count_params(specs),
+        "body": count_params({**specs, "encoder": {"layers": specs["encoder"]["layers"]}}),
+    }
 
 
 def compiled_memory_bytes(compiled: Any) -> dict[str, int] | None:
@@ -61,4 +64,3 @@ def compiled_memory_bytes(compiled: Any) -> dict[str, int] | None:
     arguments, temporary = analysis.argument_size_in_bytes, analysis.temp_size_in_bytes
     output, shared = analysis.output_size_in_bytes, analysis.alias_size_in_bytes
     return {"arguments": arguments, "temporary": temporary, "peak": arguments + temporary + output - shared}
-

@@ -86,9 +86,7 @@ def train(
     window, unread = Window(), None
 
     def save(step: int, figure: float | None = None) -> None:
-        checkpoints.save(
-            step, state.params, state.opt_state, data=loader.state(), config=config, best_metric=figure
-        )
+        checkpoints.save(step, state.params, state.opt_state, data=loader.state(), config=config, best_metric=figure)
 
     with ProgressReport("training", steps, "steps", done=start) as progress, catch_signals() as caught:
         for step in range(start + 1, steps + 1):
@@ -120,7 +118,11 @@ def train(
                 writer.write({"step": step, "dev": dev, "dev_seconds": time.monotonic() - began})
                 progress.say(dev_line(step, dev))
                 window.began += time.monotonic() - began
-            if at_save or caught or (figure is not None and cfg.checkpoint.keep_best and (best is None or figure > best)):
+            if (
+                at_save
+                or caught
+                or (figure is not None and cfg.checkpoint.keep_best and (best is None or figure > best))
+            ):
                 save(step, figure)
             if figure is not None:
                 best = figure if best is None else max(best, figure)

@@ -25,7 +25,13 @@ def main() -> None:
     english = [line.split("\t")[0] for file in files for line in file.read_text(encoding="utf-8").splitlines()]
     tokenizer = train_vocabulary(english, vocab_size=200, lowercase=True)
     encoder = EncoderConfig(
-        vocab_size=len(tokenizer), width=48, layers=2, heads=4, mlp_width=96, max_positions=64, pad_id=tokenizer.pad_token_id
+        vocab_size=len(tokenizer),
+        width=48,
+        layers=2,
+        heads=4,
+        mlp_width=96,
+        max_positions=64,
+        pad_id=tokenizer.pad_token_id,
     )
     cfg = TowerConfig(encoder, HeadConfig(query_length=32, document_length=32))
     params = jax.tree.map(np.asarray, init_params(tower_specs(cfg), jax.random.key(0)))

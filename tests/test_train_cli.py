@@ -1,0 +1,237 @@
+"""train.py as its users meet it, on the demo's config: every exit code, and runs that are killed and go on."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DEMO = ["--config", "configs/demo.py", "--training.steps", "30", "--checkpoint.every", "10", "--training.log-every", "5"]
+
+
+@pytest.fixture(scope="session")
+def environ(tmp_path_factory) -> dict[str, str]:
+    """One device; programs are compiled once for all the processes of these tests."""
+    cache = tmp_path_factory.getbasetemp() / "compiled"
+    return os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "PYTHONWARNINGS": "default",
+    }
+
+
+def train(*flags: object, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "train.py", *DEMO, *map(str, flags)]
+    return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False, timeout=300)
+
+
+def records(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory, environ) -> Path:
+    """A run that nobody stopped."""
+    run = tmp_path_factory.mktemp("runs") / "undisturbed"
+    done = train("--run", run, environ=environ)
+    assert done.returncode == 0, done.stderr
+    return run
+
+
+def fingerprint(run: Path) -> str:
+    last = records(run)[-1]
+    assert set(last) == {"step", "params_sha256"}
+    return last["params_sha256"]
+
+
+def test_a_run_folder_is_whole(undisturbed):
+    found = {p.name for p in undisturbed.iterdir()}
+    assert {"config.json", "env.json", "metrics.jsonl", "bitext.json", "checkpoints", "student", "teacher"} <= found
+    lines = records(undisturbed)
+    logged = [r for r in lines if "loss" in r]
+    assert [r["step"] for r in logged] == [5, 10, 15, 20, 25, 30]
+    wanted = {"loss", "learning_rate", "grad_norm", "pairs_per_second", "real_tokens_per_second", "plan_entropy", "greedy_cosine"}
+    assert all(wanted <= set(r) for r in logged)
+    assert logged[-1]["loss"] < logged[0]["loss"]
+    assert [r["step"] for r in lines if "dev" in r] == [0, 30]
+    assert re.fullmatch("[0-9a-f]{64}", fingerprint(undisturbed))
+
+
+def test_the_same_command_again_prints_the_result(undisturbed, environ):
+    before = (undisturbed / "metrics.jsonl").read_bytes()
+    done = train("--run", undisturbed, environ=environ)
+    assert done.returncode == 0
+    assert "is finished: 30 steps" in done.stdout
+    assert (undisturbed / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_kill_9_in_the_middle_costs_nothing_but_time(undisturbed, environ, tmp_path):
+    run = tmp_path / "killed"
+    command = [sys.executable, "train.py", *DEMO, "--run", str(run)]
+    process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for_step(run, 15, process)
+    process.kill()
+    process.wait()
+    assert "params_sha256" not in records_so_far(run)[-1]
+    done = train("--run", run, environ=environ)
+    assert done.returncode == 0, done.stderr
+    assert "resuming" in done.stdout or records(run)[0]["step"] == 0
+    assert fingerprint(run) == fingerprint(undisturbed)
+    assert [r["step"] for r in records(run) if "loss" in r] == [5, 10, 15, 20, 25, 30]
+
+
+def records_so_far(run: Path) -> list[dict]:
+    if not (run / "metrics.jsonl").is_file():
+        return []
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().split("\n")[:-1]]
+
+
+def wait_for_step(run: Path, step: int, process: subprocess.Popen) -> None:
+    for _ in range(3000):
+        if any(r["step"] >= step for r in records_so_far(run)):
+            return
+        assert process.poll() is None, "it ended before it could be stopped"
+        time.sleep(0.02)
+    raise AssertionError(f"no step {step} within a minute")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_says_how_to_go_on_and_exits_75(undisturbed, environ, tmp_path, number):
+    run = tmp_path / "stopped"
+    slow_enough = ["--checkpoint.every", "1000", "--training.steps", "5000"]
+    command = [sys.executable, "train.py", *DEMO, *slow_enough, "--run", str(run)]
+    process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for_step(run, 10, process)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 75, said
+    stopped = re.search(rf"error: stopped by {number.name} after saving step (\d+) of 5000; the same command goes on", said)
+    assert stopped, said
+    assert (run / "checkpoints" / stopped[1]).is_dir()
+
+
+def test_more_steps_go_on_from_the_last(undisturbed, environ, tmp_path):
+    run = tmp_path / "more"
+    assert train("--run", run, "--training.steps", "5", environ=environ).returncode == 0
+    done = train("--run", run, "--training.steps", "10", environ=environ)
+    assert done.returncode == 0, done.stderr
+    assert "at step 5 of 10" in done.stdout
+    assert records(run)[-1]["step"] == 10
+
+
+def test_dry_run_tells_the_cost_and_writes_nothing(environ, tmp_path):
+    done = train("--run", tmp_path / "dry", "--dry-run", environ=environ)
+    assert done.returncode == 0, done.stderr
+    for word in ("parameters", "GFLOP a pair", "MiB a device", "pairs/s"):
+        assert word in done.stdout
+    assert not (tmp_path / "dry").exists()
+
+
+def broken(tmp_path: Path, text: str | bytes) -> str:
+    file = tmp_path / "sw.train.tsv"
+    file.write_bytes(text.encode() if isinstance(text, str) else text)
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "said"),
+    [
+        (["--no-such-flag", "5"], 2, "no-such-flag"),
+        (["--training.steps", "-5"], 2, "error: training.steps=-5 is impossible; give at least 1"),
+        (["--loss.name", "magic"], 2, "magic"),
+        (["--config", "configs/none.py"], 2, "error: config=configs/none.py does not exist; there are: configs/demo.py"),
+        (["--teacher.path", "configs"], 2, "error: "),
+        (["--student.path", "/no/such/folder"], 2, "error: "),
+        (["--mesh.data", "3"], 2, "error: mesh data=3"),
+        (["--data.bitext", "/no/such/sw.train.tsv"], 3, "error: /no/such/sw.train.tsv"),
+    ],
+)
+def test_wrong_commands_and_missing_files(flags, code, said, environ, tmp_path):
+    done = train("--run", tmp_path / "x", *flags, environ=environ)
+    assert done.returncode == code, done.stderr
+    assert said in done.stdout + done.stderr
+    if said.startswith("error"):
+        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "sw.train.tsv"),
+        ("A dog\tMbwa\nno tab here\n", "sw.train.tsv:2: "),
+        ("A dog\tMbwa\nA cat\t\n", "sw.train.tsv:2: "),
+        (b"A dog\tMbwa\nA cat\tPak\xff\n", "sw.train.tsv:2: "),
+    ],
+)
+def test_broken_bitext_names_file_and_line(text, said, environ, tmp_path):
+    done = train("--run", tmp_path / "x", "--data.bitext", broken(tmp_path, text), environ=environ)
+    assert done.returncode == 3, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_batch_that_does_not_divide_over_the_mesh(environ, tmp_path):
+    eight = environ | {"JAX_NUM_CPU_DEVICES": "8"}
+    done = train("--run", tmp_path / "x", "--data.global-batch", "12", environ=eight)
+    assert done.returncode == 2
+    assert "error: data.global_batch=12 does not divide into 8 shards (mesh data=8 x fsdp=1)" in done.stderr
+
+
+def test_another_config_in_the_folder_is_a_diff(undisturbed, environ):
+    done = train("--run", undisturbed, "--seed", "7", "--loss.ot.epsilon", "0.5", environ=environ)
+    assert done.returncode == 2
+    assert "loss.ot.epsilon: 0.05 -> 0.5; seed: 0 -> 7" in done.stderr
+
+
+def test_a_locked_run_is_refused(undisturbed, environ):
+    from optical_jax.run_folder import RunFolder
+
+    with RunFolder(undisturbed).lock():
+        done = train("--run", undisturbed, environ=environ)
+    assert done.returncode == 5
+    assert "is being trained by another process" in done.stderr
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(environ, tmp_path):
+    run = tmp_path / "nan"
+    wild = ["--optimizer.peak-lr", "1e38", "--optimizer.clip-norm", "0", "--optimizer.warmup-steps", "0"]
+    done = train("--run", run, *wild, "--checkpoint.every", "1", environ=environ)
+    assert done.returncode == 4, done.stderr
+    assert re.search(r"error: (loss|grad_norm) is (nan|inf) at step \d+; the last checkpoint is kept", done.stderr)
+    kept = [int(p.name) for p in (run / "checkpoints").iterdir()]
+    from optical_jax.checkpoint import load_params
+
+    if kept:
+        params, _ = load_params(run)
+        assert all(np.isfinite(x).all() for x in __import__("jax").tree.leaves(params))
+
+
+def test_a_teacher_that_is_not_copied_is_checked(environ, tmp_path):
+    run = tmp_path / "reference"
+    copy = tmp_path / "teacher"
+    copy.mkdir()
+    for file in (ROOT / "configs" / "demo" / "teacher").iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    flags = ["--run", run, "--teacher.path", copy, "--checkpoint.no-copy-teacher", "--training.steps", "5"]
+    done = train(*flags, environ=environ)
+    assert done.returncode == 0, done.stderr
+    assert not list((run / "teacher").glob("*.safetensors"))
+    from optical_jax import load
+    from optical_jax.errors import ConfigError
+
+    assert load(run, side="document").cfg.encoder.width == 48
+    weights = bytearray((copy / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (copy / "model.safetensors").write_bytes(bytes(weights))
+    with pytest.raises(ConfigError, match="other weights than the teacher"):
+        load(run, side="document")
