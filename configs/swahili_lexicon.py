@@ -20,5 +20,5 @@ def get_config() -> Config:
         run="runs/swahili_lexicon",
         student=replace(base.student, new_embeddings="lexicon"),
         optimizer=replace(base.optimizer, peak_lr=1e-4, warmup_steps=30),
-        training=replace(base.training, steps=300, dev_every=50),
+        training=replace(base.training, steps=150, dev_every=50),
     )
