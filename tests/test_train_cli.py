@@ -13,7 +13,16 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
-DEMO = ["--config", "configs/demo.py", "--training.steps", "30", "--checkpoint.every", "10", "--training.log-every", "5"]
+DEMO = [
+    "--config",
+    "configs/demo.py",
+    "--training.steps",
+    "30",
+    "--checkpoint.every",
+    "10",
+    "--training.log-every",
+    "5",
+]
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +66,15 @@ def test_a_run_folder_is_whole(undisturbed):
     lines = records(undisturbed)
     logged = [r for r in lines if "loss" in r]
     assert [r["step"] for r in logged] == [5, 10, 15, 20, 25, 30]
-    wanted = {"loss", "learning_rate", "grad_norm", "pairs_per_second", "real_tokens_per_second", "plan_entropy", "greedy_cosine"}
+    wanted = {
+        "loss",
+        "learning_rate",
+        "grad_norm",
+        "pairs_per_second",
+        "real_tokens_per_second",
+        "plan_entropy",
+        "greedy_cosine",
+    }
     assert all(wanted <= set(r) for r in logged)
     assert logged[-1]["loss"] < logged[0]["loss"]
     assert [r["step"] for r in lines if "dev" in r] == [0, 30]
@@ -109,12 +126,16 @@ def test_a_signal_saves_says_how_to_go_on_and_exits_75(undisturbed, environ, tmp
     run = tmp_path / "stopped"
     slow_enough = ["--checkpoint.every", "1000", "--training.steps", "5000"]
     command = [sys.executable, "train.py", *DEMO, *slow_enough, "--run", str(run)]
-    process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     wait_for_step(run, 10, process)
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 75, said
-    stopped = re.search(rf"error: stopped by {number.name} after saving step (\d+) of 5000; the same command goes on", said)
+    stopped = re.search(
+        rf"error: stopped by {number.name} after saving step (\d+) of 5000; the same command goes on", said
+    )
     assert stopped, said
     assert (run / "checkpoints" / stopped[1]).is_dir()
 
@@ -148,7 +169,11 @@ def broken(tmp_path: Path, text: str | bytes) -> str:
         (["--no-such-flag", "5"], 2, "no-such-flag"),
         (["--training.steps", "-5"], 2, "error: training.steps=-5 is impossible; give at least 1"),
         (["--loss.name", "magic"], 2, "magic"),
-        (["--config", "configs/none.py"], 2, "error: config=configs/none.py does not exist; there are: configs/demo.py"),
+        (
+            ["--config", "configs/none.py"],
+            2,
+            "error: config=configs/none.py does not exist; there are: configs/demo.py",
+        ),
         (["--teacher.path", "configs"], 2, "error: "),
         (["--student.path", "/no/such/folder"], 2, "error: "),
         (["--mesh.data", "3"], 2, "error: mesh data=3"),

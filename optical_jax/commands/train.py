@@ -83,7 +83,7 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
     from optical_jax.data.bitext import load_bitext
     from optical_jax.data.loader import make_loader
     from optical_jax.data.pairs import TokenSide, tokenize_pairs
-    from optical_jax.data.report import print_reports
+    from optical_jax.data.report import report_lines
     from optical_jax.partitioning import check_divisible, make_mesh
     from optical_jax.run_folder import write_json
     from optical_jax.student import load_teacher, make_student
@@ -108,7 +108,8 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
     for one in splits.dev.values():
         tokenize_pairs(one, student_side, teacher_side)
     reports = {"train": [b.report for b in splits.train.values()], "dev": [b.report for b in splits.dev.values()]}
-    print_reports(reports)
+    for line in report_lines(reports):
+        say(line)
     if folder is not None:
         write_json(folder.path / "bitext.json", {k: [r.as_json() for r in each] for k, each in reports.items()})
     loader = make_loader(
@@ -202,13 +203,12 @@ def dry_run(cfg: Config) -> None:
     import jax
 
     from optical_jax.models.late_interaction import tower_specs
-    from optical_jax.partitioning import params_shardings
+    from optical_jax.partitioning import named_sharding, params_shardings
     from optical_jax.progress import clock
     from optical_jax.training.estimate import compiled_memory_bytes, cost_per_pair, parameter_counts
     from optical_jax.training.loop import put
     from optical_jax.training.optimizer import make_optimizer
     from optical_jax.training.step import init_train_state, make_train_step
-    from optical_jax.partitioning import named_sharding
 
     parts = prepare(cfg, None)
     mesh, student, teacher = parts.mesh, parts.student.cfg, parts.teacher.cfg

@@ -1,4 +1,4 @@
-"""What became of every line of a bitext, and how long its texts are: as JSON for env.json, as a table for people."""
+"""What became of every line of a bitext, and how long its texts are: as JSON for bitext.json, as lines for people."""
 
 from __future__ import annotations
 
@@ -51,30 +51,20 @@ class BitextReport:
         return asdict(self) | {"dropped": dict(sorted(self.dropped.items()))}
 
 
-def print_reports(reports: Mapping[str, Iterable[BitextReport]], console: Any = None) -> None:
-    """A table with a row a language and split; `reports` maps the split's name to its reports."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(
-        "language", "split", "files", "lines", "pairs", "tokens", "truncated", "p50/p99", "left out", title="bitext"
-    )
+def report_lines(reports: Mapping[str, Iterable[BitextReport]]) -> list[str]:
+    """Two or three short lines a language and split; `reports` maps the split's name to its reports."""
+    lines = []
     for split, of_split in reports.items():
         for report in of_split:
+            files = f"{len(report.files)} file" + "s" * (len(report.files) != 1)
+            lines.append(f"{report.language} {split}: {report.kept:,} pairs of {report.lines:,} lines in {files}")
+            for name, side in report.lengths.items():
+                p50, p99 = side.percentiles["p50"], side.percentiles["p99"]
+                cut = f", {side.truncated:,} cut" if side.truncated else ""
+                lines.append(f"  {name}: {side.tokens:,} tokens, {p50} a text (median), 99 % within {p99}{cut}")
             reasons = dict(report.dropped) | ({"bad lines": len(report.bad_lines)} if report.bad_lines else {})
-            sides = report.lengths.values()
-            table.add_row(
-                report.language,
-                split,
-                str(len(report.files)),
-                f"{report.lines:,}",
-                f"{report.kept:,}",
-                " / ".join(f"{side.tokens:,}" for side in sides),
-                " / ".join(f"{side.truncated:,}" for side in sides),
-                " ".join(
-                    f"{name} {side.percentiles['p50']}/{side.percentiles['p99']}"
-                    for name, side in report.lengths.items()
-                ),
-                ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items())),
-            )
-    (console or Console()).print(table)
+            if reasons:
+                counted = (f"{reason.replace('_', ' ')} {count:,}" for reason, count in sorted(reasons.items()))
+                lines.append("  left out: " + ", ".join(counted))
+            lines += [f"  bad line: {line}" for line in report.bad_lines]
+    return lines

@@ -77,16 +77,24 @@ def embed(params: Params, ids: Int[Array, "B L"], cfg: EncoderConfig) -> Float[A
             f"texts of {ids.shape[1]} tokens do not fit encoder.max_positions={cfg.max_positions} "
             f"({cfg.family}: at most {cfg.max_length} tokens); cut them"
         )
-    word = params["word"]["embedding"][ids]  # [B, L, D]
-    position = params["position"]["embedding"][position_ids(ids, cfg)]
+    word = look_up(params["word"]["embedding"], ids, "vocab")  # [B, L, D]
+    if cfg.family == "bert":
+        position = params["position"]["embedding"][: ids.shape[1]]  # [L, D]
+    else:
+        position = look_up(params["position"]["embedding"], roberta_positions(ids, cfg.pad_id), "position")
     summed = word + params["token_type"]["embedding"][0] + position
     normed = layer_norm(params["norm"], summed, cfg.norm_eps).astype(cfg.dtype)
     return constrain(normed, ("batch", "length", None))
 
 
-def position_ids(ids: Int[Array, "B L"], cfg: EncoderConfig) -> Int[Array, "B L"]:
-    """Rows of the position table: BERT counts places; RoBERTa and XLM-R count real tokens, from pad_id + 1."""
-    if cfg.family == "bert":
-        return jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
-    real = (ids != cfg.pad_id).astype(jnp.int32)
-    return jnp.cumsum(real, axis=1) * real + cfg.pad_id
+def look_up(table: Float[Array, "V D"], ids: Int[Array, "B L"], rows: str) -> Float[Array, "B L D"]:
+    """Rows of a table whose first dimension has the logical name `rows`."""
+    # Rows are made whole before the look-up; left to itself the partitioner looks up parts of rows for every text on
+    # every device and then gathers texts.
+    return constrain(constrain(table, (rows, None))[ids], ("batch", "length", None))
+
+
+def roberta_positions(ids: Int[Array, "B L"], pad_id: int) -> Int[Array, "B L"]:
+    """Rows of the position table of RoBERTa and XLM-R: real tokens are counted from pad_id + 1, padding is pad_id."""
+    real = (ids != pad_id).astype(jnp.int32)
+    return jnp.cumsum(real, axis=1) * real + pad_id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from optical_jax.config import TowerConfig
 from optical_jax.models.bert import encode_hidden, encoder_specs
@@ -43,7 +43,7 @@ def encode_tokens(params: Params, inputs: TextInputs, cfg: TowerConfig) -> Token
         # A row without tokens pads a batch: it has no vector.
         mask, weight = inputs.attend.any(axis=1, keepdims=True), None
         if cfg.head.pooling == "mean":
-            hidden = masked_mean(hidden.astype(jnp.float32), inputs.attend)
+            hidden = masked_sum(hidden.astype(jnp.float32), inputs.attend)
         else:
             hidden = hidden[:, :1]
     if cfg.head.projection:
@@ -55,13 +55,12 @@ def encode_tokens(params: Params, inputs: TextInputs, cfg: TowerConfig) -> Token
 def mean_pool(tokens: TokenVectors) -> TokenVectors:
     """One vector a text: the direction of the mean of its token vectors. A text without tokens stays without."""
     mask = tokens.mask.any(axis=1, keepdims=True)
-    return TokenVectors(vectors=unit(masked_mean(tokens.vectors, tokens.mask)), mask=mask)
+    return TokenVectors(vectors=unit(masked_sum(tokens.vectors, tokens.mask)), mask=mask)
 
 
-def masked_mean(x: Float[Array, "B L D"], mask: jax.Array) -> Float[Array, "B 1 D"]:
-    """Mean over the tokens where `mask` [B, L] is True; zero where there are none."""
-    total = jnp.where(mask[:, :, None], x, 0.0).sum(axis=1, keepdims=True)
-    return total / jnp.maximum(mask.sum(axis=1), 1)[:, None, None]
+def masked_sum(x: Float[Array, "B L D"], mask: Bool[Array, "B L"]) -> Float[Array, "B 1 D"]:
+    """Sum over the tokens where `mask` is True; it points where their mean points, and is made a unit vector anyway."""
+    return jnp.where(mask[:, :, None], x, 0.0).sum(axis=1, keepdims=True)
 
 
 def unit(x: Float[Array, "*dims E"]) -> Float[Array, "*dims E"]:
