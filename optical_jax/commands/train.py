@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,10 +20,6 @@ if TYPE_CHECKING:
     from optical_jax.towers import Tower
 
 
-SAMPLED_BATCHES = 200
-"""Batches a dry run looks at to learn how often each padded length occurs."""
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. Returns the exit code."""
     return open_door(lambda: run_command(sys.argv[1:] if argv is None else argv))
@@ -38,7 +33,9 @@ def run_command(argv: Sequence[str]) -> None:
         # Read by XLA when the first device is asked for; jax is not imported before this line.
         os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
     if command.dry_run:
-        dry_run(cfg)
+        from optical_jax.commands.dry_run import dry_run
+
+        dry_run(cfg, prepare(cfg, None))
     else:
         train_run(cfg)
 
@@ -195,69 +192,6 @@ def dev_evaluation(parts: Parts) -> Any:
         {language: (one.english, one.foreign) for language, one in parts.splits.dev.items()},
         lambda params, texts: encode(replace(parts.student, params=params), texts),
         lambda texts: encode(parts.teacher, texts),
-    )
-
-
-def dry_run(cfg: Config) -> None:
-    """Print what the run will cost; compile every padded length and time one step of each. Nothing is written."""
-    import jax
-
-    from optical_jax.models.late_interaction import tower_specs
-    from optical_jax.partitioning import named_sharding, params_shardings
-    from optical_jax.progress import clock
-    from optical_jax.training.estimate import compiled_memory_bytes, cost_per_pair, parameter_counts
-    from optical_jax.training.loop import put
-    from optical_jax.training.optimizer import make_optimizer
-    from optical_jax.training.step import init_train_state, make_train_step
-
-    parts = prepare(cfg, None)
-    mesh, student, teacher = parts.mesh, parts.student.cfg, parts.teacher.cfg
-    counts = {"student": parameter_counts(student), "teacher": parameter_counts(teacher)}
-    for name, count in counts.items():
-        say(
-            f"{name:<8} {count['all'] / 1e6:8.1f} M parameters, {count['body'] / 1e6:.1f} M of them outside the embeddings"
-        )
-    say(f"mesh     {dict(mesh.shape)} on {jax.device_count()} x {jax.devices()[0].device_kind}")
-
-    tx = make_optimizer(cfg.optimizer, cfg.training.steps)
-    sample = [next(parts.loader) for _ in range(min(parts.loader.epoch_size, SAMPLED_BATCHES))]
-    by_length: dict[int, list[Any]] = {}
-    for batch in sample:
-        by_length.setdefault(batch.student.ids.shape[1], []).append(batch)
-    with jax.set_mesh(mesh):
-        train_step: Any = make_train_step(cfg, student, teacher, mesh, tx)
-        teacher_params = jax.device_put(parts.teacher.params, params_shardings(tower_specs(teacher), mesh))
-        state = init_train_state(parts.student.params, student, mesh, tx)
-        step_seconds, flops, peak = 0.0, 0.0, 0
-        for length, batches in sorted(by_length.items()):
-            share = len(batches) / len(sample)
-            batch = put(batches[0], named_sharding(mesh, ("batch",)))
-            began = time.monotonic()
-            compiled = train_step.lower(state, teacher_params, batch).compile()
-            compile_seconds = time.monotonic() - began
-            seconds = []
-            for _ in range(2):
-                began = time.monotonic()
-                state, metrics = compiled(state, teacher_params, batch)
-                jax.block_until_ready((state, metrics))
-                seconds.append(time.monotonic() - began)
-            cost = cost_per_pair(cfg, student, teacher, length)
-            memory = compiled_memory_bytes(compiled)
-            peak = max(peak, memory["peak"] if memory else 0)
-            step_seconds += share * min(seconds)
-            flops += share * cost.flops
-            say(
-                f"length {length:>4}: {100 * share:5.1f} % of steps, {cost.flops / 1e9:7.2f} GFLOP a pair "
-                f"({100 * cost.student_flops / cost.flops:.0f} % student, {100 * cost.teacher_flops / cost.flops:.0f} % "
-                f"teacher, {100 * cost.transport_flops / cost.flops:.1f} % loss), compiled in {compile_seconds:.1f} s, "
-                f"{min(seconds):.3f} s a step"
-            )
-    batch_size, steps = cfg.data.global_batch, cfg.training.steps
-    say(f"flops    {flops / 1e9:.2f} GFLOP a pair on average, {flops * batch_size * steps / 1e12:.1f} TFLOP in all")
-    say(f"memory   {peak / 2**20:.0f} MiB a device for a step, parameters and optimizer state included")
-    say(
-        f"time     {steps} steps of {batch_size} pairs ({steps / parts.loader.epoch_size:.1f} epochs): about "
-        f"{clock(steps * step_seconds)} at {batch_size / step_seconds:.1f} pairs/s, dev retrievals and saves not counted"
     )
 
 

@@ -1,0 +1,74 @@
+"""`train.py --dry-run`: what a run will cost. Compiles, times a step of each padded length, writes nothing."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import jax
+
+from optical_jax.config import Config
+from optical_jax.models.late_interaction import tower_specs
+from optical_jax.partitioning import named_sharding, params_shardings
+from optical_jax.progress import clock
+from optical_jax.training.estimate import compiled_memory_bytes, cost_per_pair, parameter_counts
+from optical_jax.training.loop import put
+from optical_jax.training.optimizer import make_optimizer
+from optical_jax.training.step import init_train_state, make_train_step
+
+if TYPE_CHECKING:
+    from optical_jax.commands.train import Parts
+
+SAMPLED_BATCHES = 200
+"""Batches that are looked at to learn how often each padded length occurs."""
+TIMED_STEPS = 2
+
+
+def dry_run(cfg: Config, parts: Parts) -> None:
+    """Print parameters, FLOPs a pair, memory and time."""
+    mesh, student, teacher = parts.mesh, parts.student.cfg, parts.teacher.cfg
+    for name, tower in (("student", student), ("teacher", teacher)):
+        count = parameter_counts(tower)
+        print(f"{name}: {count['all'] / 1e6:.1f} M parameters, {count['body'] / 1e6:.1f} M outside the embeddings")
+    shape = " x ".join(f"{name} {size}" for name, size in mesh.shape.items())
+    print(f"mesh: {shape} on {jax.device_count()} {jax.devices()[0].device_kind}")
+    print("length  of steps  GFLOP/pair  student  teacher   loss  compile s  step s")
+
+    by_length: dict[int, list[Any]] = {}
+    sample = [next(parts.loader) for _ in range(min(parts.loader.epoch_size, SAMPLED_BATCHES))]
+    for batch in sample:
+        by_length.setdefault(batch.student.ids.shape[1], []).append(batch)
+
+    step_seconds, flops, peak = 0.0, 0.0, 0
+    tx = make_optimizer(cfg.optimizer, cfg.training.steps)
+    with jax.set_mesh(mesh):
+        train_step: Any = make_train_step(cfg, student, teacher, mesh, tx)
+        frozen = jax.device_put(parts.teacher.params, params_shardings(tower_specs(teacher), mesh))
+        state = init_train_state(parts.student.params, student, mesh, tx)
+        for length, batches in sorted(by_length.items()):
+            batch = put(batches[0], named_sharding(mesh, ("batch",)))
+            began = time.monotonic()
+            compiled = train_step.lower(state, frozen, batch).compile()
+            compile_seconds, seconds = time.monotonic() - began, []
+            for _ in range(TIMED_STEPS):
+                began = time.monotonic()
+                state, metrics = compiled(state, frozen, batch)
+                jax.block_until_ready((state, metrics))
+                seconds.append(time.monotonic() - began)
+            share, cost = len(batches) / len(sample), cost_per_pair(cfg, student, teacher, length)
+            memory = compiled_memory_bytes(compiled)
+            peak = max(peak, memory["peak"] if memory else 0)
+            step_seconds, flops = step_seconds + share * min(seconds), flops + share * cost.flops
+            loss_flops = cost.flops - cost.student_flops - cost.teacher_flops
+            print(
+                f"{length:>6}  {share:>8.1%}  {cost.flops / 1e9:>10.3f}  {cost.student_flops / cost.flops:>7.1%}  "
+                f"{cost.teacher_flops / cost.flops:>7.1%}  {loss_flops / cost.flops:>5.1%}  {compile_seconds:>9.1f}  "
+                f"{min(seconds):>6.3f}"
+            )
+
+    batch_size, steps = cfg.data.global_batch, cfg.training.steps
+    epochs = steps / parts.loader.epoch_size
+    print(f"flops: {flops / 1e9:.3f} GFLOP a pair on average, {flops * batch_size * steps / 1e12:.2f} TFLOP in all")
+    print(f"memory: {peak / 2**20:.0f} MiB a device for a step, parameters and optimizer state included")
+    print(f"time: {steps} steps of {batch_size} pairs, {epochs:.1f} epochs: about {clock(steps * step_seconds)}")
+    print(f"      at {batch_size / step_seconds:.1f} pairs/s, without dev retrievals and saves")
