@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -84,35 +85,39 @@ def load(
     >>> tower = load("runs/swahili", checkpoint="best")  # doctest: +SKIP
     >>> teacher = load("runs/swahili", side="document")  # doctest: +SKIP
     """
+    if side not in get_args(Side):
+        raise ConfigError(f"side={side!r} is not one of {', '.join(get_args(Side))}")
+    if is_run(Path(path)):
+        return load_from_run(Path(path), side, checkpoint, cache_dir)
+    if checkpoint != "last":
+        raise ConfigError(f"{path} is not a run, so it has no checkpoint {checkpoint}; leave the checkpoint out")
+    return load_from_folder(path, side, cache_dir)
+
+
+def load_from_folder(path: str | Path, side: Side, cache_dir: str | None) -> Tower:
     from optical_jax.data.tokenization import load_tokenizer
     from optical_jax.models.pretrained import load_pretrained
 
-    if side not in get_args(Side):
-        raise ConfigError(f"side={side!r} is not one of {', '.join(get_args(Side))}")
-    run = Path(path)
-    if not is_run(run):
-        if checkpoint != "last":
-            raise ConfigError(f"{path} is not a run, so it has no checkpoint {checkpoint}; leave the checkpoint out")
-        source = str(path)
-    elif side == "document":
-        from optical_jax.references import REFERENCE, load_reference
+    found = load_pretrained(str(path), cache_dir=cache_dir)
+    tokenizer = None if found.tokenizer_path is None else load_tokenizer(found.tokenizer_path)
+    return Tower(params=found.params, cfg=found.cfg, tokenizer=tokenizer, side=side)
 
+
+def load_from_run(run: Path, side: Side, checkpoint: str | int, cache_dir: str | None) -> Tower:
+    from optical_jax.checkpoint import load_params
+    from optical_jax.references import REFERENCE, load_reference
+
+    if side == "document":
         if (run / "teacher" / REFERENCE).is_file():
             return load_reference(run / "teacher", cache_dir)
-        source = str(part_of(run, "teacher"))
-    else:
-        source = str(part_of(run, "student"))
-    found = load_pretrained(source, cache_dir=cache_dir)
-    params = found.params
-    if is_run(run) and side == "query" and checkpoint != "untrained":
-        from optical_jax.checkpoint import load_params
-
-        which: Any = int(checkpoint) if str(checkpoint).isdecimal() else checkpoint
-        trained, _ = load_params(run, which)
-        # A head without parameters is an empty dict, which a checkpoint may leave out.
-        params = {"head": {}, **trained}
-    tokenizer = None if found.tokenizer_path is None else load_tokenizer(found.tokenizer_path)
-    return Tower(params=params, cfg=found.cfg, tokenizer=tokenizer, side=side)
+        return load_from_folder(part_of(run, "teacher"), side, cache_dir)
+    student = load_from_folder(part_of(run, "student"), side, cache_dir)
+    if checkpoint == "untrained":
+        return student
+    which: Any = int(checkpoint) if str(checkpoint).isdecimal() else checkpoint
+    trained, _ = load_params(run, which)
+    # A head without parameters is an empty dict, which a checkpoint may leave out.
+    return dataclasses.replace(student, params={"head": {}, **trained})
 
 
 def is_run(path: Path) -> bool:
@@ -206,11 +211,8 @@ def padded_length(length: int, most: int) -> int:
 
 
 def padded_rows(rows: int, batch_size: int) -> int:
-    """A full batch, or for fewer texts the next power of two; always a multiple of the mesh's batch shards."""
-    size = min(batch_size, 1 << (rows - 1).bit_length())
-    mesh = jax.sharding.get_abstract_mesh()
-    shards = 1 if mesh.empty else mesh.shape["data"] * mesh.shape["fsdp"]
-    return math.ceil(size / shards) * shards
+    """A full batch, or for fewer texts the next power of two."""
+    return min(batch_size, 1 << (rows - 1).bit_length())
 
 
 def on_device(params: Params, cfg: TowerConfig) -> Params:

@@ -110,9 +110,12 @@ def test_what_encode_refuses(tower):
 
 
 def test_equal_shapes_compile_once(tower):
-    """Neither another tower of the same config nor texts of other lengths within a bucket compile again."""
+    """Neither another tower of the same config nor fewer texts or other lengths within a bucket compile again."""
     encode(tower, TEXTS, batch_size=8)
+    encode(tower, ["moja"] * 8, batch_size=8)
     compiled = towers._encode_batch._cache_size()
+    for texts in (5, 6, 7, 16):
+        encode(tower, ["mbili"] * texts, batch_size=8)
     encode(tower.replace(params=random_params(1)), TEXTS[::-1], batch_size=8)
     same = TowerConfig(encoder=dataclasses.replace(CFG.encoder), head=dataclasses.replace(CFG.head))
     encode(Tower(random_params(2), same, tower.tokenizer), TEXTS, batch_size=8)
@@ -128,7 +131,7 @@ def test_padded_lengths_are_few_and_fit():
 
 
 def test_on_a_mesh_equals_one_device(tower):
-    """Host parameters are laid over the mesh; 5 texts are filled up to its shards."""
+    """Host parameters are laid over the mesh; 5 texts do not divide over it."""
     alone = encode(tower, TEXTS[:5])
     mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
     with jax.set_mesh(mesh):
