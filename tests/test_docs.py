@@ -1,0 +1,219 @@
+"""README and docs hold what they promise: examples are run, commands parse, files are read, links lead somewhere."""
+
+import doctest
+import importlib
+import itertools
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import tyro
+
+from optical_jax.commands.evaluate import EvalCommand, check
+from optical_jax.commands.export import ExportCommand
+from optical_jax.commands.settings import parse_train_command
+from optical_jax.config import validate
+from optical_jax.data.bitext import load_bitext
+from optical_jax.errors import DataError
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
+BLOCK = re.compile(r"^ *```(?P<info>[^\n]*)\n(?P<text>.*?)^ *```$", re.DOTALL | re.MULTILINE)
+NUMBER = re.compile(r"\b[0-9a-f]{64}\b|[-+]?\d[\d.,:]*(e[-+]?\d+)?")
+TRAIN = (["train.py"], ["-m", "optical_jax", "train"])
+EVAL = (["eval.py"], ["-m", "optical_jax", "eval"])
+EXPORT = (["-m", "optical_jax", "export"],)
+
+
+class Block(NamedTuple):
+    info: str
+    text: str
+
+
+def blocks(page: str) -> list[Block]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert text.count("```") % 2 == 0, f"{page}: a code block is not closed"
+    return [Block(match["info"].strip(), match["text"]) for match in BLOCK.finditer(text)]
+
+
+def commands(block: Block) -> list[list[str]]:
+    """The words behind `python` of every such line of a shell block."""
+    lines = block.text.replace("\\\n", " ").splitlines() if block.info == "sh" else []
+    words = [shlex.split(line, comments=True) for line in lines]
+    return [rest for first, *rest in filter(None, words) if first == "python"]
+
+
+def arguments(command: list[str], heads: tuple[list[str], ...]) -> list[str] | None:
+    return next((command[len(head) :] for head in heads if command[: len(head)] == head), None)
+
+
+ALL_COMMANDS = [(page, command) for page in PAGES for block in blocks(page) for command in commands(block)]
+
+
+# ---- examples ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(block.info == "python" for block in blocks(page))])
+def test_python_examples_of_a_page(page, monkeypatch):
+    """All blocks of a page in one session, from the repository's root."""
+    monkeypatch.chdir(ROOT)
+    source = "\n".join(block.text for block in blocks(page) if block.info == "python")
+    assert ">>>" in source, f"{page}: a python block without >>> would not be run"
+    test = doctest.DocTestParser().get_doctest(source, {}, page, page, 0)
+    doctest.DebugRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test)
+
+
+@pytest.mark.parametrize("name", ["towers", "evaluation.scoring", "evaluation.baselines", "models.nnx_module"])
+def test_examples_in_docstrings(name):
+    found = doctest.testmod(importlib.import_module(f"optical_jax.{name}"), raise_on_error=True)
+    assert found.attempted > 0
+
+
+def test_every_module_with_examples_is_named_above():
+    modules = {
+        ".".join(path.relative_to(ROOT / "optical_jax").with_suffix("").parts)
+        for path in (ROOT / "optical_jax").rglob("*.py")
+        if ">>> " in path.read_text(encoding="utf-8")
+    }
+    (parameters,) = (mark for mark in test_examples_in_docstrings.pytestmark if mark.name == "parametrize")
+    assert modules == set(parameters.args[1])
+
+
+# ---- commands ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("page", "command"), ALL_COMMANDS, ids=[f"{p}: {' '.join(c)}"[:90] for p, c in ALL_COMMANDS])
+def test_commands_are_understood(page, command, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    if (train := arguments(command, TRAIN)) is not None:
+        parsed = parse_train_command(train)
+        validate(parsed.settings, needs_run=not parsed.dry_run)
+    elif (evaluate := arguments(command, EVAL)) is not None:
+        check(tyro.cli(EvalCommand, args=evaluate))
+    elif (export := arguments(command, EXPORT)) is not None:
+        tyro.cli(ExportCommand, args=export)
+    else:
+        pytest.fail(f"{page}: python {' '.join(command)} is none of train, eval, export")
+
+
+def test_settings_that_pages_name_exist():
+    """`data.max_chars` and the like; flags are met by parsing them."""
+    cfg = parse_train_command([]).settings
+    named = re.compile(r"`((?:teacher|student|data|loss|optimizer|training|mesh|checkpoint)\.[a-z_.]+)")
+    found = {name for page in PAGES for name in named.findall((ROOT / page).read_text(encoding="utf-8"))}
+    assert len(found) > 15
+    for name in found:
+        value = cfg
+        for part in name.split("."):
+            assert hasattr(value, part), name
+            value = getattr(value, part)
+
+
+def demo_commands() -> Iterator[tuple[str, list[str], str]]:
+    """(page, command, the output shown below it) of every command that needs nothing but the demo, each once."""
+    seen = []
+    for page in PAGES:
+        all_blocks = blocks(page)
+        for block, following in itertools.pairwise([*all_blocks, Block("", "")]):
+            found = commands(block)
+            for command in found:
+                words = " ".join(command)
+                runs = re.findall(r"runs/\w+", words)
+                of_the_demo = "configs/demo.py" in words or any(run.startswith("runs/demo") for run in runs)
+                shown = following.text if following.info == "text output" and command == found[-1] else ""
+                if page == "docs/data.md" or not of_the_demo or (command in seen and not shown):
+                    continue
+                seen.append(command)
+                yield page, command, shown
+
+
+def not_printed(shown: str, output: str) -> list[str]:
+    """Lines of `shown` that `output` lacks; numbers and spaces may differ."""
+
+    def plain(line: str) -> str:
+        return " ".join(NUMBER.sub("#", line).split())
+
+    printed = {"", "...", *map(plain, output.splitlines())}
+    return [line for line in shown.splitlines() if plain(line) not in printed]
+
+
+@pytest.mark.slow
+def test_the_demo_from_page_to_page(tmp_path):
+    """In the order of the pages, from an empty folder; the output is what the page shows, but for numbers."""
+    for name in ("train.py", "eval.py", "configs"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    environ = {name: value for name, value in os.environ.items() if name != "OPTICAL_DATA"}
+    environ |= {"JAX_PLATFORMS": "cpu", "COLUMNS": "200"}
+    outputs: dict[str, str] = {}
+    for page, words, shown in demo_commands():
+        command = f"python {' '.join(words)}"
+        # A command that several pages show is run once, unless a page shows what it prints the second time.
+        if command not in outputs or not_printed(shown, outputs[command]):
+            done = subprocess.run(
+                [sys.executable, *words], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=600
+            )
+            assert done.returncode == 0, f"{page}: {command}\n{done.stderr}"
+            outputs[command] = done.stdout + done.stderr
+        missing = not_printed(shown, outputs[command])
+        assert not missing, f"{page}: {command} does not print {missing} but\n{outputs[command]}"
+    assert (tmp_path / "runs" / "demo" / "export" / "model.safetensors").is_file()
+
+
+# ---- files and links ---------------------------------------------------------------------------------------------
+
+
+def test_bitext_forms_are_read_as_shown(tmp_path, monkeypatch):
+    """The files that docs/data.md shows, read by the commands it shows."""
+    page = "docs/data.md"
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    for block in blocks(page):
+        if named := re.search(r" file=(\S+)", block.info):
+            (tmp_path / named[1]).write_text(block.text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    kept = {}
+    for _, command in (found for found in ALL_COMMANDS if found[0] == page):
+        settings = parse_train_command(arguments(command, TRAIN) or []).settings
+        train = load_bitext(settings.data).train
+        kept[settings.run] = {language: list(zip(b.english, b.foreign, strict=True)) for language, b in train.items()}
+    german = [("The rain falls", "Der Regen fällt"), ("The child sleeps", "Das Kind schläft")]
+    swahili = [("The rain falls", "Mvua inanyesha"), ("The child sleeps", "Mtoto analala")]
+    assert kept == {
+        "runs/tsv": {"de": german},
+        "runs/scored": {"de": german[:1]},
+        "runs/moses": {"sw": swahili},
+        "runs/jsonl": {"sw": swahili},
+        "runs/questions": {"sw": [("When does it rain?", "Mvua inanyesha lini?"), ("Who sleeps?", "Nani analala?")]},
+        "runs/two": {"de": german, "sw": swahili},
+    }
+
+
+def test_a_bad_line_is_told_as_shown(tmp_path, monkeypatch):
+    (shown,) = (block.text for block in blocks("docs/data.md") if block.text.startswith("error: "))
+    monkeypatch.chdir(tmp_path)
+    Path("de.train.tsv").write_text("The rain falls\tDer Regen fällt\nIt is late\tEs ist spät\nno pair\n", "utf-8")
+    command = parse_train_command(["--data.bitext", "de.train.tsv"])
+    with pytest.raises(DataError) as error:
+        load_bitext(command.settings.data)
+    assert f"error: {error.value}\n" == shown
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md"])
+def test_links_lead_to_files_and_headings(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith("https://"):
+            continue
+        name, _, heading = target.partition("#")
+        file = ROOT / page if not name else (ROOT / page).parent / name
+        assert file.is_file(), f"{page}: {target}"
+        if heading:
+            lines = file.read_text(encoding="utf-8").splitlines()
+            headings = [line.lstrip("# ").lower() for line in lines if line.startswith("#")]
+            slugs = {re.sub(r"[^\w -]", "", line).replace(" ", "-") for line in headings}
+            assert heading in slugs, f"{page}: {target}"
