@@ -131,7 +131,7 @@ class DataConfig:
     dev: tuple[str, ...] = ()
     """Dev files in the same forms; empty takes <lang>.dev.* beside each <lang>.train.*, or holds pairs out."""
     dev_pairs: int = 500
-    """At most so many dev pairs a language are used, and held out of training where there is no dev file."""
+    """At most so many dev pairs a language are used, or held out of training where there is no dev file; 0 for none."""
     english_column: str = "0"
     """Column number of a TSV, or key of a JSONL object, that holds the English side."""
     foreign_column: str = "1"
@@ -262,11 +262,11 @@ class Config:
 
 
 AT_LEAST_1 = (
-    "data.global_batch", "data.dev_pairs", "data.min_chars", "loss.ot.iterations", "training.steps",
+    "data.global_batch", "data.min_chars", "loss.ot.iterations", "training.steps",
     "training.accumulate", "training.log_every", "checkpoint.every", "checkpoint.keep",
 )  # fmt: skip
 AT_LEAST_0 = (
-    "seed", "data.max_bad_lines", "loss.ot.threshold", "training.dev_every", "optimizer.warmup_steps",
+    "seed", "data.dev_pairs", "data.max_bad_lines", "loss.ot.threshold", "training.dev_every", "optimizer.warmup_steps",
     "optimizer.weight_decay", "optimizer.clip_norm", "optimizer.final_lr_fraction",
 )  # fmt: skip
 ABOVE_0 = ("loss.ot.epsilon", "optimizer.peak_lr", "optimizer.eps", "data.temperature")
@@ -313,17 +313,21 @@ def _get(cfg: Any, name: str) -> Any:
     return cfg
 
 
-def expand_path(path: str, name: str) -> str:
-    """Fill in ``$NAME`` and ``~``.
+def expand_variables(value: str, name: str) -> str:
+    """`value` with every $NAME or ${NAME} from the environment.
 
     Raises:
-      ConfigError: the path names an environment variable that is not set.
+      ConfigError: a variable is not set, or empty.
     """
-    expanded = os.path.expanduser(os.path.expandvars(path))
-    missing = re.search(r"\$\{?(\w+)", expanded)
-    if missing:
-        raise ConfigError(f"{name}={path} needs ${missing[1]}, which is not set; export {missing[1]}=FOLDER")
-    return expanded
+    for variable in re.findall(r"\$\{?(\w+)", value):
+        if not os.environ.get(variable):
+            raise ConfigError(f"{name}={value}: ${variable} is not set; export {variable}=FOLDER")
+    return os.path.expandvars(value)
+
+
+def expand_path(path: str, name: str) -> str:
+    """A path with its variables and ``~`` filled in; raises as `expand_variables` does."""
+    return os.path.expanduser(expand_variables(path, name))
 
 
 # ---- JSON ------------------------------------------------------------------------------------------------------

@@ -75,18 +75,15 @@ def stack_specs(specs: SpecTree, layers: int) -> SpecTree:
 
 def init_params(specs: SpecTree, key: jax.Array) -> Params:
     """Draw every parameter, float32. A tensor's values depend on its path and the key, not on its neighbours."""
-    leaves, treedef = jax.tree_util.tree_flatten_with_path(specs, is_leaf=is_spec)
 
-    def draw(path: Any, spec: Spec) -> jax.Array:
-        name = jax.tree_util.keystr(path)
-        return spec.init(jax.random.fold_in(key, _stable_hash(name)), spec.shape)
+    def draw_all(key: jax.Array) -> Params:
+        def draw(path: Any, spec: Spec) -> jax.Array:
+            # A checksum: Python's own hash of a string differs from process to process.
+            return spec.init(jax.random.fold_in(key, zlib.crc32(jax.tree_util.keystr(path).encode())), spec.shape)
 
-    return jax.tree.unflatten(treedef, [draw(path, spec) for path, spec in leaves])
+        return jax.tree_util.tree_map_with_path(draw, specs, is_leaf=is_spec)
 
-
-def _stable_hash(name: str) -> int:
-    """32 bits of a string, the same in every process (Python's own hash is salted)."""
-    return zlib.crc32(name.encode())
+    return jax.jit(draw_all)(key)
 
 
 def abstract_params(specs: SpecTree) -> Params:

@@ -7,8 +7,8 @@ from pathlib import Path
 from optical_jax.config import to_json
 from optical_jax.data.tokenization import load_tokenizer
 from optical_jax.errors import ConfigError
+from optical_jax.files import read_json, sha256_file, write_json
 from optical_jax.models.pretrained import OWN_CONFIG, find_folder, load_pretrained, tower_config
-from optical_jax.run_folder import read_json, sha256_file, write_json
 from optical_jax.towers import Tower
 
 REFERENCE = "reference.json"

@@ -6,10 +6,9 @@ import contextlib
 import dataclasses
 import fcntl
 import fnmatch
-import hashlib
-import json
 import os
 import platform
+import shutil
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from optical_jax.config import Config, expand_path, to_json
 from optical_jax.errors import ConfigError, MachineError
+from optical_jax.files import read_json, write_json
 from optical_jax.metrics_writer import read_metrics
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ class RunFolder:
         path = self.path / "config.json"
         return read_json(path) if path.is_file() else None
 
-    def claim(self, cfg: Config) -> None:
-        """Write config.json, or check that the folder's own differs in free settings alone.
+    def holds_run_of(self, cfg: Config) -> bool:
+        """False where no run began here; True where one did whose config differs in free settings alone.
 
         Raises:
           ConfigError: the folder holds a run of another config (the diff is in the message), or --resume forbids it.
@@ -80,15 +80,43 @@ class RunFolder:
         if saved is None:
             if cfg.resume == "must":
                 raise ConfigError(f"resume=must, but {self.path} holds no run; use --resume auto to start one")
+            return False
+        if cfg.resume == "never":
+            raise ConfigError(f"resume=never, but {self.path} holds a run already; name another --run")
+        differences = diff(saved, to_json(cfg))
+        if differences:
+            raise ConfigError(
+                f"{self.path} holds a run of another config: {'; '.join(differences)}; "
+                "give the same values, or name another --run"
+            )
+        return True
+
+    def begin(self, cfg: Config, teacher: Tower, student: Tower, inputs: dict[str, str], bitext: Any) -> None:
+        """Write all that makes the folder a run, config.json last: a start that fails before leaves none behind.
+
+        Args:
+          teacher: copied, or kept by reference where the config says so.
+          student: as it starts.
+          inputs: path -> sha256 of every input file.
+          bitext: the reports, as JSON.
+        """
+        from optical_jax.models.export import save_tower
+        from optical_jax.references import save_reference
+
+        for leftover in (self.teacher, self.student):
+            if leftover.is_dir():
+                shutil.rmtree(leftover)
+        if cfg.checkpoint.copy_teacher:
+            save_tower(teacher.params, teacher.cfg, teacher.tokenizer, self.teacher)
         else:
-            if cfg.resume == "never":
-                raise ConfigError(f"resume=never, but {self.path} holds a run already; name another --run")
-            differences = diff(saved, to_json(cfg))
-            if differences:
-                raise ConfigError(
-                    f"{self.path} holds a run of another config: {'; '.join(differences)}; "
-                    "give the same values, or name another --run"
-                )
+            path = expand_path(cfg.teacher.path, "teacher.path")
+            save_reference(teacher, path, self.teacher, cfg.cache_dir or None)
+        save_tower(student.params, student.cfg, student.tokenizer, self.student)
+        write_json(self.path / "env.json", environment() | {"inputs": inputs})
+        write_json(self.path / "bitext.json", bitext)
+        self.save_config(cfg)
+
+    def save_config(self, cfg: Config) -> None:
         write_json(self.path / "config.json", to_json(cfg))
 
     def finished(self) -> dict[str, Any] | None:
@@ -96,35 +124,18 @@ class RunFolder:
         records = read_metrics(self.metrics)
         return records[-1] if records and "params_sha256" in records[-1] else None
 
-    def keep_towers(self, cfg: Config, teacher: Tower, student: Tower) -> None:
-        """Write teacher/ and, last, student/ (as it starts), unless they are there."""
-        from optical_jax.models.export import save_tower
-        from optical_jax.references import save_reference
-
-        if not self.teacher.is_dir():
-            if cfg.checkpoint.copy_teacher:
-                save_tower(teacher.params, teacher.cfg, teacher.tokenizer, self.teacher)
-            else:
-                path = expand_path(cfg.teacher.path, "teacher.path")
-                save_reference(teacher, path, self.teacher, cfg.cache_dir or None)
-        if not self.student.is_dir():
-            save_tower(student.params, student.cfg, student.tokenizer, self.student)
-
     def check_inputs(self, sha256: dict[str, str]) -> None:
-        """Write env.json, or check that the input files are those the run began with.
+        """Check that the input files are those the run began with.
 
         Raises:
-          ConfigError: a file has changed since.
+          ConfigError: one has changed since.
         """
-        path = self.path / "env.json"
-        if path.is_file():
-            before = read_json(path)["inputs"]
-            changed = [name for name in before if sha256.get(name, before[name]) != before[name]]
-            if changed:
-                raise ConfigError(
-                    f"{', '.join(changed)} changed since run {self.path} began; restore it, or name another --run"
-                )
-        write_json(path, environment() | {"inputs": sha256})
+        before = read_json(self.path / "env.json")["inputs"]
+        changed = [name for name in before if sha256.get(name, before[name]) != before[name]]
+        if changed:
+            raise ConfigError(
+                f"{', '.join(changed)} changed since run {self.path} began; restore it, or name another --run"
+            )
 
 
 def environment() -> dict[str, Any]:
@@ -162,19 +173,3 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + name] = value
     return flat
-
-
-def sha256_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Whole or not at all: a kill in the middle leaves the old file."""
-    new = path.with_name(path.name + ".new")
-    new.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    new.replace(path)

@@ -90,7 +90,7 @@ def test_an_unset_variable_is_named(monkeypatch):
     monkeypatch.setenv("OPTICAL_SET", "/somewhere")
     monkeypatch.delenv("OPTICAL_UNSET", raising=False)
     assert expand_path("$OPTICAL_SET/a", "data.bitext") == "/somewhere/a"
-    with pytest.raises(ConfigError, match=r"teacher.path=\$OPTICAL_UNSET/a needs \$OPTICAL_UNSET"):
+    with pytest.raises(ConfigError, match=r"teacher.path=\$OPTICAL_UNSET/a: \$OPTICAL_UNSET is not set"):
         expand_path("$OPTICAL_UNSET/a", "teacher.path")
 
 

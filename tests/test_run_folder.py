@@ -12,28 +12,31 @@ import pytest
 
 from optical_jax.config import Config, LossConfig, MeshConfig, OtConfig, TrainingConfig
 from optical_jax.errors import ConfigError, MachineError
+from optical_jax.files import sha256_file, write_json
 from optical_jax.metrics_writer import MetricsWriter, cut_after, read_metrics, scalars
-from optical_jax.run_folder import RunFolder, sha256_file
+from optical_jax.run_folder import RunFolder, environment
 
 CFG = Config(run="x", training=TrainingConfig(steps=10))
 
 
 def test_another_value_is_refused_with_a_diff_and_free_settings_are_not(tmp_path):
     folder = RunFolder(tmp_path)
-    folder.claim(CFG)
-    folder.claim(replace(CFG, training=TrainingConfig(steps=99, log_every=3), mesh=MeshConfig(fsdp=2)))
+    assert not folder.holds_run_of(CFG)
+    folder.save_config(CFG)
+    assert folder.holds_run_of(replace(CFG, training=TrainingConfig(steps=99, log_every=3), mesh=MeshConfig(fsdp=2)))
     other = replace(CFG, seed=4, loss=LossConfig(ot=OtConfig(epsilon=0.2)))
     with pytest.raises(ConfigError, match=r"loss.ot.epsilon: 0.05 -> 0.2; seed: 0 -> 4"):
-        folder.claim(other)
+        folder.holds_run_of(other)
 
 
 def test_resume_never_and_must(tmp_path):
     folder = RunFolder(tmp_path)
     with pytest.raises(ConfigError, match="resume=must"):
-        folder.claim(replace(CFG, resume="must"))
-    folder.claim(replace(CFG, resume="never"))
+        folder.holds_run_of(replace(CFG, resume="must"))
+    assert not folder.holds_run_of(replace(CFG, resume="never"))
+    folder.save_config(CFG)
     with pytest.raises(ConfigError, match="resume=never"):
-        folder.claim(replace(CFG, resume="never"))
+        folder.holds_run_of(replace(CFG, resume="never"))
 
 
 def test_a_second_process_is_kept_out_until_the_first_is_killed(tmp_path):
@@ -57,9 +60,9 @@ def test_a_second_process_is_kept_out_until_the_first_is_killed(tmp_path):
 def test_changed_inputs_are_refused(tmp_path):
     folder, file = RunFolder(tmp_path), tmp_path / "sw.train.tsv"
     file.write_text("a\tb\n")
-    folder.check_inputs({str(file): sha256_file(file)})
-    folder.check_inputs({str(file): sha256_file(file)})
+    write_json(tmp_path / "env.json", environment() | {"inputs": {str(file): sha256_file(file)}})
     assert json.loads((tmp_path / "env.json").read_text())["packages"]["jax"]
+    folder.check_inputs({str(file): sha256_file(file)})
     file.write_text("a\tc\n")
     with pytest.raises(ConfigError, match=r"sw\.train\.tsv changed"):
         folder.check_inputs({str(file): sha256_file(file)})

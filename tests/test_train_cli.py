@@ -205,6 +205,22 @@ def test_broken_bitext_names_file_and_line(text, said, environ, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_a_first_start_that_fails_does_not_stand_in_the_way_of_the_next(environ, tmp_path):
+    run, nine = tmp_path / "again", "".join(f"Word {i}\tNeno {i}\n" for i in range(9))
+    assert train("--run", run, "--data.bitext", "/no/such/sw.train.tsv", environ=environ).returncode == 3
+    # Nine pairs are too few to hold any out: no dev figures, and no failure for want of them.
+    done = train("--run", run, "--data.bitext", broken(tmp_path, nine), "--training.steps", "5", environ=environ)
+    assert done.returncode == 0, done.stderr
+    assert not [r for r in records(run) if "dev" in r]
+
+
+def test_a_reader_that_leaves_early_is_no_error(environ):
+    command = f"{sys.executable} train.py --help | head -1"
+    done = subprocess.run(command, shell=True, cwd=ROOT, env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: train.py")
+    assert not done.stderr
+
+
 def test_a_batch_that_does_not_divide_over_the_mesh(environ, tmp_path):
     eight = environ | {"JAX_NUM_CPU_DEVICES": "8"}
     done = train("--run", tmp_path / "x", "--data.global-batch", "12", environ=eight)

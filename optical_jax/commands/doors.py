@@ -23,6 +23,9 @@ def open_door(command: Callable[[], None]) -> int:
         command()
     except OpticalError as error:
         return _tell(error)
+    except BrokenPipeError:
+        # Who read our output (head, less) has had enough of it. Python would complain once more when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         return _tell(Interrupted("stopped before there was anything to save; the same command starts again"))
     except OSError as error:

@@ -101,7 +101,7 @@ def evaluate_run(command: EvalCommand, run: Path) -> Evaluation:
     """A run's student beside itself untrained, the teacher on English, and BM25; written into the run."""
     from optical_jax.data.collection import read_collection
     from optical_jax.evaluation.report import print_evaluation, write_files
-    from optical_jax.run_folder import write_json
+    from optical_jax.files import write_json
     from optical_jax.towers import load
 
     step, saved = find_step(run, command.checkpoint), read_run_config(run)
@@ -329,7 +329,7 @@ def shared_with_training(saved: Mapping[str, Any], collection: Collection) -> di
 
 
 def write_out(path: str, content: dict[str, Any]) -> None:
-    from optical_jax.run_folder import write_json
+    from optical_jax.files import write_json
 
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_json(Path(path), content)

@@ -46,13 +46,17 @@ def train_run(cfg: Config) -> None:
 
     folder = RunFolder(Path(cfg.run))
     with folder.lock():
-        folder.claim(cfg)
+        resumed = folder.holds_run_of(cfg)
         done = folder.finished()
         if done is not None and done["step"] >= cfg.training.steps:
             say(f"{cfg.run} is finished: {done['step']} steps, params_sha256 {done['params_sha256']}")
             say_result(folder)
             return
-        parts = prepare(cfg, folder)
+        parts = prepare(cfg, folder if resumed else None)
+        if resumed:
+            folder.save_config(cfg)
+        else:
+            folder.begin(cfg, parts.teacher, parts.student, parts.inputs, parts.report)
         train_prepared(cfg, folder, parts)
     say_result(folder)
     say(f"next: python eval.py --run {cfg.run} --collection DIR --lang {' '.join(parts.splits.train)}")
@@ -67,10 +71,14 @@ class Parts:
     teacher: Tower
     student: Tower
     loader: Loader
+    inputs: dict[str, str]
+    """Path -> sha256 of every input file."""
+    report: dict[str, Any]
+    """What became of every line of the bitext, by split."""
 
 
 def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
-    """Read data and models. Into a run folder they are also copied, so that it is whole; None writes nothing.
+    """Read data and models; those of a run that is resumed come from its folder. Nothing is written.
 
     Raises:
       ConfigError, DataError: what cannot be, by name.
@@ -82,22 +90,19 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
     from optical_jax.data.pairs import TokenSide, tokenize_pairs
     from optical_jax.data.report import report_lines
     from optical_jax.partitioning import check_divisible, make_mesh
-    from optical_jax.run_folder import write_json
     from optical_jax.student import load_teacher, make_student
     from optical_jax.towers import load
 
     mesh = make_mesh(cfg.mesh)
     check_divisible(cfg, mesh)
     splits = load_bitext(cfg.data)
+    inputs = input_files(cfg, splits)
     if folder is not None:
-        folder.check_inputs(input_files(cfg, splits))
-    if folder is not None and folder.student.is_dir():
+        folder.check_inputs(inputs)
         teacher, student = load(str(folder.path), side="document"), load(str(folder.path), checkpoint="untrained")
     else:
         teacher = load_teacher(cfg)
         student = make_student(cfg, teacher, splits.train)
-    if folder is not None:
-        folder.keep_towers(cfg, teacher, student)
 
     student_side = TokenSide(student.tokenizer, student.cfg.head, cfg.student.max_length)
     teacher_side = TokenSide(teacher.tokenizer, teacher.cfg.head, cfg.teacher.max_length)
@@ -107,8 +112,6 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
     reports = {"train": [b.report for b in splits.train.values()], "dev": [b.report for b in splits.dev.values()]}
     for line in report_lines(reports):
         say(line)
-    if folder is not None:
-        write_json(folder.path / "bitext.json", {k: [r.as_json() for r in each] for k, each in reports.items()})
     loader = make_loader(
         pairs,
         cfg.data,
@@ -117,12 +120,13 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    return Parts(mesh, splits, teacher, student, loader)
+    report = {split: [one.as_json() for one in each] for split, each in reports.items()}
+    return Parts(mesh, splits, teacher, student, loader, inputs, report)
 
 
 def input_files(cfg: Config, splits: BitextSplits) -> dict[str, str]:
     """Path -> sha256 of every file the run learns from."""
-    from optical_jax.run_folder import sha256_file
+    from optical_jax.files import sha256_file
 
     bitexts = [*splits.train.values(), *splits.dev.values()]
     found = {file.path: file.sha256 for bitext in bitexts for file in bitext.files}
@@ -164,7 +168,7 @@ def train_prepared(cfg: Config, folder: RunFolder, parts: Parts) -> None:
         evaluate = dev_evaluation(parts)
         writer = MetricsWriter(folder.metrics, open_mirror(cfg.training.tracker, folder.path, to_json(cfg)))
         try:
-            if start == 0:
+            if start == 0 and parts.splits.dev:
                 writer.write({"step": 0, "dev": evaluate(state.params)})
             train(
                 cfg,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 import math
 import os
@@ -14,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optical_jax.config import DataConfig
+from optical_jax.config import DataConfig, expand_variables
 from optical_jax.errors import ConfigError, DataError
+from optical_jax.files import sha256_file
 
 FILE_NAME = re.compile(r"(?P<lang>[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]+)*)\.(?P<split>[^.]+)\.(?:tsv|jsonl)(?:\.gz)?")
 """<lang>.<split>.tsv[.gz] or .jsonl[.gz]."""
@@ -89,21 +89,8 @@ def parse_entry(entry: str, field: str) -> Source:
     return Source(language, paths)
 
 
-def expand_variables(value: str, field: str) -> str:
-    """`value` with every $NAME or ${NAME} from the environment.
-
-    Raises:
-      ConfigError: a variable is not set, or empty.
-    """
-    for name in re.findall(r"\$\{?(\w+)", value):
-        if not os.environ.get(name):
-            raise ConfigError(f"{field}={value}: ${name} is not set; export {name}=FOLDER")
-    return os.path.expandvars(value)
-
-
 def fingerprint(path: Path) -> InputFile:
-    with path.open("rb") as file:
-        return InputFile(str(path), hashlib.file_digest(file, "sha256").hexdigest())
+    return InputFile(str(path), sha256_file(path))
 
 
 def read_lines(source: Source, cfg: DataConfig) -> Iterator[Line]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import string
@@ -15,6 +14,7 @@ from safetensors.numpy import save_file
 
 from optical_jax.config import HeadConfig, TowerConfig, to_json
 from optical_jax.errors import ConfigError, MachineError
+from optical_jax.files import write_json
 from optical_jax.models.hf_heads import IDENTITY
 from optical_jax.models.hf_names import from_tree, hf_config
 from optical_jax.models.pretrained import OWN_CONFIG, dense_folder
@@ -70,12 +70,12 @@ def check_target(folder: Path) -> None:
 
 
 def _write_tower(params: Params, cfg: TowerConfig, tokenizer: Any, folder: Path) -> None:
-    _write_json(folder / "config.json", hf_config(cfg.encoder))
-    _write_json(folder / OWN_CONFIG, to_json(cfg))
+    write_json(folder / "config.json", hf_config(cfg.encoder))
+    write_json(folder / OWN_CONFIG, to_json(cfg))
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
         for name, value in sentence_transformers_files(cfg, tokenizer).items():
-            _write_json(folder / name, value)
+            write_json(folder / name, value)
     if cfg.head.projection:
         kernel = np.asarray(params["head"]["projection"]["kernel"], np.float32)
         _save_tensors(folder / dense_folder(cfg.head), {"linear.weight": np.ascontiguousarray(kernel.T)})
@@ -143,8 +143,3 @@ def pylate_config(head: HeadConfig, tokenizer: Any) -> dict[str, Any]:
 def _save_tensors(folder: Path, tensors: dict[str, np.ndarray]) -> None:
     folder.mkdir(exist_ok=True)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

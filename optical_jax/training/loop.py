@@ -114,9 +114,10 @@ def train(
             if at_dev:
                 began = time.monotonic()
                 dev = evaluate(state.params)
-                figure = sum(figures[cfg.checkpoint.best_metric] for figures in dev.values()) / len(dev)
-                writer.write({"step": step, "dev": dev, "dev_seconds": time.monotonic() - began})
-                progress.say(dev_line(step, dev))
+                if dev:
+                    figure = sum(figures[cfg.checkpoint.best_metric] for figures in dev.values()) / len(dev)
+                    writer.write({"step": step, "dev": dev, "dev_seconds": time.monotonic() - began})
+                    progress.say(dev_line(step, dev))
                 window.began += time.monotonic() - began
             if (
                 at_save
