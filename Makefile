@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+RUN ?= runs/demo
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
@@ -28,8 +29,8 @@ $(READY): pyproject.toml
 	@touch $@
 
 demo: $(READY)
-	$(BIN)/python train.py --config configs/demo.py --run runs/demo
-	$(BIN)/python eval.py --run runs/demo --collection configs/demo/collection --lang sw
+	$(BIN)/python train.py --config configs/demo.py --run $(RUN)
+	$(BIN)/python eval.py --run $(RUN) --collection configs/demo/collection --lang sw
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not parity"
@@ -45,4 +46,4 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) runs/demo
+	rm -rf $(VENV) $(RUN)

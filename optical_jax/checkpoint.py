@@ -17,7 +17,7 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from optical_jax.config import CheckpointConfig
-from optical_jax.errors import ConfigError
+from optical_jax.errors import ConfigError, MachineError
 from optical_jax.types import Params
 
 Which = Literal["last", "best"] | int
@@ -41,7 +41,8 @@ class Checkpoints:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._orbax.close()
+        with told_as_machine_errors():
+            self._orbax.close()
 
     @property
     def latest_step(self) -> int | None:
@@ -65,17 +66,19 @@ class Checkpoints:
         """Start saving in the background; the arrays are copied off the devices before this returns."""
         if step == self.latest_step:
             return
-        self._orbax.save_checkpointables_async(
-            step,
-            {"params": params, "opt_state": opt_state},
-            metrics=None if best_metric is None else {"best_metric": best_metric},
-            custom_metadata={"data": data, "config": config},
-            force=True,
-        )
+        with told_as_machine_errors():
+            self._orbax.save_checkpointables_async(
+                step,
+                {"params": params, "opt_state": opt_state},
+                metrics=None if best_metric is None else {"best_metric": best_metric},
+                custom_metadata={"data": data, "config": config},
+                force=True,
+            )
 
     def wait(self) -> None:
         """Return when everything saved so far is on disk."""
-        self._orbax.wait()
+        with told_as_machine_errors():
+            self._orbax.wait()
 
     def restore(self, params: Params, opt_state: Any) -> tuple[Params, Any, dict[str, Any], int]:
         """The newest checkpoint, laid out as the abstract trees (`jax.ShapeDtypeStruct`s with shardings) say.
@@ -88,6 +91,25 @@ class Checkpoints:
         found = self._orbax.load_checkpointables(step, {"params": params, "opt_state": opt_state})
         metadata: Any = self._orbax.checkpointables_metadata(step).custom_metadata
         return found["params"], found["opt_state"], metadata["data"], step
+
+
+DISK_TROUBLE = ("No space left", "RESOURCE_EXHAUSTED", "Disk quota", "Read-only file system", "Permission denied")
+
+
+@contextlib.contextmanager
+def told_as_machine_errors() -> Iterator[None]:
+    """Orbax and tensorstore tell of a full disk in errors of many types; their words are the same.
+
+    Raises:
+      MachineError: in their place.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not any(words in str(error) for words in DISK_TROUBLE):
+            raise
+        first = str(error).splitlines()[0]
+        raise MachineError(f"a checkpoint cannot be written ({first}); the last whole one is kept") from error
 
 
 def _best_metric(metrics: Any) -> float:

@@ -103,6 +103,10 @@ class TeacherConfig:
     """[MASK] query augmentation, of student and teacher alike; None does as the teacher's checkpoint says."""
     skip_punctuation: bool | None = None
     """Leave punctuation of documents out; None does as the teacher's checkpoint says."""
+    special_tokens: bool | None = None
+    """Keep the vectors of [CLS], [SEP] and markers; None does as the teacher's checkpoint says."""
+    pooling: Literal["none", "auto", "mean", "cls"] = "none"
+    """`none`: a vector a token (late interaction) whatever the checkpoint says; `auto`: as it says; else one a text."""
 
 
 @dataclass(frozen=True)
@@ -165,8 +169,8 @@ class OtConfig:
     iterations: int = 50
     """Sinkhorn iterations."""
     threshold: float = 0.0
-    """Stop a plan early once the L1 error of its teacher-side masses is below it (looked at every 10 iterations);
-    0 always runs all iterations (fastest on accelerators)."""
+    """Stop a plan early once the L1 error of its teacher-side masses is below it, looked at every gcd(iterations, 10)
+    iterations; 0 always runs all iterations (fastest on accelerators)."""
     masses: Literal["uniform", "idf"] = "uniform"
     """Mass of a token: equal, or by its inverse document frequency in the bitext."""
 
@@ -186,7 +190,7 @@ class OptimizerConfig:
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """How the learning rate falls after warm-up."""
     final_lr_fraction: float = 0.0
-    """Learning rate of the last step, as a share of peak_lr."""
+    """Where the decay ends, one step after the last, as a share of peak_lr."""
     b1: float = 0.9
     b2: float = 0.999
     eps: float = 1e-8
@@ -300,6 +304,11 @@ def validate(cfg: Config, *, needs_run: bool = True) -> None:
     require(cfg.student.vocab_size >= 100, "student.vocab_size", "give at least 100 pieces")
     figures = ("R@1", "R@10", "RR@10")
     require(cfg.checkpoint.best_metric in figures, "checkpoint.best_metric", f"take one of {', '.join(figures)}")
+    if cfg.student.new_embeddings == "lexicon" and cfg.student.vocabulary == "keep":
+        raise ConfigError(
+            "student.new_embeddings='lexicon' is for a new vocabulary, and student.vocabulary='keep' makes none; "
+            "add --student.vocabulary train"
+        )
     buckets = cfg.data.buckets
     rising = bool(buckets) and min(buckets) > 0 and list(buckets) == sorted(set(buckets))
     require(rising, "data.buckets", "give rising lengths, such as 16 32 64")

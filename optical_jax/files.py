@@ -7,6 +7,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+OWN_CONFIG = "optical_jax.json"
+"""The TowerConfig in a folder of ours: what `save_tower` wrote is read back from it exactly."""
+REFERENCE = "reference.json"
+"""In a run's teacher/: where the teacher lies that was not copied."""
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "tokenizer.model")
+"""A folder without one of these has no tokenizer (transformers would make up an empty one from config.json)."""
+
 
 def sha256_file(path: Path) -> str:
     with path.open("rb") as file:

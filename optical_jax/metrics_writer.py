@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -65,21 +66,27 @@ def cut_after(path: Path, step: int) -> None:
     new.replace(path)
 
 
-def open_mirror(tracker: Tracker, run: Path, config: dict[str, Any]) -> Mirror | None:
-    """The tracker asked for.
+PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
+
+
+def check_tracker(tracker: Tracker) -> None:
+    """Refuse a tracker whose package is missing, before anything else is done.
 
     Raises:
-      ConfigError: its package is not installed.
+      ConfigError: tells what to install.
     """
+    if tracker != "none" and importlib.util.find_spec(PACKAGES[tracker]) is None:
+        raise ConfigError(
+            f"training.tracker={tracker} needs {PACKAGES[tracker]}, which is not installed; "
+            "pip install 'optical_jax[tracking]' or use --training.tracker none"
+        )
+
+
+def open_mirror(tracker: Tracker, run: Path, config: dict[str, Any]) -> Mirror | None:
+    """The tracker asked for; None for none."""
     if tracker == "none":
         return None
-    try:
-        return _TensorBoard(run) if tracker == "tensorboard" else _Wandb(run, config)
-    except ImportError as error:
-        raise ConfigError(
-            f"training.tracker={tracker} needs a package that is not installed ({error.name}); "
-            "pip install 'optical_jax[tracking]' or use --training.tracker none"
-        ) from error
+    return _TensorBoard(run) if tracker == "tensorboard" else _Wandb(run, config)
 
 
 class _TensorBoard:

@@ -7,16 +7,15 @@ from pathlib import Path
 from optical_jax.config import to_json
 from optical_jax.data.tokenization import load_tokenizer
 from optical_jax.errors import ConfigError
-from optical_jax.files import read_json, sha256_file, write_json
-from optical_jax.models.pretrained import OWN_CONFIG, find_folder, load_pretrained, tower_config
+from optical_jax.files import OWN_CONFIG, REFERENCE, TOKENIZER_FILES, read_json, sha256_file, write_json
+from optical_jax.models.pretrained import find_folder, load_pretrained, tower_config
 from optical_jax.towers import Tower
 
-REFERENCE = "reference.json"
 
-
-def weight_files(folder: Path) -> dict[str, str]:
-    """Name -> sha256 of every safetensors file under a model's folder."""
-    return {str(file.relative_to(folder)): sha256_file(file) for file in sorted(folder.rglob("*.safetensors"))}
+def model_files(folder: Path) -> dict[str, str]:
+    """Name -> sha256 of all that makes a model what it is: weights and tokenizer, in the folder and below."""
+    found = [file for name in ("*.safetensors", *TOKENIZER_FILES) for file in folder.rglob(name)]
+    return {str(file.relative_to(folder)): sha256_file(file) for file in sorted(found)}
 
 
 def save_reference(tower: Tower, path: str, folder: Path, cache_dir: str | None) -> None:
@@ -26,7 +25,7 @@ def save_reference(tower: Tower, path: str, folder: Path, cache_dir: str | None)
     write_json(folder / OWN_CONFIG, to_json(tower.cfg))
     local = str(source.absolute()) if Path(path).is_dir() else path
     # Last: a folder without it is not yet a reference.
-    write_json(folder / REFERENCE, {"path": local, "sha256": weight_files(source)})
+    write_json(folder / REFERENCE, {"path": local, "sha256": model_files(source)})
 
 
 def load_reference(folder: Path, cache_dir: str | None) -> Tower:
@@ -37,7 +36,7 @@ def load_reference(folder: Path, cache_dir: str | None) -> Tower:
     """
     reference = read_json(folder / REFERENCE)
     source = find_folder(reference["path"], cache_dir)
-    if weight_files(source) != reference["sha256"]:
+    if model_files(source) != reference["sha256"]:
         raise ConfigError(
             f"{source} holds other weights than the teacher of run {folder.parent}; "
             "restore them, or train with checkpoint.copy_teacher"

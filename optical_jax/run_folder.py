@@ -14,9 +14,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import optical_jax
 from optical_jax.config import Config, expand_path, to_json
 from optical_jax.errors import ConfigError, MachineError
-from optical_jax.files import read_json, write_json
+from optical_jax.files import OWN_CONFIG, REFERENCE, read_json, write_json
 from optical_jax.metrics_writer import read_metrics
 
 if TYPE_CHECKING:
@@ -24,9 +25,16 @@ if TYPE_CHECKING:
 
 FREE_SETTINGS = (
     "run", "resume", "cache_dir", "low_resource", "training.steps", "training.log_every", "training.dev_every",
-    "training.tracker", "training.deterministic", "mesh.*", "checkpoint.*",
+    "training.tracker", "training.deterministic", "mesh.*", "checkpoint.every", "checkpoint.keep",
+    "checkpoint.keep_best",
 )  # fmt: skip
 """Settings that may change between two starts of one run: they shape how it is watched, not what it learns."""
+PATH_SETTINGS = ("data.bitext", "data.dev", "teacher.path", "student.path")
+"""Settings that may change as long as the files are the same: a run copied to another machine finds them elsewhere."""
+
+
+Inputs = dict[str, dict[str, str]]
+"""Kind of input ("bitext", "teacher.path", "student.path") -> path -> sha256."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +63,12 @@ class RunFolder:
 
         Raises:
           MachineError: another process trains in this folder.
+          ConfigError: the path is a file.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise ConfigError(f"run={self.path} is, or lies in, a file; name a folder") from None
         with (self.path / ".lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -80,6 +92,7 @@ class RunFolder:
         if saved is None:
             if cfg.resume == "must":
                 raise ConfigError(f"resume=must, but {self.path} holds no run; use --resume auto to start one")
+            self._check_free(cfg)
             return False
         if cfg.resume == "never":
             raise ConfigError(f"resume=never, but {self.path} holds a run already; name another --run")
@@ -91,13 +104,31 @@ class RunFolder:
             )
         return True
 
-    def begin(self, cfg: Config, teacher: Tower, student: Tower, inputs: dict[str, str], bitext: Any) -> None:
+    def _check_free(self, cfg: Config) -> None:
+        """Refuse to begin a run over anything but the leftovers of a start that failed.
+
+        Raises:
+          ConfigError: names what is in the way.
+        """
+        for name in ("checkpoints", "metrics.jsonl"):
+            if (self.path / name).exists():
+                raise ConfigError(
+                    f"{self.path} holds {name} without config.json, so it is no whole run; "
+                    "copy the whole folder, or name another --run"
+                )
+        sources = {Path(path).resolve() for path in (cfg.teacher.path, cfg.student.path) if path}
+        for part in (self.teacher, self.student):
+            ours = any((part / name).is_file() for name in (OWN_CONFIG, REFERENCE))
+            if part.resolve() in sources or (part.exists() and not ours):
+                raise ConfigError(f"{part} is not of a run, and would be written over; name another --run")
+
+    def begin(self, cfg: Config, teacher: Tower, student: Tower, inputs: Inputs, bitext: Any) -> None:
         """Write all that makes the folder a run, config.json last: a start that fails before leaves none behind.
 
         Args:
           teacher: copied, or kept by reference where the config says so.
           student: as it starts.
-          inputs: path -> sha256 of every input file.
+          inputs: by kind, path -> sha256 of every input file.
           bitext: the reports, as JSON.
         """
         from optical_jax.models.export import save_tower
@@ -112,7 +143,7 @@ class RunFolder:
             path = expand_path(cfg.teacher.path, "teacher.path")
             save_reference(teacher, path, self.teacher, cfg.cache_dir or None)
         save_tower(student.params, student.cfg, student.tokenizer, self.student)
-        write_json(self.path / "env.json", environment() | {"inputs": inputs})
+        write_json(self.path / "env.json", environment() | {"inputs": inputs, "resumed": []})
         write_json(self.path / "bitext.json", bitext)
         self.save_config(cfg)
 
@@ -124,18 +155,27 @@ class RunFolder:
         records = read_metrics(self.metrics)
         return records[-1] if records and "params_sha256" in records[-1] else None
 
-    def check_inputs(self, sha256: dict[str, str]) -> None:
-        """Check that the input files are those the run began with.
+    def resume(self, cfg: Config, inputs: Inputs) -> None:
+        """Check that the run goes on with the files it began with, wherever they lie now, and note where it goes on.
+
+        Args:
+          inputs: those of the bitext; models are in the run, and count where their path has changed.
 
         Raises:
-          ConfigError: one has changed since.
+          ConfigError: a file has changed since.
         """
-        before = read_json(self.path / "env.json")["inputs"]
-        changed = [name for name in before if sha256.get(name, before[name]) != before[name]]
-        if changed:
-            raise ConfigError(
-                f"{', '.join(changed)} changed since run {self.path} began; restore it, or name another --run"
-            )
+        env = read_json(self.path / "env.json")
+        for kind, files in inputs.items():
+            before = env["inputs"][kind]
+            if sorted(files.values()) != sorted(before.values()):
+                changed = [path for path in files if files[path] not in before.values()] or list(before)
+                raise ConfigError(
+                    f"{kind} of run {self.path} is not what it began with ({', '.join(changed)}); "
+                    "restore it, or name another --run"
+                )
+        env["resumed"].append(environment())
+        write_json(self.path / "env.json", env)
+        self.save_config(cfg)
 
 
 def environment() -> dict[str, Any]:
@@ -144,7 +184,7 @@ def environment() -> dict[str, Any]:
 
     packages = ("jax", "jaxlib", "flax", "optax", "ott-jax", "orbax-checkpoint", "grain", "transformers", "tokenizers")
     return {
-        "optical_jax": version("optical_jax"),
+        "optical_jax": optical_jax.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": jax.devices()[0].device_kind,
@@ -161,7 +201,7 @@ def diff(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     return [
         f"{name}: {a.get(name)!r} -> {b.get(name)!r}"
         for name in sorted(a.keys() | b.keys())
-        if a.get(name) != b.get(name) and not any(fnmatch.fnmatch(name, free) for free in FREE_SETTINGS)
+        if a.get(name) != b.get(name) and not any(fnmatch.fnmatch(name, free) for free in FREE_SETTINGS + PATH_SETTINGS)
     ]
 
 

@@ -18,7 +18,7 @@ from optical_jax.models.late_interaction import tower_specs
 from optical_jax.models.pretrained import load_pretrained
 from optical_jax.models.vocabulary import lexicon_embeddings, transfer_embeddings, translation_table
 from optical_jax.params import init_params
-from optical_jax.towers import Tower
+from optical_jax.towers import Tower, check_vocabulary
 from optical_jax.types import Params
 
 LEXICON_TOKENS = 128
@@ -28,12 +28,13 @@ LEXICON_TOKENS = 128
 def load_teacher(cfg: Config) -> Tower:
     """The frozen English retriever, with the run's own choice of augmentation and skiplist."""
     path = expand_path(cfg.teacher.path, "teacher.path")
-    found = load_pretrained(path, cache_dir=cfg.cache_dir or None)
-    chosen = {"augment_queries": cfg.teacher.augment_queries, "skip_punctuation": cfg.teacher.skip_punctuation}
+    found = load_pretrained(path, pooling=cfg.teacher.pooling, cache_dir=cfg.cache_dir or None)
+    chosen = {name: getattr(cfg.teacher, name) for name in ("augment_queries", "skip_punctuation", "special_tokens")}
     head = replace(found.cfg.head, **{name: value for name, value in chosen.items() if value is not None})
     encoder = replace(found.cfg.encoder, dtype=cfg.teacher.dtype)
     check_length("teacher.max_length", cfg.teacher.max_length, encoder)
     tokenizer = load_tokenizer(str(found.tokenizer_path or path))
+    check_vocabulary(tokenizer, encoder, path)
     return Tower(params=found.params, cfg=TowerConfig(encoder, head), tokenizer=tokenizer, side="document")
 
 
@@ -49,6 +50,7 @@ def make_student(cfg: Config, teacher: Tower, bitext: Mapping[str, Bitext]) -> T
         found = load_pretrained(path, cache_dir=cfg.cache_dir or None)
         params, start = found.params, found.cfg
         tokenizer = load_tokenizer(str(found.tokenizer_path or path))
+        check_vocabulary(tokenizer, start.encoder, path)
     else:
         params, start, tokenizer = teacher.params, teacher.cfg, teacher.tokenizer
 
@@ -85,11 +87,12 @@ def adopt_vocabulary(
     embedding = params["encoder"]["embeddings"]["word"]["embedding"]
     old_vocab, new_vocab = old.get_vocab(), tokenizer.get_vocab()
     for role in ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"):
-        # <s> and [CLS] are one thing under two names.
-        old_vocab[getattr(tokenizer, role)] = old_vocab[getattr(old, role)]
+        # <s> and [CLS] are one thing under two names. What the old tokenizer lacks is drawn.
+        if getattr(old, role) is not None and getattr(tokenizer, role) is not None:
+            old_vocab[getattr(tokenizer, role)] = old_vocab[getattr(old, role)]
     rows = transfer_embeddings(embedding, old_vocab, new_vocab, cfg.seed)
     if cfg.student.vocabulary == "train" and cfg.student.new_embeddings == "lexicon":
-        rows = lexicon_embeddings(rows, embedding, count_translations(bitext, old, tokenizer))
+        rows = lexicon_embeddings(rows, embedding, count_translations(bitext, old, tokenizer, len(embedding)))
 
     # RoBERTa counts positions from pad_id + 1: with another pad_id the table moves, and each position keeps its row.
     positions = params["encoder"]["embeddings"]["position"]["embedding"]
@@ -108,8 +111,11 @@ def adopt_vocabulary(
     return {**params, "encoder": {**params["encoder"], "embeddings": embeddings}}, encoder, tokenizer
 
 
-def count_translations(bitext: Mapping[str, Bitext], english: Any, foreign: Any) -> Any:
-    """p(English piece | foreign piece) over all languages of the bitext, as both tokenizers cut it."""
+def count_translations(bitext: Mapping[str, Bitext], english: Any, foreign: Any, english_size: int) -> Any:
+    """p(English piece | foreign piece) over all languages of the bitext, as both tokenizers cut it.
+
+    `english_size` is the height of the English embedding table, which may be more than the tokenizer's pieces.
+    """
     plain = HeadConfig()
     sides = {"english": [], "foreign": []}
     for one in bitext.values():
@@ -118,7 +124,7 @@ def count_translations(bitext: Mapping[str, Bitext], english: Any, foreign: Any)
     return translation_table(
         sides["english"],
         sides["foreign"],
-        english_size=len(english),
+        english_size=english_size,
         foreign_size=len(foreign),
         english_special=english.all_special_ids,
         foreign_special=foreign.all_special_ids,

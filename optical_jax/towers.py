@@ -15,8 +15,9 @@ from flax import struct
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
-from optical_jax.config import TowerConfig
+from optical_jax.config import EncoderConfig, TowerConfig
 from optical_jax.errors import ConfigError, DataError
+from optical_jax.files import REFERENCE
 from optical_jax.models.bert import encode_hidden
 from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.params import count_params
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from optical_jax.data.tokenization import Tokens
 
 Side = Literal["query", "document"]
+Pooling = Literal["none", "auto", "mean", "cls"]
 
 PADDED_LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 """Texts are padded to one of these, so that a collection costs a few compilations. Beyond: multiples of the last."""
@@ -64,7 +66,12 @@ class Tower:
 
 
 def load(
-    path: str | Path, side: Side = "query", checkpoint: str | int = "last", *, cache_dir: str | None = None
+    path: str | Path,
+    side: Side = "query",
+    checkpoint: str | int = "last",
+    *,
+    pooling: Pooling = "none",
+    cache_dir: str | None = None,
 ) -> Tower:
     """A tower from a run folder, a folder of weights, or a hub name.
 
@@ -74,6 +81,8 @@ def load(
       side: "query" or "document".
       checkpoint: which one of a run's student: "last", "best" by dev figure, a step, or "untrained" (before its first
         step).
+      pooling: of a folder or hub name from outside: "none" gives a vector a token whatever its files say, "auto" does
+        as they say, "mean" and "cls" give one a text. Runs and exports are read as they were written.
       cache_dir: where downloads from the hub go; None leaves it to HF_HOME.
 
     Returns:
@@ -91,21 +100,23 @@ def load(
         return load_from_run(Path(path), side, checkpoint, cache_dir)
     if checkpoint != "last":
         raise ConfigError(f"{path} is not a run, so it has no checkpoint {checkpoint}; leave the checkpoint out")
-    return load_from_folder(path, side, cache_dir)
+    return load_from_folder(path, side, cache_dir, pooling)
 
 
-def load_from_folder(path: str | Path, side: Side, cache_dir: str | None) -> Tower:
+def load_from_folder(path: str | Path, side: Side, cache_dir: str | None, pooling: Pooling = "none") -> Tower:
     from optical_jax.data.tokenization import load_tokenizer
     from optical_jax.models.pretrained import load_pretrained
 
-    found = load_pretrained(str(path), cache_dir=cache_dir)
+    found = load_pretrained(str(path), pooling=pooling, cache_dir=cache_dir)
     tokenizer = None if found.tokenizer_path is None else load_tokenizer(found.tokenizer_path)
+    if tokenizer is not None:
+        check_vocabulary(tokenizer, found.cfg.encoder, str(path))
     return Tower(params=found.params, cfg=found.cfg, tokenizer=tokenizer, side=side)
 
 
 def load_from_run(run: Path, side: Side, checkpoint: str | int, cache_dir: str | None) -> Tower:
     from optical_jax.checkpoint import load_params
-    from optical_jax.references import REFERENCE, load_reference
+    from optical_jax.references import load_reference
 
     if side == "document":
         if (run / "teacher" / REFERENCE).is_file():
@@ -118,6 +129,20 @@ def load_from_run(run: Path, side: Side, checkpoint: str | int, cache_dir: str |
     trained, _ = load_params(run, which)
     # A head without parameters is an empty dict, which a checkpoint may leave out.
     return dataclasses.replace(student, params={"head": {}, **trained})
+
+
+def check_vocabulary(tokenizer: Any, cfg: EncoderConfig, source: str) -> None:
+    """Refuse a tokenizer with ids beyond the embedding table: look-ups under jit would be clamped in silence.
+
+    Raises:
+      ConfigError: names both sizes.
+    """
+    most = max(tokenizer.get_vocab().values())
+    if most >= cfg.vocab_size:
+        raise ConfigError(
+            f"{source}: the tokenizer has ids up to {most}, the embedding table {cfg.vocab_size} rows; "
+            "they belong to different models"
+        )
 
 
 def is_run(path: Path) -> bool:

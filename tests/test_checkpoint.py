@@ -7,9 +7,9 @@ import optax
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from optical_jax.checkpoint import Checkpoints, fingerprint, load_params
+from optical_jax.checkpoint import Checkpoints, fingerprint, load_params, told_as_machine_errors
 from optical_jax.config import CheckpointConfig, MeshConfig
-from optical_jax.errors import ConfigError
+from optical_jax.errors import ConfigError, MachineError
 from optical_jax.partitioning import make_mesh
 
 
@@ -61,6 +61,15 @@ def test_restore_onto_another_mesh(tmp_path):
     assert jax.tree.structure(moments) == jax.tree.structure(opt_state)
     assert found["a"]["kernel"].sharding.spec == PartitionSpec("fsdp")
     np.testing.assert_array_equal(found["a"]["kernel"], np.full((8, 4), 7.0, np.float32))
+
+
+@pytest.mark.parametrize("words", ["No space left on device", "RESOURCE_EXHAUSTED: Error writing [os_error_code='28']"])
+def test_a_full_disk_is_the_machines_fault(words):
+    """The words are those that a 1 MiB file system drew from Orbax and tensorstore."""
+    with pytest.raises(MachineError, match="the last whole one is kept"), told_as_machine_errors():
+        raise ValueError(words)
+    with pytest.raises(ValueError, match="a bug"), told_as_machine_errors():
+        raise ValueError("a bug")
 
 
 def test_fingerprint_sees_names_values_and_nothing_else():

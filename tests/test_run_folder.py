@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from optical_jax.config import Config, LossConfig, MeshConfig, OtConfig, TrainingConfig
+from optical_jax.config import Config, LossConfig, MeshConfig, OtConfig, TeacherConfig, TrainingConfig
 from optical_jax.errors import ConfigError, MachineError
 from optical_jax.files import sha256_file, write_json
 from optical_jax.metrics_writer import MetricsWriter, cut_after, read_metrics, scalars
@@ -60,12 +60,37 @@ def test_a_second_process_is_kept_out_until_the_first_is_killed(tmp_path):
 def test_changed_inputs_are_refused(tmp_path):
     folder, file = RunFolder(tmp_path), tmp_path / "sw.train.tsv"
     file.write_text("a\tb\n")
-    write_json(tmp_path / "env.json", environment() | {"inputs": {str(file): sha256_file(file)}})
-    assert json.loads((tmp_path / "env.json").read_text())["packages"]["jax"]
-    folder.check_inputs({str(file): sha256_file(file)})
+    began = environment() | {"inputs": {"bitext": {"/elsewhere/sw.train.tsv": sha256_file(file)}}, "resumed": []}
+    write_json(tmp_path / "env.json", began)
+    # Another place is fine: what counts is what is in the files.
+    folder.resume(CFG, {"bitext": {str(file): sha256_file(file)}})
+    assert json.loads((tmp_path / "env.json").read_text())["resumed"][0]["packages"]["jax"]
     file.write_text("a\tc\n")
-    with pytest.raises(ConfigError, match=r"sw\.train\.tsv changed"):
-        folder.check_inputs({str(file): sha256_file(file)})
+    with pytest.raises(ConfigError, match=r"bitext of run .* is not what it began with \(.*sw\.train\.tsv\)"):
+        folder.resume(CFG, {"bitext": {str(file): sha256_file(file)}})
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "teacher"])
+def test_what_is_not_of_a_run_is_not_written_over(tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "precious").touch()
+    with pytest.raises(ConfigError, match="name another --run"):
+        RunFolder(tmp_path).holds_run_of(CFG)
+
+
+def test_a_run_is_not_put_over_its_own_teacher(tmp_path):
+    (tmp_path / "teacher").mkdir()
+    (tmp_path / "teacher" / "optical_jax.json").touch()
+    RunFolder(tmp_path).holds_run_of(CFG)
+    with pytest.raises(ConfigError, match="would be written over"):
+        RunFolder(tmp_path).holds_run_of(replace(CFG, teacher=TeacherConfig(path=str(tmp_path / "teacher"))))
+
+
+def test_a_file_is_no_run_folder(tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ConfigError, match="name a folder"), RunFolder(path).lock():
+            pass
 
 
 def test_metrics_after_the_checkpoint_are_cut_and_a_torn_line_is_dropped(tmp_path):

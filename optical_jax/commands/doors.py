@@ -26,8 +26,11 @@ def open_door(command: Callable[[], None]) -> int:
     except BrokenPipeError:
         # Who read our output (head, less) has had enough of it. Python would complain once more when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
-        return _tell(Interrupted("stopped before there was anything to save; the same command starts again"))
+        return _tell(
+            Interrupted("stopped by a signal; the same command begins again, a training at its last checkpoint")
+        )
     except OSError as error:
         if error.errno not in MACHINE_ERRNOS:
             raise

@@ -49,6 +49,8 @@ class EvalCommand:
     """Which judgements: qrels/<split>.tsv."""
     scoring: Literal["maxsim", "pooled"] = "maxsim"
     """maxsim: late interaction; pooled: the cosine of mean vectors."""
+    pooling: Literal["none", "auto", "mean", "cls"] = "none"
+    """Of --model: none takes a vector a token whatever the model's files say, auto does as they say."""
     batch_size: int = 64
     """Texts encoded at a time."""
     out: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
@@ -112,7 +114,7 @@ def evaluate_run(command: EvalCommand, run: Path) -> Evaluation:
     blocks: dict[SystemAndLanguage, list[Block]] = {}
     blocks |= encode_queries(command, "student", load(run, checkpoint=step), collection.queries)
     blocks |= encode_queries(command, "untrained", load(run, checkpoint="untrained"), collection.queries)
-    teacher = load(run, side="document")
+    teacher = load(run, side="document", cache_dir=command.cache_dir or None)
     blocks |= encode_queries(command, "teacher", replace(teacher, side="query"), english_queries(collection))
     evaluation = rank_and_judge(
         command,
@@ -126,6 +128,7 @@ def evaluate_run(command: EvalCommand, run: Path) -> Evaluation:
 
     low_resource = saved.get("low_resource", LOW_RESOURCE)
     figures = evaluation.as_json(low_resource)
+    (folder / "metrics.json").unlink(missing_ok=True)
     write_files(folder, evaluation, tag="_".join(run.resolve().name.split()))
     # Last: a folder with metrics.json is whole.
     write_json(folder / "metrics.json", figures)
@@ -144,7 +147,7 @@ def evaluate_model(command: EvalCommand) -> None:
     if is_run(Path(command.model)):
         raise ConfigError(f"model={command.model} is a run; give --run {command.model}")
     collection = read_collection(command.collection, command.split, command.lang)
-    tower = load(command.model, cache_dir=command.cache_dir or None)
+    tower = load(command.model, cache_dir=command.cache_dir or None, pooling=command.pooling)
     blocks = encode_queries(command, "model", tower, collection.queries)
     documents = replace(tower, side="document")
     evaluation = rank_and_judge(command, collection, blocks, documents, system="model", origin={"model": command.model})

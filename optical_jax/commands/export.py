@@ -17,8 +17,7 @@ from optical_jax.errors import ConfigError
 class ExportCommand:
     """Write a run's student as a Hugging Face folder: weights, tokenizer, config.
 
-    transformers.AutoModel loads it with the same hidden states, Sentence Transformers 6 and PyLate with the same token
-    vectors.
+    transformers.AutoModel loads it with the same hidden states, Sentence Transformers 6 with the same token vectors.
     """
 
     run: str
@@ -51,6 +50,8 @@ def run_command(argv: Sequence[str]) -> None:
         raise ConfigError(f"run={run} holds no run; name the --run folder of a training")
     if command.checkpoint not in ("last", "best") and not command.checkpoint.isdecimal():
         raise ConfigError(f"checkpoint={command.checkpoint!r} is none; give last, best or a step")
+    if out.resolve() in ((run / "student").resolve(), (run / "teacher").resolve()):
+        raise ConfigError(f"out={out} is a part of the run; name a folder of its own, such as {run / 'export'}")
     check_target(out)
     student = load(run, side="query", checkpoint=command.checkpoint)
     save_tower(student.params, student.cfg, student.tokenizer, out)

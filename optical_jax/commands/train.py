@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from optical_jax.commands.doors import open_door
 from optical_jax.commands.settings import parse_train_command
 from optical_jax.config import Config, expand_path, validate
+from optical_jax.errors import ConfigError
+from optical_jax.metrics_writer import check_tracker
 
 if TYPE_CHECKING:
     from optical_jax.data.bitext import BitextSplits
@@ -29,6 +32,7 @@ def run_command(argv: Sequence[str]) -> None:
     command = parse_train_command(argv)
     cfg = command.settings
     validate(cfg, needs_run=not command.dry_run)
+    check_tracker(cfg.training.tracker)
     if cfg.training.deterministic:
         # Read by XLA when the first device is asked for; jax is not imported before this line.
         os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
@@ -45,6 +49,8 @@ def train_run(cfg: Config) -> None:
     from optical_jax.run_folder import RunFolder
 
     folder = RunFolder(Path(cfg.run))
+    # Schedulers stop with SIGTERM: outside the loop, which saves first, it ends a start as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with folder.lock():
         resumed = folder.holds_run_of(cfg)
         done = folder.finished()
@@ -54,7 +60,7 @@ def train_run(cfg: Config) -> None:
             return
         parts = prepare(cfg, folder if resumed else None)
         if resumed:
-            folder.save_config(cfg)
+            folder.resume(cfg, parts.inputs)
         else:
             folder.begin(cfg, parts.teacher, parts.student, parts.inputs, parts.report)
         train_prepared(cfg, folder, parts)
@@ -71,8 +77,8 @@ class Parts:
     teacher: Tower
     student: Tower
     loader: Loader
-    inputs: dict[str, str]
-    """Path -> sha256 of every input file."""
+    inputs: dict[str, dict[str, str]]
+    """By kind, path -> sha256 of every input file."""
     report: dict[str, Any]
     """What became of every line of the bitext, by split."""
 
@@ -96,10 +102,10 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
     mesh = make_mesh(cfg.mesh)
     check_divisible(cfg, mesh)
     splits = load_bitext(cfg.data)
-    inputs = input_files(cfg, splits)
+    inputs = {"bitext": bitext_files(splits)} | model_inputs(cfg, folder.saved_config() if folder else None)
     if folder is not None:
-        folder.check_inputs(inputs)
-        teacher, student = load(str(folder.path), side="document"), load(str(folder.path), checkpoint="untrained")
+        teacher = load(folder.path, side="document", cache_dir=cfg.cache_dir or None)
+        student = load(folder.path, checkpoint="untrained")
     else:
         teacher = load_teacher(cfg)
         student = make_student(cfg, teacher, splits.train)
@@ -124,16 +130,21 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
     return Parts(mesh, splits, teacher, student, loader, inputs, report)
 
 
-def input_files(cfg: Config, splits: BitextSplits) -> dict[str, str]:
-    """Path -> sha256 of every file the run learns from."""
-    from optical_jax.files import sha256_file
+def bitext_files(splits: BitextSplits) -> dict[str, str]:
+    """Path -> sha256 of every file of the bitext."""
+    return {file.path: file.sha256 for one in (*splits.train.values(), *splits.dev.values()) for file in one.files}
 
-    bitexts = [*splits.train.values(), *splits.dev.values()]
-    found = {file.path: file.sha256 for bitext in bitexts for file in bitext.files}
-    for name, path in (("teacher.path", cfg.teacher.path), ("student.path", cfg.student.path)):
-        folder = Path(expand_path(path, name)) if path else None
-        for file in sorted(folder.glob("*.safetensors")) if folder is not None else ():
-            found[str(file)] = sha256_file(file)
+
+def model_inputs(cfg: Config, before: Mapping[str, Any] | None) -> dict[str, dict[str, str]]:
+    """Files of teacher and student, by setting; on a resume only where the path is another one than `before`."""
+    from optical_jax.models.pretrained import find_folder
+    from optical_jax.references import model_files
+
+    found = {}
+    for name, path in (("teacher", cfg.teacher.path), ("student", cfg.student.path)):
+        if path and (before is None or before[name]["path"] != path):
+            folder = find_folder(expand_path(path, f"{name}.path"), cfg.cache_dir or None)
+            found[f"{name}.path"] = model_files(folder)
     return found
 
 
@@ -164,7 +175,12 @@ def train_prepared(cfg: Config, folder: RunFolder, parts: Parts) -> None:
             state = TrainState(params, opt_state)
             loader.restore(position)
             say(f"resuming {cfg.run} at step {start} of {cfg.training.steps}")
-        cut_after(folder.metrics, start)
+            if start > cfg.training.steps:
+                raise ConfigError(
+                    f"training.steps={cfg.training.steps} is less than {cfg.run} has behind it; give at least {start}"
+                )
+        # Before the first checkpoint a run begins anew, its first dev line included.
+        cut_after(folder.metrics, start if start else -1)
         evaluate = dev_evaluation(parts)
         writer = MetricsWriter(folder.metrics, open_mirror(cfg.training.tracker, folder.path, to_json(cfg)))
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 import zlib
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from optical_jax.errors import ConfigError, DataError
+from optical_jax.files import sha256_file
 
 Qrels = dict[str, dict[str, int]]
 """Query id -> document id -> grade; above 0 is relevant."""
@@ -86,7 +86,7 @@ def read_collection(folder: str | Path, split: str = "dev", languages: Sequence[
         queries=queries,
         qrels={query: grades for query, grades in qrels.items() if query in kept},
         english=dict(_read_texts(english_path, "query")) if english_path else {},
-        sha256={path.relative_to(folder).as_posix(): _sha256(path) for path in read},
+        sha256={path.relative_to(folder).as_posix(): sha256_file(path) for path in read},
     )
 
 
@@ -132,11 +132,6 @@ def _query_files(folder: Path, languages: Sequence[str]) -> dict[str, Path]:
 
 
 # ---- what is in them ---------------------------------------------------------------------------------------------
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_lines(path: Path) -> Iterator[tuple[int, str]]:

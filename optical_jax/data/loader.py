@@ -28,7 +28,7 @@ from jaxtyping import Float, Int
 from optical_jax.config import DataConfig
 from optical_jax.data.pairs import FlatTokens, TokenizedPairs, idf_weights, join_pairs
 from optical_jax.errors import ConfigError
-from optical_jax.types import Batch, TextInputs
+from optical_jax.types import Batch
 
 ENDLESS = 2**40
 """Batches of the source: as good as without end."""
@@ -77,6 +77,8 @@ class EpochPlan:
 
     def _stream(self, language: str, size: int, start: int, stop: int) -> Int[np.ndarray, "n"]:
         """Places [start, stop) of the language's permutations, one after the other."""
+        if stop == start:
+            return np.zeros(0, np.int64)
         first, last = start // size, (stop - 1) // size
         whole = [
             self._rng("language", zlib.crc32(language.encode()), k).permutation(size) for k in range(first, last + 1)
@@ -264,17 +266,3 @@ def _fingerprint(pairs: TokenizedPairs, plan: EpochPlan) -> str:
         digest.update(side.ids.data)
         digest.update(side.offsets.data)
     return digest.hexdigest()
-
-
-def real_tokens(batch: Batch) -> int:
-    """Tokens of both sides that are no padding."""
-    return sum(int(np.sum(_real(side))) for side in (batch.student, batch.teacher))
-
-
-def padding_share(batch: Batch) -> float:
-    """Share of the batch's places that hold padding."""
-    return 1 - real_tokens(batch) / (batch.student.ids.size + batch.teacher.ids.size)
-
-
-def _real(side: TextInputs) -> Any:
-    return side.attend | side.keep

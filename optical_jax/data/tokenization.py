@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from optical_jax.config import HeadConfig
 from optical_jax.errors import ConfigError, DataError
+from optical_jax.files import TOKENIZER_FILES
 from optical_jax.types import TextInputs
 
 Side = Literal["query", "document"]
@@ -25,9 +26,6 @@ BERT_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MIN_VOCAB_SIZE = 64
 MAX_WORD_CHARS = 1000
 """Longest run without space that is cut into pieces; longer ones are [UNK]. BERT's 100 loses Khmer clauses."""
-
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "tokenizer.model")
-"""A folder without one of these has no tokenizer (transformers would make up an empty one from config.json)."""
 
 
 class Tokens(NamedTuple):

@@ -14,10 +14,10 @@ from safetensors.numpy import save_file
 
 from optical_jax.config import HeadConfig, TowerConfig, to_json
 from optical_jax.errors import ConfigError, MachineError
-from optical_jax.files import write_json
+from optical_jax.files import OWN_CONFIG, write_json
 from optical_jax.models.hf_heads import IDENTITY
 from optical_jax.models.hf_names import from_tree, hf_config
-from optical_jax.models.pretrained import OWN_CONFIG, dense_folder
+from optical_jax.models.pretrained import dense_folder
 from optical_jax.types import Params
 
 log = logging.getLogger(__name__)

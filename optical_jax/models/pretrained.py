@@ -12,6 +12,7 @@ import numpy as np
 
 from optical_jax.config import EncoderConfig, HeadConfig, TowerConfig
 from optical_jax.errors import ConfigError
+from optical_jax.files import OWN_CONFIG, TOKENIZER_FILES
 from optical_jax.models.hf_heads import Head, Pooling, Projection, cut_lengths, read_head
 from optical_jax.models.hf_names import encoder_config, match_names, shorten, to_tree
 from optical_jax.models.hf_weights import Weights, read_json
@@ -19,8 +20,6 @@ from optical_jax.types import Params
 
 log = logging.getLogger(__name__)
 
-OWN_CONFIG = "optical_jax.json"
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "tokenizer.model")
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "artifact.metadata"]
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 

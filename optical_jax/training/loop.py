@@ -38,14 +38,14 @@ class Window:
         """Read one step's metrics off the device.
 
         Raises:
-          NonFiniteLossError: loss or gradient is not a number.
+          NonFiniteLossError: loss, gradient or update is not a number.
         """
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        for name in ("loss", "grad_norm"):
+        for name in ("loss", "grad_norm", "update_norm"):
             if not math.isfinite(values[name]):
                 raise NonFiniteLossError(
                     f"{name} is {values[name]} at step {step}; the last checkpoint is kept; "
-                    "lower optimizer.peak_lr, or look at the data around this step"
+                    "look at the data around this step, or lower optimizer.peak_lr in another --run"
                 )
         self.steps += 1
         for name, value in values.items():

@@ -12,7 +12,7 @@ from optical_jax.types import Params
 
 
 def learning_rate(cfg: OptimizerConfig, steps: int) -> optax.Schedule:
-    """Linear warm-up from 0 to `peak_lr`, then the chosen decay down to its share at the last step."""
+    """Linear warm-up to `peak_lr` at step `warmup_steps`, then the chosen decay, to end one step after the last."""
     warmup = min(cfg.warmup_steps, steps)
     rest, final = max(steps - warmup, 1), cfg.peak_lr * cfg.final_lr_fraction
     decays = {

@@ -46,7 +46,8 @@ def make_train_step(
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         real_tokens = (batch.student.attend.sum() + batch.teacher.attend.sum()).astype(jnp.float32)
-        metrics = {**metrics, "grad_norm": optax.tree.norm(grads), "real_tokens": real_tokens}
+        norms = {"grad_norm": optax.tree.norm(grads), "update_norm": optax.tree.norm(updates)}
+        metrics = {**metrics, **norms, "real_tokens": real_tokens}
         return TrainState(params, opt_state), metrics
 
     states = train_state_shardings(student_cfg, mesh, tx)
