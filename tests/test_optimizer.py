@@ -47,4 +47,4 @@ def test_first_update_by_hand():
     grads = jax.tree.map(lambda x: jnp.array([-3.0]), params)
     updates, _ = tx.update(grads, tx.init(params), params)
     np.testing.assert_allclose(updates["bias"], [0.1], rtol=1e-5)
-    np.testing.assert_allclose(updates["kernel"], [0.1 - 0.1 * 0.5 * 2.0], rtol=1e-5)
+    np.testing.assert_allclose(updates["kernel"], [0.1 - 0.1 * 0.5 * 2.0], atol=2e-6)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -35,7 +36,8 @@ LATE_INTERACTION = ("stanford", "pylate", "multi-vector")
 
 
 def hidden_states(tower: Pretrained, ids, attend) -> np.ndarray:
-    return np.asarray(encode_hidden(tower.params["encoder"], ids, attend, tower.cfg.encoder))
+    params = jax.tree.map(jnp.asarray, tower.params["encoder"])
+    return np.asarray(encode_hidden(params, ids, attend, tower.cfg.encoder))
 
 
 def token_vectors(tower: Pretrained, texts: list[str], side) -> list[np.ndarray]:
@@ -43,7 +45,8 @@ def token_vectors(tower: Pretrained, texts: list[str], side) -> list[np.ndarray]
     assert tower.tokenizer_path is not None
     tokens = tokenize(load_tokenizer(tower.tokenizer_path), texts, tower.cfg.head, side)
     inputs = pad_tokens(tokens, max(len(t.ids) for t in tokens), tower.cfg.encoder.pad_id)
-    out = encode_tokens(tower.params, inputs, tower.cfg)
+    params, inputs = jax.tree.map(jnp.asarray, (tower.params, inputs))
+    out = encode_tokens(params, inputs, tower.cfg)
     return [np.asarray(v)[np.asarray(m)] for v, m in zip(out.vectors, out.mask, strict=True)]
 
 

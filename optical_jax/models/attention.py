@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from optical_jax.config import EncoderConfig
@@ -35,7 +36,7 @@ def attention_specs(cfg: EncoderConfig) -> SpecTree:
 
 
 def attention(
-    params: Params, x: Float[Array, "B L D"], attend: Bool[Array, "B L"], cfg: EncoderConfig
+    params: Params, x: Float[Array, "B L D"], attend: Bool[Array | np.ndarray, "B L"], cfg: EncoderConfig
 ) -> Float[Array, "B L D"]:
     """Every token reads the tokens where `attend` is True. Softmax in float32, whatever the type of `x`."""
     by_head = ("batch", "length", "heads", None)

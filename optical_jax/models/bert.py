@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from optical_jax.config import EncoderConfig
@@ -46,7 +47,7 @@ def encoder_specs(cfg: EncoderConfig) -> SpecTree:
 
 
 def encode_hidden(
-    params: Params, ids: Int[Array, "B L"], attend: Bool[Array, "B L"], cfg: EncoderConfig
+    params: Params, ids: Int[Array | np.ndarray, "B L"], attend: Bool[Array | np.ndarray, "B L"], cfg: EncoderConfig
 ) -> Float[Array, "B L D"]:
     """Hidden states of the last layer, in `cfg.dtype`.
 
@@ -70,7 +71,7 @@ def encode_hidden(
     return jax.lax.scan(layer, x, params["layers"], unroll=cfg.layers <= UNROLLED_LAYERS)[0]
 
 
-def embed(params: Params, ids: Int[Array, "B L"], cfg: EncoderConfig) -> Float[Array, "B L D"]:
+def embed(params: Params, ids: Int[Array | np.ndarray, "B L"], cfg: EncoderConfig) -> Float[Array, "B L D"]:
     """Sum of word, position and token-type embeddings (type 0 throughout), normalised in float32."""
     if ids.shape[1] > cfg.max_length:
         raise ConfigError(
@@ -87,14 +88,14 @@ def embed(params: Params, ids: Int[Array, "B L"], cfg: EncoderConfig) -> Float[A
     return constrain(normed, ("batch", "length", None))
 
 
-def look_up(table: Float[Array, "V D"], ids: Int[Array, "B L"], rows: str) -> Float[Array, "B L D"]:
+def look_up(table: Float[Array, "V D"], ids: Int[Array | np.ndarray, "B L"], rows: str) -> Float[Array, "B L D"]:
     """Rows of a table whose first dimension has the logical name `rows`."""
     # Rows are made whole before the look-up; left to itself the partitioner looks up parts of rows for every text on
     # every device and then gathers texts.
     return constrain(constrain(table, (rows, None))[ids], ("batch", "length", None))
 
 
-def roberta_positions(ids: Int[Array, "B L"], pad_id: int) -> Int[Array, "B L"]:
+def roberta_positions(ids: Int[Array | np.ndarray, "B L"], pad_id: int) -> Int[Array, "B L"]:
     """Rows of the position table of RoBERTa and XLM-R: real tokens are counted from pad_id + 1, padding is pad_id."""
     real = (ids != pad_id).astype(jnp.int32)
     return jnp.cumsum(real, axis=1) * real + pad_id
