@@ -167,7 +167,7 @@ def test_more_steps_go_on_from_the_last(undisturbed, environ, tmp_path):
 def test_dry_run_tells_the_cost_and_writes_nothing(environ, tmp_path):
     done = train("--run", tmp_path / "dry", "--dry-run", environ=environ)
     assert done.returncode == 0, done.stderr
-    for word in ("M parameters", "GFLOP a pair", "MiB a device", "pairs/s", "30 steps of 16 pairs"):
+    for word in (" parameters, ", "GFLOP a pair", "MiB a device", "pairs/s", "30 steps of 16 pairs"):
         assert word in done.stdout
     assert not (tmp_path / "dry").exists()
 

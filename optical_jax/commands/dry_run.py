@@ -29,7 +29,7 @@ def dry_run(cfg: Config, parts: Parts) -> None:
     mesh, student, teacher = parts.mesh, parts.student.cfg, parts.teacher.cfg
     for name, tower in (("student", student), ("teacher", teacher)):
         count = parameter_counts(tower)
-        print(f"{name}: {count['all'] / 1e6:.1f} M parameters, {count['body'] / 1e6:.1f} M outside the embeddings")
+        print(f"{name}: {count['all']:,} parameters, {count['body']:,} of them outside the embeddings")
     shape = " x ".join(f"{name} {size}" for name, size in mesh.shape.items())
     print(f"mesh: {shape} on {jax.device_count()} {jax.devices()[0].device_kind}")
     print("length  of steps  GFLOP/pair  student  teacher   loss  compile s  step s")
