@@ -3,7 +3,6 @@ import hashlib
 import json
 import unicodedata
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -389,25 +388,3 @@ def test_report_as_json_and_as_lines(tmp_path):
 def test_overlap_counts_pairs_with_a_shared_side(tmp_path):
     train = read_bitext(config(tsv(tmp_path / "sw.train.tsv"), tsv(tmp_path / "so.train.tsv", numbered(2))))
     assert overlap(train, ["the child READS", "maji ni uhai", "unrelated"]) == {"sw": 2, "so": 0}
-
-
-# ---- real data -------------------------------------------------------------------------------------------------
-
-
-def test_real_counts(data_dir):
-    """The counts the data's README states."""
-    names = {"tico19/sw": (2594, 165), "storybooks/sw": (1164, 65), "afriqa/sw": (408, 414), "wikiapp/sw": (133, 7)}
-    for name, counts in names.items():
-        path = data_dir / "bitext" / f"{name}.train.tsv.gz"
-        splits = load_bitext(config(path))
-        train, dev = splits.train["sw"], splits.dev["sw"]
-        assert (train.report.lines, dev.report.lines) == counts
-        assert accounted(train)
-        assert accounted(dev)
-        assert sum(train.report.dropped.values()) <= 0.001 * counts[0]
-
-
-def test_real_scripts_survive_the_limits(data_dir):
-    for lang, count in {"am": 2587, "km": 2590, "mr": 2594, "zh": 2577}.items():
-        cfg = config(data_dir / "bitext" / "tico19" / f"{lang}.train.tsv.gz")
-        assert len(load_bitext(replace(cfg, dev_pairs=0)).train[lang]) == count
