@@ -15,7 +15,7 @@ jax.config.update("jax_num_cpu_devices", 8)
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """The real data ($OPTICAL_DATA); a test that needs it is skipped by name where it is absent."""
+    """The real data ($OPTICAL_DATA). It may not be committed, so where it is absent its tests are skipped by name."""
     path = os.environ.get("OPTICAL_DATA", "")
     if not path or not Path(path).is_dir():
         pytest.skip("real data absent: set OPTICAL_DATA to its folder")
@@ -24,7 +24,7 @@ def data_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def minilm_dir() -> Path:
-    """The real English encoder ($OPTICAL_MODELS/all-MiniLM-L6-v2), or beside the data; skipped by name where absent."""
+    """The real English encoder, in $OPTICAL_MODELS or beside the data. 90 MB are not committed: skipped likewise."""
     roots = [os.environ.get("OPTICAL_MODELS", ""), os.path.join(os.environ.get("OPTICAL_DATA", ""), "..", "models")]
     for root in filter(None, roots):
         path = Path(root) / "all-MiniLM-L6-v2"

@@ -70,7 +70,7 @@ def test_agrees_with_the_definitions(seed):
         assert per_query[query] == pytest.approx(by_definition(run[query], qrels[query]))
 
 
-@pytest.mark.slow
+@pytest.mark.parity
 @pytest.mark.filterwarnings("ignore")  # numba's, while ranx compiles
 def test_agrees_with_ranx():
     ranx = pytest.importorskip("ranx")

@@ -99,7 +99,8 @@ def test_nan_is_an_error():
 
 
 def test_run_file_reads_back_to_the_same_figures(tmp_path):
-    ir_measures = pytest.importorskip("ir_measures")
+    import ir_measures
+
     queries, documents = some_texts(12, seed=2), {f"d{n}": t for n, t in enumerate(some_texts(40, seed=3))}
     ranking = search.search({0: list(encode_blocks(queries, encode))}, documents, encode)[0]
     query_ids, ids = [f"q{i}" for i in range(12)], list(documents)
