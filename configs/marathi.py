@@ -1,0 +1,14 @@
+"""Marathi alone, from all the bitext at hand, which may ship; the recipe of configs/swahili_lexicon.py.
+
+python train.py --config configs/marathi.py --run runs/mr
+
+What to expect: docs/results.md.
+"""
+
+import low_resource
+
+from optical_jax.config import Config
+
+
+def get_config() -> Config:
+    return low_resource.alone("mr")
