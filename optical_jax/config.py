@@ -110,9 +110,21 @@ class TeacherConfig:
 
 
 @dataclass(frozen=True)
+class SizeConfig:
+    """Shape of a student's encoder that is drawn anew instead of starting from weights; all 0 for none."""
+
+    width: int = 0
+    layers: int = 0
+    heads: int = 0
+    mlp_width: int = 0
+
+
+@dataclass(frozen=True)
 class StudentConfig:
     path: str = ""
     """Folder or hub name of the student's starting weights; empty starts from the teacher's."""
+    size: SizeConfig = field(default_factory=SizeConfig)
+    """A body of another size: layers drawn at random, word embeddings shrunk from the starting weights'."""
     vocabulary: Literal["keep", "train"] = "keep"
     """`keep` uses the tokenizer at `path`; `train` makes one from the bitext's foreign side."""
     vocab_size: int = 12_000
@@ -148,6 +160,8 @@ class DataConfig:
     max_length_ratio: float = 4.0
     """Pairs whose sides differ more in characters are dropped and counted (Chinese, Japanese and Korean ones count
     three; two sides under 20 characters are let be)."""
+    keep_equal: bool = False
+    """Keep pairs whose sides are the same text: for a student of the teacher's own language, such as a smaller one."""
     max_bad_lines: int = 0
     """So many broken lines a file are listed and skipped; one more is an error."""
     temperature: float = 1.0
@@ -309,6 +323,10 @@ def validate(cfg: Config, *, needs_run: bool = True) -> None:
             "student.new_embeddings='lexicon' is for a new vocabulary, and student.vocabulary='keep' makes none; "
             "add --student.vocabulary train"
         )
+    size = dataclasses.astuple(cfg.student.size)
+    require(min(size) > 0 or max(size) == min(size) == 0, "student.size", "give all four above 0, or none")
+    if size[0] and size[0] % size[2]:
+        raise ConfigError(f"student.size.width={size[0]} does not divide into heads={size[2]}; take a multiple")
     buckets = cfg.data.buckets
     rising = bool(buckets) and min(buckets) > 0 and list(buckets) == sorted(set(buckets))
     require(rising, "data.buckets", "give rising lengths, such as 16 32 64")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import jax
@@ -16,7 +16,12 @@ from optical_jax.data.tokenization import load_tokenizer, tokenize, train_vocabu
 from optical_jax.errors import ConfigError
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.models.pretrained import load_pretrained
-from optical_jax.models.vocabulary import lexicon_embeddings, transfer_embeddings, translation_table
+from optical_jax.models.vocabulary import (
+    lexicon_embeddings,
+    principal_components,
+    transfer_embeddings,
+    translation_table,
+)
 from optical_jax.params import init_params
 from optical_jax.towers import Tower, check_vocabulary
 from optical_jax.types import Params
@@ -43,7 +48,7 @@ def make_student(cfg: Config, teacher: Tower, bitext: Mapping[str, Bitext]) -> T
 
     Weights come from `student.path` (or from the teacher), the tokenizer from there too or from the bitext. The head
     asks as the teacher's does (markers, lengths, augmentation, pooling); where its vectors would have another width
-    than the teacher's, a new projection is drawn.
+    than the teacher's, a new projection is drawn. With `student.size` the encoder's layers are drawn too.
     """
     if cfg.student.path:
         path = expand_path(cfg.student.path, "student.path")
@@ -55,6 +60,9 @@ def make_student(cfg: Config, teacher: Tower, bitext: Mapping[str, Bitext]) -> T
         params, start, tokenizer = teacher.params, teacher.cfg, teacher.tokenizer
 
     params, encoder, tokenizer = adopt_vocabulary(cfg, params, start.encoder, tokenizer, teacher, bitext)
+    if cfg.student.size.width:
+        params, encoder = resize(cfg, params, encoder)
+        start = TowerConfig(encoder)
     encoder = replace(encoder, dtype=cfg.student.dtype, remat=cfg.student.remat)
     check_length("student.max_length", cfg.student.max_length, encoder)
 
@@ -109,6 +117,20 @@ def adopt_vocabulary(
         max_positions=encoder.max_positions - max(shift, 0),
     )
     return {**params, "encoder": {**params["encoder"], "embeddings": embeddings}}, encoder, tokenizer
+
+
+def resize(cfg: Config, params: Params, encoder: EncoderConfig) -> tuple[Params, EncoderConfig]:
+    """An encoder of `student.size`, drawn but for its word embeddings, which keep what they knew of each other."""
+    words = params["encoder"]["embeddings"]["word"]["embedding"]
+    encoder = replace(encoder, **asdict(cfg.student.size))
+    if encoder.width > min(words.shape):
+        raise ConfigError(
+            f"student.size.width={encoder.width} is more than the {min(words.shape)} principal components there are "
+            f"of a table of {' x '.join(map(str, words.shape))} word embeddings; give at most that"
+        )
+    drawn = jax.tree.map(np.asarray, init_params(tower_specs(TowerConfig(encoder)), jax.random.key(cfg.seed)))
+    drawn["encoder"]["embeddings"]["word"]["embedding"] = principal_components(words, encoder.width)
+    return drawn, encoder
 
 
 def count_translations(bitext: Mapping[str, Bitext], english: Any, foreign: Any, english_size: int) -> Any:

@@ -144,7 +144,7 @@ def _reason_to_drop(english: str, foreign: str, line: Line, cfg: DataConfig, see
     if longer >= RATIO_FREE_CHARS and longer > cfg.max_length_ratio * shorter:
         return "length_ratio"
     keys = text_key(english), text_key(foreign)
-    if keys[0] == keys[1]:
+    if keys[0] == keys[1] and not cfg.keep_equal:
         return "equal_sides"
     digest = _digest(*keys)
     if digest in seen:

@@ -92,6 +92,16 @@ def lexicon_embeddings(
     return table
 
 
+def principal_components(vectors: Float[np.ndarray, "V D"], width: int) -> Float[np.ndarray, "V width"]:
+    """The vectors in the `width` directions in which they differ most, about their mean; D at least `width`.
+
+    Of all linear maps to that width this one changes their distances least (in the sum of squares).
+    """
+    centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
+    _, directions = np.linalg.eigh(centred.T @ centred)
+    return (centred @ directions[:, ::-1][:, :width]).astype(np.float32)
+
+
 def translation_table(
     english: Sequence[Int[np.ndarray, "_"]],
     foreign: Sequence[Int[np.ndarray, "_"]],
