@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-RUN ?= runs/demo
+RUN ?= runs/tiny
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
@@ -29,8 +29,8 @@ $(READY): pyproject.toml
 	@touch $@
 
 demo: $(READY)
-	$(BIN)/python train.py --config configs/demo.py --run $(RUN)
-	$(BIN)/python eval.py --run $(RUN) --collection configs/demo/collection --lang sw
+	$(BIN)/python train.py --config configs/tiny.py --run $(RUN)
+	$(BIN)/python eval.py --run $(RUN) --collection configs/tiny/collection --lang sw
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not parity"

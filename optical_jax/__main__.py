@@ -7,8 +7,11 @@ import sys
 from collections.abc import Sequence
 
 COMMANDS = {
+    "demo": ("optical_jax.commands.demo", "see the whole way in a minute or two, without a network"),
     "train": ("optical_jax.commands.train", "teach a student a language from bitext"),
     "eval": ("optical_jax.commands.evaluate", "evaluate a run or a model on a collection, or compare two runs"),
+    "names": ("optical_jax.commands.names", "write bitext and a test of names in any language CLDR has"),
+    "align": ("optical_jax.commands.align", "draw which English word each foreign word learns from"),
     "export": ("optical_jax.commands.export", "write a run's student as a Hugging Face folder"),
 }
 

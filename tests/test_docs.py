@@ -115,8 +115,8 @@ def test_settings_that_pages_name_exist():
             value = getattr(value, part)
 
 
-def demo_commands() -> Iterator[tuple[str, list[str], str]]:
-    """(page, command, the output shown below it) of every command that needs nothing but the demo, each once."""
+def tiny_commands() -> Iterator[tuple[str, list[str], str]]:
+    """(page, command, the output shown below it) of every command that needs nothing but configs/tiny.py, each once."""
     seen = []
     for page in PAGES:
         all_blocks = blocks(page)
@@ -125,9 +125,9 @@ def demo_commands() -> Iterator[tuple[str, list[str], str]]:
             for command in found:
                 words = " ".join(command)
                 runs = re.findall(r"runs/\w+", words)
-                of_the_demo = "configs/demo.py" in words or any(run.startswith("runs/demo") for run in runs)
+                of_the_tiny_run = "configs/tiny.py" in words or any(run.startswith("runs/tiny") for run in runs)
                 shown = following.text if following.info == "text output" and command == found[-1] else ""
-                if page == "docs/data.md" or not of_the_demo or (command in seen and not shown):
+                if page == "docs/data.md" or not of_the_tiny_run or (command in seen and not shown):
                     continue
                 seen.append(command)
                 yield page, command, shown
@@ -144,14 +144,14 @@ def not_printed(shown: str, output: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_demo_from_page_to_page(tmp_path):
+def test_the_tiny_run_from_page_to_page(tmp_path):
     """In the order of the pages, from an empty folder; the output is what the page shows, but for numbers."""
     for name in ("train.py", "eval.py", "configs"):
         (tmp_path / name).symlink_to(ROOT / name)
     environ = {name: value for name, value in os.environ.items() if name != "OPTICAL_DATA"}
     environ |= {"JAX_PLATFORMS": "cpu", "COLUMNS": "200"}
     outputs: dict[str, str] = {}
-    for page, words, shown in demo_commands():
+    for page, words, shown in tiny_commands():
         command = f"python {' '.join(words)}"
         # A command that several pages show is run once, unless a page shows what it prints the second time.
         if command not in outputs or not_printed(shown, outputs[command]):
@@ -162,7 +162,7 @@ def test_the_demo_from_page_to_page(tmp_path):
             outputs[command] = done.stdout + done.stderr
         missing = not_printed(shown, outputs[command])
         assert not missing, f"{page}: {command} does not print {missing} but\n{outputs[command]}"
-    assert (tmp_path / "runs" / "demo" / "export" / "model.safetensors").is_file()
+    assert (tmp_path / "runs" / "tiny" / "export" / "model.safetensors").is_file()
 
 
 # ---- files and links ---------------------------------------------------------------------------------------------

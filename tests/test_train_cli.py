@@ -1,4 +1,4 @@
-"""train.py as its users meet it, on the demo's config: every exit code, and runs that are killed and go on."""
+"""train.py as its users meet it, on the tiny config: every exit code, and runs that are killed and go on."""
 
 import json
 import os
@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DEMO = [
     "--config",
-    "configs/demo.py",
+    "configs/tiny.py",
     "--training.steps",
     "30",
     "--checkpoint.every",
@@ -272,7 +272,7 @@ def test_a_teacher_that_is_not_copied_is_checked(environ, tmp_path):
     run = tmp_path / "reference"
     copy = tmp_path / "teacher"
     copy.mkdir()
-    for file in (ROOT / "configs" / "demo" / "teacher").iterdir():
+    for file in (ROOT / "configs" / "tiny" / "teacher").iterdir():
         (copy / file.name).write_bytes(file.read_bytes())
     flags = ["--run", run, "--teacher.path", copy, "--checkpoint.no-copy-teacher", "--training.steps", "5"]
     done = train(*flags, environ=environ)

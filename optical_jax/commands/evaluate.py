@@ -65,14 +65,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_command(argv: Sequence[str]) -> None:
-    command = tyro.cli(EvalCommand, args=list(argv), prog="eval.py")
-    check(command)
+    command = parse(argv)
     if command.compare:
         compare(command)
     elif command.run:
         evaluate_run(command, Path(command.run))
     else:
         evaluate_model(command)
+
+
+def parse(argv: Sequence[str]) -> EvalCommand:
+    """Read the flags; tyro itself answers --help (exit 0) and unknown ones (exit 2)."""
+    command = tyro.cli(EvalCommand, args=list(argv), prog="eval.py")
+    check(command)
+    return command
 
 
 def check(command: EvalCommand) -> None:
@@ -310,7 +316,10 @@ def results_folder(command: EvalCommand, run: Path, collection: Collection) -> P
 
 
 def shared_with_training(saved: Mapping[str, Any], collection: Collection) -> dict[str, int] | None:
-    """How many training pairs share a sentence with the collection, told on stdout; None where it cannot be known."""
+    """How many training pairs share a sentence with the collection, told on stdout; None where it cannot be known.
+
+    What counts are queries and the documents judged for them: a document that no query looks for is no answer learned.
+    """
     from optical_jax.data.bitext import load_bitext, overlap
 
     try:
@@ -319,14 +328,16 @@ def shared_with_training(saved: Mapping[str, Any], collection: Collection) -> di
     except (ConfigError, DataError, TypeError) as error:
         print(f"training text could not be checked against {collection.name}: {error}")
         return None
+    judged = {document for grades in collection.qrels.values() for document in grades}
     texts = [
-        *collection.documents.values(),
+        *(collection.documents[document] for document in judged),
         *(text for queries in collection.queries.values() for text in queries.values()),
     ]
     shared = overlap(train, texts)
     for language, count in shared.items():
         print(
-            f"training text: {count:,} of {len(train[language]):,} {language} pairs share a text with {collection.name}"
+            f"training text: {count:,} of {len(train[language]):,} {language} pairs share a text with the queries of "
+            f"{collection.name} or their documents"
         )
     return shared
 

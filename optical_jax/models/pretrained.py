@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+import optical_jax
 from optical_jax.config import EncoderConfig, HeadConfig, TowerConfig
 from optical_jax.errors import ConfigError
 from optical_jax.files import OWN_CONFIG, TOKENIZER_FILES
@@ -21,6 +22,8 @@ from optical_jax.types import Params
 log = logging.getLogger(__name__)
 
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "artifact.metadata"]
+SHIPPED = "optical_jax/english_teacher"
+"""A small English teacher that comes along with the package; its card is in the folder."""
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
@@ -115,11 +118,13 @@ def dense_folder(head: HeadConfig) -> str:
 
 
 def find_folder(path: str, cache_dir: str | None) -> Path:
-    """The local folder of a model, downloaded if `path` is a hub name.
+    """The local folder of a model: `path` itself, the shipped teacher's, or a download if `path` is a hub name.
 
     Raises:
       ConfigError: there is neither.
     """
+    if path == SHIPPED:
+        return Path(optical_jax.__file__).parent / "english_teacher"
     folder = Path(path)
     if folder.is_dir():
         # Stanford's trainer leaves its newest model here in the folder of its experiment.

@@ -1,9 +1,9 @@
-"""Make configs/demo/teacher: a random encoder of two layers, and a vocabulary of the demo's own English sentences.
+"""Make configs/tiny/teacher: a random encoder of two layers, and a vocabulary of its bitext's English sentences.
 
-python tests/reference/make_demo_teacher.py
+python tests/reference/make_tiny_teacher.py
 
 Random weights still tell words apart (each word has a vector of its own), so that MaxSim under them works as word
-matching does: enough for a demo that must run offline in seconds.
+matching does: enough for a run that must take seconds.
 """
 
 from pathlib import Path
@@ -17,11 +17,11 @@ from optical_jax.models.export import save_tower
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
 
-DEMO = Path(__file__).parents[2] / "configs" / "demo"
+TINY = Path(__file__).parents[2] / "configs" / "tiny"
 
 
 def main() -> None:
-    files = (DEMO / "sw.train.tsv", DEMO / "sw.dev.tsv")
+    files = (TINY / "sw.train.tsv", TINY / "sw.dev.tsv")
     english = [line.split("\t")[0] for file in files for line in file.read_text(encoding="utf-8").splitlines()]
     tokenizer = train_vocabulary(english, vocab_size=200, lowercase=True)
     encoder = EncoderConfig(
@@ -35,7 +35,7 @@ def main() -> None:
     )
     cfg = TowerConfig(encoder, HeadConfig(query_length=32, document_length=32))
     params = jax.tree.map(np.asarray, init_params(tower_specs(cfg), jax.random.key(0)))
-    save_tower(params, cfg, tokenizer, DEMO / "teacher")
+    save_tower(params, cfg, tokenizer, TINY / "teacher")
 
 
 if __name__ == "__main__":

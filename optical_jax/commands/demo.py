@@ -1,0 +1,130 @@
+"""`python -m optical_jax demo`: from bitext to a student that searches, each step a command to type oneself."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+from optical_jax.commands import evaluate, names, train
+from optical_jax.commands.doors import open_door
+from optical_jax.commands.settings import load_config_file
+
+if TYPE_CHECKING:
+    from optical_jax.config import Config
+    from optical_jax.evaluation.report import Evaluation
+
+CONFIG, OWN_CONFIG = "configs/demo.py", "configs/own_language.py"
+DRAWN_WORDS = range(3, 6)
+"""Phrases of so many English words make a picture worth looking at."""
+
+
+@dataclass(frozen=True)
+class DemoCommand:
+    """Teach one small student six languages in a minute or two, without a network, and show what it learned.
+
+    Run from a clone of the repository. Every step is shown as the command that does it.
+    """
+
+    run: str = "runs/demo"
+    """Run folder; everything goes there."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command. Returns the exit code."""
+    return open_door(lambda: run_command(sys.argv[1:] if argv is None else argv))
+
+
+def run_command(argv: Sequence[str]) -> None:
+    """Names, training, evaluation, picture, table. A step that was done is shown again, one that was stopped goes on.
+
+    Raises:
+      OpticalError: as the steps.
+    """
+    command = tyro.cli(DemoCommand, args=list(argv), prog="python -m optical_jax demo")
+    run, cfg = Path(command.run), load_config_file(CONFIG)
+    files = [Path(path) for path in cfg.data.bitext]
+    folder = run / "names"
+
+    flags = ["--lang", *(file.name.split(".")[0] for file in files), "--out", str(folder)]
+    show("python -m optical_jax names", flags)
+    names.run_command(flags)
+
+    flags = ["--config", CONFIG, "--run", str(run)]
+    if folder != files[0].parent:
+        flags += ["--data.bitext", *(str(folder / file.name) for file in files)]
+    show("python train.py", flags)
+    train.run_command(flags)
+
+    flags = ["--run", str(run), "--collection", str(folder), "--split", "test"]
+    show("python eval.py", flags)
+    evaluation = evaluate.evaluate_run(evaluate.parse(flags), run)
+
+    picture = draw_examples(run, cfg, evaluation)
+    print_result(evaluation)
+    print(f"\npicture:     {picture}  (which English word each word learns from)")
+    print(f"checkpoint:  {run / 'checkpoints' / str(evaluation.origin['checkpoint'])}")
+    query = next(iter(evaluation.collection.queries["sw"].values()))
+    print(f"ask it:      python -m optical_jax search --run {run} --docs {folder / 'en.txt'} {shlex.quote(query)}")
+    print(f"your pairs:  python train.py --config {OWN_CONFIG} --run runs/mine --data.bitext xx=PAIRS.tsv")
+
+
+def show(program: str, flags: Sequence[str]) -> None:
+    print(f"\n$ {program} {shlex.join(flags)}", flush=True)
+
+
+def draw_examples(run: Path, cfg: Config, evaluation: Evaluation) -> Path:
+    """The plans of one unseen phrase a language, in one picture."""
+    from optical_jax.alignment import align_texts
+    from optical_jax.pictures import draw_plans
+    from optical_jax.towers import load
+
+    examples = choose_examples(evaluation)
+    student, teacher = load(run), load(run, side="document")
+    plans = align_texts(student, teacher, list(examples.values()), cfg.loss.ot)
+    path = run / "plans.png"
+    draw_plans(plans, path, titles=list(examples))
+    return path
+
+
+def choose_examples(evaluation: Evaluation) -> dict[str, tuple[str, str]]:
+    """Language -> (foreign phrase, English phrase), one that the student finds and did not before training.
+
+    Of those the longest within `DRAWN_WORDS`; no English phrase is taken twice.
+    """
+    collection, examples = evaluation.collection, {}
+    for language, queries in collection.queries.items():
+        taken = {english for _, english in examples.values()}
+
+        def worth(query: str, language: str = language, taken: set[str] = taken) -> tuple[bool, bool, int]:
+            english = collection.documents[query]
+            found = evaluation.per_query["student"][language][query]["R@1"] == 1
+            found_before = evaluation.per_query["untrained"][language][query]["R@1"] == 1
+            count = len(english.split())
+            return english not in taken, found and not found_before, count if count in DRAWN_WORDS else 0
+
+        best = max(queries, key=worth)
+        examples[language] = (queries[best], collection.documents[best])
+    return examples
+
+
+def print_result(evaluation: Evaluation) -> None:
+    """The question asked, and R@1 before training, after it, and of BM25."""
+    from rich.console import Console
+
+    from optical_jax.evaluation.report import make_table, say
+
+    console = Console()
+    documents = len(evaluation.collection.documents)
+    say(console, f"\nunseen phrases, each to be found among {documents:,} English names; share found first (R@1):")
+    table = make_table(console, "lang", "phrases", "untrained", "trained", "BM25", left=1)
+    means = {system: evaluation.means(system) for system in ("untrained", "student", "bm25")}
+    for language, figures in means["student"].items():
+        shares = [f"{means[system][language]['R@1']:.3f}" for system in means]
+        table.add_row(language, str(figures["queries"]), *shares)
+    console.print(table)
