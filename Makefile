@@ -2,9 +2,10 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-RUN ?= runs/tiny
+RUN ?= runs/demo
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DEMO_READY := $(VENV)/.ready-demo
 
 # Real data and models, where they stand beside the checkout; tests that need them are skipped elsewhere.
 ifneq ($(wildcard ../shared/data),)
@@ -18,19 +19,25 @@ export JAX_PLATFORMS ?= cpu
 .PHONY: help demo test check format clean
 
 help:
-	@echo "make demo    environment, then the smallest whole run: train, evaluate, look"
+	@echo "make demo    environment, then train, evaluate and look, in a few minutes, on any laptop"
 	@echo "make test    environment, then all tests that need no PyTorch"
 	@echo "make check   format, lint, types and the quick tests: before every commit"
 	@echo "make clean   remove the environment and what the demo made"
 
 $(READY): pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@echo "installing into $(VENV), with what the tests need"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,demo]'
 	@touch $@
 
-demo: $(READY)
-	$(BIN)/python train.py --config configs/tiny.py --run $(RUN)
-	$(BIN)/python eval.py --run $(RUN) --collection configs/tiny/collection --lang sw
+$(DEMO_READY): pyproject.toml
+	@echo "installing into $(VENV): about 1 GB, once"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]'
+	@touch $@
+
+demo: $(DEMO_READY)
+	@$(BIN)/python -m optical_jax demo --run $(RUN)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not parity"
