@@ -164,6 +164,12 @@ def test_reasons_to_drop(tmp_path, pair, reason):
     assert bitext.report.dropped == {reason: 1}
 
 
+def test_equal_sides_may_stay(tmp_path):
+    path = tsv(tmp_path / "en.train.tsv", [("The rain falls", "The rain falls"), ("Go", "Go!")])
+    kept = read_bitext(config(path, keep_equal=True))["en"]
+    assert pairs_of(kept) == [("The rain falls", "The rain falls"), ("Go", "Go!")]
+
+
 @pytest.mark.parametrize(
     "pair", [("Go", "Nenda zako sasa"), ("It says that the water is cold today.", "据说今天水很冷。")]
 )

@@ -7,7 +7,17 @@ from dataclasses import replace
 import pytest
 
 from optical_jax.commands.settings import load_config_file, parse_train_command
-from optical_jax.config import Config, DataConfig, OptimizerConfig, TeacherConfig, TrainingConfig, expand_path, validate
+from optical_jax.config import (
+    Config,
+    DataConfig,
+    OptimizerConfig,
+    SizeConfig,
+    StudentConfig,
+    TeacherConfig,
+    TrainingConfig,
+    expand_path,
+    validate,
+)
 from optical_jax.errors import ConfigError
 
 FINE = Config(run="runs/x", teacher=TeacherConfig(path="teacher"))
@@ -28,6 +38,8 @@ def test_a_plain_config_is_fine():
         (replace(FINE, data=DataConfig(buckets=(32, 16))), "data.buckets=(32, 16)"),
         (replace(FINE, data=DataConfig(buckets=(16,))), "must hold max_length=64"),
         (replace(FINE, data=DataConfig(global_batch=0)), "data.global_batch=0"),
+        (replace(FINE, student=StudentConfig(size=SizeConfig(width=32))), "give all four above 0, or none"),
+        (replace(FINE, student=StudentConfig(size=SizeConfig(32, 2, 5, 64))), "student.size.width=32 does not divide"),
     ],
 )
 def test_impossible_values_are_refused_by_name(cfg, said):

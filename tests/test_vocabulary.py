@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from optical_jax.models.vocabulary import lexicon_embeddings, transfer_embeddings, translation_table
+from optical_jax.models.vocabulary import (
+    lexicon_embeddings,
+    principal_components,
+    transfer_embeddings,
+    translation_table,
+)
 
 
 def vocabulary(*pieces: str) -> dict[str, int]:
@@ -12,6 +17,20 @@ def vocabulary(*pieces: str) -> dict[str, int]:
 
 def random_table(rows: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((rows, width)).astype(np.float32)
+
+
+# ---- a smaller width ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [1, 3, 6])
+def test_principal_components_are_the_svd_s(width):
+    """About the mean, as NumPy's singular value decomposition has them, up to the sign of a direction."""
+    vectors = random_table(20, 6) * np.arange(1, 7, dtype=np.float32) + 5
+    u, s, _ = np.linalg.svd(vectors - vectors.mean(axis=0), full_matrices=False)
+    found = principal_components(vectors, width)
+    assert found.shape == (20, width)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(np.abs(found), np.abs(u[:, :width] * s[:width]), atol=1e-4)
 
 
 # ---- copied and drawn --------------------------------------------------------------------------------------------
