@@ -7,7 +7,16 @@ from dataclasses import replace
 import pytest
 
 from optical_jax.commands.settings import load_config_file, parse_train_command
-from optical_jax.config import Config, DataConfig, OptimizerConfig, TeacherConfig, TrainingConfig, expand_path, validate
+from optical_jax.config import (
+    Config,
+    DataConfig,
+    OptimizerConfig,
+    TeacherConfig,
+    TrainingConfig,
+    expand_path,
+    parse_licences,
+    validate,
+)
 from optical_jax.errors import ConfigError
 
 FINE = Config(run="runs/x", teacher=TeacherConfig(path="teacher"))
@@ -28,6 +37,10 @@ def test_a_plain_config_is_fine():
         (replace(FINE, data=DataConfig(buckets=(32, 16))), "data.buckets=(32, 16)"),
         (replace(FINE, data=DataConfig(buckets=(16,))), "must hold max_length=64"),
         (replace(FINE, data=DataConfig(global_batch=0)), "data.global_batch=0"),
+        (replace(FINE, licences=("tico19",)), "licences='tico19' names no part or no licence; write NAME=LICENCE"),
+        (replace(FINE, licences=("=MIT",)), "licences='=MIT'"),
+        (replace(FINE, licences=("tico19= ",)), "licences='tico19= '"),
+        (replace(FINE, licences=("a=MIT", "a=CC0 1.0")), "licences: a is 'MIT' and 'CC0 1.0'; give one licence a part"),
     ],
 )
 def test_impossible_values_are_refused_by_name(cfg, said):
@@ -35,6 +48,10 @@ def test_impossible_values_are_refused_by_name(cfg, said):
         validate(cfg)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_licence_may_hold_any_words():
+    assert parse_licences(("tico19=CC0 1.0", "x=free if a=b")) == {"tico19": "CC0 1.0", "x": "free if a=b"}
 
 
 def test_flags_override_the_config_file(tmp_path):
