@@ -23,7 +23,7 @@ from optical_jax.types import Params
 log = logging.getLogger(__name__)
 
 
-def save_tower(params: Params, cfg: TowerConfig, tokenizer: Any, folder: Path) -> None:
+def save_tower(params: Params, cfg: TowerConfig, tokenizer: Any, folder: Path, card: str = "") -> None:
     """Write config.json, model.safetensors (Hugging Face names), tokenizer files and optical_jax.json.
 
     With a tokenizer the folder is also one of Sentence Transformers: in PyLate's form for token vectors (which
@@ -37,6 +37,7 @@ def save_tower(params: Params, cfg: TowerConfig, tokenizer: Any, folder: Path) -
       cfg: its shape.
       tokenizer: a fast tokenizer of transformers, or None for a folder without.
       folder: where to.
+      card: the text of a README.md, if there is to be one.
 
     Raises:
       ConfigError: `folder` holds something else.
@@ -49,6 +50,8 @@ def save_tower(params: Params, cfg: TowerConfig, tokenizer: Any, folder: Path) -
             shutil.rmtree(partial)
         partial.mkdir(parents=True)
         _write_tower(params, cfg, tokenizer, partial)
+        if card:
+            (partial / "README.md").write_text(card, encoding="utf-8")
         if folder.exists():
             shutil.rmtree(folder)
         partial.rename(folder)
