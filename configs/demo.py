@@ -36,4 +36,5 @@ def get_config() -> Config:
         optimizer=OptimizerConfig(peak_lr=1e-3, warmup_steps=50),
         training=TrainingConfig(steps=600, log_every=50, dev_every=200),
         checkpoint=CheckpointConfig(every=200),
+        licences=("names=Unicode-3.0", "teacher=Apache-2.0"),
     )

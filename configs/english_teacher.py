@@ -7,6 +7,8 @@ Teacher and student read the same English sentences: the English sides of bitext
 (docs/data.md), each file read twice in its first column. Figures are in the card beside the weights.
 """
 
+import swahili
+
 from optical_jax.config import (
     CheckpointConfig,
     Config,
@@ -55,4 +57,8 @@ def get_config() -> Config:
         optimizer=OptimizerConfig(peak_lr=1e-3, warmup_steps=150, schedule="cosine"),
         training=TrainingConfig(steps=1600, log_every=50, dev_every=400),
         checkpoint=CheckpointConfig(every=200, copy_teacher=False),
+        licences=(
+            *swahili.licences(*(name for name in SETS if name != "bible")),
+            "bible=public domain (World English Bible)",
+        ),
     )

@@ -9,6 +9,7 @@ What to expect: docs/results.md.
 
 from dataclasses import replace
 
+import swahili
 import swahili_lexicon
 
 from optical_jax.config import Config
@@ -30,18 +31,20 @@ def alone(language: str) -> Config:
     """A student of one language."""
     base = swahili_lexicon.get_config()
     data = replace(base.data, bitext=files(language, *SHIPPABLE[language]))
-    return replace(base, run=f"runs/{language}", data=data)
+    return replace(base, run=f"runs/{language}", data=data, licences=swahili.licences(*SHIPPABLE[language]))
 
 
 def together(bitext: tuple[str, ...], run: str) -> Config:
     """One student of all four."""
     base, count = swahili_lexicon.get_config(), len(SHIPPABLE)
+    sets = dict.fromkeys(path.split("/")[-2] for path in bitext)
     return replace(
         base,
         run=run,
         data=replace(base.data, bitext=bitext, weights=tuple(f"{language}=1" for language in SHIPPABLE)),
         student=replace(base.student, vocab_size=count * base.student.vocab_size),
         training=replace(base.training, steps=count * base.training.steps, dev_every=count * base.training.dev_every),
+        licences=swahili.licences(*sets),
     )
 
 

@@ -19,9 +19,26 @@ from optical_jax.config import (
 
 SHIPPABLE = ("tico19", "storybooks", "afriqa", "wikiapp")
 
+LICENCES = {
+    "tico19": "CC0 1.0",
+    "storybooks": "CC BY: name the authors",
+    "pratham": "CC BY: name the authors",
+    "afriqa": "CC BY 4.0",
+    "tatoeba": "CC BY 2.0 FR",
+    "wikiapp": "Apache-2.0",
+    "bible": "stated as CC0, which is in doubt: weights must not be published",
+    "mafand_nc": "CC BY-NC 4.0: weights must not be published",
+}
+"""Of each set's side in our languages, as docs/data.md has it."""
+
 
 def bitext(*sets: str) -> tuple[str, ...]:
     return tuple(f"$OPTICAL_DATA/bitext/{name}/sw.train.tsv.gz" for name in sets)
+
+
+def licences(*sets: str) -> tuple[str, ...]:
+    """For the model card: of the sets, and of all-MiniLM-L6-v2."""
+    return ("teacher=Apache-2.0", *(f"{name}={LICENCES[name]}" for name in sets))
 
 
 def get_config() -> Config:
@@ -33,4 +50,5 @@ def get_config() -> Config:
         optimizer=OptimizerConfig(peak_lr=5e-4, warmup_steps=50),
         training=TrainingConfig(steps=400, dev_every=100),
         checkpoint=CheckpointConfig(every=100),
+        licences=licences(*SHIPPABLE),
     )

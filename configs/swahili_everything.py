@@ -14,4 +14,9 @@ from optical_jax.config import Config, DataConfig
 
 def get_config() -> Config:
     sets = (*swahili.SHIPPABLE, "bible", "mafand_nc")
-    return replace(swahili.get_config(), run="runs/swahili_everything", data=DataConfig(bitext=swahili.bitext(*sets)))
+    return replace(
+        swahili.get_config(),
+        run="runs/swahili_everything",
+        data=DataConfig(bitext=swahili.bitext(*sets)),
+        licences=swahili.licences(*sets),
+    )

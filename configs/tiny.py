@@ -29,4 +29,5 @@ def get_config() -> Config:
         optimizer=OptimizerConfig(peak_lr=5e-3, warmup_steps=10),
         training=TrainingConfig(steps=200, log_every=20, dev_every=50),
         checkpoint=CheckpointConfig(every=50),
+        licences=("tiny=Apache-2.0", "teacher=Apache-2.0"),
     )

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -272,6 +273,9 @@ class Config:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     low_resource: tuple[str, ...] = LOW_RESOURCE
     """Languages counted as low-resource in tables."""
+    licences: tuple[str, ...] = ()
+    """Licence of each part the weights are made of, for the model card: tico19='CC0 1.0' teacher=Apache-2.0. A part is
+    the folder of a file LANG.SPLIT.*, the name of any other file, teacher or student."""
     cache_dir: str = ""
     """Folder for downloads from the hub; empty leaves it to HF_HOME."""
 
@@ -327,11 +331,30 @@ def validate(cfg: Config, *, needs_run: bool = True) -> None:
     require(min(size) > 0 or max(size) == min(size) == 0, "student.size", "give all four above 0, or none")
     if size[0] and size[0] % size[2]:
         raise ConfigError(f"student.size.width={size[0]} does not divide into heads={size[2]}; take a multiple")
+    parse_licences(cfg.licences)
     buckets = cfg.data.buckets
     rising = bool(buckets) and min(buckets) > 0 and list(buckets) == sorted(set(buckets))
     require(rising, "data.buckets", "give rising lengths, such as 16 32 64")
     longest = max(cfg.teacher.max_length, cfg.student.max_length)
     require(buckets[-1] >= longest, "data.buckets", f"the last must hold max_length={longest} tokens")
+
+
+def parse_licences(entries: Iterable[str]) -> dict[str, str]:
+    """Part -> licence, from NAME=LICENCE.
+
+    Raises:
+      ConfigError: an entry is not of that form, or a part has two licences.
+    """
+    found: dict[str, str] = {}
+    for entry in entries:
+        name, _, licence = (text.strip() for text in entry.partition("="))
+        if not name or not licence:
+            raise ConfigError(
+                f"licences={entry!r} names no part or no licence; write NAME=LICENCE, such as tico19='CC0 1.0'"
+            )
+        if found.setdefault(name, licence) != licence:
+            raise ConfigError(f"licences: {name} is {found[name]!r} and {licence!r}; give one licence a part")
+    return found
 
 
 def _get(cfg: Any, name: str) -> Any:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from optical_jax.towers import Tower
 
 FREE_SETTINGS = (
-    "run", "resume", "cache_dir", "low_resource", "training.steps", "training.log_every", "training.dev_every",
-    "training.tracker", "training.deterministic", "mesh.*", "checkpoint.every", "checkpoint.keep",
+    "run", "resume", "cache_dir", "low_resource", "licences", "training.steps", "training.log_every",
+    "training.dev_every", "training.tracker", "training.deterministic", "mesh.*", "checkpoint.every", "checkpoint.keep",
     "checkpoint.keep_best",
 )  # fmt: skip
 """Settings that may change between two starts of one run: they shape how it is watched, not what it learns."""
@@ -150,6 +150,12 @@ class RunFolder:
     def save_config(self, cfg: Config) -> None:
         write_json(self.path / "config.json", to_json(cfg))
 
+    def save_licences(self, cfg: Config) -> None:
+        """Licences may be stated once a run is finished: they are asked for when its weights are exported."""
+        saved, stated = self.saved_config() or {}, list(cfg.licences)
+        if stated and saved.get("licences") != stated:
+            write_json(self.path / "config.json", saved | {"licences": stated})
+
     def finished(self) -> dict[str, Any] | None:
         """The last line of a finished run (it has params_sha256); None for one that is not."""
         records = read_metrics(self.metrics)
@@ -196,8 +202,11 @@ def environment() -> dict[str, Any]:
 
 
 def diff(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Settings whose values differ, as "name: old -> new"; free settings are passed over."""
-    a, b = flatten(old), flatten(new)
+    """Settings whose values differ, as "name: old -> new"; free settings are passed over.
+
+    A setting that `old` lacks is younger than its run, and counts as its default, which is what the run did.
+    """
+    a, b = flatten(to_json(Config())) | flatten(old), flatten(new)
     return [
         f"{name}: {a.get(name)!r} -> {b.get(name)!r}"
         for name in sorted(a.keys() | b.keys())

@@ -16,6 +16,7 @@ from optical_jax.config import (
     TeacherConfig,
     TrainingConfig,
     expand_path,
+    parse_licences,
     validate,
 )
 from optical_jax.errors import ConfigError
@@ -40,6 +41,10 @@ def test_a_plain_config_is_fine():
         (replace(FINE, data=DataConfig(global_batch=0)), "data.global_batch=0"),
         (replace(FINE, student=StudentConfig(size=SizeConfig(width=32))), "give all four above 0, or none"),
         (replace(FINE, student=StudentConfig(size=SizeConfig(32, 2, 5, 64))), "student.size.width=32 does not divide"),
+        (replace(FINE, licences=("tico19",)), "licences='tico19' names no part or no licence; write NAME=LICENCE"),
+        (replace(FINE, licences=("=MIT",)), "licences='=MIT'"),
+        (replace(FINE, licences=("tico19= ",)), "licences='tico19= '"),
+        (replace(FINE, licences=("a=MIT", "a=CC0 1.0")), "licences: a is 'MIT' and 'CC0 1.0'; give one licence a part"),
     ],
 )
 def test_impossible_values_are_refused_by_name(cfg, said):
@@ -47,6 +52,10 @@ def test_impossible_values_are_refused_by_name(cfg, said):
         validate(cfg)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_licence_may_hold_any_words():
+    assert parse_licences(("tico19=CC0 1.0", "x=free if a=b")) == {"tico19": "CC0 1.0", "x": "free if a=b"}
 
 
 def test_flags_override_the_config_file(tmp_path):

@@ -17,6 +17,8 @@ import tyro
 
 from optical_jax.commands.evaluate import EvalCommand, check
 from optical_jax.commands.export import ExportCommand
+from optical_jax.commands.search import SearchCommand
+from optical_jax.commands.search import check as check_search
 from optical_jax.commands.settings import parse_train_command
 from optical_jax.config import validate
 from optical_jax.data.bitext import load_bitext
@@ -29,6 +31,7 @@ NUMBER = re.compile(r"\b[0-9a-f]{64}\b|[-+]?\d[\d.,:]*(e[-+]?\d+)?")
 TRAIN = (["train.py"], ["-m", "optical_jax", "train"])
 EVAL = (["eval.py"], ["-m", "optical_jax", "eval"])
 EXPORT = (["-m", "optical_jax", "export"],)
+SEARCH = (["-m", "optical_jax", "search"],)
 
 
 class Block(NamedTuple):
@@ -98,8 +101,10 @@ def test_commands_are_understood(page, command, monkeypatch):
         check(tyro.cli(EvalCommand, args=evaluate))
     elif (export := arguments(command, EXPORT)) is not None:
         tyro.cli(ExportCommand, args=export)
+    elif (search := arguments(command, SEARCH)) is not None:
+        check_search(tyro.cli(SearchCommand, args=search))
     else:
-        pytest.fail(f"{page}: python {' '.join(command)} is none of train, eval, export")
+        pytest.fail(f"{page}: python {' '.join(command)} is none of train, eval, export, search")
 
 
 def test_settings_that_pages_name_exist():

@@ -10,7 +10,16 @@ from dataclasses import replace
 
 import pytest
 
-from optical_jax.config import Config, LossConfig, MeshConfig, OtConfig, TeacherConfig, TrainingConfig
+from optical_jax.config import (
+    Config,
+    DataConfig,
+    LossConfig,
+    MeshConfig,
+    OtConfig,
+    TeacherConfig,
+    TrainingConfig,
+    to_json,
+)
 from optical_jax.errors import ConfigError, MachineError
 from optical_jax.files import sha256_file, write_json
 from optical_jax.metrics_writer import MetricsWriter, cut_after, read_metrics, scalars
@@ -27,6 +36,32 @@ def test_another_value_is_refused_with_a_diff_and_free_settings_are_not(tmp_path
     other = replace(CFG, seed=4, loss=LossConfig(ot=OtConfig(epsilon=0.2)))
     with pytest.raises(ConfigError, match=r"loss.ot.epsilon: 0.05 -> 0.2; seed: 0 -> 4"):
         folder.holds_run_of(other)
+
+
+def test_a_setting_younger_than_the_run_counts_as_its_default(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.save_config(CFG)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    del saved["licences"], saved["student"]["size"], saved["data"]["keep_equal"], saved["seed"]
+    write_json(tmp_path / "config.json", saved)
+    assert folder.holds_run_of(CFG)
+    assert folder.holds_run_of(replace(CFG, licences=("tico19=CC0 1.0",)))
+    with pytest.raises(ConfigError, match=r"config: data.keep_equal: False -> True; give the same values"):
+        folder.holds_run_of(replace(CFG, data=DataConfig(keep_equal=True)))
+    # A setting that is no more is still told.
+    write_json(tmp_path / "config.json", saved | {"warmth": 3})
+    with pytest.raises(ConfigError, match=r"warmth: 3 -> None"):
+        folder.holds_run_of(CFG)
+
+
+def test_licences_are_free_and_may_be_stated_once_a_run_is_finished(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.save_config(CFG)
+    folder.save_licences(replace(CFG, licences=("a=CC0 1.0", "b=MIT")))
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert saved == to_json(CFG) | {"licences": ["a=CC0 1.0", "b=MIT"]}
+    folder.save_licences(CFG)
+    assert folder.saved_config() == saved
 
 
 def test_resume_never_and_must(tmp_path):

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
 from optical_jax.commands.doors import open_door
 from optical_jax.errors import ConfigError
 
+if TYPE_CHECKING:
+    from optical_jax.model_card import CardFacts, Model
+    from optical_jax.towers import Tower
+
 
 @dataclass(frozen=True)
 class ExportCommand:
-    """Write a run's student as a Hugging Face folder: weights, tokenizer, config.
+    """Write a run's student as a Hugging Face folder: weights, tokenizer, config, model card.
 
     transformers.AutoModel loads it with the same hidden states, Sentence Transformers 6 with the same token vectors.
     """
@@ -26,6 +31,10 @@ class ExportCommand:
     """Folder to write; an earlier export there is replaced."""
     checkpoint: str = "last"
     """Which checkpoint: last, best, or a step."""
+    dtype: Literal["float32", "float16"] = "float32"
+    """Type the weights are written in; float16 halves the folder."""
+    license: str = ""
+    """Licence of the weights, for the model card, such as cc-by-4.0; the run's `licences` are those of its parts."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,6 +51,8 @@ def run_command(argv: Sequence[str]) -> None:
     """
     command = tyro.cli(ExportCommand, args=list(argv), prog="python -m optical_jax export")
     # Here, so that --help answers without importing jax.
+    from optical_jax.checkpoint import find_step
+    from optical_jax.model_card import model_card
     from optical_jax.models.export import check_target, save_tower
     from optical_jax.towers import is_run, load
 
@@ -53,6 +64,57 @@ def run_command(argv: Sequence[str]) -> None:
     if out.resolve() in ((run / "student").resolve(), (run / "teacher").resolve()):
         raise ConfigError(f"out={out} is a part of the run; name a folder of its own, such as {run / 'export'}")
     check_target(out)
-    student = load(run, side="query", checkpoint=command.checkpoint)
-    save_tower(student.params, student.cfg, student.tokenizer, out)
+    which: Any = int(command.checkpoint) if command.checkpoint.isdecimal() else command.checkpoint
+    step = find_step(run, which)
+    student = load(run, side="query", checkpoint=step)
+    card = model_card(gather_facts(run, out, step, student, command.license))
+    save_tower(student.params, student.cfg, student.tokenizer, out, card, dtype=command.dtype)
     print(f"wrote the {command.checkpoint} student of {run} to {out}")
+
+
+def gather_facts(run: Path, out: Path, step: int, student: Tower, license: str) -> CardFacts:
+    """What the run's files tell; a file that is not there (a run of parts, an older one) tells nothing."""
+    from optical_jax.metrics_writer import read_metrics
+    from optical_jax.model_card import CardFacts
+    from optical_jax.models.recipe import special_token_ids
+
+    config = read_record(run / "config.json")
+    return CardFacts(
+        name=run.resolve().name,
+        folder=out.resolve().name,
+        tower=student.cfg,
+        step=step,
+        special_ids=special_token_ids(student.tokenizer),
+        teacher=model_of(config, "teacher"),
+        start=model_of(config, "student"),
+        license=license.strip(),
+        config=config,
+        env=read_record(run / "env.json"),
+        bitext=read_record(run / "bitext.json"),
+        metrics=read_metrics(run / "metrics.jsonl"),
+        evaluations=[read_record(path) for path in sorted(run.glob("eval/*/metrics.json"))],
+    )
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A JSON file of the run, or nothing where there is none.
+
+    Raises:
+      ConfigError: it is broken.
+    """
+    from optical_jax.files import read_json
+
+    try:
+        return read_json(path) if path.is_file() else {}
+    except ValueError as error:
+        raise ConfigError(f"{path} is broken ({error}); restore it, or remove it to export without") from error
+
+
+def model_of(config: Mapping[str, Any], role: str) -> Model:
+    """The model at `<role>.path`, under the name that others know it by: no path of this machine."""
+    from optical_jax.model_card import Model
+    from optical_jax.models.pretrained import HUB_NAME, SHIPPED
+
+    path = config.get(role, {}).get("path", "")
+    hub = bool(HUB_NAME.fullmatch(path)) and path != SHIPPED and not Path(path).exists()
+    return Model(path if hub else Path(path).name, hub)

@@ -55,6 +55,7 @@ def train_run(cfg: Config) -> None:
         resumed = folder.holds_run_of(cfg)
         done = folder.finished()
         if done is not None and done["step"] >= cfg.training.steps:
+            folder.save_licences(cfg)
             say(f"{cfg.run} is finished: {done['step']} steps, params_sha256 {done['params_sha256']}")
             say_result(folder)
             return

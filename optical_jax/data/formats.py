@@ -113,7 +113,7 @@ def _read_tsv(source: Source, cfg: DataConfig) -> Iterator[Line]:
     }
     if cfg.score_column:
         columns["score"] = _column(cfg.score_column, "score_column")
-    for number, text, fault in _raw_lines(path):
+    for number, text, fault in raw_lines(path):
         where = f"{path}:{number}"
         cells = text.split("\t")
         if fault:
@@ -135,7 +135,7 @@ def _read_jsonl(source: Source, cfg: DataConfig) -> Iterator[Line]:
         keys = {"english": cfg.english_column, "foreign": cfg.foreign_column}
     if cfg.score_column:
         keys["score"] = cfg.score_column
-    for number, text, fault in _raw_lines(path):
+    for number, text, fault in raw_lines(path):
         where = f"{path}:{number}"
         if fault:
             yield Line(where, fault=fault)
@@ -159,7 +159,7 @@ def _read_moses(source: Source, cfg: DataConfig) -> Iterator[Line]:
             f"data.score_column={cfg.score_column}: a Moses pair ({source.name}) has no scores; leave it empty"
         )
     english, foreign = source.paths
-    left, right = _raw_lines(english), _raw_lines(foreign)
+    left, right = raw_lines(english), raw_lines(foreign)
     count = 0
     while True:
         a, b = next(left, None), next(right, None)
@@ -201,7 +201,7 @@ def _column(value: str, field: str) -> int:
     return int(value)
 
 
-def _raw_lines(path: Path) -> Iterator[tuple[int, str, str]]:
+def raw_lines(path: Path) -> Iterator[tuple[int, str, str]]:
     """(number from 1, text without its end, fault) of every line. Only a line feed ends a line."""
     number = 0
     try:

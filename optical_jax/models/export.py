@@ -6,7 +6,7 @@ import logging
 import shutil
 import string
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from safetensors import SafetensorError
@@ -22,8 +22,12 @@ from optical_jax.types import Params
 
 log = logging.getLogger(__name__)
 
+Dtype = Literal["float32", "float16"]
 
-def save_tower(params: Params, cfg: TowerConfig, tokenizer: Any, folder: Path) -> None:
+
+def save_tower(
+    params: Params, cfg: TowerConfig, tokenizer: Any, folder: Path, card: str = "", *, dtype: Dtype = "float32"
+) -> None:
     """Write config.json, model.safetensors (Hugging Face names), tokenizer files and optical_jax.json.
 
     With a tokenizer the folder is also one of Sentence Transformers: in PyLate's form for token vectors (which
@@ -37,6 +41,8 @@ def save_tower(params: Params, cfg: TowerConfig, tokenizer: Any, folder: Path) -
       cfg: its shape.
       tokenizer: a fast tokenizer of transformers, or None for a folder without.
       folder: where to.
+      card: the text of a README.md, if there is to be one.
+      dtype: type of the tensors in the files; they are read back as float32.
 
     Raises:
       ConfigError: `folder` holds something else.
@@ -48,7 +54,9 @@ def save_tower(params: Params, cfg: TowerConfig, tokenizer: Any, folder: Path) -
         if partial.exists():
             shutil.rmtree(partial)
         partial.mkdir(parents=True)
-        _write_tower(params, cfg, tokenizer, partial)
+        _write_tower(params, cfg, tokenizer, partial, np.dtype(dtype))
+        if card:
+            (partial / "README.md").write_text(card, encoding="utf-8")
         if folder.exists():
             shutil.rmtree(folder)
         partial.rename(folder)
@@ -69,7 +77,7 @@ def check_target(folder: Path) -> None:
         raise ConfigError(f"{folder} exists and is no exported tower; name a new folder")
 
 
-def _write_tower(params: Params, cfg: TowerConfig, tokenizer: Any, folder: Path) -> None:
+def _write_tower(params: Params, cfg: TowerConfig, tokenizer: Any, folder: Path, dtype: np.dtype) -> None:
     write_json(folder / "config.json", hf_config(cfg.encoder))
     write_json(folder / OWN_CONFIG, to_json(cfg))
     if tokenizer is not None:
@@ -78,8 +86,8 @@ def _write_tower(params: Params, cfg: TowerConfig, tokenizer: Any, folder: Path)
             write_json(folder / name, value)
     if cfg.head.projection:
         kernel = np.asarray(params["head"]["projection"]["kernel"], np.float32)
-        _save_tensors(folder / dense_folder(cfg.head), {"linear.weight": np.ascontiguousarray(kernel.T)})
-    _save_tensors(folder, dict(from_tree(params["encoder"], cfg.encoder)))
+        _save_tensors(folder / dense_folder(cfg.head), {"linear.weight": np.ascontiguousarray(kernel.T)}, dtype)
+    _save_tensors(folder, dict(from_tree(params["encoder"], cfg.encoder)), dtype)
 
 
 def sentence_transformers_files(cfg: TowerConfig, tokenizer: Any) -> dict[str, Any]:
@@ -140,6 +148,7 @@ def pylate_config(head: HeadConfig, tokenizer: Any) -> dict[str, Any]:
     }
 
 
-def _save_tensors(folder: Path, tensors: dict[str, np.ndarray]) -> None:
+def _save_tensors(folder: Path, tensors: dict[str, np.ndarray], dtype: np.dtype) -> None:
     folder.mkdir(exist_ok=True)
+    tensors = {name: np.asarray(tensor).astype(dtype, copy=False) for name, tensor in tensors.items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})

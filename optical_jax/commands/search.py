@@ -1,0 +1,218 @@
+"""`python -m optical_jax search`: the lines of a text file, ranked for queries in the language the student learned."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import sys
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from optical_jax.commands.doors import open_door
+from optical_jax.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from optical_jax.evaluation.search import Encode, Ranking
+    from optical_jax.towers import Tower
+
+
+@dataclass(frozen=True)
+class SearchCommand:
+    """Rank the lines of a text file for one query or several, exactly, by MaxSim.
+
+    python -m optical_jax search --run runs/swahili --docs notes.txt "mvua itanyesha lini?"
+    """
+
+    docs: Annotated[str, tyro.conf.arg(metavar="FILE")]
+    """Text file, plain or .gz, UTF-8: a document a line; blank lines are passed over."""
+    queries: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="QUERY")] = ()
+    """What to look for; a query of several words in quotes."""
+    run: Annotated[str, tyro.conf.arg(metavar="RUN")] = ""
+    """Run folder: its student asks, its teacher's documents answer."""
+    model: Annotated[str, tyro.conf.arg(metavar="DIR_OR_HUB_NAME")] = ""
+    """Any model instead, on both sides."""
+    checkpoint: Annotated[str, tyro.conf.arg(metavar="last|best|STEP|untrained")] = "last"
+    """Which checkpoint of the run's student."""
+    top: int = 10
+    """Lines shown a query."""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """One JSON object a line instead of tables: query, rank, score, line, text."""
+    batch_size: int = 64
+    """Texts encoded at a time."""
+    cache_dir: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
+    """Folder for downloads from the hub; empty leaves it to HF_HOME."""
+
+
+@dataclass(frozen=True)
+class Hit:
+    query: str
+    rank: int
+    score: float
+    line: int
+    """Number of the line in the file, from 1."""
+    text: str
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command. Returns the exit code."""
+    return open_door(lambda: run_command(sys.argv[1:] if argv is None else argv))
+
+
+def run_command(argv: Sequence[str]) -> None:
+    command = tyro.cli(SearchCommand, args=list(argv), prog="python -m optical_jax search")
+    check(command)
+    lines = read_documents(Path(command.docs))
+    queries, documents = load_towers(command)
+    found = find(command, queries, documents, lines)
+    if command.json:
+        for hit in itertools.chain(*found):
+            print(json.dumps(vars(hit), ensure_ascii=False))
+    else:
+        print_hits(command.queries, found)
+    # A reader that has had enough (head) is told of here, where main can answer.
+    sys.stdout.flush()
+
+
+def check(command: SearchCommand) -> None:
+    """Refuse impossible flags before anything is read.
+
+    Raises:
+      ConfigError: names the flag, its value and the remedy.
+    """
+    given = [name for name in ("run", "model") if getattr(command, name)]
+    if len(given) != 1:
+        raise ConfigError(f"{' and '.join(given) or 'none'} of --run, --model given; give exactly one")
+    if not command.queries:
+        raise ConfigError('no query given; write it behind the flags, in quotes: search ... "mvua itanyesha lini?"')
+    for n, query in enumerate(command.queries, start=1):
+        if not query.strip():
+            raise ConfigError(f"query {n} is empty; give at least one character")
+        if any(unicodedata.category(c) == "Cs" for c in query):
+            raise ConfigError(f"query {n} is not UTF-8; set a UTF-8 locale, or write it anew")
+    if not re.fullmatch(r"last|best|untrained|[0-9]+", command.checkpoint):
+        raise ConfigError(f"checkpoint={command.checkpoint} is none; give last, best, untrained or a step")
+    if command.model and command.checkpoint != "last":
+        raise ConfigError(f"checkpoint={command.checkpoint} belongs to --run; a model has none")
+    for name in ("top", "batch_size"):
+        if getattr(command, name) < 1:
+            raise ConfigError(f"{name}={getattr(command, name)} is impossible; give at least 1")
+
+
+def read_documents(path: Path) -> dict[int, str]:
+    """Line number -> text of every line that is not blank.
+
+    Raises:
+      DataError: no such file, nothing in it, or a line that is not UTF-8: file, line, what.
+    """
+    from optical_jax.data.formats import raw_lines
+
+    if not path.is_file():
+        what = "is a folder, not a file" if path.is_dir() else "is no file that can be read twice"
+        raise DataError(f"{path}: {what if path.exists() else 'no such file'}; name a text file with --docs")
+    lines = {}
+    for number, text, fault in raw_lines(path):
+        if fault:
+            raise DataError(f"{path}:{number}: {fault}; save the file as UTF-8")
+        if text.strip():
+            lines[number] = text
+    if not lines:
+        raise DataError(f"{path}: every line is blank; give a document a line")
+    return lines
+
+
+def load_towers(command: SearchCommand) -> tuple[Tower, Tower]:
+    """Who encodes queries, and who documents.
+
+    Raises:
+      ConfigError: no such run, checkpoint or model.
+    """
+    from optical_jax.towers import is_run, load
+
+    cache_dir = command.cache_dir or None
+    if command.run:
+        if not is_run(Path(command.run)):
+            raise ConfigError(f"run={command.run} is no run folder; name a folder that train.py wrote, or give --model")
+        student = load(command.run, checkpoint=command.checkpoint, cache_dir=cache_dir)
+        return student, load(command.run, side="document", cache_dir=cache_dir)
+    if is_run(Path(command.model)):
+        raise ConfigError(f"model={command.model} is a run; give --run {command.model}")
+    tower = load(command.model, cache_dir=cache_dir)
+    return tower, replace(tower, side="document")
+
+
+def find(command: SearchCommand, queries: Tower, documents: Tower, lines: dict[int, str]) -> list[list[Hit]]:
+    """The best lines of every query, in the order of the queries."""
+    from optical_jax.evaluation.search import encode_blocks, search
+    from optical_jax.progress import ProgressReport
+
+    # Ties go by id, descending: counted backwards, the earlier of two equal lines stands first.
+    width = len(str(max(lines)))
+    by_id = {f"{max(lines) - number:0{width}}": text for number, text in lines.items()}
+    with ProgressReport("encoding queries", len(command.queries), "texts") as progress:
+        blocks = list(encode_blocks(command.queries, make_encode(queries, command.batch_size), progress.advance))
+    with ProgressReport("encoding and ranking lines", len(lines), "lines") as progress:
+        encode = make_encode(documents, command.batch_size)
+        found = search({"": blocks}, by_id, encode, depth=command.top, advance=progress.advance)
+    return hits_of(found[""], command.queries, lines)
+
+
+def make_encode(tower: Tower, batch_size: int) -> Encode:
+    import jax
+
+    from optical_jax.towers import encode
+
+    on_device = jax.device_put(tower)
+    return lambda texts: encode(on_device, texts, batch_size)
+
+
+def hits_of(ranking: Ranking, queries: Sequence[str], lines: dict[int, str]) -> list[list[Hit]]:
+    numbers = list(lines)
+    return [
+        [
+            Hit(query, rank, score, numbers[n], lines[numbers[n]])
+            for rank, (n, score) in enumerate(zip(found, scores, strict=True), start=1)
+            if n >= 0
+        ]
+        for query, found, scores in zip(queries, ranking.documents.tolist(), ranking.scores.tolist(), strict=True)
+    ]
+
+
+def print_hits(queries: Sequence[str], found: Sequence[Sequence[Hit]]) -> None:
+    """A table a query. On a terminal a row is a line: long texts end in an ellipsis; elsewhere they are whole."""
+    every = list(itertools.chain(*found))
+    line_width = max(len("line"), *(len(str(hit.line)) for hit in every))
+    score_width = max(len("score"), *(len(f"{hit.score:.3f}") for hit in every))
+    head = f"rank {'score':>{score_width}} {'line':>{line_width}}  text"
+    show = make_show(len(head))
+    for n, (query, hits) in enumerate(zip(queries, found, strict=True)):
+        if len(queries) > 1:
+            if n:
+                show("", False)
+            show(query, True)
+        show(head, True)
+        for hit in hits:
+            show(f"{hit.rank:>4} {hit.score:>{score_width}.3f} {hit.line:>{line_width}}  {hit.text}", False)
+
+
+def make_show(narrowest: int) -> Callable[[str, bool], None]:
+    """A function that prints one line, on a terminal cut to its width and, where asked, bold."""
+    if not sys.stdout.isatty():
+        return lambda line, bold: print(line)
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console()
+
+    def show(line: str, bold: bool) -> None:
+        # Also keeps what a file holds from steering the terminal.
+        text = Text("".join(" " if unicodedata.category(c) == "Cc" else c for c in line), "bold" if bold else "")
+        text.truncate(max(console.width, narrowest), overflow="ellipsis")
+        console.print(text, soft_wrap=True)
+
+    return show

@@ -1,0 +1,131 @@
+"""How an exported folder is used from elsewhere: for each library the Python code, fitted to the tower, as text."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from optical_jax.config import TowerConfig
+from optical_jax.models.pretrained import dense_folder
+
+
+def transformers_recipe(cfg: TowerConfig, folder: str, special_ids: tuple[int, ...] = ()) -> str:
+    """Code that defines `encode(texts)`: queries to unit vectors, from PyTorch, transformers and safetensors alone.
+
+    Args:
+      cfg: the tower's shape.
+      folder: the name the code loads from.
+      special_ids: of the tokenizer; only asked for where the head drops their vectors.
+    """
+    head = cfg.head
+    marked, augmented = head.query_marker_id is not None, head.augment_queries
+    lines = ["import torch"]
+    if head.projection:
+        lines.append("from safetensors.torch import load_file")
+    lines += [
+        "from transformers import AutoModel, AutoTokenizer",
+        "",
+        f"folder = {quoted(folder)}",
+        "tokenizer = AutoTokenizer.from_pretrained(folder)",
+        "model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()",
+    ]
+    if head.projection:
+        dense = quoted(f"/{dense_folder(head)}/model.safetensors")
+        # [vector, encoder], as torch.nn.Linear keeps it.
+        lines.append(f'projection = load_file(folder + {dense})["linear.weight"].float()')
+    lines += ["", "", "def encode(texts):", f'    """{_what_it_gives(cfg)}"""']
+    lines.append(
+        f"    batch = tokenizer(texts, truncation=True, max_length={head.query_length - marked}"
+        + (")" if marked or augmented else ', padding=True, return_tensors="pt")')
+    )
+    if marked or augmented:
+        lines += _with_markers(cfg)
+        ids, attend = "ids", "attend"
+    else:
+        ids, attend = 'batch["input_ids"]', 'batch["attention_mask"]'
+    lines += [
+        "    with torch.no_grad():",
+        f"        hidden = model({ids}, attention_mask={attend}).last_hidden_state",
+    ]
+    if head.pooling == "mean":
+        lines.append(f"    hidden = (hidden * {attend}[:, :, None]).sum(1)  # the mean's direction")
+    elif head.pooling == "cls":
+        lines.append("    hidden = hidden[:, 0]")
+    product = "hidden @ projection.T" if head.projection else "hidden"
+    lines.append(f"    vectors = torch.nn.functional.normalize({product}, dim=-1)")
+    if head.pooling != "none":
+        lines.append("    return vectors")
+        return "\n".join(lines) + "\n"
+    if augmented:
+        # Every [MASK] has a vector that counts.
+        lines.append("    kept = torch.ones_like(ids, dtype=torch.bool)")
+    else:
+        lines.append(f"    kept = {attend}.bool()")
+    if not head.special_tokens:
+        dropped = sorted({*special_ids, *([head.query_marker_id] if head.query_marker_id is not None else [])})
+        lines += [
+            f"    text = kept & ~torch.isin({ids}, torch.tensor({dropped}))  # special tokens have no vectors",
+            "    kept = torch.where(text.any(1, keepdim=True), text, kept)",
+        ]
+    lines.append("    return [one[real] for one, real in zip(vectors, kept)]")
+    return "\n".join(lines) + "\n"
+
+
+def _what_it_gives(cfg: TowerConfig) -> str:
+    shape = f"[tokens, {cfg.vector_width}]" if cfg.head.pooling == "none" else f"[texts, {cfg.vector_width}]"
+    return f"Unit vectors {shape}" + (" of each query." if cfg.head.pooling == "none" else ", one a query.")
+
+
+def _with_markers(cfg: TowerConfig) -> list[str]:
+    """Lines from `batch` to `ids` and `attend`: the marker behind the first token, [MASK] or padding at the end."""
+    head = cfg.head
+    lines = ['    rows = batch["input_ids"]']
+    if head.query_marker_id is not None:
+        lines.append(f"    rows = [row[:1] + [{head.query_marker_id}] + row[1:] for row in rows]  # the query marker")
+    if head.augment_queries:
+        length, filler, ones = str(head.query_length), "tokenizer.mask_token_id", head.attend_to_augmentation
+    else:
+        lines.append("    length = max(map(len, rows))")
+        length, filler, ones = "length", "tokenizer.pad_token_id", False
+    lines += [
+        f"    ids = torch.tensor([row + [{filler}] * ({length} - len(row)) for row in rows])",
+        "    attend = torch.ones_like(ids)"
+        if ones
+        else f"    attend = torch.tensor([[1] * len(row) + [0] * ({length} - len(row)) for row in rows])",
+    ]
+    return lines
+
+
+def sentence_transformers_recipe(cfg: TowerConfig, folder: str) -> str:
+    """Code for Sentence Transformers 6: queries to vectors."""
+    if cfg.head.pooling != "none":
+        name, call = "SentenceTransformer", "encode"
+    else:
+        name, call = "MultiVectorEncoder", "encode_query"
+    return (
+        f"from sentence_transformers import {name}\n\n"
+        f"model = {name}({quoted(folder)})\n"
+        f'vectors = model.{call}(["..."])\n'
+    )
+
+
+def own_recipe(folder: str, teacher: str) -> str:
+    """Code for optical_jax: scores of queries against documents."""
+    return (
+        "import optical_jax\n\n"
+        f'queries = optical_jax.load({quoted(folder)}, side="query")\n'
+        f'documents = optical_jax.load({quoted(teacher)}, side="document")\n'
+        'found, texts = optical_jax.encode(queries, ["..."]), optical_jax.encode(documents, ["...", "..."])\n'
+        "scores = optical_jax.maxsim(found, texts)  # [queries, documents]\n"
+    )
+
+
+def special_token_ids(tokenizer: Any) -> tuple[int, ...]:
+    """Of the tokens whose vectors a head may drop, as `tokenize` counts them."""
+    ids = (tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id)
+    return tuple(sorted({i for i in ids if isinstance(i, int)}))
+
+
+def quoted(text: str) -> str:
+    """As a string of Python or YAML: both read JSON's."""
+    return json.dumps(text, ensure_ascii=False)
