@@ -1,7 +1,9 @@
 """The English teacher that ships with the package: all-MiniLM-L6-v2's token vectors, from a body eight times smaller.
 
 python train.py --config configs/english_teacher.py --run runs/english_teacher
-python -m optical_jax export --run runs/english_teacher --out optical_jax/english_teacher --dtype float16
+python -m optical_jax export --run runs/english_teacher --out runs/english_teacher/export
+python train.py --config configs/english_teacher_2.py --run runs/english_teacher_2
+python -m optical_jax export --run runs/english_teacher_2 --out optical_jax/english_teacher --dtype float16
 
 Teacher and student read the same English sentences: the English sides of bitext whose licences let weights be published
 (docs/data.md), each file read twice in its first column. Figures are in the card beside the weights.

@@ -126,6 +126,9 @@ class StudentConfig:
     """Folder or hub name of the student's starting weights; empty starts from the teacher's."""
     size: SizeConfig = field(default_factory=SizeConfig)
     """A body of another size: layers drawn at random, word embeddings shrunk from the starting weights'."""
+    word_order: bool = True
+    """False makes a student that does not see the order of words: all positions share one embedding, their mean, which
+    is not trained. For small students on little text, who else learn places of words before words."""
     vocabulary: Literal["keep", "train"] = "keep"
     """`keep` uses the tokenizer at `path`; `train` makes one from the bitext's foreign side."""
     vocab_size: int = 12_000

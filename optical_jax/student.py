@@ -63,6 +63,8 @@ def make_student(cfg: Config, teacher: Tower, bitext: Mapping[str, Bitext]) -> T
     if cfg.student.size.width:
         params, encoder = resize(cfg, params, encoder)
         start = TowerConfig(encoder)
+    if not cfg.student.word_order:
+        params = without_word_order(params)
     encoder = replace(encoder, dtype=cfg.student.dtype, remat=cfg.student.remat)
     check_length("student.max_length", cfg.student.max_length, encoder)
 
@@ -131,6 +133,15 @@ def resize(cfg: Config, params: Params, encoder: EncoderConfig) -> tuple[Params,
     drawn = jax.tree.map(np.asarray, init_params(tower_specs(TowerConfig(encoder)), jax.random.key(cfg.seed)))
     drawn["encoder"]["embeddings"]["word"]["embedding"] = principal_components(words, encoder.width)
     return drawn, encoder
+
+
+def without_word_order(params: Params) -> Params:
+    """The parameters with one and the same embedding, their mean, at every position."""
+    embeddings = params["encoder"]["embeddings"]
+    table = embeddings["position"]["embedding"]
+    flat = np.broadcast_to(table.mean(axis=0, keepdims=True), table.shape).copy()
+    embeddings = {**embeddings, "position": {"embedding": flat}}
+    return {**params, "encoder": {**params["encoder"], "embeddings": embeddings}}
 
 
 def count_translations(bitext: Mapping[str, Bitext], english: Any, foreign: Any, english_size: int) -> Any:

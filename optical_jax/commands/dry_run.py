@@ -40,7 +40,7 @@ def dry_run(cfg: Config, parts: Parts) -> None:
         by_length.setdefault(batch.student.ids.shape[1], []).append(batch)
 
     step_seconds, flops, peak = 0.0, 0.0, 0
-    tx = make_optimizer(cfg.optimizer, cfg.training.steps)
+    tx = make_optimizer(cfg.optimizer, cfg.training.steps, fix_positions=not cfg.student.word_order)
     with jax.set_mesh(mesh):
         train_step: Any = make_train_step(cfg, student, teacher, mesh, tx)
         frozen = jax.device_put(parts.teacher.params, params_shardings(tower_specs(teacher), mesh))

@@ -163,7 +163,7 @@ def train_prepared(cfg: Config, folder: RunFolder, parts: Parts) -> None:
     from optical_jax.training.step import TrainState, abstract_train_state, init_train_state, make_train_step
 
     mesh, student, teacher, loader = parts.mesh, parts.student, parts.teacher, parts.loader
-    tx = make_optimizer(cfg.optimizer, cfg.training.steps)
+    tx = make_optimizer(cfg.optimizer, cfg.training.steps, fix_positions=not cfg.student.word_order)
     with jax.set_mesh(mesh), Checkpoints(folder.checkpoints, cfg.checkpoint) as checkpoints:
         train_step = make_train_step(cfg, student.cfg, teacher.cfg, mesh, tx)
         teacher_params = jax.device_put(teacher.params, params_shardings(tower_specs(teacher.cfg), mesh))

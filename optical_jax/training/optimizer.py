@@ -30,8 +30,19 @@ def decay_mask(params: Params) -> Any:
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key in ("kernel", "embedding"), params)
 
 
-def make_optimizer(cfg: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """The transformation `make_train_step` applies; `steps` is the length of the whole run."""
+def position_mask(params: Params) -> Any:
+    """True for position embeddings."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: any(part.key == "position" for part in path), params)
+
+
+def make_optimizer(cfg: OptimizerConfig, steps: int, *, fix_positions: bool = False) -> optax.GradientTransformation:
+    """The transformation `make_train_step` applies.
+
+    Args:
+      cfg: its settings.
+      steps: length of the whole run.
+      fix_positions: leave position embeddings as they are.
+    """
     adamw = optax.adamw(
         learning_rate(cfg, steps),
         b1=cfg.b1,
@@ -40,4 +51,6 @@ def make_optimizer(cfg: OptimizerConfig, steps: int) -> optax.GradientTransforma
         weight_decay=cfg.weight_decay,
         mask=decay_mask,
     )
-    return optax.chain(optax.clip_by_global_norm(cfg.clip_norm), adamw) if cfg.clip_norm > 0 else adamw
+    parts = [optax.clip_by_global_norm(cfg.clip_norm)] if cfg.clip_norm > 0 else []
+    parts += [adamw, *([optax.masked(optax.set_to_zero(), position_mask)] if fix_positions else [])]
+    return optax.chain(*parts) if len(parts) > 1 else adamw
