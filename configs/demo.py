@@ -5,7 +5,8 @@ python train.py --config configs/demo.py --run runs/demo
 python eval.py --run runs/demo --collection runs/demo/names --split test
 
 The recipe is that of configs/own_language.py with OPTICAL's own loss: the teacher's body, and a vocabulary trained on
-the foreign side whose pieces start at the English ones they translate to, counted in the names. What comes out: README.md.
+the foreign side whose pieces start at the English ones they translate to, counted in the names. What comes out: see
+README.md.
 """
 
 from optical_jax.config import (
