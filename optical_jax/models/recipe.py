@@ -27,7 +27,7 @@ def transformers_recipe(cfg: TowerConfig, folder: str, special_ids: tuple[int, .
         "",
         f"folder = {quoted(folder)}",
         "tokenizer = AutoTokenizer.from_pretrained(folder)",
-        "model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()",
+        "model = AutoModel.from_pretrained(folder, dtype=torch.float32, add_pooling_layer=False).eval()",
     ]
     if head.projection:
         dense = quoted(f"/{dense_folder(head)}/model.safetensors")
