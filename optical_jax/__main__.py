@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -24,7 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(usage())
         return 0
     if words[0] not in COMMANDS:
-        print(f"error: no command {words[0]!r}; there are: {', '.join(COMMANDS)}", file=sys.stderr)
+        near = difflib.get_close_matches(words[0], COMMANDS, n=1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        print(f"error: no command {words[0]!r}; {meant}there are: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     return importlib.import_module(COMMANDS[words[0]][0]).main(words[1:])
 

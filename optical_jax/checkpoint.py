@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -93,7 +95,18 @@ class Checkpoints:
         return found["params"], found["opt_state"], metadata["data"], step
 
 
-DISK_TROUBLE = ("No space left", "RESOURCE_EXHAUSTED", "Disk quota", "Read-only file system", "Permission denied")
+DISK_TROUBLE = ("No space left", "Disk quota", "Read-only file system", "Permission denied", "RESOURCE_EXHAUSTED")
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for tracebacks of a full disk: every thread of Orbax logs its own, and `wait` raises the error anyway."""
+    if not record.exc_info:
+        return True
+    told = "".join(traceback.format_exception(*record.exc_info))
+    return not any(words in told for words in DISK_TROUBLE)
+
+
+logging.getLogger("absl").addFilter(_is_news)
 
 
 @contextlib.contextmanager
@@ -106,10 +119,13 @@ def told_as_machine_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not any(words in str(error) for words in DISK_TROUBLE):
+        trouble = [words for words in DISK_TROUBLE if words in str(error)]
+        if not trouble:
             raise
-        first = str(error).splitlines()[0]
-        raise MachineError(f"a checkpoint cannot be written ({first}); the last whole one is kept") from error
+        raise MachineError(
+            f"a checkpoint cannot be written: {trouble[0]}; the last whole one is kept; "
+            "make room, and the same command goes on from it"
+        ) from error
 
 
 def _best_metric(metrics: Any) -> float:

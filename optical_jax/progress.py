@@ -18,11 +18,12 @@ class ProgressReport:
 
     def __init__(self, label: str, total: int, unit: str, *, done: int = 0) -> None:
         self._label, self._total, self._unit = label, total, unit
-        self._start, self._first, self._done = time.monotonic(), done, done
-        self._last_line = self._start
+        self._start: float | None = None
+        self._first, self._done = done, done
+        self._last_line = time.monotonic()
         self._console = Console(stderr=True)
         self._bar: Progress | None = None
-        if self._console.is_terminal:
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=None),
@@ -46,14 +47,18 @@ class ProgressReport:
 
     def advance(self, count: int = 1) -> None:
         self._done += count
+        if self._start is None:
+            self._start, self._first = time.monotonic(), self._done
+        rate = self.rate()
         if self._bar is not None:
-            self._bar.update(self._task, completed=self._done, rate=f"{self.rate():.1f} {self._unit}/s")
+            self._bar.update(self._task, completed=self._done, rate=f"{rate:.1f} {self._unit}/s" if rate else "")
         elif time.monotonic() - self._last_line > PLAIN_LINE_SECONDS:
-            self.say(f"{self._label} {self._done}/{self._total} {self._unit}, {self.rate():.1f}/s, eta {self.eta()}")
+            told = f", {rate:.1f}/s, eta {self.eta()}" if rate else ""
+            self.say(f"{self._label} {self._done}/{self._total} {self._unit}{told}")
 
     def rate(self) -> float:
-        """Units a second since the start."""
-        return (self._done - self._first) / max(time.monotonic() - self._start, 1e-9)
+        """Units a second since the first was done, which waits for a compilation; 0 before the second."""
+        return 0.0 if self._start is None else (self._done - self._first) / max(time.monotonic() - self._start, 1e-9)
 
     def eta(self) -> str:
         """Time left at the present rate, h:mm:ss."""

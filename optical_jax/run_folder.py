@@ -98,10 +98,9 @@ class RunFolder:
             raise ConfigError(f"resume=never, but {self.path} holds a run already; name another --run")
         differences = diff(saved, to_json(cfg))
         if differences:
-            raise ConfigError(
-                f"{self.path} holds a run of another config: {'; '.join(differences)}; "
-                "give the same values, or name another --run"
-            )
+            remedy = "give the same values, or name another --run"
+            told = f" {differences[0]}; " if len(differences) == 1 else "\n  " + "\n  ".join(differences) + "\n"
+            raise ConfigError(f"{self.path} holds a run of another config:{told}{remedy}")
         return True
 
     def _check_free(self, cfg: Config) -> None:

@@ -87,8 +87,8 @@ def test_a_missing_config_file_names_those_that_exist(tmp_path, monkeypatch):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "somali.py").touch()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=r"config=configs/somalia.py does not exist; there are: configs/somali.py"):
-        load_config_file("configs/somalia.py")
+    with pytest.raises(ConfigError, match=r"config=configs/other.py does not exist; there are: configs/somali.py"):
+        load_config_file("configs/other.py")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from optical_jax.commands.doors import open_door
+from optical_jax.commands.doors import open_door, refuse_no_flags
 from optical_jax.config import OtConfig
 from optical_jax.errors import ConfigError
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 CELL = 9
 """Columns of the terminal that a column of the heat map takes at least."""
 SLUG = 60
+EXAMPLE = "python -m optical_jax align --run runs/tiny 'Paka analala.' 'The cat sleeps.'"
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ def run_command(argv: Sequence[str]) -> None:
     Raises:
       ConfigError: not two texts, no such run or checkpoint, or a run whose towers give one vector a text.
     """
+    refuse_no_flags(argv, "name a run, and give a foreign text and its English", EXAMPLE)
     command = parse(argv)
     run = Path(command.run)
     # Here, so that --help answers without importing jax.

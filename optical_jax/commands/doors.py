@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from optical_jax.errors import Interrupted, MachineError, OpticalError
+from optical_jax.errors import ConfigError, Interrupted, MachineError, OpticalError
 
 MACHINE_ERRNOS = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT}
 
@@ -39,6 +41,31 @@ def open_door(command: Callable[[], None]) -> int:
     return 0
 
 
+def typed_command() -> str:
+    """The command as it was typed, to be copied; empty where Python code called instead of a command line."""
+    door = Path(sys.argv[0])
+    if door.name in ("train.py", "eval.py"):
+        words = ["python", str(door)]
+    elif door.parts[-2:] == ("optical_jax", "__main__.py"):
+        words = ["python", "-m", "optical_jax"]
+    elif door.name == "optical_jax":
+        words = ["optical_jax"]
+    else:
+        return ""
+    return shlex.join([*words, *sys.argv[1:]])
+
+
+def refuse_no_flags(argv: Sequence[str], what: str, example: str) -> None:
+    """Greet who types a bare command, to see what it does, with one that works.
+
+    Raises:
+      ConfigError: there are no flags.
+    """
+    if not argv:
+        raise ConfigError(f"no flags given; {what}, such as\n  {example}\n--help tells them all")
+
+
 def _tell(error: OpticalError) -> int:
-    print(f"error: {error}", file=sys.stderr)
+    again = typed_command() if isinstance(error, Interrupted) else ""
+    print(f"error: {error}" + (f":\n  {again}" if again else ""), file=sys.stderr)
     return error.exit_code

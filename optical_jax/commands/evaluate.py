@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from optical_jax.commands.doors import open_door
+from optical_jax.commands.doors import open_door, refuse_no_flags
 from optical_jax.config import LOW_RESOURCE, DataConfig
 from optical_jax.errors import ConfigError, DataError
 
@@ -64,7 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return open_door(lambda: run_command(sys.argv[1:] if argv is None else argv))
 
 
+EXAMPLE = "python eval.py --run runs/tiny --collection configs/tiny/collection --lang sw"
+
+
 def run_command(argv: Sequence[str]) -> None:
+    refuse_no_flags(argv, "name a run and a collection", EXAMPLE)
     command = parse(argv)
     if command.compare:
         compare(command)

@@ -10,8 +10,10 @@ from typing import Annotated
 
 import tyro
 
-from optical_jax.commands.doors import open_door
+from optical_jax.commands.doors import open_door, refuse_no_flags
 from optical_jax.errors import ConfigError
+
+EXAMPLE = "python -m optical_jax names --lang sw --out names"
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,11 @@ def run_command(argv: Sequence[str]) -> None:
     Raises:
       ConfigError: an unknown language, or Babel is missing.
     """
+    refuse_no_flags(argv, "name languages and a folder to write", EXAMPLE)
+    command = tyro.cli(NamesCommand, args=list(argv), prog="python -m optical_jax names")
+    # Here, so that --help answers without importing numpy.
     from optical_jax.data.names import split_names, write_names
 
-    command = tyro.cli(NamesCommand, args=list(argv), prog="python -m optical_jax names")
     out = Path(command.out)
     if out.exists() and not out.is_dir():
         raise ConfigError(f"out={out} is a file; name a folder")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from optical_jax.errors import ConfigError
 
 @dataclass(frozen=True)
 class TrainCommand:
-    """Teach a student a language from bitext. Flags override the config file's values.
+    """Teach a student a language from bitext. Flags override the config file.
 
     The same command again resumes an unfinished run, and prints the result of a finished one.
     """
@@ -59,8 +60,11 @@ def load_config_file(path: str) -> Config:
     """
     file = Path(path)
     if not file.is_file():
-        others = ", ".join(sorted(str(p) for p in Path("configs").glob("*.py") if p.name != "__init__.py"))
-        raise ConfigError(f"config={path} does not exist; there are: {others or 'none in configs/'}")
+        others = sorted(str(p) for p in Path("configs").glob("*.py") if p.name != "__init__.py")
+        by_name = {Path(other).stem: other for other in others}
+        near = difflib.get_close_matches(file.stem, by_name, n=1, cutoff=0.7)
+        known = f"did you mean {by_name[near[0]]}?" if near else f"there are: {', '.join(others) or 'none in configs/'}"
+        raise ConfigError(f"config={path} {'is a folder' if file.is_dir() else 'does not exist'}; {known}")
     spec = importlib.util.spec_from_file_location(f"optical_jax_config_{file.stem}", file)
     if spec is None or spec.loader is None:
         raise ConfigError(f"config={path} is no Python file; name one with get_config() in it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optical_jax.commands.doors import open_door
+from optical_jax.commands.doors import open_door, refuse_no_flags
 from optical_jax.commands.settings import parse_train_command
 from optical_jax.config import Config, expand_path, validate
 from optical_jax.errors import ConfigError
@@ -28,7 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return open_door(lambda: run_command(sys.argv[1:] if argv is None else argv))
 
 
+EXAMPLE = "python train.py --config configs/tiny.py --run runs/tiny"
+
+
 def run_command(argv: Sequence[str]) -> None:
+    refuse_no_flags(argv, "name a config, and a folder for the run", EXAMPLE)
     command = parse_train_command(argv)
     cfg = command.settings
     validate(cfg, needs_run=not command.dry_run)
@@ -66,7 +71,8 @@ def train_run(cfg: Config) -> None:
             folder.begin(cfg, parts.teacher, parts.student, parts.inputs, parts.report)
         train_prepared(cfg, folder, parts)
     say_result(folder)
-    say(f"next: python eval.py --run {cfg.run} --collection DIR --lang {' '.join(parts.splits.train)}")
+    languages = " ".join(parts.splits.train)
+    say(f"next: python eval.py --run {shlex.quote(cfg.run)} --collection DIR --lang {languages}")
 
 
 @dataclass(frozen=True)
@@ -158,7 +164,7 @@ def train_prepared(cfg: Config, folder: RunFolder, parts: Parts) -> None:
     from optical_jax.metrics_writer import MetricsWriter, cut_after, open_mirror
     from optical_jax.models.late_interaction import tower_specs
     from optical_jax.partitioning import params_shardings
-    from optical_jax.training.loop import train
+    from optical_jax.training.loop import dev_lines, train
     from optical_jax.training.optimizer import learning_rate, make_optimizer
     from optical_jax.training.step import TrainState, abstract_train_state, init_train_state, make_train_step
 
@@ -186,7 +192,10 @@ def train_prepared(cfg: Config, folder: RunFolder, parts: Parts) -> None:
         writer = MetricsWriter(folder.metrics, open_mirror(cfg.training.tracker, folder.path, to_json(cfg)))
         try:
             if start == 0 and parts.splits.dev:
-                writer.write({"step": 0, "dev": evaluate(state.params)})
+                dev = evaluate(state.params)
+                writer.write({"step": 0, "dev": dev})
+                for line in dev_lines(0, dev, cfg.checkpoint.best_metric):
+                    print(line, file=sys.stderr, flush=True)
             train(
                 cfg,
                 state,
@@ -221,15 +230,19 @@ def say(line: str) -> None:
 
 
 def say_result(folder: RunFolder) -> None:
-    """The dev figures before and after training."""
+    """The dev figures before and after training, a line a language."""
     from optical_jax.metrics_writer import read_metrics
+    from optical_jax.training.loop import mean_figures
 
     lines = [record for record in read_metrics(folder.metrics) if "dev" in record]
     if len(lines) < 2:
         return
-    for language, after in lines[-1]["dev"].items():
-        before = lines[0]["dev"].get(language, {})
-        figures = ", ".join(
-            f"{name} {before.get(name, float('nan')):.3f} -> {value:.3f}" for name, value in after.items()
-        )
-        say(f"dev {language}: {figures} (step {lines[0]['step']} -> {lines[-1]['step']})")
+    before, after = lines[0]["dev"], lines[-1]["dev"]
+    if len(after) > 1:
+        before, after = before | {"mean": mean_figures(before)}, after | {"mean": mean_figures(after)}
+    say(f"dev, step {lines[0]['step']} -> {lines[-1]['step']}:")
+    width = max(map(len, after))
+    for language, figures in after.items():
+        old = before.get(language, {})
+        told = (f"{name} {old.get(name, float('nan')):.3f} -> {value:.3f}" for name, value in figures.items())
+        say(f"  {language:<{width}}  " + "  ".join(told))

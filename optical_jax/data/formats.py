@@ -17,9 +17,12 @@ from optical_jax.config import DataConfig, expand_variables
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import sha256_file
 
-FILE_NAME = re.compile(r"(?P<lang>[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]+)*)\.(?P<split>[^.]+)\.(?:tsv|jsonl)(?:\.gz)?")
+LANGUAGE = r"[A-Za-z]{2,3}(?:[-_][A-Za-z]{4})?(?:[-_](?:[A-Za-z]{2}|[0-9]{3}))?"
+"""ISO 639, with a script and a region if need be: sw, swh_Latn, pt-BR."""
+FILE_NAME = re.compile(rf"(?P<lang>{LANGUAGE})\.(?P<split>[^.]+)\.(?:tsv|jsonl)(?:\.gz)?")
 """<lang>.<split>.tsv[.gz] or .jsonl[.gz]."""
-ENTRY = re.compile(r"(?:(?P<lang>[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]+)*)=)?(?P<path>.+)")
+ENTRY = re.compile(rf"(?:(?P<lang>{LANGUAGE})=)?(?P<path>.+)")
+LABELLED = re.compile(r"(?P<label>[^/=]+)=.+")
 DEV_FORMS = ("tsv", "tsv.gz", "jsonl", "jsonl.gz")
 
 
@@ -73,6 +76,12 @@ def parse_entry(entry: str, field: str) -> Source:
     if not match:
         raise ConfigError(f"{field}={entry}: no file named; write LANG=FILE")
     whole = Path(os.path.expanduser(match["path"]))
+    labelled = None if match["lang"] or whole.exists() else LABELLED.fullmatch(match["path"])
+    if labelled:
+        raise ConfigError(
+            f"{field}={entry}: {labelled['label']} is no language code; "
+            "write two or three letters of ISO 639, as in sw=FILE"
+        )
     paths = (whole,)
     if "," in match["path"] and not whole.exists():
         paths = tuple(Path(os.path.expanduser(part)) for part in match["path"].split(","))
@@ -82,6 +91,10 @@ def parse_entry(entry: str, field: str) -> Source:
     language = match["lang"] or (named["lang"] if named else "")
     if not language:
         raise ConfigError(f"{field}={entry}: no language; name the file LANG.SPLIT.tsv[.gz], or write LANG={entry}")
+    if not language.partition("-")[0].partition("_")[0].islower():
+        raise ConfigError(
+            f"{field}={entry}: language {language} is not in small letters; write {language.lower()}=FILE"
+        )
     for path in paths:
         if not path.is_file():
             what = "is a folder, not a file" if path.is_dir() else "no such file"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -89,6 +90,11 @@ def train(
         checkpoints.save(step, state.params, state.opt_state, data=loader.state(), config=config, best_metric=figure)
 
     with ProgressReport("training", steps, "steps", done=start) as progress, catch_signals() as caught:
+        if start < steps:
+            lengths = ", ".join(map(str, cfg.data.buckets))
+            progress.say(
+                f"compiling: the first step of each padded length ({lengths}) takes longer, and Ctrl-C waits for it"
+            )
         for step in range(start + 1, steps + 1):
             batch = put(next(loader), sharding)
             state, metrics = train_step(state, teacher, batch)
@@ -117,7 +123,8 @@ def train(
                 if dev:
                     figure = sum(figures[cfg.checkpoint.best_metric] for figures in dev.values()) / len(dev)
                     writer.write({"step": step, "dev": dev, "dev_seconds": time.monotonic() - began})
-                    progress.say(dev_line(step, dev))
+                    for line in dev_lines(step, dev, cfg.checkpoint.best_metric):
+                        progress.say(line)
                 window.began += time.monotonic() - began
             if (
                 at_save
@@ -149,6 +156,9 @@ def catch_signals() -> Iterator[list[str]]:
 
     def note(number: int, frame: Any) -> None:
         caught.append(signal.Signals(number).name)
+        # Not print: the signal may have come in the middle of one.
+        after_echo = "\n" if os.isatty(2) else ""
+        os.write(2, f"{after_echo}{caught[-1]}: saves after this step; once more stops without saving\n".encode())
         for each, handler in before.items():
             signal.signal(each, handler)
 
@@ -167,6 +177,24 @@ def log_line(record: dict[str, Any], steps: int, progress: ProgressReport) -> st
     )
 
 
-def dev_line(step: int, dev: DevFigures) -> str:
-    parts = [f"{lang} " + " ".join(f"{name} {value:.3f}" for name, value in dev[lang].items()) for lang in dev]
-    return f"step {step:>6}  dev  " + "; ".join(parts)
+LANGUAGES_A_LINE = 5
+"""As many as 80 columns hold."""
+
+
+def mean_figures(dev: DevFigures) -> dict[str, float]:
+    """Metric -> its mean over languages."""
+    names = next(iter(dev.values()))
+    return {name: sum(figures[name] for figures in dev.values()) / len(dev) for name in names}
+
+
+def dev_lines(step: int, dev: DevFigures, metric: str) -> list[str]:
+    """All figures of one language; of several the means, and one `metric` each. metrics.jsonl has the rest."""
+    head = f"step {step:>6}  dev  "
+    name, figures = next(iter(dev.items())) if len(dev) == 1 else (f"mean of {len(dev)}", mean_figures(dev))
+    lines = [f"{head}{name} " + " ".join(f"{each} {value:.3f}" for each, value in figures.items())]
+    if len(dev) > 1:
+        each = [f"{lang} {figures[metric]:.3f}" for lang, figures in dev.items()]
+        for first in range(0, len(each), LANGUAGES_A_LINE):
+            part = "  ".join(each[first : first + LANGUAGES_A_LINE])
+            lines.append(" " * len(head) + f"{metric}  {part}")
+    return lines
