@@ -9,6 +9,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "train": ("optical_jax.commands.train", "teach a student a language from bitext"),
     "eval": ("optical_jax.commands.evaluate", "evaluate a run or a model on a collection, or compare two runs"),
+    "align": ("optical_jax.commands.align", "draw which English word each foreign word learns from"),
     "export": ("optical_jax.commands.export", "write a run's student as a Hugging Face folder"),
 }
 

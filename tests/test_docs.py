@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pytest
 import tyro
 
+from optical_jax.commands import align
 from optical_jax.commands.evaluate import EvalCommand, check
 from optical_jax.commands.export import ExportCommand
 from optical_jax.commands.settings import parse_train_command
@@ -29,6 +30,7 @@ NUMBER = re.compile(r"\b[0-9a-f]{64}\b|[-+]?\d[\d.,:]*(e[-+]?\d+)?")
 TRAIN = (["train.py"], ["-m", "optical_jax", "train"])
 EVAL = (["eval.py"], ["-m", "optical_jax", "eval"])
 EXPORT = (["-m", "optical_jax", "export"],)
+ALIGN = (["-m", "optical_jax", "align"],)
 
 
 class Block(NamedTuple):
@@ -98,8 +100,10 @@ def test_commands_are_understood(page, command, monkeypatch):
         check(tyro.cli(EvalCommand, args=evaluate))
     elif (export := arguments(command, EXPORT)) is not None:
         tyro.cli(ExportCommand, args=export)
+    elif (aligned := arguments(command, ALIGN)) is not None:
+        align.check(tyro.cli(align.AlignCommand, args=aligned))
     else:
-        pytest.fail(f"{page}: python {' '.join(command)} is none of train, eval, export")
+        pytest.fail(f"{page}: python {' '.join(command)} is none of train, eval, export, align")
 
 
 def test_settings_that_pages_name_exist():
