@@ -1,11 +1,14 @@
-"""Pictures of plans, of training and of results. matplotlib is imported here and nowhere else."""
+"""Pictures of plans, of training and of results. matplotlib is imported here and nowhere else.
+
+Figures are objects of their own: pyplot, with its windows and its current figure, is left alone.
+"""
 
 from __future__ import annotations
 
 import logging
 import unicodedata
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -13,184 +16,316 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.font_manager import fontManager
+from matplotlib.font_manager import FontEntry, fontManager
 from matplotlib.ft2font import FT2Font
-from matplotlib.text import Text
+from matplotlib.patches import Rectangle
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from optical_jax.alignment import Alignment
+    from optical_jax.alignment import AlignedPlan
 
 log = logging.getLogger(__name__)
-# It would tell of every fallback font that has no bold letters.
-logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 
 FONT = "DejaVu Sans"
-"""Comes with matplotlib; Latin, Greek, Cyrillic, Arabic and some more."""
-COLOURS = tuple(matplotlib.color_sequences["tab10"])
+"""Comes with matplotlib: Latin, Greek, Cyrillic, Arabic and some more."""
+INK, FAINT_INK = "#12263f", "#5b6b7f"
+SHARES = LinearSegmentedColormap.from_list("shares", ["#f1f6fb", "#c9dff0", "#86bcdc", "#3c89bd", "#1b5794", "#0b2f5e"])
+"""From nothing to all of a word's mass; each step is darker by about as much as the last."""
 NUMBERED = 0.05
-"""Shares below it are left without a number in a heat map."""
-CELL_ASPECT = 0.62
-"""Height of a cell over its width."""
-PANELS_A_ROW = 3
+"""Shares below it are left without a number."""
 DEPTHS = (1, 5, 10, 100)
+MOST_PIXELS = 8000
 
 
 # ---- plans -------------------------------------------------------------------------------------------------------
 
-
-def draw_plans(alignments: Sequence[Alignment], path: Path, titles: Sequence[str] = ()) -> None:
-    """Heat maps, a panel a pair: which English word (column) each foreign word (row) learns from, in per cent."""
-    columns = min(PANELS_A_ROW, len(alignments))
-    rows = -(-len(alignments) // columns)
-    # A column of panels is as wide, a row as high, as its largest plan.
-    widths = [max(len(a.english) for a in alignments[n::columns]) + 1.5 for n in range(columns)]
-    heights = [max(len(a.foreign) for a in alignments[n * columns : (n + 1) * columns]) + 1.5 for n in range(rows)]
-    figure = Figure(
-        figsize=(0.72 * sum(widths) + 0.9 * columns, 0.62 * sum(heights) + 0.5 * rows), layout="constrained"
-    )
-    grid = figure.add_gridspec(rows, columns, width_ratios=widths, height_ratios=heights)
-    for n, alignment in enumerate(alignments):
-        panel = figure.add_subplot(grid[divmod(n, columns)])
-        draw_plan(panel, alignment)
-        if titles:
-            panel.set_title(titles[n], fontsize=13, fontweight="bold", loc="left", pad=12)
-    save(figure, path, dpi=150)
+CAPTION = "Which English word each word learns from"
+PAGE = 10.8
+"""Inches that panels may take side by side: at 700 pixels across, words are then as large as text."""
+PANELS_A_ROW = 3
+WORD_SIZE, NUMBER_SIZE, TITLE_SIZE, CAPTION_SIZE = 12, 10.5, 12, 15
+CELL_WIDTH, CELL_HEIGHT = 0.66, 0.4
+WIDEST_CELL = 1.25
+MARGIN, PANEL_GAP, ROW_GAP, WORD_GAP = 0.2, 0.4, 0.35, 0.12
+HEAD_HEIGHT, TITLE_HEIGHT, CAPTION_HEIGHT = 0.28, 0.28, 0.5
+SLANT = 40
+"""Degrees by which column words are turned where they are wider than a cell."""
+LONGEST_WORD = 30
 
 
-def draw_plan(panel: Axes, alignment: Alignment) -> None:
-    """One heat map, foreign words down, English words across."""
-    shares = alignment.shares()
-    panel.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0, aspect=CELL_ASPECT)
-    panel.set_anchor("NW")
-    panel.set_xticks(range(len(alignment.english)), alignment.english, rotation=30, ha="left", fontsize=13)
-    panel.set_yticks(range(len(alignment.foreign)), alignment.foreign, fontsize=13)
-    panel.xaxis.tick_top()
-    panel.tick_params(length=0, pad=6)
-    panel.set_xticks(np.arange(len(alignment.english) + 1) - 0.5, minor=True)
-    panel.set_yticks(np.arange(len(alignment.foreign) + 1) - 0.5, minor=True)
-    panel.grid(which="minor", color="white", linewidth=2.5)
-    panel.tick_params(which="minor", length=0)
-    panel.spines[:].set_visible(False)
-    for (row, column), share in np.ndenumerate(shares):
-        if share >= NUMBERED:
-            colour = "white" if share > 0.55 else "#15324f"
-            panel.text(column, row, f"{100 * share:.0f}", ha="center", va="center", color=colour, fontsize=12)
+def draw_plans(plans: Sequence[AlignedPlan], path: Path, titles: Sequence[str] = ()) -> None:
+    """Heat maps, a panel a pair: foreign words down, English words across, and where each row's mass goes, in per cent.
+
+    Args:
+      plans: one or more, from `align_texts`.
+      titles: one a plan, such as "Swahili · mbwa mkubwa"; none for none.
+    """
+    words = [[shorten(word) for word in (*plan.foreign, *plan.english)] for plan in plans]
+    with drawing([CAPTION, *titles, *(word for each in words for word in each)]):
+        panels = [PlanPanel(plan, title) for plan, title in zip(plans, titles or [""] * len(plans), strict=True)]
+        # As many side by side as the page holds; a column is as wide, a row as high, as its largest panel.
+        for count in range(min(PANELS_A_ROW, len(panels)), 0, -1):
+            columns = [panels[n::count] for n in range(count)]
+            widths = [max(p.label for p in c) + max(p.width for p in c) for c in columns]
+            if sum(widths) + PANEL_GAP * (count - 1) <= PAGE or count == 1:
+                break
+        rows = [panels[n : n + count] for n in range(0, len(panels), count)]
+        heights = [max(p.head for p in row) + max(p.height for p in row) for row in rows]
+        width = max(sum(widths) + PANEL_GAP * (count - 1), measure(CAPTION, CAPTION_SIZE, bold=True)) + 2 * MARGIN
+        height = sum(heights) + ROW_GAP * (len(rows) - 1) + CAPTION_HEIGHT + 2 * MARGIN
+
+        figure = Figure(figsize=(width, height))
+        # One set of axes over all of it, in inches from the upper left corner.
+        page = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+        page.set(xlim=(0, width), ylim=(height, 0))
+        page.set_axis_off()
+        page.text(MARGIN, MARGIN, CAPTION, size=CAPTION_SIZE, color=FAINT_INK, va="top", fontweight="bold")
+        top = MARGIN + CAPTION_HEIGHT
+        for row, row_height in zip(rows, heights, strict=True):
+            left, head = MARGIN, max(p.head for p in row)
+            for panel, column, column_width in zip(row, columns, widths, strict=False):
+                panel.draw(page, left, left + max(p.label for p in column), top + head)
+                left += column_width + PANEL_GAP
+            top += row_height + ROW_GAP
+        save(figure, path, dpi=150)
+
+
+class PlanPanel:
+    """One heat map and the room it takes, in inches."""
+
+    def __init__(self, plan: AlignedPlan, title: str) -> None:
+        self.shares, self.title = plan.shares(), title
+        self.rows, self.columns = [shorten(w) for w in plan.foreign], [shorten(w) for w in plan.english]
+        across = [measure(word, WORD_SIZE) for word in self.columns]
+        level = max(CELL_WIDTH, max(across) + WORD_GAP)
+        self.slanted = level > WIDEST_CELL or level * len(across) > PAGE / 2
+        self.cell = CELL_WIDTH if self.slanted else level
+        turned = np.deg2rad(SLANT)
+        self.label = max(measure(word, WORD_SIZE) for word in self.rows) + WORD_GAP
+        self.head = (
+            (max(across) * np.sin(turned) if self.slanted else 0.0) + HEAD_HEIGHT + (TITLE_HEIGHT if title else 0.0)
+        )
+        # The last slanted word hangs over its column; so may a long title.
+        over = max((n + 0.5) * self.cell + w * np.cos(turned) for n, w in enumerate(across)) if self.slanted else 0.0
+        named = measure(title, TITLE_SIZE, bold=True) - self.label
+        self.width, self.height = max(self.cell * len(across), over, named), CELL_HEIGHT * len(self.rows)
+
+    def draw(self, page: Any, edge: float, left: float, top: float) -> None:
+        """With the first cell at (left, top), and the title at the edge."""
+        if self.title:
+            page.text(edge, top - self.head, self.title, size=TITLE_SIZE, color=INK, fontweight="bold", va="top")
+        for n, word in enumerate(self.columns):
+            x = left + (n + 0.5) * self.cell
+            turn = {"rotation": SLANT, "ha": "left", "rotation_mode": "anchor"} if self.slanted else {"ha": "center"}
+            page.text(x, top - 0.1, word, size=WORD_SIZE, color=INK, va="baseline", **turn)
+        for n, word in enumerate(self.rows):
+            y = top + (n + 0.5) * CELL_HEIGHT
+            page.text(left - WORD_GAP, y, word, size=WORD_SIZE, color=INK, ha="right", va="center_baseline")
+        for (row, column), share in np.ndenumerate(self.shares):
+            x, y = left + column * self.cell, top + row * CELL_HEIGHT
+            page.add_patch(
+                Rectangle((x + 0.015, y + 0.015), self.cell - 0.03, CELL_HEIGHT - 0.03, facecolor=SHARES(float(share)))
+            )
+            if share >= NUMBERED:
+                page.text(
+                    x + self.cell / 2,
+                    y + CELL_HEIGHT / 2,
+                    f"{100 * share:.0f}%",
+                    size=NUMBER_SIZE,
+                    color=readable_on(SHARES(float(share))),
+                    ha="center",
+                    va="center_baseline",
+                )
+
+
+def shorten(word: str) -> str:
+    return word if len(word) <= LONGEST_WORD else word[: LONGEST_WORD - 1] + "…"
+
+
+def measure(text: str, size: float, *, bold: bool = False) -> float:
+    """Width of a text in inches, in the fonts of the moment."""
+    figure = Figure(dpi=100)
+    drawn = figure.text(0, 0, text, size=size, fontweight="bold" if bold else "normal")
+    return drawn.get_window_extent(FigureCanvasAgg(figure).get_renderer()).width / 100
+
+
+def readable_on(colour: Any) -> str:
+    """Dark or white, whichever has more contrast (WCAG's ratio) with the colour behind."""
+    behind = luminance(colour)
+    return INK if (behind + 0.05) / (luminance(INK) + 0.05) > 1.05 / (behind + 0.05) else "white"
+
+
+def luminance(colour: Any) -> float:
+    """Relative luminance of an sRGB colour, as WCAG 2 defines it."""
+    parts = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
 
 
 # ---- curves ------------------------------------------------------------------------------------------------------
 
+# Okabe and Ito's, which the colour-blind tell apart too; without its yellow, which is too faint on white.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
+STROKES = ("-", (0, (5, 2)), (0, (1, 1.5)))
+SYSTEMS: dict[str, dict[str, Any]] = {
+    "untrained": {"color": "#d55e00", "linestyle": (0, (5, 2)), "linewidth": 1.5},
+    "bm25": {"color": FAINT_INK, "linestyle": (0, (1, 1.5)), "linewidth": 1.8},
+    "teacher": {"color": "#009e73", "linewidth": 0.9},
+}
+OWN: dict[str, Any] = {"color": "#0072b2", "linewidth": 2.4}
+LANGUAGES_A_ROW = 5
+
 
 def draw_training(records: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """The lines of a metrics.jsonl: loss by step, and dev R@1 by step for each language."""
+    """The records of a metrics.jsonl: loss by step; dev R@1, and RR@10 as a thin line, by step for each language."""
     losses = [(record["step"], record["loss"]) for record in records if "loss" in record]
-    dev = [record for record in records if "dev" in record]
-    figure = Figure(figsize=(9.0 if dev else 4.8, 3.4), layout="constrained")
-    panels = figure.subplots(1, 2 if dev else 1, squeeze=False)[0]
-    panels[0].plot(*zip(*losses, strict=True) if losses else ((), ()), color=COLOURS[0], marker=".", markersize=4)
-    panels[0].set(xlabel="step", ylabel="loss", title="training")
-    if dev:
-        languages = list(dict.fromkeys(language for record in dev for language in record["dev"]))
+    dev = [record for record in records if record.get("dev")]
+    languages = list(dict.fromkeys(language for record in dev for language in record["dev"]))
+    with drawing(languages):
+        # The legend stands beside the panels, in as many columns as it takes.
+        figure = Figure(figsize=(9.6 + 0.9 * (len(languages) // 13) if dev else 4.8, 3.6), layout="constrained")
+        panels = figure.subplots(1, 2 if dev else 1, squeeze=False)[0]
+        panels[0].plot([s for s, _ in losses], [x for _, x in losses], color=COLOURS[0], marker=".", markersize=5)
+        panels[0].set(xlabel="step", title="training loss")
+        if not losses:
+            panels[0].set_axis_off()
+            panels[0].text(0.5, 0.5, "none logged yet", transform=panels[0].transAxes, ha="center", color=FAINT_INK)
         for n, language in enumerate(languages):
-            points = [(r["step"], r["dev"][language]["R@1"]) for r in dev if language in r["dev"]]
-            panels[1].plot(*zip(*points, strict=True), label=language, marker=".", markersize=4, **style(n))
-        panels[1].set(xlabel="step", ylabel="R@1", title="dev pairs: own sentence found first", ylim=(-0.02, 1.02))
-        panels[1].legend(fontsize=8, ncols=1 + len(languages) // 10, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    for panel in panels:
-        panel.grid(alpha=0.3)
-    save(figure, path, dpi=110)
+            colour, stroke = COLOURS[n % len(COLOURS)], STROKES[n // len(COLOURS) % len(STROKES)]
+            found = [(record["step"], record["dev"][language]) for record in dev if language in record["dev"]]
+            for metric, look in (("R@1", {"linewidth": 2.0, "marker": "."}), ("RR@10", {"linewidth": 0.7})):
+                points = [(step, figures[metric]) for step, figures in found if metric in figures]
+                label = language if metric == "R@1" else None
+                x, y = [step for step, _ in points], [value for _, value in points]
+                panels[1].plot(x, y, label=label, color=colour, linestyle=stroke, **look)
+        if dev:
+            panels[1].set(xlabel="step", title="dev R@1 (thin: RR@10)", ylim=(-0.02, 1.02))
+            panels[1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), ncols=1 + (len(languages) - 1) // 12)
+        save(figure, path, dpi=110)
 
 
 def draw_evaluation(figures: Mapping[str, Any], path: Path) -> None:
-    """A metrics.json of eval.py: share of queries answered within the first k, a panel a language."""
+    """A metrics.json of eval.py: the share of relevant documents among the first k, a panel a language."""
     own = "student" if "run" in figures else "model"
     systems = {own: figures["languages"], **figures["references"]}
     languages = list(figures["languages"])
-    columns = min(4, len(languages))
-    rows = -(-len(languages) // columns)
-    figure = Figure(figsize=(2.6 * columns + 1.2, 2.3 * rows + 0.6), layout="constrained")
-    panels = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat)
-    for panel, language in zip(panels, languages, strict=False):
-        for n, (system, by_language) in enumerate(systems.items()):
-            if language in by_language:
-                values = [by_language[language][f"R@{k}"] for k in DEPTHS]
-                line = {"linewidth": 2.2} if system == own else {"linewidth": 1.2, "linestyle": "--"}
-                panel.plot(DEPTHS, values, label=system, marker=".", color=COLOURS[n], **line)
-        panel.set(xscale="log", ylim=(-0.02, 1.02), title=language)
-        panel.set_xticks(DEPTHS, [str(k) for k in DEPTHS])
-        panel.minorticks_off()
-        panel.grid(alpha=0.3)
-    for panel in panels[len(languages) :]:
-        panel.set_visible(False)
-    handles, names = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside right upper", fontsize=8)
-    figure.supxlabel("first k documents", fontsize=9)
-    figure.supylabel("recall", fontsize=9)
-    figure.suptitle(f"{figures['collection']}, {figures['split']}, {figures['scoring']}", fontsize=10)
-    save(figure, path, dpi=110)
+    title = f"{figures['collection']}, {figures['split']}: recall within the first k documents"
+    with drawing([title, *languages]):
+        rows = -(-len(languages) // LANGUAGES_A_ROW)
+        columns = -(-len(languages) // rows)
+        figure = Figure(figsize=(max(2.1 * columns + 0.8, 4.6), 2.0 * rows + 1.1), layout="constrained")
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
+        grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+        lines = {}
+        for n, panel in enumerate(grid.flat):
+            if n >= len(languages):
+                panel.set_axis_off()
+                continue
+            for system, by_language in systems.items():
+                if found := by_language.get(languages[n]):
+                    look = OWN if system == own else SYSTEMS[system]
+                    values = [found[f"R@{k}"] for k in DEPTHS]
+                    (lines[system],) = panel.plot(DEPTHS, values, marker=".", markersize=5, **look)
+            panel.set(xscale="log", ylim=(-0.03, 1.03), title=languages[n])
+            panel.set_xticks(DEPTHS, [str(k) for k in DEPTHS])
+            panel.minorticks_off()
+        figure.legend(list(lines.values()), list(lines), loc="outside lower left", ncols=len(lines))
+        save(figure, path, dpi=110)
 
 
-def style(n: int) -> dict[str, Any]:
-    """Ten colours, then again with another line."""
-    return {"color": COLOURS[n % len(COLOURS)], "linestyle": ("-", "--", ":")[n // len(COLOURS) % 3]}
+# ---- style, fonts, files -----------------------------------------------------------------------------------------
 
-
-# ---- files and fonts ---------------------------------------------------------------------------------------------
-
-
-def save(figure: Figure, path: Path, dpi: int) -> None:
-    """Write a PNG, in fonts that have its letters where this machine has such; beside it first, then in its place."""
-    texts = [text for text in figure.findobj(Text) if isinstance(text, Text)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with fonts_for("".join(text.get_text() for text in texts)) as families:
-            for text in texts:
-                text.set_fontfamily(families)
-            figure.savefig(partial, format="png", dpi=dpi)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+STYLE = {
+    "text.parse_math": False,  # "$" in a word is a dollar
+    "text.color": INK,
+    "axes.labelcolor": FAINT_INK,
+    "axes.edgecolor": "#c3ccd6",
+    "axes.titlecolor": INK,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e6ebf0",
+    "xtick.color": FAINT_INK,
+    "ytick.color": FAINT_INK,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+}
 
 
 @contextmanager
-def fonts_for(text: str) -> Iterator[list[str]]:
-    """Font families that together have all letters of `text`, as far as this machine has them."""
-    families, missing = [FONT], {c for c in text if not c.isspace()} - letters_of(font_file(FONT))
-    for name, file in installed_fonts() if missing else ():
-        if found := missing & letters_of(file):
-            families.append(name)
+def drawing(texts: Iterable[str]) -> Iterator[None]:
+    """Our style and fonts for these texts, whatever the user's matplotlibrc says; afterwards all is as it was.
+
+    Letters that no font here has are drawn as boxes, and told in one line.
+    """
+    families, missing = find_fonts("".join(texts))
+    if missing:
+        names = [unicodedata.name(letter, f"U+{ord(letter):04X}") for letter in missing]
+        scripts = sorted({name.split()[0].title() for name in names})
+        log.warning(
+            "no font here has %s letters, so the picture shows boxes for them; install one, such as Noto Sans %s",
+            ", ".join(scripts),
+            scripts[0],
+        )
+    fonts_log = logging.getLogger("matplotlib.font_manager")
+    level = fonts_log.level
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update({**STYLE, "font.family": families})
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        # It would tell of every fallback font that has no bold letters.
+        fonts_log.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            fonts_log.setLevel(level)
+
+
+def find_fonts(text: str) -> tuple[list[str], list[str]]:
+    """Families that together have the letters of `text`, as far as there are fonts; and the letters none has."""
+    # Joiners, direction marks and the like are not drawn.
+    wanted = {c for c in text if unicodedata.category(c)[0] != "C" and not c.isspace()}
+    families, missing = [FONT], wanted - letters_of(next(f.fname for f in fontManager.ttflist if f.name == FONT))
+    for font in sorted(fontManager.ttflist, key=preference) if missing else ():
+        # "Last Resort" has a box for every letter there is.
+        if not font.name.startswith("Last Resort") and (found := missing & letters_of(font.fname)):
+            families.append(font.name)
             missing -= found
             if not missing:
                 break
-    with warnings.catch_warnings():
-        if missing:
-            scripts = sorted({unicodedata.name(c, "UNKNOWN").split()[0].title() for c in missing})
-            log.warning(
-                "no font here has %s letters, so the picture shows boxes; install one, such as Noto Sans %s",
-                ", ".join(scripts), scripts[0],
-            )  # fmt: skip
-            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        yield families
+    return families, sorted(missing)
 
 
-def font_file(family: str) -> str:
-    return next(font.fname for font in fontManager.ttflist if font.name == family)
-
-
-def installed_fonts() -> list[tuple[str, str]]:
-    """Family and file of every upright font, regular weights, Noto's before others."""
-    fonts = {
-        font.name: font.fname
-        for font in fontManager.ttflist
-        # "Last Resort" has a box for every letter there is.
-        if font.style == "normal" and font.weight == 400 and not font.name.startswith("Last Resort")
-    }
-    return sorted(fonts.items(), key=lambda font: ("Noto Sans" not in font[0], font[0]))
+def preference(font: FontEntry) -> tuple[Any, ...]:
+    """Upright before slanted, regular before light and bold, Noto Sans before others; then by name."""
+    weight = font.weight if isinstance(font.weight, int) else 400
+    return font.style != "normal", abs(weight - 400), not font.name.startswith("Noto Sans"), font.name
 
 
 @cache
 def letters_of(file: str) -> frozenset[str]:
-    return frozenset(map(chr, FT2Font(file).get_charmap()))
+    """Empty for a font that cannot be read, or that has pictures instead of outlines, such as colour emoji."""
+    try:
+        font = FT2Font(file)
+        return frozenset(map(chr, font.get_charmap())) if font.scalable else frozenset()
+    except (RuntimeError, OSError):
+        return frozenset()
+
+
+def save(figure: Figure, path: Path, dpi: float) -> None:
+    """Write a PNG whole or not at all: a kill in the middle leaves the old one."""
+    figure.set_dpi(min(dpi, MOST_PIXELS / max(figure.get_size_inches())))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(path.name + ".new")
+    try:
+        with new.open("wb") as file:
+            FigureCanvasAgg(figure).print_png(file)
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pytest
 import tyro
 
+from optical_jax.commands import align
 from optical_jax.commands.evaluate import EvalCommand, check
 from optical_jax.commands.export import ExportCommand
 from optical_jax.commands.search import SearchCommand
@@ -32,6 +33,7 @@ TRAIN = (["train.py"], ["-m", "optical_jax", "train"])
 EVAL = (["eval.py"], ["-m", "optical_jax", "eval"])
 EXPORT = (["-m", "optical_jax", "export"],)
 SEARCH = (["-m", "optical_jax", "search"],)
+ALIGN = (["-m", "optical_jax", "align"],)
 
 
 class Block(NamedTuple):
@@ -103,8 +105,10 @@ def test_commands_are_understood(page, command, monkeypatch):
         tyro.cli(ExportCommand, args=export)
     elif (search := arguments(command, SEARCH)) is not None:
         check_search(tyro.cli(SearchCommand, args=search))
+    elif (aligned := arguments(command, ALIGN)) is not None:
+        align.check(tyro.cli(align.AlignCommand, args=aligned))
     else:
-        pytest.fail(f"{page}: python {' '.join(command)} is none of train, eval, export, search")
+        pytest.fail(f"{page}: python {' '.join(command)} is no command")
 
 
 def test_settings_that_pages_name_exist():

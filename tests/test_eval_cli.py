@@ -116,7 +116,9 @@ def test_a_run_beside_its_references(runs, parallel, tmp_path, capsys):
     run, out = runs[0], tmp_path / "deep" / "metrics.json"
     assert main(["--run", str(run), "--collection", str(parallel), "--lang", "sw", "de", "--out", str(out)]) == 0
     folder = run / "eval" / "parallel-dev"
-    assert sorted(p.name for p in folder.iterdir()) == ["metrics.json", "per_query.jsonl", "run.de.trec", "run.sw.trec"]
+    names = ["curves.png", "metrics.json", "per_query.jsonl", "run.de.trec", "run.sw.trec"]
+    assert sorted(p.name for p in folder.iterdir()) == names
+    assert max(names, key=lambda name: (folder / name).stat().st_mtime_ns) == "metrics.json"
     figures = read(folder / "metrics.json")
     assert read(out) == figures
     assert (figures["collection"], figures["split"], figures["scoring"]) == ("parallel", "dev", "maxsim")
@@ -148,8 +150,23 @@ def test_a_run_beside_its_references(runs, parallel, tmp_path, capsys):
 
     printed = capsys.readouterr().out
     assert "trivial: query and document are one sentence" in printed
-    assert max(map(len, printed[printed.index("lang") :].splitlines()[:-1])) <= 80
+    assert f"curves: {folder}/curves.png\n" in printed
+    assert max(map(len, printed[printed.index("lang") : printed.index("trivial:")].splitlines())) <= 80
     assert "\x1b" not in printed
+
+
+def test_a_picture_that_fails_takes_no_result_with_it_but_a_full_disk_is_told(runs, parallel, caplog):
+    folder = runs[1] / "eval" / "parallel-dev"
+    command = ["--run", str(runs[1]), "--collection", str(parallel), "--lang", "sw"]
+    (folder / "curves.png").mkdir(parents=True)
+    assert main(command) == 0
+    assert (folder / "metrics.json").is_file()
+    assert "curves.png could not be drawn, all else is there: IsADirectoryError" in caplog.text
+    (folder / "curves.png").rmdir()
+    (folder / "curves.png.new").symlink_to("/dev/full")
+    assert main(command) == 5
+    assert not (folder / "metrics.json").exists()
+    assert main(command) == 0
 
 
 def test_the_teacher_is_asked_in_english_where_the_collection_can(runs, questions, capsys):

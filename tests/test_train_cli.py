@@ -90,13 +90,17 @@ def test_a_run_folder_is_whole(undisturbed):
     assert logged[-1]["loss"] < logged[0]["loss"]
     assert [r["step"] for r in lines if "dev" in r] == [0, 30]
     assert re.fullmatch("[0-9a-f]{64}", fingerprint(undisturbed))
+    assert (undisturbed / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_same_command_again_prints_the_result(undisturbed, environ):
     before = (undisturbed / "metrics.jsonl").read_bytes()
+    (undisturbed / "curves.png").unlink()
     done = train("--run", undisturbed, environ=environ)
     assert done.returncode == 0
     assert "is finished: 30 steps" in done.stdout
+    assert f"curves: {undisturbed}/curves.png" in done.stdout
+    assert (undisturbed / "curves.png").is_file()
     assert (undisturbed / "metrics.jsonl").read_bytes() == before
 
 

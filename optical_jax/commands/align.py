@@ -2,47 +2,54 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import sys
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from optical_jax.commands.doors import open_door, refuse_no_flags
-from optical_jax.config import OtConfig
-from optical_jax.errors import ConfigError
+from optical_jax.commands.doors import open_door
+from optical_jax.config import DataConfig, LossConfig, OtConfig
+from optical_jax.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from optical_jax.alignment import Alignment
+    from optical_jax.alignment import AlignedPlan, IdfTables
+    from optical_jax.towers import Tower
 
-CELL = 9
-"""Columns of the terminal that a column of the heat map takes at least."""
-SLUG = 60
-EXAMPLE = "python -m optical_jax align --run runs/tiny 'Paka analala.' 'The cat sleeps.'"
+CELL = 7
+"""Columns of the terminal that a cell takes at least."""
+LONGEST_WORD = 24
+SLUG_BYTES = 80
+"""Of each of the two texts; file systems take names of 255."""
 
 
 @dataclass(frozen=True)
 class AlignCommand:
-    """Draw the transport plan between a foreign text and its English translation, as training sees it.
+    """Draw the transport plan between a foreign text and its English translation, as training computes it.
 
-    A row a foreign word, a column an English one: the share of the row's mass that is moved there, in per cent.
+    A row a foreign word, a column an English one, in each cell the share of the row's mass that goes there, in per
+    cent. Printed, and drawn to a PNG.
     """
 
-    texts: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FOREIGN ENGLISH")]
-    """The foreign text, then the English one, each in quotes."""
+    foreign: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FOREIGN")]
+    """The foreign text, in quotes."""
+    english: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ENGLISH")]
+    """Its English translation, in quotes."""
     run: Annotated[str, tyro.conf.arg(metavar="RUN")]
     """Run folder."""
-    checkpoint: Annotated[str, tyro.conf.arg(metavar="last|best|untrained|STEP")] = "last"
+    checkpoint: Annotated[str, tyro.conf.arg(metavar="last|best|STEP|untrained")] = "last"
     """Which student of the run."""
-    pieces: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Rows and columns are word pieces and special tokens instead of words."""
     out: Annotated[str, tyro.conf.arg(metavar="FILE.png")] = ""
-    """Where to draw; empty draws into the run's align/."""
+    """Picture to write; empty writes RUN/align/<texts>.png."""
+    pieces: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Show word pieces and special tokens instead of whole words."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,86 +61,117 @@ def run_command(argv: Sequence[str]) -> None:
     """Compute the plan, print it, draw it.
 
     Raises:
-      ConfigError: not two texts, no such run or checkpoint, or a run whose towers give one vector a text.
+      ConfigError: no such run or checkpoint, towers that give one vector a text, or flags that cannot be.
+      DataError: a text without a word.
     """
-    refuse_no_flags(argv, "name a run, and give a foreign text and its English", EXAMPLE)
-    command = parse(argv)
-    run = Path(command.run)
-    # Here, so that --help answers without importing jax.
+    command = tyro.cli(AlignCommand, args=list(argv), prog="python -m optical_jax align")
+    check(command)
+    # Here, so that --help answers without importing jax or matplotlib.
     from rich.console import Console
 
     from optical_jax.alignment import align_texts
+    from optical_jax.evaluation.report import say
     from optical_jax.pictures import draw_plans
     from optical_jax.run_folder import RunFolder
     from optical_jax.towers import is_run, load
 
+    run = Path(command.run)
     if not is_run(run):
         raise ConfigError(f"run={run} holds no run; name the --run folder of a training")
-    saved = (RunFolder(run).saved_config() or {})["loss"]
-    ot = OtConfig(**saved["ot"])
+    saved = RunFolder(run).saved_config() or {}
+    cfg = LossConfig(name=saved["loss"]["name"], ot=OtConfig(**saved["loss"]["ot"]))
     student, teacher = load(run, checkpoint=command.checkpoint), load(run, side="document")
-    foreign, english = command.texts
-    (found,) = align_texts(student, teacher, [(foreign, english)], ot, by_pieces=command.pieces)
-    path = Path(command.out) if command.out else run / "align" / f"{slug(foreign)}--{slug(english)}.png"
-    print_alignment(found, Console())
-    print(f"MaxSim {found.score:.3f}, transport cost {found.cost:.3f} (epsilon {ot.epsilon:g})")
-    if saved["name"] != "transport":
-        print(f"this run learned by {saved['name']}: the plan is what transport would have taught it from")
-    if ot.masses != "uniform":
-        print(f"drawn with equal masses: {ot.masses} is counted in a bitext")
+    idf = None
+    if cfg.ot.masses == "idf":
+        idf = count_or_tell(saved, student, teacher)
+    texts = [(command.foreign, command.english)]
+    (found,) = align_texts(student, teacher, texts, cfg, by_pieces=command.pieces, idf=idf)
+
+    console = Console()
+    print_plan(found, console)
+    if found.left_out >= 0.005:
+        say(console, f"not shown: {found.left_out:.0%} of the words' mass, which goes to special tokens (--pieces)")
+    if found.cut:
+        say(console, "a text is longer than its tower reads, and was cut")
+    if cfg.name != "transport":
+        say(console, f"this run learned by {cfg.name}: the plan is not what it learned from")
+    say(console, f"MaxSim {found.score:.3f}, transport cost {found.cost:.3f} (epsilon {cfg.ot.epsilon:g})")
+    path = Path(command.out) if command.out else run / "align" / f"{slug(command.foreign)}--{slug(command.english)}.png"
     draw_plans([found], path)
-    print(f"picture: {path}")
+    say(console, f"picture: {path}")
 
 
-def parse(argv: Sequence[str]) -> AlignCommand:
-    """Read the flags; tyro itself answers --help (exit 0) and unknown ones (exit 2).
+def check(command: AlignCommand) -> None:
+    """Refuse impossible flags before anything is read.
 
     Raises:
-      ConfigError: not two texts, an empty one, or a checkpoint that cannot be.
+      ConfigError: names the flag, its value and the remedy.
     """
-    command = tyro.cli(AlignCommand, args=list(argv), prog="python -m optical_jax align")
-    if len(command.texts) != 2:
-        raise ConfigError(
-            f"{len(command.texts)} texts given; give two, each in quotes: the foreign one, then the English"
-        )
-    if not all(text.strip() for text in command.texts):
-        raise ConfigError("a text is empty; give the foreign one, then the English")
+    for name in ("foreign", "english"):
+        if not getattr(command, name).strip():
+            raise ConfigError(f"the {name} text is empty; give two texts, the foreign one first")
     if not re.fullmatch(r"last|best|untrained|[0-9]+", command.checkpoint):
         raise ConfigError(f"checkpoint={command.checkpoint} is none; give last, best, untrained or a step")
-    if command.out and not command.out.endswith(".png"):
+    if command.out and (Path(command.out).suffix != ".png" or Path(command.out).is_dir()):
         raise ConfigError(f"out={command.out} is no picture; name a file that ends in .png")
-    return command
+
+
+def count_or_tell(saved: Mapping[str, Any], student: Tower, teacher: Tower) -> IdfTables | None:
+    """The weights of a run that learned with idf masses; None, and a line why, where its bitext cannot be read."""
+    from optical_jax.alignment import count_idf
+
+    try:
+        settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in saved["data"].items()}
+        lengths = saved["student"]["max_length"], saved["teacher"]["max_length"]
+        return count_idf(student, teacher, DataConfig(**settings), lengths)
+    except (ConfigError, DataError, TypeError) as error:
+        print(f"masses are uniform here, not idf as in training: {error}")
+        return None
 
 
 def slug(text: str) -> str:
-    """A text as part of a file's name: letters and marks of any script, joined by dashes."""
-    return re.sub(r"[\s/\\.:*?\"<>|]+", "-", text).strip("-")[:SLUG]
+    """A text as part of a file's name: its letters, marks and digits, of any script; a long one's end is a hash."""
+    text = unicodedata.normalize("NFC", text)
+    words = "".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in text).split()
+    name, digest = "-".join(words), hashlib.sha256(text.encode()).hexdigest()[:8]
+    if len(name.encode()) <= SLUG_BYTES:
+        return name or digest
+    head = name.encode()[: SLUG_BYTES - 9].decode(errors="ignore")
+    return f"{head}-{digest}"
 
 
-def print_alignment(alignment: Alignment, console: Console) -> None:
-    """The heat map as text: shaded where the terminal has colours, numbers everywhere; wide ones in several blocks."""
+# ---- the terminal ------------------------------------------------------------------------------------------------
+
+
+def print_plan(aligned: AlignedPlan, console: Console) -> None:
+    """The heat map as text: numbers everywhere, on colours where there are some; wide ones in several blocks."""
     from rich.cells import cell_len
-    from rich.style import Style
     from rich.text import Text
 
-    shares = alignment.shares()
-    label = min(max(map(cell_len, alignment.foreign), default=0), console.width // 3)
-    widths = [min(max(cell_len(word) + 2, CELL), console.width - label - 1) for word in alignment.english]
-    for block in blocks(widths, console.width - label - 1):
-        head = Text(" " * (label + 1))
+    shares = aligned.shares()
+    label = min(max(map(cell_len, aligned.foreign)), LONGEST_WORD, console.width // 3)
+    room = console.width - label - 1
+    widths = [min(max(cell_len(word) + 2, CELL), LONGEST_WORD, room) for word in aligned.english]
+    for n, block in enumerate(split_columns(widths, room)):
+        lines = [Text(" " * (label + 1))]
         for column in block:
-            head.append(fit(alignment.english[column], widths[column]))
-        console.print(head, soft_wrap=True)
-        for row, word in enumerate(alignment.foreign):
-            line = Text(fit(word, label, right=True) + " ")
+            lines[0].append(fit(aligned.english[column], widths[column] - 1) + " ", "bold")
+        for row, word in enumerate(aligned.foreign):
+            line = Text.assemble((fit(word, label, right=True), "bold"), " ")
             for column in block:
                 share = float(shares[row, column])
                 number = f"{100 * share:.0f}" if share >= 0.005 else "."
-                line.append(number.center(widths[column]), Style.parse(shade(share)))
+                line.append(fit(number, widths[column] - 1) + " ", shade(share))
+            lines.append(line)
+        if n:
+            console.print()
+        for line in lines:
+            if console.no_color or console.color_system is None:
+                line.rstrip()
             console.print(line, soft_wrap=True)
 
 
-def blocks(widths: Sequence[int], room: int) -> list[list[int]]:
+def split_columns(widths: Sequence[int], room: int) -> list[list[int]]:
     """Columns by block, so that each block is no wider than `room`."""
     found: list[list[int]] = []
     left = 0
@@ -147,18 +185,18 @@ def blocks(widths: Sequence[int], room: int) -> list[list[int]]:
 
 
 def fit(word: str, width: int, *, right: bool = False) -> str:
-    """A word in exactly `width` columns of the terminal, cut with an ellipsis if need be."""
+    """A word in `width` columns of the terminal, in the middle or at the right; cut with an ellipsis if need be."""
     from rich.cells import cell_len, set_cell_size
 
     if cell_len(word) > width:
         word = set_cell_size(word, width - 1) + "…"
-    padding = " " * (width - cell_len(word))
-    half = len(padding) // 2
-    return padding + word if right else padding[:half] + word + padding[half:]
+    space = width - cell_len(word)
+    before = space if right else space // 2
+    return " " * before + word + " " * (space - before)
 
 
 def shade(share: float) -> str:
-    """White to dark blue behind the number. Without colours (NO_COLOR, a pipe) rich leaves it out."""
-    light, dark = (247, 251, 255), (8, 48, 107)
+    """Near white to dark blue behind a number that stays readable. Without colours (NO_COLOR, a pipe) rich drops it."""
+    light, dark = (241, 246, 251), (11, 47, 94)
     behind = "".join(f"{round(a + (b - a) * share):02x}" for a, b in zip(light, dark, strict=True))
-    return f"{'#ffffff' if share > 0.5 else '#15324f'} on #{behind}"
+    return f"{'#ffffff' if share > 0.5 else '#12263f'} on #{behind}"

@@ -86,7 +86,7 @@ def draw_examples(run: Path, cfg: Config, evaluation: Evaluation) -> Path:
 
     examples = choose_examples(evaluation)
     student, teacher = load(run), load(run, side="document")
-    plans = align_texts(student, teacher, list(examples.values()), cfg.loss.ot)
+    plans = align_texts(student, teacher, list(examples.values()), cfg.loss)
     path = run / "plans.png"
     draw_plans(plans, path, titles=list(examples))
     return path

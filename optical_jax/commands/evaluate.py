@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from optical_jax.commands.curves import draw_evaluation_curves
 from optical_jax.commands.doors import open_door, refuse_no_flags
 from optical_jax.config import LOW_RESOURCE, DataConfig
 from optical_jax.errors import ConfigError, DataError
@@ -140,11 +141,14 @@ def evaluate_run(command: EvalCommand, run: Path) -> Evaluation:
     figures = evaluation.as_json(low_resource)
     (folder / "metrics.json").unlink(missing_ok=True)
     write_files(folder, evaluation, tag="_".join(run.resolve().name.split()))
+    drawn = draw_evaluation_curves(folder, figures)
     # Last: a folder with metrics.json is whole.
     write_json(folder / "metrics.json", figures)
     if command.out and not command.compare:
         write_out(command.out, figures)
     print_evaluation(evaluation, low_resource)
+    if drawn:
+        print(f"curves: {folder / 'curves.png'}")
     return evaluation
 
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from optical_jax.commands.curves import draw_training_curves
 from optical_jax.commands.doors import open_door, refuse_no_flags
 from optical_jax.commands.settings import parse_train_command
 from optical_jax.config import Config, expand_path, validate
-from optical_jax.errors import ConfigError
+from optical_jax.errors import ConfigError, Interrupted
 from optical_jax.metrics_writer import check_tracker
 
 if TYPE_CHECKING:
@@ -63,14 +64,20 @@ def train_run(cfg: Config) -> None:
             folder.save_licences(cfg)
             say(f"{cfg.run} is finished: {done['step']} steps, params_sha256 {done['params_sha256']}")
             say_result(folder)
+            say_curves(folder, again=False)
             return
         parts = prepare(cfg, folder if resumed else None)
         if resumed:
             folder.resume(cfg, parts.inputs)
         else:
             folder.begin(cfg, parts.teacher, parts.student, parts.inputs, parts.report)
-        train_prepared(cfg, folder, parts)
-    say_result(folder)
+        try:
+            train_prepared(cfg, folder, parts)
+        except Interrupted:
+            say_curves(folder)
+            raise
+        say_result(folder)
+        say_curves(folder)
     languages = " ".join(parts.splits.train)
     say(f"next: python eval.py --run {shlex.quote(cfg.run)} --collection DIR --lang {languages}")
 
@@ -246,3 +253,10 @@ def say_result(folder: RunFolder) -> None:
         old = before.get(language, {})
         told = (f"{name} {old.get(name, float('nan')):.3f} -> {value:.3f}" for name, value in figures.items())
         say(f"  {language:<{width}}  " + "  ".join(told))
+
+
+def say_curves(folder: RunFolder, *, again: bool = True) -> None:
+    """Draw the run's curves, and tell where; `again` draws them though they are there."""
+    path = folder.path / "curves.png"
+    if (path.is_file() and not again) or draw_training_curves(folder.path):
+        say(f"curves: {path}")

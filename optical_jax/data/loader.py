@@ -26,7 +26,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from optical_jax.config import DataConfig
-from optical_jax.data.pairs import FlatTokens, TokenizedPairs, idf_weights, join_pairs
+from optical_jax.data.pairs import TokenizedPairs, idf_table, join_pairs
 from optical_jax.errors import ConfigError
 from optical_jax.types import Batch
 
@@ -250,13 +250,8 @@ def make_loader(
     plan = EpochPlan({language: len(p) for language, p in pairs.items()}, lengths, cfg, seed)
     part = cfg.global_batch // process_count
     rows = slice(process_index * part, (process_index + 1) * part)
-    tables = (_idf_table(joined.student), _idf_table(joined.teacher)) if idf else (None, None)
+    tables = (idf_table(joined.student), idf_table(joined.teacher)) if idf else (None, None)
     return Loader(BatchSource(joined, plan, rows, *tables), _fingerprint(joined, plan))
-
-
-def _idf_table(tokens: FlatTokens) -> Float[np.ndarray, "V"]:
-    vocab_size = max(int(tokens.ids.max()), tokens.pad_id) + 1
-    return idf_weights(tokens.ids, tokens.offsets, vocab_size)
 
 
 def _fingerprint(pairs: TokenizedPairs, plan: EpochPlan) -> str:

@@ -141,6 +141,11 @@ def join_tokens(parts: Sequence[FlatTokens]) -> FlatTokens:
     )
 
 
+def idf_table(tokens: FlatTokens, vocab_size: int = 0) -> Float[np.ndarray, "V"]:
+    """The weight of every id that occurs in these texts, and of those below `vocab_size`."""
+    return idf_weights(tokens.ids, tokens.offsets, max(int(tokens.ids.max()) + 1, tokens.pad_id + 1, vocab_size))
+
+
 def idf_weights(
     ids: Int[np.ndarray, "tokens"], offsets: Int[np.ndarray, "N+1"], vocab_size: int
 ) -> Float[np.ndarray, "V"]:
