@@ -18,15 +18,19 @@ import tyro
 from optical_jax.commands import align
 from optical_jax.commands.evaluate import EvalCommand, check
 from optical_jax.commands.export import ExportCommand
+from optical_jax.commands.names import NamesCommand
 from optical_jax.commands.search import SearchCommand
 from optical_jax.commands.search import check as check_search
 from optical_jax.commands.settings import parse_train_command
 from optical_jax.config import validate
 from optical_jax.data.bitext import load_bitext
+from optical_jax.data.names import split_names
 from optical_jax.errors import DataError
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
+FIRST = ("README.md", "docs/getting_started.md")
+PAGES = (*FIRST, *sorted({f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")} - {*FIRST}))
+"""In the order in which someone reads them: what a page shows stands on the runs of those before."""
 BLOCK = re.compile(r"^ *```(?P<info>[^\n]*)\n(?P<text>.*?)^ *```$", re.DOTALL | re.MULTILINE)
 NUMBER = re.compile(r"\b[0-9a-f]{64}\b|[-+]?\d[\d.,:]*(e[-+]?\d+)?")
 TRAIN = (["train.py"], ["-m", "optical_jax", "train"])
@@ -34,6 +38,7 @@ EVAL = (["eval.py"], ["-m", "optical_jax", "eval"])
 EXPORT = (["-m", "optical_jax", "export"],)
 SEARCH = (["-m", "optical_jax", "search"],)
 ALIGN = (["-m", "optical_jax", "align"],)
+NAMES = (["-m", "optical_jax", "names"],)
 
 
 class Block(NamedTuple):
@@ -74,7 +79,9 @@ def test_python_examples_of_a_page(page, monkeypatch):
     doctest.DebugRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test)
 
 
-@pytest.mark.parametrize("name", ["towers", "evaluation.scoring", "evaluation.baselines", "models.nnx_module"])
+@pytest.mark.parametrize(
+    "name", ["towers", "data.names", "evaluation.scoring", "evaluation.baselines", "models.nnx_module"]
+)
 def test_examples_in_docstrings(name):
     found = doctest.testmod(importlib.import_module(f"optical_jax.{name}"), raise_on_error=True)
     assert found.attempted > 0
@@ -86,8 +93,7 @@ def test_every_module_with_examples_is_named_above():
         for path in (ROOT / "optical_jax").rglob("*.py")
         if ">>> " in path.read_text(encoding="utf-8")
     }
-    (parameters,) = (mark for mark in test_examples_in_docstrings.pytestmark if mark.name == "parametrize")
-    assert modules == set(parameters.args[1])
+    assert modules == set(EXAMPLES)
 
 
 # ---- commands ----------------------------------------------------------------------------------------------------
@@ -107,6 +113,8 @@ def test_commands_are_understood(page, command, monkeypatch):
         check_search(tyro.cli(SearchCommand, args=search))
     elif (aligned := arguments(command, ALIGN)) is not None:
         align.check(tyro.cli(align.AlignCommand, args=aligned))
+    elif (named := arguments(command, NAMES)) is not None:
+        split_names(tyro.cli(NamesCommand, args=named).lang)
     else:
         pytest.fail(f"{page}: python {' '.join(command)} is no command")
 
