@@ -27,7 +27,9 @@ def get_config() -> Config:
     return Config(
         run="runs/demo",
         teacher=TeacherConfig(path="optical_jax/english_teacher", max_length=24),
-        student=StudentConfig(vocabulary="train", vocab_size=6000, new_embeddings="lexicon", max_length=24),
+        student=StudentConfig(
+            vocabulary="train", vocab_size=6000, new_embeddings="lexicon", word_order=False, max_length=24
+        ),
         data=DataConfig(
             bitext=tuple(f"{NAMES}/{language}.train.tsv" for language in LANGUAGES),
             temperature=2.0,
@@ -35,7 +37,7 @@ def get_config() -> Config:
             buckets=(12, 24),
         ),
         optimizer=OptimizerConfig(peak_lr=5e-4, warmup_steps=50),
-        training=TrainingConfig(steps=400, log_every=20, dev_every=100),
-        checkpoint=CheckpointConfig(every=200),
+        training=TrainingConfig(steps=300, log_every=20, dev_every=100),
+        checkpoint=CheckpointConfig(every=100),
         licences=("names=Unicode-3.0", "teacher=Apache-2.0"),
     )

@@ -4,6 +4,7 @@ import json
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -56,23 +57,18 @@ def test_the_whole_way(tmp_path, monkeypatch, capsys):
     assert (run / "student" / "model.safetensors").stat().st_mtime_ns == weights
 
 
-def test_every_phrase_drawn_is_another(monkeypatch):
-    """Chosen are phrases that training made findable, of three to five words, no English one twice."""
+def test_every_phrase_drawn_is_another():
+    """Chosen are phrases that are found now and were not before, of three or four words, no English one twice."""
     documents = {"a": "Samara Summer Time", "b": "West Samara Time", "c": "One Two Three Four Five Six", "d": "Samara"}
-
-    class Found:
-        pass
-
-    collection, evaluation = Found(), Found()
-    collection.documents = documents
-    collection.queries = {lang: {q: f"{lang} {q}" for q in documents} for lang in ("x", "y", "z")}
+    foreign = {"a": "oras sa taginit", "b": "oras sa kanluran", "c": "isa dalawa", "d": "Samara"}
     hit, miss = {"R@1": 1.0}, {"R@1": 0.0}
-    evaluation.collection = collection
-    evaluation.per_query = {
-        "student": {lang: {"a": hit, "b": hit, "c": hit, "d": hit} for lang in collection.queries},
-        "untrained": {lang: {"a": miss, "b": miss, "c": miss, "d": hit} for lang in collection.queries},
+    languages = ("x", "y", "z")
+    found = {
+        "student": {lang: dict.fromkeys(documents, hit) for lang in languages},
+        "untrained": {lang: {"a": miss, "b": hit, "c": miss, "d": hit} for lang in languages},
     }
-    chosen = demo.choose_examples(evaluation)
+    collection = SimpleNamespace(documents=documents, queries=dict.fromkeys(languages, foreign))
+    chosen = demo.choose_examples(SimpleNamespace(collection=collection, per_query=found))
     assert [english for _, english in chosen.values()] == [documents["a"], documents["b"], documents["c"]]
 
 

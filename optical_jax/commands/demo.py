@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from optical_jax.evaluation.report import Evaluation
 
 CONFIG, OWN_CONFIG = "configs/demo.py", "configs/own_language.py"
-DRAWN_WORDS = range(3, 6)
-"""Phrases of so many English words make a picture worth looking at."""
+DRAWN_WORDS = range(3, 5)
+"""Phrases of so many English words make a picture worth looking at, and leave room for another beside it."""
 
 
 @dataclass(frozen=True)
@@ -81,32 +81,39 @@ def show(program: str, flags: Sequence[str]) -> None:
 def draw_examples(run: Path, cfg: Config, evaluation: Evaluation) -> Path:
     """The plans of one unseen phrase a language, in one picture."""
     from optical_jax.alignment import align_texts
+    from optical_jax.data.names import LOCALES, read_names
     from optical_jax.pictures import draw_plans
     from optical_jax.towers import load
 
     examples = choose_examples(evaluation)
+    english_names = read_names("en")
+    titles = [english_names.get(f"languages.{LOCALES.get(language, language)}", language) for language in examples]
     student, teacher = load(run), load(run, side="document")
     plans = align_texts(student, teacher, list(examples.values()), cfg.loss)
     path = run / "plans.png"
-    draw_plans(plans, path, titles=list(examples))
+    draw_plans(plans, path, titles)
     return path
 
 
 def choose_examples(evaluation: Evaluation) -> dict[str, tuple[str, str]]:
     """Language -> (foreign phrase, English phrase), one that the student finds and did not before training.
 
-    Of those the longest within `DRAWN_WORDS`; no English phrase is taken twice.
+    Of those one that is worth looking at: within `DRAWN_WORDS`, no word the same on both sides, about as many words on
+    each, none of them long. No English phrase is taken twice.
     """
+    from optical_jax.data.names import words
+
     collection, examples = evaluation.collection, {}
     for language, queries in collection.queries.items():
         taken = {english for _, english in examples.values()}
 
-        def worth(query: str, language: str = language, taken: set[str] = taken) -> tuple[bool, bool, int]:
-            english = collection.documents[query]
-            found = evaluation.per_query["student"][language][query]["R@1"] == 1
-            found_before = evaluation.per_query["untrained"][language][query]["R@1"] == 1
-            count = len(english.split())
-            return english not in taken, found and not found_before, count if count in DRAWN_WORDS else 0
+        def worth(query: str, language: str = language, taken: set[str] = taken) -> tuple[bool, bool, bool, bool, int]:
+            foreign, english = collection.queries[language][query], collection.documents[query]
+            now, before = (evaluation.per_query[name][language][query]["R@1"] for name in ("student", "untrained"))
+            ours, theirs = words(foreign), words(english)
+            fits = len(theirs) in DRAWN_WORDS and not set(ours) & set(theirs)
+            uneven = 4 * abs(len(ours) - len(theirs)) + max(map(len, (*ours, *theirs)))
+            return english not in taken, now == 1, fits, before < 1, -uneven
 
         best = max(queries, key=worth)
         examples[language] = (queries[best], collection.documents[best])
