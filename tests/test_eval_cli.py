@@ -305,7 +305,7 @@ def test_package_as_a_program(capsys):
     assert package_main.main([]) == 0
     assert "eval" in capsys.readouterr().out
     assert package_main.main(["nonsense"]) == 2
-    assert "train, eval, export" in capsys.readouterr().err
+    assert "there are: demo, train, eval" in capsys.readouterr().err
     assert package_main.main(["eval", "--collection", "x"]) == 2
 
 
@@ -316,13 +316,14 @@ def test_table_fits_a_terminal_and_no_color_is_honoured(runs, parallel, monkeypa
     monkeypatch.setattr("optical_jax.evaluation.report.print_evaluation", lambda *a: seen.append(a))
     assert evaluate.main(["--run", str(runs[1]), "--collection", str(parallel)]) == 0
     monkeypatch.setenv("NO_COLOR", "1")
-    file = io.StringIO()
-    console = Console(file=file, force_terminal=True, width=80)
-    print_evaluation(*seen[0], console)
-    printed = file.getvalue()
-    assert "\x1b[1m" in printed
-    assert not re.search(r"\x1b\[[0-9;]*3[0-9]", printed), "a colour"
-    table = re.sub(r"\x1b\[[0-9;]*m", "", printed)
-    # Rich shortens a cell that does not fit, ending it in this sign.
-    assert "…" not in table
+    for width in (80, 60):
+        file = io.StringIO()
+        print_evaluation(*seen[0], Console(file=file, force_terminal=True, width=width))
+        printed = file.getvalue()
+        assert "\x1b[1m" in printed
+        assert not re.search(r"\x1b\[[0-9;]*3[0-9]", printed), "a colour"
+        table = re.sub(r"\x1b\[[0-9;]*m", "", printed)
+        # Rich shortens a cell that does not fit, ending it in this sign.
+        assert "…" not in table
+        assert ("P@10" in table) == (width == 80)
     assert [line.split()[0] for line in table.splitlines() if line.strip()][-4:-1] == ["low", "high", "gap"]

@@ -20,6 +20,9 @@ from optical_jax.evaluation.significance import ROUNDS, PairedTest
 
 SHOWN = ("R@1", "R@5", "R@10", "R@100", "RR@10", "AP", "nDCG@10", "P@10")
 """The metrics in the order of the printed table."""
+SHOWN_NARROW = ("R@1", "R@10", "RR@10", "nDCG@10")
+WIDE = 76
+"""Columns of a terminal that hold all of `SHOWN`."""
 REFERENCES = ("untrained", "teacher", "bm25")
 
 
@@ -118,7 +121,8 @@ def print_evaluation(evaluation: Evaluation, low_resource: AnyCollection[str], c
     what = f"{origin['run']}, checkpoint {origin['checkpoint']}" if "run" in origin else str(origin["model"])
     documents = f"{len(collection.documents):,} documents"
     say(console, f"{what} on {collection.name}, {collection.split}: {documents}, {evaluation.scoring}")
-    table = make_table(console, "lang", "system", "queries", *SHOWN, left=2)
+    shown = SHOWN if console.width >= WIDE else SHOWN_NARROW
+    table = make_table(console, "lang", "system", "queries", *shown, left=2)
     means = {system: evaluation.means(system) for system in evaluation.per_query}
     trivial = [language for language in means[own] if own == "student" and collection.is_parallel(language)]
     for language in means[own]:
@@ -127,21 +131,21 @@ def print_evaluation(evaluation: Evaluation, low_resource: AnyCollection[str], c
             figures = means.get(system, {}).get(language)
             name, style = (language, "bold") if system == own else ("", None)
             if figures:
-                table.add_row(name, system, str(figures["queries"]), *_row(figures), style=style)
+                table.add_row(name, system, str(figures["queries"]), *_row(figures, shown), style=style)
             elif system == "teacher" and language in trivial:
                 table.add_row(name, system, "", "trivial")
     if len(means[own]) > 1:
         start_group(console, table)
         for name, figures in group_means(means[own], low_resource).items():
             if figures:
-                table.add_row(name, own, "", *_row(figures), style="bold")
+                table.add_row(name, own, "", *_row(figures, shown), style="bold")
     console.print(table)
     if trivial:
         say(console, "trivial: query and document are one sentence, so there is no ceiling to show")
 
 
-def _row(figures: Figures) -> list[str]:
-    return [f"{figures[name]:.3f}" for name in SHOWN]
+def _row(figures: Figures, shown: Sequence[str]) -> list[str]:
+    return [f"{figures[name]:.3f}" for name in shown]
 
 
 def print_comparison(tests: Sequence[PairedTest], console: Console | None = None) -> None:
