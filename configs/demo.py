@@ -1,4 +1,4 @@
-"""What `make demo` trains: one student of six languages, on names from CLDR, in about a minute on two cores.
+"""What `make demo` trains: one student of six languages, on names from CLDR, in a minute or two on two cores.
 
 python -m optical_jax names --lang so sw tl ha de fr --out runs/demo/names
 python train.py --config configs/demo.py --run runs/demo

@@ -12,7 +12,7 @@ COMMANDS = {
     "train": ("optical_jax.commands.train", "teach a student a language from bitext"),
     "eval": ("optical_jax.commands.evaluate", "evaluate a run or a model on a collection, or compare two runs"),
     "names": ("optical_jax.commands.names", "write bitext and a test of names in any language CLDR has"),
-    "align": ("optical_jax.commands.align", "draw which English word each foreign word learns from"),
+    "align": ("optical_jax.commands.align", "draw which English word each foreign word is matched to"),
     "export": ("optical_jax.commands.export", "write a run's student as a Hugging Face folder"),
     "search": ("optical_jax.commands.search", "rank the lines of a text file for queries of your own"),
 }

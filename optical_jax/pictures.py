@@ -41,7 +41,7 @@ MOST_PIXELS = 8000
 
 # ---- plans -------------------------------------------------------------------------------------------------------
 
-CAPTION = "Which English word each word learns from"
+CAPTION = "Which English word each foreign word is matched to"
 PAGE = 10.8
 """Inches that panels may take side by side: at 700 pixels across, words are then as large as text."""
 PANELS_A_ROW = 3

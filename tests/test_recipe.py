@@ -129,7 +129,7 @@ def doc_recipe() -> str:
 
 def test_the_page_shows_what_a_card_would():
     cfg = TowerConfig(EncoderConfig(), HeadConfig(projection=128, query_length=64))
-    assert doc_recipe() == transformers_recipe(cfg, "so_encoder")
+    assert doc_recipe() == transformers_recipe(cfg, "my_encoder")
 
 
 @pytest.mark.parity
@@ -137,7 +137,7 @@ def test_the_page_gives_the_vectors_of_encode(tmp_path, monkeypatch):
     """Word for word; the page's tower reads 64 tokens."""
     pytest.importorskip("torch")
     tower, tokenizer = tower_of(HeadConfig(projection=128, query_length=40, document_length=40))
-    save_tower(tower.params, tower.cfg, tokenizer, tmp_path / "so_encoder")
+    save_tower(tower.params, tower.cfg, tokenizer, tmp_path / "my_encoder")
     assert_as_ours(
-        run_recipe(doc_recipe(), tmp_path / "so_encoder", monkeypatch, ASKED), tmp_path / "so_encoder", ASKED
+        run_recipe(doc_recipe(), tmp_path / "my_encoder", monkeypatch, ASKED), tmp_path / "my_encoder", ASKED
     )

@@ -67,7 +67,7 @@ def run_command(argv: Sequence[str]) -> None:
 
     picture = draw_examples(run, cfg, evaluation)
     print_result(evaluation)
-    print(f"\npicture:     {picture}  (which English word each word learns from)")
+    print(f"\npicture:     {picture}  (which English word each foreign word is matched to)")
     print(f"checkpoint:  {run / 'checkpoints' / str(evaluation.origin['checkpoint'])}")
     query = next(iter(evaluation.collection.queries["sw"].values()))
     print(f"ask it:      python -m optical_jax search --run {run} --docs {folder / 'en.txt'} {shlex.quote(query)}")
