@@ -95,7 +95,7 @@ def align_texts(
     found = []
     for n in range(len(pairs)):
         rows, cols = read_words(student, foreign[n], by_pieces), read_words(asking, english[n], by_pieces)
-        rows, cols = rows.with_vectors(ours.mask[n]), cols.with_vectors(target.mask[n])
+        rows, cols = rows.with_vectors(np.asarray(ours.mask[n])), cols.with_vectors(np.asarray(target.mask[n]))
         for side, text in ((rows, foreign[n]), (cols, english[n])):
             if not side.names:
                 raise DataError(f"nothing of {text!r} is a word to this tokenizer; give another text")

@@ -277,7 +277,7 @@ def drawing(texts: Iterable[str]) -> Iterator[None]:
     level = fonts_log.level
     with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update({**STYLE, "font.family": families})
+        matplotlib.rcParams.update({**STYLE, "font.family": families})  # pyright: ignore[reportCallIssue, reportArgumentType]
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         # It would tell of every fallback font that has no bold letters.
         fonts_log.setLevel(logging.ERROR)

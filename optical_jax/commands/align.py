@@ -149,6 +149,8 @@ def print_plan(aligned: AlignedPlan, console: Console) -> None:
     from rich.text import Text
 
     shares = aligned.shares()
+    # Of sixteen colours no two have the shades between.
+    shaded = console.color_system in ("256", "truecolor")
     label = min(max(map(cell_len, aligned.foreign)), LONGEST_WORD, console.width // 3)
     room = console.width - label - 1
     widths = [min(max(cell_len(word) + 2, CELL), LONGEST_WORD, room) for word in aligned.english]
@@ -161,7 +163,7 @@ def print_plan(aligned: AlignedPlan, console: Console) -> None:
             for column in block:
                 share = float(shares[row, column])
                 number = f"{100 * share:.0f}" if share >= 0.005 else "."
-                line.append(fit(number, widths[column] - 1) + " ", shade(share))
+                line.append(fit(number, widths[column] - 1) + " ", shade(share) if shaded else "")
             lines.append(line)
         if n:
             console.print()
