@@ -4,7 +4,8 @@ python -m optical_jax names --lang so sw tl ha de fr --out runs/demo/names
 python train.py --config configs/demo.py --run runs/demo
 python eval.py --run runs/demo --collection runs/demo/names --split test
 
-The recipe is that of configs/own_language.py with OPTICAL's own loss: the teacher's body, and a vocabulary trained on
+As in configs/own_language.py a student starts from what it can count, but it is taught by OPTICAL's own loss, and all
+is sized to the small teacher and short phrases. The start: the teacher's body, and a vocabulary trained on
 the foreign side whose pieces start at the English ones they translate to, counted in the names. What comes out: see
 README.md.
 """

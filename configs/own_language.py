@@ -3,7 +3,7 @@
 python train.py --config configs/own_language.py --run runs/mine --data.bitext xx=pairs.tsv
 
 A vocabulary of your language, whose pieces start at the English they translate to (counted in your pairs), then some
-minutes of training: what measured best for Swahili, Somali, Tagalog and Marathi (docs/results.md). The teacher is
+minutes of training: what measured best for Swahili (docs/results.md). The teacher is
 fetched from the Hugging Face hub once (90 MB). Without a network, or to have it over within a minute, take the small
 one that comes along: --teacher.path optical_jax/english_teacher. What to change for how many pairs: docs/settings.md.
 """

@@ -1,4 +1,4 @@
-"""Swahili with embeddings counted before they are trained: the recipe that measures best (docs/results.md).
+"""Swahili with embeddings counted before they are trained: the start that measures best (docs/results.md).
 
 python train.py --config configs/swahili_lexicon.py --run runs/swahili_lexicon
 

@@ -90,7 +90,7 @@ def front_matter(facts: CardFacts) -> str:
     if facts.license:
         lines.append(f"license: {_yaml(facts.license)}")
     lines += ["library_name: sentence-transformers", "pipeline_tag: sentence-similarity", *_yaml_list("tags", TAGS)]
-    if base.hub:
+    if base.hub and not resized(facts):
         lines.append(f"base_model: {_yaml(base.name)}")
     return "\n".join([*lines, "---"])
 
@@ -256,7 +256,9 @@ def evaluation(found: Mapping[str, Any]) -> list[str]:
         parts.append("Whether training pairs share a text with this collection could not be told.")
     else:
         counts = ", ".join(f"{language} {count:,}" for language, count in shared.items())
-        parts.append(f"Training pairs that share a text with this collection: {counts or 'none'}.")
+        parts.append(
+            f"Training pairs that share a text with its queries or the documents judged for them: {counts or 'none'}."
+        )
     return parts
 
 
@@ -296,7 +298,11 @@ def settings(facts: CardFacts) -> str:
         ("optimiser", " ".join(["AdamW", *_pairs(cfg.get("optimizer", {}))])),
         (
             "vocabulary",
-            " ".join(_pairs({k: student[k] for k in ("vocabulary", "new_embeddings", "lowercase") if k in student})),
+            " ".join(
+                _pairs(
+                    {k: student[k] for k in ("vocabulary", "new_embeddings", "lowercase", "word_order") if k in student}
+                )
+            ),
         ),
         ("seed", str(cfg.get("seed", "?"))),
     ]
@@ -310,9 +316,14 @@ def settings(facts: CardFacts) -> str:
     return "\n\n".join(["## Settings and versions", table(("what", "value"), rows)])
 
 
+def resized(facts: CardFacts) -> bool:
+    """Whether the student's layers were drawn in another size, so that nothing but its words is of another model."""
+    return bool(facts.config.get("student", {}).get("size", {}).get("width"))
+
+
 def begun_from(facts: CardFacts) -> str:
     """Names of teacher and start, each with its weights' fingerprint."""
-    told = []
+    told = ["layers drawn at random; word embeddings: principal components of those of"] if resized(facts) else []
     for role, model in (("teacher", facts.teacher), ("student", facts.start)):
         files = facts.env.get("inputs", {}).get(f"{role}.path", {})
         weights = [sha256[:12] for name, sha256 in files.items() if name.endswith(".safetensors")]

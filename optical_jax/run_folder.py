@@ -180,7 +180,9 @@ class RunFolder:
                 )
         env["resumed"].append(environment())
         write_json(self.path / "env.json", env)
-        self.save_config(cfg)
+        # Licences that were stated once stay until others are.
+        stated = tuple((self.saved_config() or {}).get("licences", ()))
+        self.save_config(dataclasses.replace(cfg, licences=cfg.licences or stated))
 
 
 def environment() -> dict[str, Any]:

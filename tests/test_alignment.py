@@ -328,8 +328,8 @@ WIDE = AlignedPlan(
 )
 
 
-def printed(aligned: AlignedPlan, **environ: str) -> str:
-    console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system="truecolor", _environ=environ)
+def printed(aligned: AlignedPlan, colours="truecolor", **environ: str) -> str:
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=colours, _environ=environ)
     print_plan(aligned, console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -341,6 +341,7 @@ def test_cells_are_coloured_unless_the_user_wants_none():
     plain = printed(WIDE, NO_COLOR="1")
     assert not re.search(r"\x1b\[[0-9;]*[34]8;", plain)
     assert "100" in plain
+    assert not re.search(r"\x1b\[[0-9;]*4[0-9]m", printed(WIDE, "standard"))
 
 
 def test_wide_plans_are_wrapped_and_no_line_is_wider_than_the_terminal():

@@ -79,9 +79,10 @@ def test_python_examples_of_a_page(page, monkeypatch):
     doctest.DebugRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test)
 
 
-@pytest.mark.parametrize(
-    "name", ["towers", "data.names", "evaluation.scoring", "evaluation.baselines", "models.nnx_module"]
-)
+EXAMPLES = ("towers", "data.names", "evaluation.scoring", "evaluation.baselines", "models.nnx_module")
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_examples_in_docstrings(name):
     found = doctest.testmod(importlib.import_module(f"optical_jax.{name}"), raise_on_error=True)
     assert found.attempted > 0

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,20 +13,20 @@ import pytest
 
 from optical_jax import __main__ as package_main
 from optical_jax.checkpoint import told_as_machine_errors
-from optical_jax.commands import align, doors, evaluate, names, train
+from optical_jax.commands import align, doors, evaluate, export, names, search, train
 from optical_jax.commands.settings import load_config_file
 from optical_jax.config import Config, DataConfig, OptimizerConfig, to_json
 from optical_jax.data.bitext import load_bitext
 from optical_jax.errors import ConfigError, Interrupted, MachineError
 from optical_jax.progress import ProgressReport
 from optical_jax.run_folder import RunFolder
-from optical_jax.training.loop import dev_lines
+from optical_jax.training.loop import catch_signals, dev_lines
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"jax", "flax", "numpy", "matplotlib", "transformers"}
 
 
-@pytest.mark.parametrize("command", [train, evaluate, align, names])
+@pytest.mark.parametrize("command", [train, evaluate, align, names, search, export])
 def test_a_bare_command_answers_with_one_that_its_own_parser_takes(command, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     assert command.main([]) == 2
@@ -35,7 +37,7 @@ def test_a_bare_command_answers_with_one_that_its_own_parser_takes(command, caps
     flags = words[4:] if words[1] == "-m" else words[2:]
     for path in (word for word in flags if word.startswith("configs/")):
         assert Path(path).exists()
-    if command in (evaluate, align):
+    if command in (evaluate, align, search):
         command.parse(flags)
 
 
@@ -65,7 +67,7 @@ def test_help_of_the_small_commands_imports_nothing_heavy(words):
 def test_a_label_that_no_language_can_have_is_refused(label, tmp_path):
     file = tmp_path / "pairs.tsv"
     file.write_text("a cat\tpaka\n")
-    with pytest.raises(ConfigError, match=r"sw=FILE|sw1|no language"):
+    with pytest.raises(ConfigError, match="not in small letters" if label == "SW" else f"{label} is no language code"):
         load_bitext(DataConfig(bitext=(f"{label}={file}",)))
 
 
@@ -143,3 +145,17 @@ def test_a_full_disk_is_one_line(caplog):
         assert bool(caplog.records) == heard
     with pytest.raises(MachineError, match="No space left; the last whole one is kept"), told_as_machine_errors():
         raise ValueError("RESOURCE_EXHAUSTED: Failed to write 3 bytes to file 28: No space left on device")
+
+
+def test_a_signal_is_noted_though_nobody_can_be_told(monkeypatch):
+    """Ctrl-C stops the tee behind a pipe too; the save must come all the same, and a second Ctrl-C be free."""
+
+    def broken(*arguments):
+        raise BrokenPipeError
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(os, "write", broken)
+    with catch_signals() as caught:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert caught == ["SIGINT"]
+        assert signal.getsignal(signal.SIGINT) is before

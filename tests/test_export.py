@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 from test_pretrained import (
     CHECKPOINTS,
     ENCODERS,
@@ -28,6 +29,7 @@ from optical_jax.models.export import save_tower
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.models.pretrained import Pretrained, load_pretrained
 from optical_jax.params import init_params
+from optical_jax.towers import load
 
 TEXTS = ["Jua linachomoza juu ya mlima.", "Mto, mkate na maji!", "soko"]
 QUERIES = ["mlima", "maji ya mto"]
@@ -265,3 +267,14 @@ def test_sentence_transformers_gives_the_same_pooled_vectors(tmp_path, pooling, 
     tower = tower._replace(tokenizer_path=tmp_path / "out")
     theirs = sentence_transformers.SentenceTransformer(str(tmp_path / "out"), device="cpu").encode(TEXTS)
     np.testing.assert_allclose(theirs, np.concatenate(token_vectors(tower, TEXTS, "document")), atol=1e-5)
+
+
+def test_half_precision_is_read_back_as_the_same_numbers_rounded(tmp_path):
+    tower, tokenizer = tower_of(LATE)
+    save_tower(tower.params, tower.cfg, tokenizer, tmp_path / "half", dtype="float16")
+    tensors = load_file(tmp_path / "half" / "model.safetensors")
+    assert {tensor.dtype for tensor in tensors.values()} == {np.dtype("float16")}
+    found = load(tmp_path / "half")
+    for before, after in zip(jax.tree.leaves(tower.params), jax.tree.leaves(found.params), strict=True):
+        assert after.dtype == np.float32
+        np.testing.assert_array_equal(np.asarray(before).astype(np.float16).astype(np.float32), after)

@@ -202,7 +202,7 @@ def test_figures_of_this_checkpoint():
         ["sw", "student", "0.500", "0.625"],
         ["sw", "untrained", "0.250", "0.375"],
     ]
-    assert "Training pairs that share a text with this collection: sw 3, no 0." in text
+    assert "Training pairs that share a text with its queries or the documents judged for them: sw 3, no 0." in text
 
 
 def test_figures_of_another_checkpoint_are_not_given_as_its_own():

@@ -53,6 +53,7 @@ def test_every_word_of_a_held_out_phrase_is_trained_on_in_its_language(splits, l
     assert len(test) >= 80
     for name, text in test.items():
         assert len(words(name)) > 1
+        assert len(words(text)) > 1
         assert english.issuperset(words(name)), name
         assert foreign.issuperset(words(text)), text
 
@@ -117,3 +118,26 @@ def test_out_is_a_file(tmp_path, capsys):
     assert main(["--lang", "sw", "--out", str(file)]) == 2
     assert "is a file" in capsys.readouterr().err
     assert Path(file).read_text() == "mine"
+
+
+def test_a_second_call_replaces_the_first(tmp_path, capsys):
+    """Numbers of names differ from call to call: what is left of the first would be judged by the second's."""
+    out = tmp_path / "names"
+    assert main(["--lang", "sw", "--out", str(out)]) == 0
+    assert main(["--lang", "tl", "--out", str(out)]) == 0
+    assert set(read_collection(out, "test").queries) == {"tl"}
+    assert sorted(path.name for path in out.glob("*.tsv")) == ["tl.dev.tsv", "tl.train.tsv"]
+
+
+def test_files_of_others_are_not_written_over(tmp_path, capsys):
+    (tmp_path / "sw.train.tsv").write_text("mine")
+    assert main(["--lang", "sw", "--out", str(tmp_path)]) == 2
+    assert "holds files of yours" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["sw.train.tsv"]
+    assert (tmp_path / "sw.train.tsv").read_text() == "mine"
+
+
+def test_a_folder_inside_a_file(tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    assert main(["--lang", "sw", "--out", str(tmp_path / "file" / "names")]) == 2
+    assert "lies in, a file" in capsys.readouterr().err

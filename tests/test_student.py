@@ -63,3 +63,45 @@ def test_no_more_components_than_there_are(cfg):
     wide = replace(cfg, student=replace(cfg.student, size=replace(SIZE, width=64)))
     with pytest.raises(ConfigError, match=r"student.size.width=64 is more than the 48 principal components"):
         make_student(wide, load_teacher(cfg), load_bitext(cfg.data).train)
+
+
+# ---- blind to word order -----------------------------------------------------------------------------------------
+
+
+def sorted_vectors(tower, text) -> np.ndarray:
+    found = encode(tower, [text])
+    vectors = np.asarray(found.vectors)[0][np.asarray(found.mask)[0]]
+    return vectors[np.lexsort(vectors.round(4).T)]
+
+
+def test_without_word_order_words_may_change_places(cfg):
+    """The same vectors, a word each, wherever it stands; with it they are others."""
+    teacher, bitext = load_teacher(cfg), load_bitext(cfg.data).train
+    for word_order in (True, False):
+        student = make_student(replace(cfg, student=replace(cfg.student, word_order=word_order)), teacher, bitext)
+        here, there = (sorted_vectors(student, text) for text in ("the child sees fish", "fish sees the child"))
+        assert here.shape == there.shape
+        assert np.allclose(here, there, atol=1e-3) == (not word_order)
+
+
+def test_training_leaves_fixed_positions_alone():
+    """Neither gradient nor decay reach them, and they do not count for the norm that is clipped."""
+    import jax.numpy as jnp
+    import optax
+
+    from optical_jax.config import OptimizerConfig
+    from optical_jax.training.optimizer import make_optimizer
+
+    params = {"position": {"embedding": jnp.ones((4, 2))}, "word": {"embedding": jnp.ones((4, 2))}}
+    grads = {"position": {"embedding": jnp.full((4, 2), 1e6)}, "word": {"embedding": jnp.full((4, 2), 1e-3)}}
+    settings = OptimizerConfig(warmup_steps=1, clip_norm=1.0, weight_decay=0.1, eps=1.0)
+    moved = {}
+    for fixed in (True, False):
+        tx = make_optimizer(settings, 10, fix_positions=fixed)
+        updates, _ = tx.update(grads, tx.init(params), params)
+        moved[fixed] = optax.apply_updates(params, updates)
+    np.testing.assert_array_equal(moved[True]["position"]["embedding"], 1.0)
+    assert not np.array_equal(moved[False]["position"]["embedding"], np.ones((4, 2)))
+    # With eps 1 an update grows with its gradient: clipped by the positions' norm, the words' would all but vanish.
+    words = {fixed: np.asarray(moved[fixed]["word"]["embedding"]) for fixed in (True, False)}
+    assert (words[True] < words[False]).all()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from optical_jax.commands.doors import open_door
+from optical_jax.commands.doors import open_door, refuse_no_flags
 from optical_jax.config import DataConfig, LossConfig, OtConfig
 from optical_jax.errors import ConfigError, DataError
 
@@ -57,6 +57,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return open_door(lambda: run_command(sys.argv[1:] if argv is None else argv))
 
 
+EXAMPLE = 'python -m optical_jax align --run runs/tiny "Mwalimu ananunua maji" "The teacher buys water"'
+
+
+def parse(argv: Sequence[str]) -> AlignCommand:
+    """Read the flags; tyro itself answers --help (exit 0) and unknown ones (exit 2)."""
+    refuse_no_flags(argv, "name a run, a foreign text and its English translation", EXAMPLE)
+    command = tyro.cli(AlignCommand, args=list(argv), prog="python -m optical_jax align")
+    check(command)
+    return command
+
+
 def run_command(argv: Sequence[str]) -> None:
     """Compute the plan, print it, draw it.
 
@@ -64,8 +75,7 @@ def run_command(argv: Sequence[str]) -> None:
       ConfigError: no such run or checkpoint, towers that give one vector a text, or flags that cannot be.
       DataError: a text without a word.
     """
-    command = tyro.cli(AlignCommand, args=list(argv), prog="python -m optical_jax align")
-    check(command)
+    command = parse(argv)
     # Here, so that --help answers without importing jax or matplotlib.
     from rich.console import Console
 
@@ -79,7 +89,12 @@ def run_command(argv: Sequence[str]) -> None:
     if not is_run(run):
         raise ConfigError(f"run={run} holds no run; name the --run folder of a training")
     saved = RunFolder(run).saved_config() or {}
-    cfg = LossConfig(name=saved["loss"]["name"], ot=OtConfig(**saved["loss"]["ot"]))
+    try:
+        cfg = LossConfig(name=saved["loss"]["name"], ot=OtConfig(**saved["loss"]["ot"]))
+    except (KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{run / 'config.json'} is not of this version ({error}); take the version it was made with"
+        ) from None
     student, teacher = load(run, checkpoint=command.checkpoint), load(run, side="document")
     idf = None
     if cfg.ot.masses == "idf":
@@ -149,6 +164,8 @@ def print_plan(aligned: AlignedPlan, console: Console) -> None:
     from rich.text import Text
 
     shares = aligned.shares()
+    # Of sixteen colours no two have the shades between.
+    shaded = console.color_system in ("256", "truecolor")
     label = min(max(map(cell_len, aligned.foreign)), LONGEST_WORD, console.width // 3)
     room = console.width - label - 1
     widths = [min(max(cell_len(word) + 2, CELL), LONGEST_WORD, room) for word in aligned.english]
@@ -161,7 +178,7 @@ def print_plan(aligned: AlignedPlan, console: Console) -> None:
             for column in block:
                 share = float(shares[row, column])
                 number = f"{100 * share:.0f}" if share >= 0.005 else "."
-                line.append(fit(number, widths[column] - 1) + " ", shade(share))
+                line.append(fit(number, widths[column] - 1) + " ", shade(share) if shaded else "")
             lines.append(line)
         if n:
             console.print()

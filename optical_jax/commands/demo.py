@@ -14,6 +14,7 @@ import tyro
 from optical_jax.commands import evaluate, names, train
 from optical_jax.commands.doors import open_door
 from optical_jax.commands.settings import load_config_file
+from optical_jax.errors import ConfigError
 
 if TYPE_CHECKING:
     from optical_jax.config import Config
@@ -41,12 +42,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_command(argv: Sequence[str]) -> None:
-    """Names, training, evaluation, picture, table. A step that was done is shown again, one that was stopped goes on.
+    """Names, training, evaluation, picture, table. A training that was stopped goes on, a finished one is not repeated.
 
     Raises:
       OpticalError: as the steps.
     """
     command = tyro.cli(DemoCommand, args=list(argv), prog="python -m optical_jax demo")
+    if not Path(CONFIG).is_file():
+        raise ConfigError(f"{CONFIG} is not here; run the demo from the folder of a clone of the repository")
     run, cfg = Path(command.run), load_config_file(CONFIG)
     files = [Path(path) for path in cfg.data.bitext]
     folder = run / "names"
@@ -69,8 +72,9 @@ def run_command(argv: Sequence[str]) -> None:
     print_result(evaluation)
     print(f"\npicture:     {picture}  (which English word each foreign word is matched to)")
     print(f"checkpoint:  {run / 'checkpoints' / str(evaluation.origin['checkpoint'])}")
-    query = next(iter(evaluation.collection.queries["sw"].values()))
-    print(f"ask it:      python -m optical_jax search --run {run} --docs {folder / 'en.txt'} {shlex.quote(query)}")
+    query = next(iter(next(iter(evaluation.collection.queries.values())).values()))
+    ask = ["--run", str(run), "--docs", str(folder / "en.txt"), query]
+    print(f"ask it:      python -m optical_jax search {shlex.join(ask)}")
     print(f"your pairs:  python train.py --config {OWN_CONFIG} --run runs/mine --data.bitext xx=PAIRS.tsv")
 
 

@@ -33,7 +33,16 @@ def open_door(command: Callable[[], None]) -> int:
         return _tell(
             Interrupted("stopped by a signal; the same command begins again, a training at its last checkpoint")
         )
+    except (NotADirectoryError, FileExistsError, IsADirectoryError) as error:
+        what = (
+            "is a folder; name a file"
+            if isinstance(error, IsADirectoryError)
+            else "is, or lies in, a file; name a folder"
+        )
+        return _tell(ConfigError(f"{error.filename} {what}"))
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return _tell(ConfigError(f"{error.filename}: the name is too long; give a shorter one"))
         if error.errno not in MACHINE_ERRNOS:
             raise
         where = f" ({error.filename})" if error.filename else ""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from optical_jax.commands.doors import open_door
+from optical_jax.commands.doors import open_door, refuse_no_flags
 from optical_jax.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -42,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return open_door(lambda: run_command(sys.argv[1:] if argv is None else argv))
 
 
+EXAMPLE = "python -m optical_jax export --run runs/tiny --out my_encoder"
+
+
 def run_command(argv: Sequence[str]) -> None:
     """Load one checkpoint of the run's student, and write it.
 
@@ -49,6 +52,7 @@ def run_command(argv: Sequence[str]) -> None:
       ConfigError: no such run or checkpoint, or `out` holds something else.
       MachineError: `out` cannot be written.
     """
+    refuse_no_flags(argv, "name a run, and a folder to write", EXAMPLE)
     command = tyro.cli(ExportCommand, args=list(argv), prog="python -m optical_jax export")
     # Here, so that --help answers without importing jax.
     from optical_jax.checkpoint import find_step

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from optical_jax.commands.doors import open_door
+from optical_jax.commands.doors import open_door, refuse_no_flags
 from optical_jax.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -64,9 +64,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     return open_door(lambda: run_command(sys.argv[1:] if argv is None else argv))
 
 
-def run_command(argv: Sequence[str]) -> None:
+EXAMPLE = 'python -m optical_jax search --run runs/tiny --docs configs/tiny/documents.txt "Mwalimu ananunua maji"'
+
+
+def parse(argv: Sequence[str]) -> SearchCommand:
+    """Read the flags; tyro itself answers --help (exit 0) and unknown ones (exit 2)."""
+    refuse_no_flags(argv, "name a run, a text file and a query", EXAMPLE)
     command = tyro.cli(SearchCommand, args=list(argv), prog="python -m optical_jax search")
     check(command)
+    return command
+
+
+def run_command(argv: Sequence[str]) -> None:
+    command = parse(argv)
     lines = read_documents(Path(command.docs))
     queries, documents = load_towers(command)
     found = find(command, queries, documents, lines)
@@ -186,8 +196,8 @@ def hits_of(ranking: Ranking, queries: Sequence[str], lines: dict[int, str]) -> 
 def print_hits(queries: Sequence[str], found: Sequence[Sequence[Hit]]) -> None:
     """A table a query. On a terminal a row is a line: long texts end in an ellipsis; elsewhere they are whole."""
     every = list(itertools.chain(*found))
-    line_width = max(len("line"), *(len(str(hit.line)) for hit in every))
-    score_width = max(len("score"), *(len(f"{hit.score:.3f}") for hit in every))
+    line_width = max([len("line"), *(len(str(hit.line)) for hit in every)])
+    score_width = max([len("score"), *(len(f"{hit.score:.3f}") for hit in every)])
     head = f"rank {'score':>{score_width}} {'line':>{line_width}}  text"
     show = make_show(len(head))
     for n, (query, hits) in enumerate(zip(queries, found, strict=True)):

@@ -105,9 +105,9 @@ def english_concepts() -> dict[str, str]:
 def split_names(languages: Sequence[str]) -> NameSplits:
     """Hold out phrases by combination.
 
-    A concept is held out if, in every language that has it, each of its words on both sides still stands in a training
-    pair of that language. Which ones are tried first is decided by a hash of the English name; every fourth that can
-    be held out is for dev, the others for test.
+    A concept is held out if, in every language that has it, it has several words on both sides, each of which still
+    stands in a training pair of that language. Which ones are tried first is decided by a hash of the English name;
+    every fourth that can be held out is for dev, the others for test.
 
     Raises:
       ConfigError: as `read_names`; or a language has no pair to learn from.
@@ -129,7 +129,10 @@ def split_names(languages: Sequence[str]) -> NameSplits:
             language: _words_of_pair((concept, names[concept])) for language, names in pairs.items() if concept in names
         }
         split = "train"
-        if len(words(concept)) > 1 and all(counts[lang][word] > 1 for lang, both in having.items() for word in both):
+        phrases = (concept, *(pairs[language][concept] for language in having))
+        if all(len(words(phrase)) > 1 for phrase in phrases) and all(
+            counts[lang][word] > 1 for lang, both in having.items() for word in both
+        ):
             held_out += 1
             split = "dev" if held_out % 4 == 0 else "test"
         for language, both in having.items():
@@ -142,10 +145,22 @@ def split_names(languages: Sequence[str]) -> NameSplits:
 def write_names(folder: Path, splits: NameSplits) -> None:
     """Bitext (`<lang>.train.tsv`, `<lang>.dev.tsv`) and a collection of the held-out phrases in one folder.
 
-    The collection's documents are all English names, trained on or not; its split is called test. `en.txt` has them a
-    line each.
+    What an earlier call wrote there is replaced. The collection's documents are all English names, trained on or not;
+    its split is called test. `en.txt` has them a line each.
+
+    Raises:
+      ConfigError: the folder holds something else.
     """
+    source = folder / "SOURCE.txt"
+    if folder.is_dir() and any(folder.iterdir()):
+        if not source.is_file() or source.read_text(encoding="utf-8") != SOURCE + "\n":
+            raise ConfigError(f"{folder} holds files of yours, which would be written over; name a new folder")
+        # Numbers of names differ from call to call: a language of an earlier one would be judged by this one's.
+        for pattern in ("*.train.tsv", "*.dev.tsv", "queries.*.jsonl"):
+            for old in folder.glob(pattern):
+                old.unlink()
     (folder / "qrels").mkdir(parents=True, exist_ok=True)
+    _write(source, [SOURCE])
     every = [names for split in (splits.train, splits.dev, splits.test) for names in split.values()]
     ids = {name: f"n{n:04d}" for n, name in enumerate(sorted({name for names in every for name in names}))}
     _write(folder / "en.txt", ids)
@@ -158,7 +173,6 @@ def write_names(folder: Path, splits: NameSplits) -> None:
         _write(folder / f"queries.{language}.jsonl", lines)
     judged = sorted({ids[name] for names in splits.test.values() for name in names})
     _write(folder / "qrels" / "test.tsv", ["query-id\tcorpus-id\tscore", *(f"{n}\t{n}\t1" for n in judged)])
-    _write(folder / "SOURCE.txt", [SOURCE])
 
 
 SOURCE = (

@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -156,11 +156,13 @@ def catch_signals() -> Iterator[list[str]]:
 
     def note(number: int, frame: Any) -> None:
         caught.append(signal.Signals(number).name)
-        # Not print: the signal may have come in the middle of one.
-        after_echo = "\n" if os.isatty(2) else ""
-        os.write(2, f"{after_echo}{caught[-1]}: saves after this step; once more stops without saving\n".encode())
         for each, handler in before.items():
             signal.signal(each, handler)
+        # Not print: the signal may have come in the middle of one. Nobody may be there to read it either: Ctrl-C has
+        # stopped the tee behind a pipe too, and the save must come all the same.
+        with suppress(OSError):
+            after_echo = "\n" if os.isatty(2) else ""
+            os.write(2, f"{after_echo}{caught[-1]}: saves after this step; once more stops without saving\n".encode())
 
     before = {each: signal.signal(each, note) for each in (signal.SIGINT, signal.SIGTERM)}
     try:

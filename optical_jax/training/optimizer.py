@@ -51,6 +51,7 @@ def make_optimizer(cfg: OptimizerConfig, steps: int, *, fix_positions: bool = Fa
         weight_decay=cfg.weight_decay,
         mask=decay_mask,
     )
-    parts = [optax.clip_by_global_norm(cfg.clip_norm)] if cfg.clip_norm > 0 else []
-    parts += [adamw, *([optax.masked(optax.set_to_zero(), position_mask)] if fix_positions else [])]
-    return optax.chain(*parts) if len(parts) > 1 else adamw
+    # Around both: fixed positions count neither for the norm that is clipped nor for the decay.
+    fixed = [optax.masked(optax.set_to_zero(), position_mask)] if fix_positions else []
+    clip = [optax.clip_by_global_norm(cfg.clip_norm)] if cfg.clip_norm > 0 else []
+    return optax.chain(*fixed, *clip, adamw, *fixed) if fixed or clip else adamw
