@@ -150,6 +150,7 @@ def test_a_signal_saves_says_how_to_go_on_and_exits_75(undisturbed_longer, envir
     stopped = re.search(rf"error: stopped by {number.name} after saving step (\d+) of 600; the same command", said)
     assert stopped, said
     assert (run / "checkpoints" / stopped[1]).is_dir()
+    assert (run / "curves.png").is_file()
     done = train("--run", run, *LONGER, environ=environ)
     assert f"at step {stopped[1]} of 600" in done.stdout
     assert fingerprint(run) == fingerprint(undisturbed_longer)
