@@ -251,7 +251,7 @@ def test_a_batch_that_does_not_divide_over_the_mesh(environ, tmp_path):
 def test_another_config_in_the_folder_is_a_diff(undisturbed, environ):
     done = train("--run", undisturbed, "--seed", "7", "--loss.ot.epsilon", "0.5", environ=environ)
     assert done.returncode == 2
-    assert "loss.ot.epsilon: 0.05 -> 0.5; seed: 0 -> 7" in done.stderr
+    assert "\n  loss.ot.epsilon: 0.05 -> 0.5\n  seed: 0 -> 7\n" in done.stderr
 
 
 def test_a_locked_run_is_refused(undisturbed, environ):
