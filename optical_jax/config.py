@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -106,6 +104,11 @@ class TeacherConfig:
     """Leave punctuation of documents out; None does as the teacher's checkpoint says."""
     special_tokens: bool | None = None
     """Keep the vectors of [CLS], [SEP] and markers; None does as the teacher's checkpoint says."""
+    cache: str = ""
+    """Folder that keeps the teacher's token vectors (float16), so that each English text is encoded once, whatever
+    epochs, languages and runs come; several runs may share it. Empty encodes them in every step."""
+    cache_gib: float = 16.0
+    """Most GiB a teacher's vectors may take there; with more the teacher runs in every step."""
     pooling: Literal["none", "auto", "mean", "cls"] = "none"
     """`none`: a vector a token (late interaction) whatever the checkpoint says; `auto`: as it says; else one a text."""
 
@@ -174,14 +177,19 @@ class DataConfig:
     """Sampling weights instead of the temperature, one a language: sw=2 so=1."""
     global_batch: int = 64
     """Pairs a step, over all devices."""
+    batching: Literal["packed", "buckets"] = "packed"
+    """packed: texts end to end in rows, any lengths in a batch, one shape; buckets: a batch is of about one length."""
+    row_length: int = 64
+    """Tokens of a row of packed texts, if no text is longer."""
     buckets: tuple[int, ...] = (16, 24, 32, 48, 64)
-    """Padded lengths; a batch holds pairs of one bucket. One compilation each."""
+    """Padded lengths for batching=buckets. One compilation each."""
 
 
 @dataclass(frozen=True)
 class OtConfig:
     cost: Literal["cosine"] = "cosine"
-    plan: Literal["sinkhorn"] = "sinkhorn"
+    plan: Literal["sinkhorn", "uniform"] = "sinkhorn"
+    """uniform spreads every student token over all teacher tokens: to see what a plan buys."""
     epsilon: float = 0.05
     """Entropic regularisation, in units of the cost (0 to 2)."""
     iterations: int = 50
@@ -283,87 +291,7 @@ class Config:
     """Folder for downloads from the hub; empty leaves it to HF_HOME."""
 
 
-# ---- checks ----------------------------------------------------------------------------------------------------
-
-
-AT_LEAST_1 = (
-    "data.global_batch", "data.min_chars", "loss.ot.iterations", "training.steps",
-    "training.accumulate", "training.log_every", "checkpoint.every", "checkpoint.keep",
-)  # fmt: skip
-AT_LEAST_0 = (
-    "seed", "data.dev_pairs", "data.max_bad_lines", "loss.ot.threshold", "training.dev_every", "optimizer.warmup_steps",
-    "optimizer.weight_decay", "optimizer.clip_norm", "optimizer.final_lr_fraction",
-)  # fmt: skip
-ABOVE_0 = ("loss.ot.epsilon", "optimizer.peak_lr", "optimizer.eps", "data.temperature")
-
-
-def validate(cfg: Config, *, needs_run: bool = True) -> None:
-    """Refuse impossible values before anything is read or compiled.
-
-    Raises:
-      ConfigError: names the field, its value and the remedy.
-    """
-
-    def require(fine: bool, name: str, remedy: str) -> None:
-        if not fine:
-            raise ConfigError(f"{name}={_get(cfg, name)!r} is impossible; {remedy}")
-
-    require(bool(cfg.run) or not needs_run, "run", "name a run folder: --run runs/x")
-    require(bool(cfg.teacher.path), "teacher.path", "name a teacher: --teacher.path FOLDER_OR_HUB_NAME")
-    for name in AT_LEAST_1:
-        require(_get(cfg, name) >= 1, name, "give at least 1")
-    for name in AT_LEAST_0:
-        require(_get(cfg, name) >= 0, name, "give 0 or more")
-    for name in ABOVE_0:
-        require(0 < _get(cfg, name) < math.inf, name, "give a number above 0")
-    for name in ("optimizer.b1", "optimizer.b2"):
-        require(0 <= _get(cfg, name) < 1, name, "give a number from 0 to below 1")
-    for name in ("teacher.max_length", "student.max_length"):
-        require(_get(cfg, name) >= 4, name, "give at least 4 tokens")
-    require(cfg.data.max_chars >= cfg.data.min_chars, "data.max_chars", f"give at least min_chars={cfg.data.min_chars}")
-    require(cfg.data.max_length_ratio >= 1, "data.max_length_ratio", "give 1 or more")
-    require(cfg.student.vocab_size >= 100, "student.vocab_size", "give at least 100 pieces")
-    figures = ("R@1", "R@10", "RR@10")
-    require(cfg.checkpoint.best_metric in figures, "checkpoint.best_metric", f"take one of {', '.join(figures)}")
-    if cfg.student.new_embeddings == "lexicon" and cfg.student.vocabulary == "keep":
-        raise ConfigError(
-            "student.new_embeddings='lexicon' is for a new vocabulary, and student.vocabulary='keep' makes none; "
-            "add --student.vocabulary train"
-        )
-    size = dataclasses.astuple(cfg.student.size)
-    require(min(size) > 0 or max(size) == min(size) == 0, "student.size", "give all four above 0, or none")
-    if size[0] and size[0] % size[2]:
-        raise ConfigError(f"student.size.width={size[0]} does not divide into heads={size[2]}; take a multiple")
-    parse_licences(cfg.licences)
-    buckets = cfg.data.buckets
-    rising = bool(buckets) and min(buckets) > 0 and list(buckets) == sorted(set(buckets))
-    require(rising, "data.buckets", "give rising lengths, such as 16 32 64")
-    longest = max(cfg.teacher.max_length, cfg.student.max_length)
-    require(buckets[-1] >= longest, "data.buckets", f"the last must hold max_length={longest} tokens")
-
-
-def parse_licences(entries: Iterable[str]) -> dict[str, str]:
-    """Part -> licence, from NAME=LICENCE.
-
-    Raises:
-      ConfigError: an entry is not of that form, or a part has two licences.
-    """
-    found: dict[str, str] = {}
-    for entry in entries:
-        name, _, licence = (text.strip() for text in entry.partition("="))
-        if not name or not licence:
-            raise ConfigError(
-                f"licences={entry!r} names no part or no licence; write NAME=LICENCE, such as tico19='CC0 1.0'"
-            )
-        if found.setdefault(name, licence) != licence:
-            raise ConfigError(f"licences: {name} is {found[name]!r} and {licence!r}; give one licence a part")
-    return found
-
-
-def _get(cfg: Any, name: str) -> Any:
-    for part in name.split("."):
-        cfg = getattr(cfg, part)
-    return cfg
+# ---- paths -----------------------------------------------------------------------------------------------------
 
 
 def expand_variables(value: str, name: str) -> str:

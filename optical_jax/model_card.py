@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
-from optical_jax.config import TowerConfig, parse_licences
+from optical_jax.config import TowerConfig
 from optical_jax.data.formats import FILE_NAME
 from optical_jax.models.recipe import own_recipe, quoted, sentence_transformers_recipe, transformers_recipe
+from optical_jax.validation import parse_licences
 
 TAGS = ("colbert", "late-interaction", "cross-lingual", "optical_jax")
 SHOWN = ("R@1", "R@10", "nDCG@10")

@@ -16,10 +16,9 @@ from optical_jax.config import (
     TeacherConfig,
     TrainingConfig,
     expand_path,
-    parse_licences,
-    validate,
 )
 from optical_jax.errors import ConfigError
+from optical_jax.validation import parse_licences, validate
 
 FINE = Config(run="runs/x", teacher=TeacherConfig(path="teacher"))
 

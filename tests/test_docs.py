@@ -22,10 +22,10 @@ from optical_jax.commands.names import NamesCommand
 from optical_jax.commands.search import SearchCommand
 from optical_jax.commands.search import check as check_search
 from optical_jax.commands.settings import parse_train_command
-from optical_jax.config import validate
 from optical_jax.data.bitext import load_bitext
 from optical_jax.data.names import split_names
 from optical_jax.errors import DataError
+from optical_jax.validation import validate
 
 ROOT = Path(__file__).parents[1]
 FIRST = ("README.md", "docs/getting_started.md")
