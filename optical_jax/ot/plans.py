@@ -11,7 +11,18 @@ from jaxtyping import Array, Bool, Float, Int
 from optical_jax.config import OtConfig
 from optical_jax.ot.sinkhorn import sinkhorn_plan
 
-PLANS: dict[str, Callable[[jax.Array, jax.Array, jax.Array, OtConfig], jax.Array]] = {"sinkhorn": sinkhorn_plan}
+
+def uniform_plan(
+    cost: Float[Array, "B S T"], rows: Float[Array, "B S"], cols: Float[Array, "B T"], cfg: OtConfig
+) -> Float[Array, "B S T"]:
+    """Every student token spread over all teacher tokens by their masses, whatever it costs: what no plan would do."""
+    return jax.lax.stop_gradient(rows[:, :, None] * cols[:, None, :])
+
+
+PLANS: dict[str, Callable[[jax.Array, jax.Array, jax.Array, OtConfig], jax.Array]] = {
+    "sinkhorn": sinkhorn_plan,
+    "uniform": uniform_plan,
+}
 """`OtConfig.plan` -> f(cost [B, S, T], row masses [B, S], column masses [B, T], cfg) -> plan [B, S, T]."""
 
 
