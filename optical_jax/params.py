@@ -14,23 +14,24 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from optical_jax.types import Params
 
-Initializer = Callable[[jax.Array, tuple[int, ...]], jax.Array]
+Initializer = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
 
 def normal(stddev: float = 0.02) -> Initializer:
     """Gaussian of the given width; 0.02 is BERT's."""
-    return lambda key, shape: stddev * jax.random.normal(key, shape, jnp.float32)
+    return lambda rng, shape: np.float32(stddev) * rng.standard_normal(shape, np.float32)
 
 
-def zeros(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    return jnp.zeros(shape, jnp.float32)
+def zeros(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return np.zeros(shape, np.float32)
 
 
-def ones(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    return jnp.ones(shape, jnp.float32)
+def ones(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return np.ones(shape, np.float32)
 
 
 bert_normal = normal(0.02)
@@ -64,26 +65,27 @@ def map_specs(f: Callable[[Spec], Any], specs: SpecTree) -> Any:
 def stack_specs(specs: SpecTree, layers: int) -> SpecTree:
     """Specs of `layers` equal blocks stacked along a new first axis, as `jax.lax.scan` wants them."""
 
-    def stacked(spec: Spec) -> Spec:
-        def init(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-            return jax.vmap(lambda k: spec.init(k, shape[1:]))(jax.random.split(key, shape[0]))
-
-        return replace(spec, shape=(layers, *spec.shape), axes=("layers", *spec.axes), init=init)
-
-    return map_specs(stacked, specs)
+    return map_specs(lambda spec: replace(spec, shape=(layers, *spec.shape), axes=("layers", *spec.axes)), specs)
 
 
 def init_params(specs: SpecTree, key: jax.Array) -> Params:
-    """Draw every parameter, float32. A tensor's values depend on its path and the key, not on its neighbours."""
+    """Draw every parameter, float32. A tensor's values depend on its path and the key, not on its neighbours.
 
-    def draw_all(key: jax.Array) -> Params:
-        def draw(path: Any, spec: Spec) -> jax.Array:
+    By NumPy: a compiled program that draws them all takes longer to compile than the draws take.
+    """
+
+    def draw_all(seed: np.ndarray) -> Params:
+        def draw(path: Any, spec: Spec) -> np.ndarray:
             # A checksum: Python's own hash of a string differs from process to process.
-            return spec.init(jax.random.fold_in(key, zlib.crc32(jax.tree_util.keystr(path).encode())), spec.shape)
+            own = zlib.crc32(jax.tree_util.keystr(path).encode())
+            return spec.init(np.random.default_rng([*np.asarray(seed).ravel().tolist(), own]), spec.shape)
 
         return jax.tree_util.tree_map_with_path(draw, specs, is_leaf=is_spec)
 
-    return jax.jit(draw_all)(key)
+    seed = jax.random.key_data(key)
+    if isinstance(seed, jax.core.Tracer):  # under jit or eval_shape
+        return jax.pure_callback(draw_all, abstract_params(specs), seed)
+    return jax.tree.map(jnp.asarray, draw_all(np.asarray(seed)))
 
 
 def abstract_params(specs: SpecTree) -> Params:
