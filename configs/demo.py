@@ -35,7 +35,6 @@ def get_config() -> Config:
             bitext=tuple(f"{NAMES}/{language}.train.tsv" for language in LANGUAGES),
             temperature=2.0,
             global_batch=64,
-            buckets=(12, 24),
         ),
         optimizer=OptimizerConfig(peak_lr=5e-4, warmup_steps=50),
         training=TrainingConfig(steps=300, log_every=20, dev_every=100),

@@ -53,7 +53,7 @@ def get_config() -> Config:
             foreign_column="0",
             keep_equal=True,
             global_batch=128,
-            buckets=(16, 32, 48),
+            batching="buckets", buckets=(16, 32, 48),
         ),
         loss=LossConfig(ot=OtConfig(epsilon=0.02)),
         optimizer=OptimizerConfig(peak_lr=1e-3, warmup_steps=150, schedule="cosine"),

@@ -25,7 +25,7 @@ def get_config() -> Config:
         run="runs/tiny",
         teacher=TeacherConfig(path=str(tiny / "teacher"), max_length=16),
         student=StudentConfig(vocabulary="train", vocab_size=200, max_length=16),
-        data=DataConfig(bitext=(str(tiny / "sw.train.tsv"),), global_batch=16, buckets=(16,)),
+        data=DataConfig(bitext=(str(tiny / "sw.train.tsv"),), global_batch=16),
         optimizer=OptimizerConfig(peak_lr=5e-3, warmup_steps=10),
         training=TrainingConfig(steps=200, log_every=20, dev_every=50),
         checkpoint=CheckpointConfig(every=50),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -53,10 +53,15 @@ def make_mesh(cfg: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     return jax.make_mesh((data, cfg.fsdp, cfg.tensor), MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
 
 
+def batch_shards(mesh: Mesh) -> int:
+    """Ways a batch is split."""
+    return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
 def check_divisible(cfg: Config, mesh: Mesh) -> None:
     """Raise ConfigError where a batch, or a part of it, does not divide over the mesh."""
     data, fsdp = mesh.shape["data"], mesh.shape["fsdp"]
-    shards = data * fsdp
+    shards = batch_shards(mesh)
     batch, parts = cfg.data.global_batch, cfg.training.accumulate
     if batch % (shards * parts):
         by = f" in training.accumulate={parts} parts" if parts > 1 else ""
@@ -95,3 +100,15 @@ def constrain(x: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
     if mesh.empty or math.prod(mesh.shape.values()) == 1:
         return x
     return jax.lax.with_sharding_constraint(x, partition_spec(axes))
+
+
+def by_shard(f: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
+    """`f` on every shard of the batch by itself: what it looks up lies in its own shard, and nothing travels.
+
+    Without a mesh in context, or on one device, `f` sees whole arrays.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or math.prod(mesh.shape.values()) == 1:
+        return f(*arrays)
+    batch = partition_spec(("batch",))
+    return jax.shard_map(f, in_specs=(batch,) * len(arrays), out_specs=batch)(*arrays)

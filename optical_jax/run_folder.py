@@ -24,14 +24,17 @@ if TYPE_CHECKING:
     from optical_jax.towers import Tower
 
 FREE_SETTINGS = (
-    "run", "resume", "cache_dir", "low_resource", "licences", "training.steps", "training.log_every",
-    "training.dev_every", "training.tracker", "training.deterministic", "mesh.*", "checkpoint.every", "checkpoint.keep",
-    "checkpoint.keep_best",
+    "run", "resume", "cache_dir", "low_resource", "licences", "teacher.cache", "teacher.cache_gib", "training.steps",
+    "training.log_every", "training.dev_every", "training.tracker", "training.deterministic", "mesh.*",
+    "checkpoint.every", "checkpoint.keep", "checkpoint.keep_best",
 )  # fmt: skip
 """Settings that may change between two starts of one run: they shape how it is watched, not what it learns."""
 PATH_SETTINGS = ("data.bitext", "data.dev", "teacher.path", "student.path")
 """Settings that may change as long as the files are the same: a run copied to another machine finds them elsewhere."""
 
+
+BEFORE = {"data.batching": "buckets"}
+"""What runs did before there was the setting, where that is not its default."""
 
 Inputs = dict[str, dict[str, str]]
 """Kind of input ("bitext", "teacher.path", "student.path") -> path -> sha256."""
@@ -77,6 +80,16 @@ class RunFolder:
                     f"run {self.path} is being trained by another process; wait for it, or name another --run"
                 ) from None
             yield
+
+    def keep_compiled(self) -> None:
+        """Keep what is compiled here, so that the next start of this run need not compile it again.
+
+        A JAX_COMPILATION_CACHE_DIR in the environment goes before. A folder that cannot be written is let be.
+        """
+        import jax
+
+        if not os.environ.get("JAX_COMPILATION_CACHE_DIR") and os.access(self.path, os.W_OK):
+            jax.config.update("jax_compilation_cache_dir", str((self.path / "compiled").absolute()))
 
     def saved_config(self) -> dict[str, Any] | None:
         path = self.path / "config.json"
@@ -205,9 +218,9 @@ def environment() -> dict[str, Any]:
 def diff(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Settings whose values differ, as "name: old -> new"; free settings are passed over.
 
-    A setting that `old` lacks is younger than its run, and counts as its default, which is what the run did.
+    A setting that `old` lacks is younger than its run, and counts as what the run did: its default, or BEFORE.
     """
-    a, b = flatten(to_json(Config())) | flatten(old), flatten(new)
+    a, b = flatten(to_json(Config())) | BEFORE | flatten(old), flatten(new)
     return [
         f"{name}: {a.get(name)!r} -> {b.get(name)!r}"
         for name in sorted(a.keys() | b.keys())

@@ -32,6 +32,26 @@ class TextInputs:
 
 
 @struct.dataclass
+class PackedInputs:
+    """Token ids of texts laid end to end in rows, several texts a row.
+
+    `home` and `place` lead from the rows to the texts and back. Both count within a shard of the batch; -1 is padding.
+    """
+
+    ids: Int[Array, "R L"]
+    attend: Bool[Array, "R L"]
+    """True where other tokens of the same text may attend."""
+    home: Int[Array, "R L"]
+    """b * S + s for token s of text b."""
+    place: Int[Array, "B S"]
+    """r * L + l for the token in row r at l."""
+    keep: Bool[Array, "B S"]
+    """True where the token gives a vector."""
+    weight: Float[Array, "B S"] | None = None
+    """As in `TextInputs`."""
+
+
+@struct.dataclass
 class TokenVectors:
     """The one currency: unit vectors of tokens, or of whole texts or images at L = 1.
 
@@ -54,5 +74,6 @@ class LossOutput:
 class Batch:
     """One step's bitext: both sides hold the same pairs in the same order."""
 
-    student: TextInputs
-    teacher: TextInputs
+    student: TextInputs | PackedInputs
+    teacher: TextInputs | PackedInputs | TokenVectors
+    """Token vectors where they were encoded before (`teacher.cache`)."""

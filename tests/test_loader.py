@@ -40,7 +40,7 @@ def made(count, first_id=1, seed=0):
 
 
 def config(batch=4, **settings):
-    return DataConfig(global_batch=batch, buckets=BUCKETS, **settings)
+    return DataConfig(global_batch=batch, batching="buckets", buckets=BUCKETS, **settings)
 
 
 def take(loader, n):
@@ -150,7 +150,7 @@ def test_pairs_spill_upwards_only_to_fill_batches():
 def test_buckets_above_the_longest_text_are_not_used():
     lengths = np.array([3, 5, 7, 8])
     loader = make_loader({"sw": TokenizedPairs(flat(lengths, 1), flat(lengths, 1))}, config(2), seed=0)
-    assert loader.buckets == (4, 8)
+    assert loader.layout.buckets == (4, 8)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,11 @@ def test_settings_that_cannot_be(changed, message):
     lengths = np.arange(1, 17)
     pairs = TokenizedPairs(flat(lengths, 1), flat(lengths, 1))
     with pytest.raises(ConfigError, match=message):
-        make_loader({"sw": pairs, "so": pairs}, DataConfig(**{"global_batch": 4, "buckets": BUCKETS, **changed}), 0)
+        make_loader(
+            {"sw": pairs, "so": pairs},
+            DataConfig(**{"global_batch": 4, "batching": "buckets", "buckets": BUCKETS, **changed}),
+            0,
+        )
 
 
 # ---- languages -------------------------------------------------------------------------------------------------
@@ -245,7 +249,7 @@ def test_position_of_other_data_is_refused():
         make_loader({"sw": made(50)}, config(8), seed=0),
         make_loader({"sw": made(50, seed=1)}, config(), seed=0),
         make_loader({"so": made(50)}, config(), seed=0),
-        make_loader({"sw": made(50)}, DataConfig(global_batch=4, buckets=(8, 16)), seed=0),
+        make_loader({"sw": made(50)}, DataConfig(global_batch=4, batching="buckets", buckets=(8, 16)), seed=0),
     ]
     for other in others:
         with pytest.raises(ConfigError, match="saved data position"):
@@ -360,7 +364,7 @@ def test_real_epoch(data_dir, minilm_dir):
     bitext = read_bitext(DataConfig(bitext=(str(data_dir / "bitext/tico19/sw.train.tsv.gz"),)))["sw"]
     english = load_tokenizer(minilm_dir)
     side = TokenSide(english, HeadConfig(), 64)
-    loader = make_loader({"sw": tokenize_pairs(bitext, side, side)}, DataConfig(), seed=0)
+    loader = make_loader({"sw": tokenize_pairs(bitext, side, side)}, DataConfig(batching="buckets"), seed=0)
     batches = take(loader, loader.epoch_size)
     assert loader.epoch_size == math.ceil(2594 / 64) == 41
     assert {batch.student.ids.shape for batch in batches} <= {(64, length) for length in DataConfig().buckets}

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -269,7 +270,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(en
     done = train("--run", run, *wild, "--checkpoint.every", "1", environ=environ)
     assert done.returncode == 4, done.stderr
     # Loss and gradient of the first step are numbers; the update by 1e38 is not, and is not saved.
-    assert "error: update_norm is inf at step 1; the last checkpoint is kept" in done.stderr
+    assert "error: param_norm is inf at step 1; the last checkpoint is kept" in done.stderr
     assert not list((run / "checkpoints").iterdir())
 
 
@@ -292,3 +293,24 @@ def test_a_teacher_that_is_not_copied_is_checked(environ, tmp_path):
     (copy / "model.safetensors").write_bytes(bytes(weights))
     with pytest.raises(ConfigError, match="other weights than the teacher"):
         load(run, side="document")
+
+
+def test_the_teachers_vectors_are_encoded_once(environ, undisturbed, tmp_path):
+    """The same losses from a cache that is filled, from a full one, and, to half precision, without."""
+
+    def losses(name: str, *flags: object) -> tuple[list[float], str]:
+        done = train("--run", tmp_path / name, "--teacher.cache", tmp_path / "cache", *flags, environ=environ)
+        assert done.returncode == 0, done.stderr
+        return [record["loss"] for record in records(tmp_path / name) if "loss" in record], done.stdout
+
+    filling, said = losses("filling")
+    assert re.search(r"teacher cache: (\d+) texts encoded, \1 in ", said)
+    full, said = losses("full")
+    assert "teacher cache: 0 texts encoded" in said
+    assert full == filling
+    np.testing.assert_allclose(filling, [r["loss"] for r in records(undisturbed) if "loss" in r], atol=1e-3)
+    (about,) = (tmp_path / "cache").glob("*/teacher.json")
+    about.parent.rename(tmp_path / "away")
+    refused, said = losses("refused", "--teacher.cache-gib", "1e-6")
+    assert "teacher.cache_gib=1e-06; the teacher runs in every step" in said
+    np.testing.assert_allclose(refused, filling, rtol=1e-5)

@@ -1,4 +1,4 @@
-"""`train.py --dry-run`: what a run will cost. Compiles, times a step of each padded length, writes nothing."""
+"""`train.py --dry-run`: what a run will cost. Compiles, times a step of each shape, writes nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from optical_jax.config import Config
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.partitioning import named_sharding, params_shardings
 from optical_jax.progress import clock
-from optical_jax.training.estimate import compiled_memory_bytes, cost_per_pair, parameter_counts
+from optical_jax.training.estimate import compiled_memory_bytes, parameter_counts, step_cost
 from optical_jax.training.loop import put
 from optical_jax.training.optimizer import make_optimizer
 from optical_jax.training.step import init_train_state, make_train_step
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from optical_jax.commands.train import Parts
 
 SAMPLED_BATCHES = 200
-"""Batches that are looked at to learn how often each padded length occurs."""
+"""Batches that are looked at to learn how often each shape occurs."""
 TIMED_STEPS = 2
 
 
@@ -32,20 +32,23 @@ def dry_run(cfg: Config, parts: Parts) -> None:
         print(f"{name}: {count['all']:,} parameters, {count['body']:,} of them outside the embeddings")
     shape = " x ".join(f"{name} {size}" for name, size in mesh.shape.items())
     print(f"mesh: {shape} on {jax.device_count()} {jax.devices()[0].device_kind}")
-    print("length  of steps  GFLOP/pair  student  teacher   loss  compile s  step s")
+    print("rows x tokens (student, teacher)  of steps  GFLOP/pair  student  teacher   loss  compile s  step s")
 
-    by_length: dict[int, list[Any]] = {}
+    by_shape: dict[str, list[Any]] = {}
     sample = [next(parts.loader) for _ in range(min(parts.loader.epoch_size, SAMPLED_BATCHES))]
+    batch: Any
     for batch in sample:
-        by_length.setdefault(batch.student.ids.shape[1], []).append(batch)
+        shapes = (" x ".join(map(str, side.ids.shape)) for side in (batch.student, batch.teacher))
+        by_shape.setdefault(", ".join(shapes), []).append(batch)
 
+    batch_size, steps = cfg.data.global_batch, cfg.training.steps
     step_seconds, flops, peak = 0.0, 0.0, 0
     tx = make_optimizer(cfg.optimizer, cfg.training.steps, fix_positions=not cfg.student.word_order)
     with jax.set_mesh(mesh):
         train_step: Any = make_train_step(cfg, student, teacher, mesh, tx)
         frozen = jax.device_put(parts.teacher.params, params_shardings(tower_specs(teacher), mesh))
         state = init_train_state(parts.student.params, student, mesh, tx)
-        for length, batches in sorted(by_length.items()):
+        for shape, batches in sorted(by_shape.items()):
             batch = put(batches[0], named_sharding(mesh, ("batch",)))
             began = time.monotonic()
             compiled = train_step.lower(state, frozen, batch).compile()
@@ -55,18 +58,16 @@ def dry_run(cfg: Config, parts: Parts) -> None:
                 state, metrics = compiled(state, frozen, batch)
                 jax.block_until_ready((state, metrics))
                 seconds.append(time.monotonic() - began)
-            share, cost = len(batches) / len(sample), cost_per_pair(cfg, student, teacher, length)
+            share, cost = len(batches) / len(sample), step_cost(cfg, student, teacher, batch)
             memory = compiled_memory_bytes(compiled)
             peak = max(peak, memory["peak"] if memory else 0)
-            step_seconds, flops = step_seconds + share * min(seconds), flops + share * cost.flops
-            loss_flops = cost.flops - cost.student_flops - cost.teacher_flops
+            step_seconds, flops = step_seconds + share * min(seconds), flops + share * cost.flops / batch_size
             print(
-                f"{length:>6}  {share:>8.1%}  {cost.flops / 1e9:>10.3f}  {cost.student_flops / cost.flops:>7.1%}  "
-                f"{cost.teacher_flops / cost.flops:>7.1%}  {loss_flops / cost.flops:>5.1%}  {compile_seconds:>9.1f}  "
-                f"{min(seconds):>6.3f}"
+                f"{shape:>32}  {share:>8.1%}  {cost.flops / batch_size / 1e9:>10.3f}  "
+                f"{cost.student_flops / cost.flops:>7.1%}  {cost.teacher_flops / cost.flops:>7.1%}  "
+                f"{cost.transport_flops / cost.flops:>5.1%}  {compile_seconds:>9.1f}  {min(seconds):>6.3f}"
             )
 
-    batch_size, steps = cfg.data.global_batch, cfg.training.steps
     epochs = steps / parts.loader.epoch_size
     print(f"flops: {flops / 1e9:.3f} GFLOP a pair on average, {flops * batch_size * steps / 1e12:.2f} TFLOP in all")
     print(f"memory: {peak / 2**20:.0f} MiB a device for a step, parameters and optimizer state included")

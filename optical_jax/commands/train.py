@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from optical_jax.commands.curves import draw_training_curves
 from optical_jax.commands.doors import open_door, refuse_no_flags
 from optical_jax.commands.settings import parse_train_command
-from optical_jax.config import Config, expand_path, validate
+from optical_jax.config import Config, expand_path
 from optical_jax.errors import ConfigError, Interrupted
 from optical_jax.metrics_writer import check_tracker
+from optical_jax.validation import validate
 
 if TYPE_CHECKING:
     from optical_jax.data.bitext import BitextSplits
@@ -58,6 +59,7 @@ def train_run(cfg: Config) -> None:
     # Schedulers stop with SIGTERM: outside the loop, which saves first, it ends a start as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with folder.lock():
+        folder.keep_compiled()
         resumed = folder.holds_run_of(cfg)
         done = folder.finished()
         if done is not None and done["step"] >= cfg.training.steps:
@@ -109,7 +111,7 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
     from optical_jax.data.loader import make_loader
     from optical_jax.data.pairs import TokenSide, tokenize_pairs
     from optical_jax.data.report import report_lines
-    from optical_jax.partitioning import check_divisible, make_mesh
+    from optical_jax.partitioning import batch_shards, check_divisible, make_mesh
     from optical_jax.student import load_teacher, make_student
     from optical_jax.towers import load
 
@@ -139,6 +141,8 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
         idf=cfg.loss.ot.masses == "idf",
         process_index=jax.process_index(),
         process_count=jax.process_count(),
+        shards=batch_shards(mesh),
+        parts=cfg.training.accumulate,
     )
     report = {split: [one.as_json() for one in each] for split, each in reports.items()}
     return Parts(mesh, splits, teacher, student, loader, inputs, report)
@@ -174,6 +178,7 @@ def train_prepared(cfg: Config, folder: RunFolder, parts: Parts) -> None:
     from optical_jax.training.loop import dev_lines, train
     from optical_jax.training.optimizer import learning_rate, make_optimizer
     from optical_jax.training.step import TrainState, abstract_train_state, init_train_state, make_train_step
+    from optical_jax.training.teacher_cache import use_teacher_cache
 
     mesh, student, teacher, loader = parts.mesh, parts.student, parts.teacher, parts.loader
     tx = make_optimizer(cfg.optimizer, cfg.training.steps, fix_positions=not cfg.student.word_order)
@@ -193,6 +198,16 @@ def train_prepared(cfg: Config, folder: RunFolder, parts: Parts) -> None:
                 raise ConfigError(
                     f"training.steps={cfg.training.steps} is less than {cfg.run} has behind it; give at least {start}"
                 )
+        use_teacher_cache(
+            cfg.teacher,
+            teacher_params,
+            teacher.cfg,
+            loader,
+            (start, cfg.training.steps),
+            cfg.data.global_batch,
+            mesh,
+            say,
+        )
         # Before the first checkpoint a run begins anew, its first dev line included.
         cut_after(folder.metrics, start if start else -1)
         evaluate = dev_evaluation(parts)

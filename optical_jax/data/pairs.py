@@ -115,6 +115,15 @@ def tokenize_pairs(bitext: Bitext, student: TokenSide, teacher: TokenSide) -> To
     return TokenizedPairs(**sides)
 
 
+def take_texts(tokens: FlatTokens, which: Int[np.ndarray, "n"]) -> FlatTokens:
+    """Those texts, in that order."""
+    lengths = tokens.lengths[which]
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    at = np.repeat(tokens.offsets[which] - offsets[:-1], lengths) + np.arange(offsets[-1])
+    attend, keep = (None if mask is None else mask[at] for mask in (tokens.attend, tokens.keep))
+    return FlatTokens(tokens.ids[at], offsets, attend, keep, tokens.pad_id)
+
+
 def join_pairs(pairs: Sequence[TokenizedPairs]) -> TokenizedPairs:
     """All pairs in one, in the order given."""
     return TokenizedPairs(join_tokens([p.student for p in pairs]), join_tokens([p.teacher for p in pairs]))

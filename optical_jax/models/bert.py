@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from optical_jax.config import EncoderConfig
@@ -46,8 +47,24 @@ def encoder_specs(cfg: EncoderConfig) -> SpecTree:
     }
 
 
+@struct.dataclass
+class Packed:
+    """Which tokens of a row belong together, and where each stands in its text."""
+
+    text: Int[Array, "B L"]
+    """A number of its own for every text of a row."""
+    position: Int[Array, "B L"]
+    """From 0 on, below `longest`."""
+    longest: int = struct.field(pytree_node=False)
+    """Tokens of a text at most."""
+
+
 def encode_hidden(
-    params: Params, ids: Int[Array | np.ndarray, "B L"], attend: Bool[Array | np.ndarray, "B L"], cfg: EncoderConfig
+    params: Params,
+    ids: Int[Array | np.ndarray, "B L"],
+    attend: Bool[Array | np.ndarray, "B L"],
+    cfg: EncoderConfig,
+    packed: Packed | None = None,
 ) -> Float[Array, "B L D"]:
     """Hidden states of the last layer, in `cfg.dtype`.
 
@@ -56,14 +73,18 @@ def encode_hidden(
       ids: token ids, padded with anything.
       attend: True on the tokens that are read. The others get hidden states too, and touch nobody else's.
       cfg: the encoder's shape; static under jit.
+      packed: where a row holds several texts; None for one a row.
 
     Raises:
       ConfigError: texts longer than the position table.
     """
-    x = embed(params["embeddings"], ids, cfg)
+    x = embed(params["embeddings"], ids, cfg, packed)
+    readable = jnp.asarray(attend)[:, None, :]  # [B, 1, L], or [B, L, L] where rows hold several texts
+    if packed is not None:
+        readable = readable & (packed.text[:, :, None] == packed.text[:, None, :])
 
     def layer(x: jax.Array, params: Any) -> tuple[jax.Array, None]:
-        return feed_forward(params["mlp"], attention(params["attention"], x, attend, cfg), cfg), None
+        return feed_forward(params["mlp"], attention(params["attention"], x, readable, cfg), cfg), None
 
     if cfg.remat:
         # Between two loops XLA cannot merge the recomputation with the forward pass: no barrier against it is needed.
@@ -71,21 +92,35 @@ def encode_hidden(
     return jax.lax.scan(layer, x, params["layers"], unroll=cfg.layers <= UNROLLED_LAYERS)[0]
 
 
-def embed(params: Params, ids: Int[Array | np.ndarray, "B L"], cfg: EncoderConfig) -> Float[Array, "B L D"]:
+def embed(
+    params: Params, ids: Int[Array | np.ndarray, "B L"], cfg: EncoderConfig, packed: Packed | None
+) -> Float[Array, "B L D"]:
     """Sum of word, position and token-type embeddings (type 0 throughout), normalised in float32."""
-    if ids.shape[1] > cfg.max_length:
+    longest = ids.shape[1] if packed is None else packed.longest
+    if longest > cfg.max_length:
         raise ConfigError(
-            f"texts of {ids.shape[1]} tokens do not fit encoder.max_positions={cfg.max_positions} "
+            f"texts of {longest} tokens do not fit encoder.max_positions={cfg.max_positions} "
             f"({cfg.family}: at most {cfg.max_length} tokens); cut them"
         )
     word = look_up(params["word"]["embedding"], ids, "vocab")  # [B, L, D]
-    if cfg.family == "bert":
-        position = params["position"]["embedding"][: ids.shape[1]]  # [L, D]
-    else:
-        position = look_up(params["position"]["embedding"], roberta_positions(ids, cfg.pad_id), "position")
-    summed = word + params["token_type"]["embedding"][0] + position
+    summed = word + params["token_type"]["embedding"][0] + positions(params["position"]["embedding"], ids, cfg, packed)
     normed = layer_norm(params["norm"], summed, cfg.norm_eps).astype(cfg.dtype)
     return constrain(normed, ("batch", "length", None))
+
+
+def positions(
+    table: Float[Array, "P D"], ids: Int[Array | np.ndarray, "B L"], cfg: EncoderConfig, packed: Packed | None
+) -> Float[Array, "*B L D"]:
+    """The embedding of every token's position, to be added."""
+    if packed is not None:
+        # A product with ones and zeros: the gradient of a look-up is a scatter, which takes one token after another.
+        first = 0 if cfg.family == "bert" else cfg.pad_id + 1
+        one_hot = jax.nn.one_hot(packed.position, packed.longest, dtype=jnp.float32)  # [B, L, P]
+        rows = constrain(table, ("position", None))[first : first + packed.longest]
+        return jnp.einsum("BLP,PD->BLD", one_hot, rows, precision=jax.lax.Precision.HIGHEST)
+    if cfg.family == "bert":
+        return table[: ids.shape[1]]  # [L, D]
+    return look_up(table, roberta_positions(ids, cfg.pad_id), "position")
 
 
 def look_up(table: Float[Array, "V D"], ids: Int[Array | np.ndarray, "B L"], rows: str) -> Float[Array, "B L D"]:

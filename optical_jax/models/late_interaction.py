@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from optical_jax.config import TowerConfig
-from optical_jax.models.bert import encode_hidden, encoder_specs
+from optical_jax.models.bert import Packed, encode_hidden, encoder_specs
 from optical_jax.models.layers import contract
 from optical_jax.params import Spec, SpecTree
-from optical_jax.types import Params, TextInputs, TokenVectors
+from optical_jax.partitioning import by_shard
+from optical_jax.types import PackedInputs, Params, TextInputs, TokenVectors
 
 
 def tower_specs(cfg: TowerConfig) -> SpecTree:
@@ -21,12 +22,12 @@ def tower_specs(cfg: TowerConfig) -> SpecTree:
     return {"encoder": encoder_specs(cfg.encoder), "head": head}
 
 
-def encode_tokens(params: Params, inputs: TextInputs, cfg: TowerConfig) -> TokenVectors:
+def encode_tokens(params: Params, inputs: TextInputs | PackedInputs, cfg: TowerConfig) -> TokenVectors:
     """Unit vectors of a batch of texts, in float32.
 
     Args:
       params: a tree of `tower_specs(cfg)`.
-      inputs: token ids [B, L] with their masks.
+      inputs: token ids [B, L] with their masks, or packed in rows of several texts.
       cfg: the tower's shape; static under jit.
 
     Returns:
@@ -36,20 +37,70 @@ def encode_tokens(params: Params, inputs: TextInputs, cfg: TowerConfig) -> Token
     Raises:
       ConfigError: texts longer than the position table.
     """
-    hidden = encode_hidden(params["encoder"], inputs.ids, inputs.attend, cfg.encoder)  # [B, L, D]
+    if isinstance(inputs, PackedInputs):
+        hidden = encode_packed(params, inputs, cfg)  # [R, L, D]
+        if cfg.head.pooling == "none":
+            vectors = unpack(to_unit_vectors(params, hidden, cfg), inputs.place, inputs.home)  # [B, S, E]
+            return TokenVectors(jnp.where(inputs.keep[:, :, None], vectors, 0.0), inputs.keep, inputs.weight)
+        hidden, attend = (unpack(x, inputs.place, inputs.home) for x in (hidden, inputs.attend[:, :, None]))
+        attend = attend[:, :, 0]  # [B, S]
+    else:
+        hidden, attend = encode_hidden(params["encoder"], inputs.ids, inputs.attend, cfg.encoder), inputs.attend
     if cfg.head.pooling == "none":
         mask, weight = inputs.keep, inputs.weight
     else:
         # A row without tokens pads a batch: it has no vector.
-        mask, weight = inputs.attend.any(axis=1, keepdims=True), None
+        mask, weight = attend.any(axis=1, keepdims=True), None
         if cfg.head.pooling == "mean":
-            hidden = masked_sum(hidden.astype(jnp.float32), inputs.attend)
+            hidden = masked_sum(hidden.astype(jnp.float32), attend)
         else:
             hidden = hidden[:, :1]
+    vectors = to_unit_vectors(params, hidden, cfg)
+    return TokenVectors(vectors=jnp.where(mask[:, :, None], vectors, 0.0), mask=mask, weight=weight)
+
+
+def to_unit_vectors(params: Params, hidden: Float[Array, "B L D"], cfg: TowerConfig) -> Float[Array, "B L E"]:
+    """The head: projected, if it has a projection, and made unit vectors, float32."""
     if cfg.head.projection:
         hidden = contract("BLD,DE->BLE", hidden, params["head"]["projection"]["kernel"])
-    vectors = unit(hidden.astype(jnp.float32))
-    return TokenVectors(vectors=jnp.where(mask[:, :, None], vectors, 0.0), mask=mask, weight=weight)
+    return unit(hidden.astype(jnp.float32))
+
+
+def encode_packed(params: Params, inputs: PackedInputs, cfg: TowerConfig) -> Float[Array, "R L D"]:
+    """Hidden states of packed texts, where the tokens lie; those of padding are finite and mean nothing."""
+    S = inputs.place.shape[1]
+    packed = Packed(text=inputs.home // S, position=inputs.home % S, longest=S)
+    return encode_hidden(params["encoder"], inputs.ids, inputs.attend, cfg.encoder, packed)
+
+
+def unpack(x: Shaped[Array, "R L D"], place: Int[Array, "B S"], home: Int[Array, "R L"]) -> Shaped[Array, "B S D"]:
+    """Packed tokens, a row a text again; zero where a text has no more tokens.
+
+    Every real token has one place and one home, so the gradient is a look-up too; left to itself it would be a scatter.
+    """
+    return _unpack(x, place, home)
+
+
+@jax.custom_vjp
+def _unpack(x: jax.Array, place: jax.Array, home: jax.Array) -> jax.Array:
+    return by_shard(_pick, x, place)
+
+
+def _unpack_forward(x: jax.Array, place: jax.Array, home: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return _unpack(x, place, home), home
+
+
+def _unpack_backward(home: jax.Array, gradient: jax.Array) -> tuple[jax.Array, None, None]:
+    return by_shard(_pick, gradient, home), None, None
+
+
+_unpack.defvjp(_unpack_forward, _unpack_backward)
+
+
+def _pick(x: jax.Array, at: jax.Array) -> jax.Array:
+    """Rows of `x` (its first two dimensions as one) at `at`; zero where that is negative."""
+    rows = x.reshape(-1, x.shape[-1]).at[jnp.maximum(at, 0)].get(mode="promise_in_bounds")
+    return jnp.where((at >= 0)[:, :, None], rows, jnp.zeros((), x.dtype))
 
 
 def mean_pool(tokens: TokenVectors) -> TokenVectors:

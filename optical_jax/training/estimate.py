@@ -1,4 +1,4 @@
-"""What a run will cost, told before any is spent: parameters, FLOPs a pair, memory, time."""
+"""What a run will cost, told before any is spent: parameters, FLOPs a step, memory."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from optical_jax.config import Config, EncoderConfig, TowerConfig
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import count_params
+from optical_jax.types import Batch, TokenVectors
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Per pair at one padded length; FLOPs counted by hand, 2 for a multiply and add."""
+    """Of one step on a batch of some shape, padding included; FLOPs counted by hand, 2 for a multiply and add."""
 
-    length: int
     student_flops: float
     """Forward and backward (twice the forward)."""
     teacher_flops: float
@@ -33,17 +33,25 @@ def encoder_forward_flops(cfg: TowerConfig, length: int) -> float:
     return 2.0 * length * (matrices + attention)
 
 
-def cost_per_pair(cfg: Config, student: TowerConfig, teacher: TowerConfig, length: int) -> Cost:
-    cells = float(length * length)
+def step_cost(cfg: Config, student: TowerConfig, teacher: TowerConfig, batch: Batch) -> Cost:
+    """What one step on a batch of this shape takes."""
+    forward = [
+        0.0 if isinstance(side, TokenVectors) else len(side.ids) * encoder_forward_flops(tower, side.ids.shape[1])
+        for side, tower in ((batch.student, student), (batch.teacher, teacher))
+    ]
+    of_teacher = batch.teacher.mask if isinstance(batch.teacher, TokenVectors) else batch.teacher.keep
+    cells = float(batch.student.keep.size * of_teacher.shape[1])
     similarity = 3 * 2.0 * cells * student.vector_width
-    # An iteration in the log domain reads every cell twice: add, exp and sum, for rows and for columns.
-    solver = 6.0 * cells * cfg.loss.ot.iterations if cfg.loss.name == "transport" else 0.0
+    # An iteration multiplies and adds every cell twice, for rows and for columns.
+    solver = 4.0 * cells * cfg.loss.ot.iterations if cfg.loss.name == "transport" else 0.0
     remat = 1 if student.encoder.remat else 0
-    return Cost(
-        length,
-        (3 + remat) * encoder_forward_flops(student, length),
-        encoder_forward_flops(teacher, length),
-        similarity + solver,
+    return Cost((3 + remat) * forward[0], forward[1], similarity + solver)
+
+
+def model_flops(student: TowerConfig, teacher: TowerConfig, student_tokens: float, teacher_tokens: float) -> float:
+    """The usual count that MFU is stated in: 6 N a student token and 2 N a teacher token, N without embeddings."""
+    return 6.0 * parameter_counts(student)["body"] * student_tokens + (
+        2.0 * parameter_counts(teacher)["body"] * teacher_tokens
     )
 
 

@@ -39,10 +39,10 @@ class Window:
         """Read one step's metrics off the device.
 
         Raises:
-          NonFiniteLossError: loss, gradient or update is not a number.
+          NonFiniteLossError: loss, gradient or parameters are not numbers.
         """
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        for name in ("loss", "grad_norm", "update_norm"):
+        for name in ("loss", "grad_norm", "param_norm"):
             if not math.isfinite(values[name]):
                 raise NonFiniteLossError(
                     f"{name} is {values[name]} at step {step}; the last checkpoint is kept; "
@@ -91,10 +91,7 @@ def train(
 
     with ProgressReport("training", steps, "steps", done=start) as progress, catch_signals() as caught:
         if start < steps:
-            lengths = ", ".join(map(str, cfg.data.buckets))
-            progress.say(
-                f"compiling: the first step of each padded length ({lengths}) takes longer, and Ctrl-C waits for it"
-            )
+            progress.say("compiling: the first step of each shape of batch takes longer, and Ctrl-C waits for it")
         for step in range(start + 1, steps + 1):
             batch = put(next(loader), sharding)
             state, metrics = train_step(state, teacher, batch)

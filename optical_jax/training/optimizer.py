@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from optical_jax.config import OptimizerConfig
@@ -53,5 +54,24 @@ def make_optimizer(cfg: OptimizerConfig, steps: int, *, fix_positions: bool = Fa
     )
     # Around both: fixed positions count neither for the norm that is clipped nor for the decay.
     fixed = [optax.masked(optax.set_to_zero(), position_mask)] if fix_positions else []
-    clip = [optax.clip_by_global_norm(cfg.clip_norm)] if cfg.clip_norm > 0 else []
-    return optax.chain(*fixed, *clip, adamw, *fixed) if fixed or clip else adamw
+    clipped = [clip(cfg.clip_norm)] if cfg.clip_norm > 0 else []
+    return optax.chain(*fixed, *clipped, adamw, *fixed) if fixed or clipped else adamw
+
+
+def clip(most: float) -> optax.GradientTransformation:
+    """Gradients scaled down to this global norm: `optax.clip_by_global_norm`, by `norm_first`."""
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        updates, norm = norm_first(updates)
+        return jax.tree.map(lambda g: g * (most / jnp.maximum(norm, most)), updates), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def norm_first(tree: Any) -> tuple[Any, jax.Array]:
+    """The tree, and its norm, which is there before anything is done with the tree.
+
+    Without the barrier XLA on CPU computes the norm in one loop with what follows, which is slower than both: 35 ms
+    instead of 3 for 23 M parameters.
+    """
+    return jax.lax.optimization_barrier((tree, optax.tree.norm(tree)))

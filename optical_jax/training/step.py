@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -16,7 +17,8 @@ from optical_jax.losses import LOSSES
 from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.params import abstract_params
 from optical_jax.partitioning import constrain, named_sharding, params_shardings
-from optical_jax.types import Batch, Metrics, Params, Scalar
+from optical_jax.training.optimizer import norm_first
+from optical_jax.types import Batch, Metrics, PackedInputs, Params, Scalar, TextInputs, TokenVectors
 
 
 @struct.dataclass
@@ -35,7 +37,7 @@ def make_train_step(
     loss_fn, parts = LOSSES[cfg.loss.name], cfg.training.accumulate
 
     def distillation_loss(params: Params, teacher: Params, batch: Batch) -> tuple[Scalar, Metrics]:
-        target = jax.lax.stop_gradient(encode_tokens(teacher, batch.teacher, teacher_cfg))
+        target = teacher_vectors(teacher, batch.teacher, teacher_cfg, half=bool(cfg.teacher.cache))
         out = loss_fn(encode_tokens(params, batch.student, student_cfg), target, cfg.loss)
         return out.loss, {**out.metrics, "loss": out.loss}
 
@@ -43,16 +45,33 @@ def make_train_step(
 
     def train_step(state: TrainState, teacher: Params, batch: Batch) -> tuple[TrainState, Metrics]:
         grads, metrics = mean_over_parts(lambda part: grad_fn(state.params, teacher, part), batch, parts)
+        grads, grad_norm = norm_first(grads)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        real_tokens = (batch.student.attend.sum() + batch.teacher.attend.sum()).astype(jnp.float32)
-        norms = {"grad_norm": optax.tree.norm(grads), "update_norm": optax.tree.norm(updates)}
+        params, opt_state = jax.lax.optimization_barrier((optax.apply_updates(state.params, updates), opt_state))
+        real_tokens = sum(count_tokens(side) for side in (batch.student, batch.teacher))
+        norms = {"grad_norm": grad_norm, "param_norm": optax.tree.norm(params)}
         metrics = {**metrics, **norms, "real_tokens": real_tokens}
         return TrainState(params, opt_state), metrics
 
     states = train_state_shardings(student_cfg, mesh, tx)
     ins = (states, params_shardings(tower_specs(teacher_cfg), mesh), named_sharding(mesh, ("batch",)))
     return jax.jit(train_step, in_shardings=ins, out_shardings=(states, named_sharding(mesh, ())), donate_argnums=0)
+
+
+def teacher_vectors(
+    params: Params, side: TextInputs | PackedInputs | TokenVectors, cfg: TowerConfig, *, half: bool
+) -> TokenVectors:
+    """What the student is to come close to: encoded now, or before. A constant to differentiation.
+
+    With `half` both are rounded to float16, as the cache keeps them: a run learns the same whether a text was there.
+    """
+    out = side if isinstance(side, TokenVectors) else jax.lax.stop_gradient(encode_tokens(params, side, cfg))
+    vectors = out.vectors.astype(jnp.float16) if half else out.vectors
+    return replace(out, vectors=vectors.astype(jnp.float32))
+
+
+def count_tokens(side: TextInputs | PackedInputs | TokenVectors) -> jax.Array:
+    return (side.mask if isinstance(side, TokenVectors) else side.attend).sum().astype(jnp.float32)
 
 
 def mean_over_parts(f: Callable[[Batch], Any], batch: Batch, parts: int) -> Any:

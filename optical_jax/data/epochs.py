@@ -1,0 +1,94 @@
+"""Which pairs an epoch holds, and the share of every language in it.
+
+Each language has an endless stream of pairs: permutation after permutation of its pairs, drawn from the seed. An epoch
+is ceil(pairs / global_batch) batches; it takes a fixed number of pairs from every stream (its share, by temperature or
+weights), so at temperature 1 every pair once, and the few places that are left in the last batch go to the first pairs
+of the next permutation: nothing is lost, and no pair is ever seen twice more than another of its language.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+
+from optical_jax.config import DataConfig
+from optical_jax.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Streams:
+    """The languages' streams of pairs; epoch e in O(pairs), whatever came before it."""
+
+    sizes: Mapping[str, int]
+    """Pairs of each language, in the order of the joined pairs."""
+    quotas: Mapping[str, int]
+    """Places of an epoch that each language gets."""
+    seed: int
+
+    def epoch(self, number: int) -> Int[np.ndarray, "places"]:
+        """The epoch's pairs, as rows of the joined pairs; languages one after the other, each in its stream's order."""
+        first, parts = 0, []
+        for language, size in self.sizes.items():
+            start = number * self.quotas[language]
+            parts.append(first + self._stream(language, size, start, start + self.quotas[language]))
+            first += size
+        return np.concatenate(parts)
+
+    def rng(self, purpose: str, *numbers: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, zlib.crc32(purpose.encode()), *numbers])
+
+    def _stream(self, language: str, size: int, start: int, stop: int) -> Int[np.ndarray, "n"]:
+        """Places [start, stop) of the language's permutations, one after the other."""
+        if stop == start:
+            return np.zeros(0, np.int64)
+        first, last = start // size, (stop - 1) // size
+        own = zlib.crc32(language.encode())
+        whole = [self.rng("language", own, k).permutation(size) for k in range(first, last + 1)]
+        return np.concatenate(whole)[start - first * size : stop - first * size]
+
+
+def language_quotas(sizes: Mapping[str, int], cfg: DataConfig, places: int) -> dict[str, int]:
+    """How many of an epoch's places each language gets: by data.weights, or pairs ** (1 / temperature).
+
+    Whole numbers by the largest remainder; a language with a weight above 0 gets one place at least.
+    """
+    if cfg.weights:
+        weights = _parse_weights(cfg.weights, sizes)
+    elif cfg.temperature > 0:
+        largest = max(sizes.values())
+        weights = {language: (size / largest) ** (1 / cfg.temperature) for language, size in sizes.items()}
+    else:
+        raise ConfigError(f"data.temperature={cfg.temperature} must be above 0 (1 takes the languages as they are)")
+    total = sum(weights.values())
+    exact = {language: places * weight / total for language, weight in weights.items()}
+    quotas = {language: max(math.floor(share), int(share > 0)) for language, share in exact.items()}
+    by_remainder = sorted(exact, key=lambda language: quotas[language] - exact[language])
+    for language in by_remainder[: max(0, places - sum(quotas.values()))]:
+        quotas[language] += 1
+    while sum(quotas.values()) > places:  # the places that tiny shares were given
+        quotas[max(quotas, key=lambda language: quotas[language])] -= 1
+    return quotas
+
+
+def _parse_weights(entries: tuple[str, ...], sizes: Mapping[str, int]) -> dict[str, float]:
+    weights = {}
+    for entry in entries:
+        language, _, value = entry.partition("=")
+        try:
+            weights[language] = float(value)
+        except ValueError:
+            raise ConfigError(f"data.weights={entry}: not LANG=NUMBER") from None
+        if not 0 <= weights[language] < math.inf:
+            raise ConfigError(f"data.weights={entry}: a weight is a number from 0 up")
+    if unknown := sorted(weights.keys() - sizes.keys()):
+        raise ConfigError(f"data.weights={unknown[0]}=...: no bitext of this language; there are {', '.join(sizes)}")
+    if missing := sorted(sizes.keys() - weights.keys()):
+        raise ConfigError(f"data.weights: none for {missing[0]}; give every language one (0 leaves it out)")
+    if not any(weights.values()):
+        raise ConfigError("data.weights are all 0; give one language more")
+    return {language: weights[language] for language in sizes}

@@ -1,0 +1,155 @@
+"""Token vectors of texts on disk: float16, memory-mapped, found by what was encoded.
+
+A folder holds pairs of files. `N.vectors` is the vectors, end to end; `N.index` a record a text: its key, where its
+vectors begin, how many there are, and their checksum. Vectors are written before their record, and a record that is
+torn, or whose vectors are not those it names, counts for nothing: a kill at any moment costs the last texts alone.
+A writer appends to a pair of files of its own, so that several runs may share a folder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import zlib
+from collections.abc import Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from jaxtyping import Float, Float16, Int
+
+from optical_jax.data.pairs import FlatTokens
+from optical_jax.types import TokenVectors
+
+RECORD = np.dtype([("key", "S16"), ("start", "<u8"), ("count", "<u4"), ("checksum", "<u4")])
+
+
+def text_keys(tokens: FlatTokens) -> list[bytes]:
+    """A key of 16 bytes for every text: of its ids and masks, which are all that an encoder sees."""
+    keys = []
+    for a, b in zip(tokens.offsets[:-1].tolist(), tokens.offsets[1:].tolist(), strict=True):
+        digest = blake2b(tokens.ids[a:b].tobytes(), digest_size=16)
+        for mask in (tokens.attend, tokens.keep):
+            digest.update(b"" if mask is None or mask[a:b].all() else mask[a:b].tobytes())
+        keys.append(digest.digest())
+    return keys
+
+
+class VectorCache:
+    """A folder of vectors of one width. Open it once a process; `close` lets another process write on."""
+
+    def __init__(self, folder: Path, width: int):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.width = folder, width
+        self._found: dict[bytes, tuple[int, int, int, int]] = {}
+        """Key -> part, start, count, checksum."""
+        self._parts: list[np.ndarray] = []
+        self._writer: tuple[IO[bytes], IO[bytes]] | None = None
+        self._written = 0
+        self.reload()
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._found
+
+    @property
+    def bytes(self) -> int:
+        """Of all vectors that are there."""
+        return sum(count for _, _, count, _ in self._found.values()) * self.width * 2
+
+    def reload(self) -> None:
+        """Look at all files of the folder anew."""
+        self._found, self._parts = {}, []
+        for index in sorted(self.folder.glob("*.index")):
+            vectors = index.with_suffix(".vectors")
+            size = vectors.stat().st_size // (2 * self.width) if vectors.is_file() else 0
+            part = np.memmap(vectors, np.float16, "r", shape=(size, self.width)) if size else np.zeros((0, self.width))
+            records = np.frombuffer(_whole_records(index), RECORD)
+            ends = records["start"] + records["count"]
+            for key, start, count, checksum in records[ends <= size].tolist():
+                # NumPy cuts trailing zero bytes off a string.
+                self._found[key.ljust(16, b"\0")] = (len(self._parts), start, count, checksum)
+            self._parts.append(part)
+
+    def get(self, key: bytes) -> Float16[np.ndarray, "n E"] | None:
+        """A text's vectors; None where they are not there, or damaged."""
+        if key not in self._found:
+            return None
+        part, start, count, checksum = self._found[key]
+        vectors = self._parts[part][start : start + count]
+        if zlib.crc32(vectors.tobytes()) != checksum:
+            del self._found[key]
+            return None
+        return vectors
+
+    def append(self, keys: Sequence[bytes], vectors: Sequence[Float16[np.ndarray, "n E"]]) -> None:
+        """Write texts' vectors; they can be read after `reload`."""
+        if self._writer is None:
+            self._writer = self._open_writer()
+        vector_file, index_file = self._writer
+        records = np.zeros(len(keys), RECORD)
+        for i, (key, one) in enumerate(zip(keys, vectors, strict=True)):
+            data = np.ascontiguousarray(one, np.float16).tobytes()
+            records[i] = (key, self._written, len(one), zlib.crc32(data))
+            vector_file.write(data)
+            self._written += len(one)
+        vector_file.flush()
+        index_file.write(records.tobytes())
+        index_file.flush()
+
+    def close(self) -> None:
+        """Close the files that were written."""
+        for file in self._writer or ():
+            file.close()
+        self._writer = None
+
+    def _open_writer(self) -> tuple[IO[bytes], IO[bytes]]:
+        """The first pair of files that no other process holds, cut to what is whole."""
+        number = 0
+        while True:
+            index_file = (self.folder / f"{number:03d}.index").open("ab")
+            try:
+                fcntl.flock(index_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                index_file.close()
+                number += 1
+                continue
+            path = Path(index_file.name)
+            records = np.frombuffer(_whole_records(path), RECORD)
+            index_file.truncate(records.nbytes)
+            vector_file = path.with_suffix(".vectors").open("ab")
+            # Vectors without a record were written in vain. Where a record is without its vectors the file grows: new
+            # ones must not be taken for them.
+            self._written = int((records["start"] + records["count"]).max(initial=0))
+            vector_file.truncate(self._written * 2 * self.width)
+            return vector_file, index_file
+
+
+def _whole_records(index: Path) -> bytes:
+    data = index.read_bytes()
+    return data[: len(data) // RECORD.itemsize * RECORD.itemsize]
+
+
+class CachedTexts:
+    """The texts of a run's teacher side, read from the cache instead of encoded."""
+
+    def __init__(self, cache: VectorCache, tokens: FlatTokens, keys: Sequence[bytes], *, pooled: bool):
+        self.cache, self.tokens, self.keys, self.pooled = cache, tokens, keys, pooled
+        self.longest = int(tokens.lengths.max())
+
+    def rows(self, texts: Int[np.ndarray, "B"], weights: Float[np.ndarray, "V"] | None) -> TokenVectors | None:
+        """Vectors of these texts, padded; None where one of them is not in the cache."""
+        found = [self.cache.get(self.keys[n]) for n in texts.tolist()]
+        if any(one is None for one in found):
+            return None
+        length = 1 if self.pooled else self.longest
+        vectors = np.zeros((len(texts), length, self.cache.width), np.float16)
+        for row, one in zip(vectors, found, strict=True):
+            assert one is not None
+            row[: len(one)] = one
+        if self.pooled:
+            return TokenVectors(vectors, np.ones((len(texts), 1), bool))  # pyright: ignore[reportArgumentType]
+        inputs = self.tokens.rows(texts, length, weights)
+        return TokenVectors(vectors, inputs.keep, inputs.weight)  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,99 @@
+"""The cache of the teacher's vectors: what went in comes out, and kills and damage cost what they must."""
+
+import numpy as np
+import pytest
+
+from optical_jax.data.pairs import FlatTokens
+from optical_jax.data.vector_cache import CachedTexts, VectorCache, text_keys
+
+WIDTH = 8
+
+
+def texts(lengths, attend=None):
+    ids = np.arange(sum(lengths), dtype=np.int32)
+    return FlatTokens(ids, np.concatenate([[0], np.cumsum(lengths)]), attend, None, 0)
+
+
+def vectors_of(lengths, seed=0):
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal((n, WIDTH)).astype(np.float16) for n in lengths]
+
+
+def filled(folder, lengths=(3, 1, 5), seed=0):
+    cache, keys, vectors = VectorCache(folder, WIDTH), text_keys(texts(lengths)), vectors_of(lengths, seed)
+    cache.append(keys, vectors)
+    cache.close()
+    cache.reload()
+    return cache, keys, vectors
+
+
+def test_what_went_in_comes_out(tmp_path):
+    cache, keys, vectors = filled(tmp_path)
+    for key, want in zip(keys, vectors, strict=True):
+        np.testing.assert_array_equal(cache.get(key), want)
+    assert len(cache) == 3
+    assert cache.bytes == 9 * WIDTH * 2
+    assert cache.get(b"x" * 16) is None
+    again = VectorCache(tmp_path, WIDTH)
+    np.testing.assert_array_equal(again.get(keys[2]), vectors[2])
+
+
+def test_a_key_is_of_ids_and_masks():
+    plain = text_keys(texts([3, 3]))
+    assert plain[0] != plain[1]
+    assert plain == text_keys(texts([3, 3], attend=np.ones(6, bool)))
+    masked = text_keys(texts([3, 3], attend=np.array([1, 1, 1, 1, 1, 0], bool)))
+    assert masked[0] == plain[0]
+    assert masked[1] != plain[1]
+
+
+@pytest.mark.parametrize("cut", ["index", "vectors"])
+def test_a_kill_in_mid_write_costs_the_last_text(tmp_path, cut):
+    _, keys, vectors = filled(tmp_path)
+    file = next(tmp_path.glob(f"*.{cut}"))
+    file.write_bytes(file.read_bytes()[:-5])
+    cache = VectorCache(tmp_path, WIDTH)
+    assert [key in cache for key in keys] == [True, True, False]
+    # And what is written then is whole.
+    cache.append(keys[2:], vectors[2:])
+    cache.close()
+    cache.reload()
+    for key, want in zip(keys, vectors, strict=True):
+        np.testing.assert_array_equal(cache.get(key), want)
+
+
+def test_damaged_vectors_are_not_taken(tmp_path):
+    cache, keys, _ = filled(tmp_path)
+    file = next(tmp_path.glob("*.vectors"))
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    cache.reload()
+    assert cache.get(keys[0]) is not None
+    assert cache.get(keys[2]) is None
+    assert keys[2] not in cache
+
+
+def test_two_writers_do_not_meet(tmp_path):
+    first, second = VectorCache(tmp_path, WIDTH), VectorCache(tmp_path, WIDTH)
+    keys, vectors = text_keys(texts([2, 4])), vectors_of([2, 4])
+    first.append(keys[:1], vectors[:1])
+    second.append(keys[1:], vectors[1:])
+    first.reload()
+    assert [key in first for key in keys] == [True, True]
+    assert sorted(path.name for path in tmp_path.glob("*.index")) == ["000.index", "001.index"]
+    first.close()
+    second.close()
+
+
+def test_rows_are_padded_and_all_or_none(tmp_path):
+    tokens = texts([3, 1, 5])
+    cache, keys, vectors = filled(tmp_path)
+    cached = CachedTexts(cache, tokens, keys, pooled=False)
+    found = cached.rows(np.array([1, 2]), None)
+    assert found is not None
+    assert found.vectors.shape == (2, 5, WIDTH)
+    assert found.mask.sum(axis=1).tolist() == [1, 5]
+    np.testing.assert_array_equal(found.vectors[0, :1], vectors[1])
+    assert not found.vectors[0, 1:].any()
+    assert CachedTexts(cache, tokens, [keys[0], b"?" * 16, keys[2]], pooled=False).rows(np.array([0, 1]), None) is None
