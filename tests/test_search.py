@@ -78,6 +78,19 @@ def test_ties_stand_by_id_descending_however_scores_arrive(pieces):
     assert ranking.scores[0].tolist() == [1.0, 0.0, 0.0, -1.0]
 
 
+def test_what_is_kept_does_not_depend_on_the_pieces():
+    """200 documents of four scores each, in pieces of any size: the best 30 by score and id."""
+    rng = np.random.default_rng(0)
+    scores, ids = rng.integers(0, 4, (3, 200)).astype(np.float32), [f"d{n:03d}" for n in rng.permutation(200)]
+    for cuts in ([], [1, 2, 100], sorted(rng.integers(1, 199, 20).tolist())):
+        top = TopDocuments(3, ids, depth=30)
+        for piece in np.split(np.arange(200), cuts):
+            top.add(np.arange(3), piece, scores[:, piece])
+        for row, found in enumerate(top.ranking().documents):
+            best = sorted(zip(scores[row].tolist(), ids, strict=True), reverse=True)[:30]
+            assert [ids[n] for n in found] == [name for _, name in best]
+
+
 def test_scores_survive_to_the_last_bit():
     scores = np.random.default_rng(0).standard_normal((3, 40)).astype(np.float32) * 1e3
     top = TopDocuments(3, [f"d{n}" for n in range(40)])

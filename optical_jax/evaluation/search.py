@@ -5,7 +5,7 @@ Scores are float32; documents that tie stand in descending order of their ids, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -59,6 +59,8 @@ class TopDocuments:
         self._id_rank = np.empty_like(self._position)
         self._id_rank[self._position] = np.arange(len(document_ids))
         self._keys = np.full((queries, min(depth, len(document_ids))), ABSENT)
+        self._least = np.full(queries, -np.inf, np.float32)
+        """Score of the worst document that is kept, once there are enough."""
 
     def add(
         self, queries: Int[np.ndarray, "R"], documents: Int[np.ndarray, "n"], scores: Float[np.ndarray, "R n"]
@@ -72,18 +74,34 @@ class TopDocuments:
             raise ConfigError(
                 "scores are not numbers (NaN): the weights of a tower are broken; load another checkpoint"
             )
-        bits = (scores.astype(np.float32) + np.float32(0.0)).view(np.int32)  # + 0.0 makes one zero of two
-        keys = (_ordered(bits).astype(np.int64) << 32) | self._id_rank[documents]
-        both = np.concatenate([self._keys[queries], np.where(np.isneginf(scores), ABSENT, keys)], axis=1)
+        # Of a large collection few documents of a piece get in: the others are not sorted.
+        fit = (scores >= self._least[queries, None]) & ~np.isneginf(scores)
+        some = fit.any(axis=1)
+        if not some.any():
+            return
+        rows, fit, scores = queries[some], fit[some], scores[some]
+        of_row, column = np.nonzero(fit)
+        counts = fit.sum(axis=1)
+        place = np.arange(len(of_row)) - np.repeat(np.cumsum(counts) - counts, counts)
+        bits = (scores[of_row, column].astype(np.float32) + np.float32(0.0)).view(np.int32)  # + 0.0: one zero of two
+        new = np.full((len(rows), counts.max()), ABSENT)
+        new[of_row, place] = (_ordered(bits).astype(np.int64) << 32) | self._id_rank[documents[column]]
+        both = np.concatenate([self._keys[rows], new], axis=1)
         kept = self._keys.shape[1]
-        self._keys[queries] = np.partition(both, both.shape[1] - kept, axis=1)[:, both.shape[1] - kept :]
+        self._keys[rows] = np.partition(both, both.shape[1] - kept, axis=1)[:, both.shape[1] - kept :]
+        worst = self._keys[rows].min(axis=1)
+        self._least[rows] = np.where(worst == ABSENT, -np.inf, _scores_of(worst))
 
     def ranking(self) -> Ranking:
         keys = np.sort(self._keys, axis=1)[:, ::-1]
         absent = keys == ABSENT
-        scores = _ordered((keys >> 32).astype(np.int32)).view(np.float32)
+        scores = _scores_of(keys)
         positions = self._position[np.where(absent, 0, keys & 0xFFFFFFFF)]
         return Ranking(np.where(absent, -1, positions).astype(np.int32), np.where(absent, np.float32(-np.inf), scores))
+
+
+def _scores_of(keys: Int[np.ndarray, "*dims"]) -> Float[np.ndarray, "*dims"]:
+    return _ordered((keys >> 32).astype(np.int32)).view(np.float32)
 
 
 def _ordered(bits: Int[np.ndarray, "*dims"]) -> Int[np.ndarray, "*dims"]:
@@ -135,9 +153,20 @@ def search(
       depth: documents kept a query.
       advance: told how many documents were just encoded and scored.
     """
-    ids = list(documents)
+    return rank(queries, list(documents), encode_blocks(list(documents.values()), encode), depth=depth, advance=advance)
+
+
+def rank(
+    queries: Mapping[Name, Sequence[Block]],
+    ids: Sequence[str],
+    documents: Iterable[Block],
+    *,
+    depth: int = DEPTH,
+    advance: Advance = lambda count: None,
+) -> dict[Name, Ranking]:
+    """Rank documents that come in blocks, encoded now or read from disk. As `search`."""
     tops = {name: TopDocuments(sum(len(b.positions) for b in blocks), ids, depth) for name, blocks in queries.items()}
-    for block in encode_blocks(list(documents.values()), encode):
+    for block in documents:
         for name, query_blocks in queries.items():
             for query_block in query_blocks:
                 scores = np.asarray(maxsim(query_block.vectors, block.vectors))

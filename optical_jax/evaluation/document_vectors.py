@@ -1,0 +1,92 @@
+"""Encoded documents on disk: bfloat16 vectors end to end, read in blocks, so that a collection need not fit in memory.
+
+A folder holds `vectors.bf16` (all vectors, mapped, never read whole), `offsets.npy` (where each document begins),
+`ids.txt` (a line a document) and, written last, `documents.json` (width, count, and what the vectors are of).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from jaxtyping import Int
+
+from optical_jax.errors import ConfigError, DataError
+from optical_jax.evaluation.search import LENGTH_MULTIPLE, Block
+from optical_jax.files import read_json, write_json
+from optical_jax.types import TokenVectors
+
+BLOCK_BYTES = 2**26
+"""Of the vectors of one block."""
+
+
+class DocumentVectors:
+    """A folder that `write_document_vectors` wrote.
+
+    Raises:
+      ConfigError: the folder holds none, or not all.
+    """
+
+    def __init__(self, folder: Path):
+        if not (folder / "documents.json").is_file():
+            raise ConfigError(f"{folder} holds no whole document vectors (no documents.json); write them anew")
+        self.about: dict[str, Any] = read_json(folder / "documents.json")
+        self.width: int = self.about["width"]
+        self.ids = (folder / "ids.txt").read_text(encoding="utf-8").splitlines()
+        self.offsets: Int[np.ndarray, "N+1"] = np.load(folder / "offsets.npy")
+        self._path = folder / "vectors.bf16"
+        size = self._path.stat().st_size
+        if size != int(self.offsets[-1]) * self.width * 2 or len(self.ids) != len(self.offsets) - 1:
+            raise DataError(f"{self._path}: {size} bytes do not belong to {len(self.ids)} documents; write them anew")
+
+    def blocks(self) -> Iterator[Block]:
+        """All documents in their order. A block's pages can be dropped when the next is asked for."""
+        lengths = np.diff(self.offsets)
+        padded = -(-int(lengths.max()) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
+        at_once = max(1, BLOCK_BYTES // (padded * self.width * 2))
+        for start in range(0, len(lengths), at_once):
+            positions = np.arange(start, min(start + at_once, len(lengths)))
+            first, last = int(self.offsets[start]), int(self.offsets[positions[-1] + 1])
+            # Mapped anew for each block: pages of a mapping that is gone do not count as this process's.
+            flat = np.memmap(self._path, ml_dtypes.bfloat16, "r", 2 * first * self.width, (last - first, self.width))
+            mask = np.arange(padded) < lengths[positions][:, None]
+            if mask.all():
+                vectors = flat.reshape(len(positions), padded, self.width)
+            else:
+                vectors = np.zeros((len(positions), padded, self.width), ml_dtypes.bfloat16)
+                vectors[mask] = flat
+            yield Block(positions, TokenVectors(vectors=vectors, mask=mask))  # pyright: ignore[reportArgumentType]
+
+
+def write_document_vectors(
+    folder: Path,
+    ids: Sequence[str],
+    blocks: Iterator[Block],
+    width: int,
+    about: dict[str, Any],
+    advance: Callable[[int], None] = lambda count: None,
+) -> DocumentVectors:
+    """Encoded blocks, whatever their order, as a folder; what was there is written over.
+
+    Args:
+      ids: of the documents that the blocks' positions count; without line breaks.
+      about: what the vectors are of, kept in documents.json.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "documents.json").unlink(missing_ok=True)
+    order: list[np.ndarray] = []
+    lengths: list[np.ndarray] = []
+    with (folder / "vectors.bf16").open("wb") as file:
+        for block in blocks:
+            mask = np.asarray(block.vectors.mask)
+            file.write(np.asarray(block.vectors.vectors)[mask].astype(ml_dtypes.bfloat16).tobytes())
+            order.append(block.positions)
+            lengths.append(mask.sum(axis=1))
+            advance(len(block.positions))
+    (folder / "ids.txt").write_text("".join(f"{ids[n]}\n" for n in np.concatenate(order)), encoding="utf-8")
+    np.save(folder / "offsets.npy", np.concatenate([[0], np.cumsum(np.concatenate(lengths), dtype=np.int64)]))
+    write_json(folder / "documents.json", {"width": width, "documents": len(ids), **about})
+    return DocumentVectors(folder)

@@ -1,0 +1,51 @@
+"""Documents on disk rank as documents in memory do."""
+
+import numpy as np
+import pytest
+
+from optical_jax.errors import ConfigError, DataError
+from optical_jax.evaluation import document_vectors
+from optical_jax.evaluation.document_vectors import DocumentVectors, write_document_vectors
+from optical_jax.evaluation.search import Block, rank
+from optical_jax.types import TokenVectors
+
+WIDTH = 8
+
+
+def tokens(count, longest, seed):
+    """Coordinates in eighths: bfloat16 and float32 hold them exactly."""
+    rng = np.random.default_rng(seed)
+    mask = np.arange(longest) < rng.integers(1, longest + 1, (count, 1))
+    vectors = np.where(mask[:, :, None], rng.integers(-8, 9, (count, longest, WIDTH)) / 8, 0).astype(np.float32)
+    return TokenVectors(vectors=vectors, mask=mask)
+
+
+def written(folder, documents, ids):
+    order = np.array_split(np.random.default_rng(1).permutation(len(ids)), 3)
+    blocks = (Block(n, TokenVectors(documents.vectors[n], documents.mask[n])) for n in order)
+    return write_document_vectors(folder, ids, blocks, WIDTH, {"of": "a test"})
+
+
+def test_ranks_as_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(document_vectors, "BLOCK_BYTES", 5 * 16 * WIDTH * 2)
+    documents, ids = tokens(43, 11, seed=0), [f"d{n}" for n in range(43)]
+    queries = {0: [Block(np.arange(6), tokens(6, 7, seed=2))]}
+    stored = written(tmp_path, documents, ids)
+    assert max(len(block.positions) for block in stored.blocks()) == 5
+    found = rank(queries, stored.ids, stored.blocks(), depth=10)[0]
+    want = rank(queries, ids, [Block(np.arange(43), documents)], depth=10)[0]
+    np.testing.assert_array_equal(found.scores, want.scores)
+    names = [[stored.ids[n] for n in row] for row in found.documents]
+    assert names == [[ids[n] for n in row] for row in want.documents]
+    assert stored.about["of"] == "a test"
+
+
+def test_what_is_not_whole_is_refused(tmp_path):
+    written(tmp_path, tokens(9, 5, seed=0), [f"d{n}" for n in range(9)])
+    file = tmp_path / "vectors.bf16"
+    file.write_bytes(file.read_bytes()[:-2])
+    with pytest.raises(DataError, match=r"vectors\.bf16: \d+ bytes do not belong to 9 documents"):
+        DocumentVectors(tmp_path)
+    (tmp_path / "documents.json").unlink()
+    with pytest.raises(ConfigError, match="no whole document vectors"):
+        DocumentVectors(tmp_path)
