@@ -6,6 +6,7 @@ RUN ?= runs/demo
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO_READY := $(VENV)/.ready-demo
+BENCH_READY := $(VENV)/.ready-bench
 
 # Real data and models, where they stand beside the checkout; tests that need them are skipped elsewhere.
 ifneq ($(wildcard ../shared/data),)
@@ -16,11 +17,16 @@ export OPTICAL_MODELS ?= $(abspath ../shared/models)
 endif
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: help demo test check format clean
+ifneq ($(and $(OPTICAL_DATA),$(OPTICAL_MODELS)),)
+BENCH_DATA := --bitext $(OPTICAL_DATA)/bitext/tico19/sw.train.tsv.gz --teacher $(OPTICAL_MODELS)/all-MiniLM-L6-v2
+endif
+
+.PHONY: help demo test check bench format clean
 
 help:
 	@echo "make demo    environment, then train, evaluate and look, in a few minutes, on any laptop"
 	@echo "make test    environment, then all tests that need no PyTorch"
+	@echo "make bench   environment with PyTorch, then training, encoding and search timed beside it"
 	@echo "make check   format, lint, types and the quick tests: before every commit"
 	@echo "make clean   remove the environment and what the demo made"
 
@@ -47,6 +53,16 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not parity and not slow"
+
+$(BENCH_READY): $(READY)
+	@echo "installing PyTorch for the comparison"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[parity]'
+	@touch $@
+
+# The Swahili bitext and the real encoder where they stand beside the checkout; drawn pairs and weights elsewhere.
+bench: $(BENCH_READY)
+	$(BIN)/python -m optical_jax bench --preset mini --peer torch $(BENCH_DATA) --json bench.json
+	$(BIN)/python -m optical_jax bench --preset mini --peer torch --teacher-cache --parts step $(BENCH_DATA)
 
 format: $(READY)
 	$(BIN)/ruff format .

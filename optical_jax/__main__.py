@@ -14,6 +14,7 @@ COMMANDS = {
     "names": ("optical_jax.commands.names", "write bitext and a test of names in any language CLDR has"),
     "align": ("optical_jax.commands.align", "draw which English word each foreign word is matched to"),
     "export": ("optical_jax.commands.export", "write a run's student as a Hugging Face folder"),
+    "bench": ("optical_jax.commands.bench", "time training, encoding and search on this machine"),
     "search": ("optical_jax.commands.search", "rank the lines of a text file for queries of your own"),
 }
 

@@ -1,0 +1,218 @@
+"""What lies around the step: input, transport alone, encoding, search, and the way to the first step."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+
+from optical_jax.benchmark.presets import VECTOR_WIDTH, Work
+from optical_jax.benchmark.step import Runner, bitext_loader, step_config
+from optical_jax.benchmark.timing import in_turns
+from optical_jax.config import DataConfig, OtConfig
+from optical_jax.evaluation.document_vectors import write_document_vectors
+from optical_jax.evaluation.scoring import maxsim
+from optical_jax.evaluation.search import Block, rank
+from optical_jax.models.late_interaction import encode_tokens
+from optical_jax.ot.costs import cosine_cost
+from optical_jax.ot.masses import uniform_mass
+from optical_jax.ot.plans import PLANS, plan_error
+from optical_jax.types import TextInputs, TokenVectors
+
+REPEATS = 5
+QUERY_LENGTH = 32
+DOCUMENT_LENGTH = 64
+
+
+def measure_input(work: Work, batch: int, data: DataConfig, step_seconds: float) -> dict[str, Any]:
+    """How fast batches are made, without a step to hide behind, and the share of a step that takes."""
+    cfg = step_config(batch, 1, data)
+    loader = bitext_loader(cfg, work, shards=1)
+    next(loader)
+    count = 4 * loader.epoch_size
+    began = time.perf_counter()
+    for _ in range(count):
+        next(loader)
+    seconds = (time.perf_counter() - began) / count
+    return {
+        "seconds": seconds,
+        "pairs_per_second": batch / seconds,
+        "share_of_step": seconds / step_seconds,
+    }
+
+
+def measure_transport(batch: int, length: int = 64) -> dict[str, Any]:
+    """Plans alone, on random unit vectors of full length: each setting's time, marginal error, distance from exact."""
+    keys = jax.random.split(jax.random.key(0), 4)
+    sides = []
+    for key, mask_key in zip(keys[:2], keys[2:], strict=True):
+        vectors = jax.random.normal(key, (batch, length, VECTOR_WIDTH))
+        vectors /= jnp.linalg.norm(vectors, axis=-1, keepdims=True)
+        lengths = jax.random.randint(mask_key, (batch, 1), length // 2, length + 1)
+        sides.append(TokenVectors(vectors, jnp.arange(length) < lengths))
+    rows, cols = (uniform_mass(side) for side in sides)
+    # Paraphrases, not noise: most tokens of one side have a near one on the other.
+    near = sides[0].vectors + 0.6 * sides[1].vectors
+    cost = cosine_cost(sides[0].vectors, near / jnp.linalg.norm(near, axis=-1, keepdims=True))
+    settings = {
+        "sinkhorn, 50 iterations": OtConfig(),
+        "sinkhorn, threshold 1e-3": OtConfig(threshold=1e-3),
+        "sinkhorn, 20 iterations": OtConfig(iterations=20),
+        "sinkhorn, epsilon 0.02 (log space)": OtConfig(epsilon=0.02),
+    }
+    solve = {name: jax.jit(partial(_plan, cfg=cfg)) for name, cfg in settings.items()}
+    times = in_turns({name: partial(f, cost, rows, cols) for name, f in solve.items()}, REPEATS)
+    return {
+        name: {
+            **times[name].as_json(),
+            "marginal_error": float(plan_error(f(cost, rows, cols), rows, cols).max()),
+        }
+        for name, f in solve.items()
+    }
+
+
+def _plan(cost: jax.Array, rows: jax.Array, cols: jax.Array, cfg: OtConfig) -> jax.Array:
+    return PLANS[cfg.plan](cost, rows, cols, cfg)
+
+
+def measure_encode(work: Work, batch: int) -> dict[str, Any]:
+    """Teacher's side of the pairs, sorted by length and padded, as `encode` does; tokenising is not counted."""
+    order = np.argsort(work.pairs.teacher.lengths, kind="stable")
+    inputs: list[TextInputs] = []
+    for start in range(0, len(order) - batch + 1, batch):
+        rows = order[start : start + batch]
+        length = -(-int(work.pairs.teacher.lengths[rows].max()) // 8) * 8
+        inputs.append(work.pairs.teacher.rows(rows, length))
+    params = jax.device_put(work.teacher)
+    encode = jax.jit(partial(encode_tokens, cfg=work.tower))
+
+    def whole() -> list[Any]:
+        return [encode(params, each).vectors for each in inputs]
+
+    seconds = in_turns({"encode": whole}, REPEATS)["encode"]
+    real = sum(int(each.attend.sum()) for each in inputs)
+    return {
+        **seconds.as_json(),
+        "tokens_per_second": real / seconds.median,
+        "texts_per_second": len(inputs) * batch / seconds.median,
+        "padding_waste": 1.0 - real / sum(each.attend.size for each in inputs),
+    }
+
+
+def measure_search(documents: int, queries: int = 64) -> dict[str, Any]:
+    """Exact MaxSim of queries of 32 tokens with documents of 64, in memory, float32."""
+    key_q, key_d = jax.random.split(jax.random.key(0))
+
+    def side(key: jax.Array, count: int, length: int) -> TokenVectors:
+        vectors = jax.random.normal(key, (count, length, VECTOR_WIDTH))
+        vectors /= jnp.linalg.norm(vectors, axis=-1, keepdims=True)
+        return TokenVectors(vectors, jnp.ones((count, length), bool))
+
+    asked, held = side(key_q, queries, QUERY_LENGTH), side(key_d, documents, DOCUMENT_LENGTH)
+    times = in_turns({"search": lambda: maxsim(asked, held)}, REPEATS)["search"]
+    flops = 2.0 * queries * documents * QUERY_LENGTH * DOCUMENT_LENGTH * VECTOR_WIDTH
+    return {
+        **times.as_json(),
+        "documents": documents,
+        "queries_per_second": queries / times.median,
+        "flops_per_second": flops / times.median,
+    }
+
+
+def measure_search_on_disk(documents: int, queries: int = 64) -> dict[str, Any]:
+    """The same search with documents in bfloat16 on disk, written first: it must not need memory for them."""
+    rng = np.random.default_rng(0)
+    names = [f"d{n}" for n in range(documents)]
+
+    def blocks() -> Iterator[Block]:
+        for start in range(0, documents, 4096):
+            count = min(4096, documents - start)
+            # Any mantissa and sign, exponents that keep all between 1/16 and 1/4.
+            bits = rng.integers(0, 2**16, (count, DOCUMENT_LENGTH, VECTOR_WIDTH), np.uint16)
+            vectors = ((bits & 0x80FF) | 0x3D80).view(ml_dtypes.bfloat16)
+            mask = np.ones(vectors.shape[:2], bool)
+            yield Block(np.arange(start, start + count), TokenVectors(vectors, mask))  # pyright: ignore
+
+    asked = rng.standard_normal((queries, QUERY_LENGTH, VECTOR_WIDTH)).astype(np.float32)
+    query = Block(np.arange(queries), TokenVectors(asked, np.ones(asked.shape[:2], bool)))  # pyright: ignore
+    with tempfile.TemporaryDirectory() as folder:
+        written = write_document_vectors(Path(folder), names, blocks(), VECTOR_WIDTH, {"of": "random numbers"})
+        with AnonymousMemory() as memory:
+            began = time.perf_counter()
+            rank({0: [query]}, written.ids, written.blocks())
+            seconds = time.perf_counter() - began
+    return {
+        "documents": documents,
+        "gigabytes": documents * DOCUMENT_LENGTH * VECTOR_WIDTH * 2 / 1e9,
+        "seconds": seconds,
+        "queries_per_second": queries / seconds,
+        "anonymous_bytes": memory.most,
+    }
+
+
+class AnonymousMemory:
+    """The most anonymous memory (heap, not mapped files) this process held meanwhile; looked at ten times a second."""
+
+    def __init__(self) -> None:
+        self.most = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> AnonymousMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while True:
+            lines = Path("/proc/self/status").read_text().splitlines()
+            held = next((int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
+            self.most = max(self.most, held * 1024)
+            if self._stop.wait(0.1):
+                return
+
+
+# ---- start-up --------------------------------------------------------------------------------------------------
+
+
+def measure_startup(argv: list[str]) -> dict[str, Any]:
+    """Seconds from the start of a process to the end of its first step: with an empty compile cache, and again."""
+    with tempfile.TemporaryDirectory() as cache:
+        environ = os.environ | {"JAX_COMPILATION_CACHE_DIR": cache}
+        found = []
+        for _ in range(2):
+            began = time.time()
+            done = subprocess.run(
+                [sys.executable, "-m", "optical_jax", "bench", *argv, "--only-first-step"],
+                env=environ,
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
+            )
+            found.append(json.loads(done.stdout.splitlines()[-1])["at"] - began)
+    return {"first_step_seconds": found[1], "first_step_seconds_uncached": found[0]}
+
+
+def first_step(make: Callable[[], Work], batch: int, data: DataConfig) -> None:
+    """Read, compile, do one step, and print when it was done."""
+    work = make()
+    cfg = step_config(batch, 1, data)
+    runner = Runner(cfg, work)
+    runner.run(next(bitext_loader(cfg, work, shards=1)))
+    print(json.dumps({"at": time.time()}), flush=True)

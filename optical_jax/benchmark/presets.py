@@ -1,0 +1,126 @@
+"""What is measured: four sizes of tower, and bitext for them, read from a file or drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import numpy as np
+
+from optical_jax.config import DataConfig, EncoderConfig, HeadConfig, TowerConfig
+from optical_jax.data.pairs import FlatTokens, TokenizedPairs, TokenSide, take_texts, tokenize_pairs
+from optical_jax.errors import ConfigError, DataError
+from optical_jax.types import Params
+
+Preset = Literal["tiny", "mini", "base", "large"]
+
+VECTOR_WIDTH = 128
+MAX_LENGTH = 64
+
+ENCODERS: dict[str, EncoderConfig] = {
+    "tiny": EncoderConfig(vocab_size=1000, width=64, layers=2, heads=4, mlp_width=256),
+    # all-MiniLM-L6-v2
+    "mini": EncoderConfig(width=384, layers=6, heads=12, mlp_width=1536),
+    # XLM-R
+    "base": EncoderConfig(
+        "xlm-roberta", 250_002, 768, 12, 12, 3072, max_positions=514, type_vocab_size=1, norm_eps=1e-5, pad_id=1
+    ),
+    "large": EncoderConfig(
+        "xlm-roberta", 250_002, 1024, 24, 16, 4096, max_positions=514, type_vocab_size=1, norm_eps=1e-5, pad_id=1
+    ),
+}
+
+MEAN_LENGTHS = (50.0, 31.0)
+"""Tokens of a drawn pair's sides before they are cut: those of TICO-19's Swahili and English in BERT's vocabulary."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One side of a benchmark's input: towers, their parameters, and tokenised pairs."""
+
+    tower: TowerConfig
+    student: Params
+    teacher: Params
+    pairs: TokenizedPairs
+    source: str
+    """Where the pairs are from."""
+
+
+def preset_tower(preset: Preset, dtype: Literal["float32", "bfloat16"]) -> TowerConfig:
+    """The tower of both sides."""
+    if preset not in get_args(Preset):
+        raise ConfigError(f"preset={preset} is none; take one of {', '.join(get_args(Preset))}")
+    return TowerConfig(
+        replace(ENCODERS[preset], dtype=dtype), HeadConfig(projection=VECTOR_WIDTH, document_length=MAX_LENGTH)
+    )
+
+
+def make_work(preset: Preset, dtype: Literal["float32", "bfloat16"], bitext: str, teacher: str, pairs: int) -> Work:
+    """Towers and the first `pairs` pairs of a file, again from its first line where it has fewer.
+
+    Mini takes the weights of `teacher` for both sides; the others, and mini without one, draw them.
+
+    Raises:
+      ConfigError, DataError: a folder, a file or a preset that is not there.
+    """
+    import jax
+
+    from optical_jax.models.late_interaction import tower_specs
+    from optical_jax.params import init_params
+
+    tower = preset_tower(preset, dtype)
+    student, frozen = (init_params(tower_specs(tower), jax.random.key(seed)) for seed in (1, 2))
+    if teacher and preset == "mini":
+        from optical_jax.models.pretrained import load_pretrained
+
+        found = load_pretrained(teacher)
+        encoder = replace(found.cfg.encoder, dtype=dtype)
+        tower = replace(tower, encoder=encoder)
+        student, frozen = (
+            {"encoder": found.params["encoder"], "head": init_params(tower_specs(tower), jax.random.key(seed))["head"]}
+            for seed in (1, 2)
+        )
+    if not bitext:
+        return Work(tower, student, frozen, drawn_pairs(pairs, tower.encoder), "drawn")
+    return Work(tower, student, frozen, read_pairs(bitext, teacher, pairs, tower), bitext)
+
+
+def read_pairs(bitext: str, teacher: str, count: int, tower: TowerConfig) -> TokenizedPairs:
+    """The first `count` pairs of a file, tokenised by the tokenizer of `teacher` on both sides."""
+    from optical_jax.data.bitext import read_bitext
+    from optical_jax.data.tokenization import load_tokenizer
+    from optical_jax.models.pretrained import find_folder
+
+    if not teacher:
+        raise ConfigError("bitext is given, but no --teacher to tokenise it by; name a folder with a tokenizer")
+    tokenizer = load_tokenizer(find_folder(teacher, None))
+    if max(tokenizer.get_vocab().values()) >= tower.encoder.vocab_size:
+        raise ConfigError(
+            f"teacher={teacher}: its tokenizer has more ids than the preset's {tower.encoder.vocab_size}; "
+            "take preset mini, base or large"
+        )
+    everything = DataConfig(bitext=(bitext,), dev_pairs=0, max_length_ratio=1e9, keep_equal=True)
+    found = list(read_bitext(everything).values())
+    if len(found) != 1:
+        raise DataError(f"{bitext} holds {len(found)} languages; name a file of one")
+    side = TokenSide(tokenizer, HeadConfig(), MAX_LENGTH)
+    return first_pairs(tokenize_pairs(found[0], side, side), count)
+
+
+def first_pairs(pairs: TokenizedPairs, count: int) -> TokenizedPairs:
+    which = np.arange(count) % len(pairs)
+    return TokenizedPairs(take_texts(pairs.student, which), take_texts(pairs.teacher, which))
+
+
+def drawn_pairs(count: int, encoder: EncoderConfig) -> TokenizedPairs:
+    """Random ids; lengths about as real bitext has them: sides go together, and long ones are cut."""
+    rng = np.random.default_rng(0)
+    common = rng.gamma(4.0, 0.25, count)
+
+    def side(mean: float) -> FlatTokens:
+        lengths = np.clip(np.rint(mean * common * rng.normal(1.0, 0.1, count)), 4, MAX_LENGTH).astype(np.int64)
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        ids = rng.integers(5, encoder.vocab_size, offsets[-1]).astype(np.int32)
+        return FlatTokens(ids, offsets, None, None, encoder.pad_id)
+
+    return TokenizedPairs(side(MEAN_LENGTHS[0]), side(MEAN_LENGTHS[1]))

@@ -1,0 +1,74 @@
+"""A bench's figures as tables for people, and two of them side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from optical_jax.errors import ConfigError
+
+
+def read_figures(path: str) -> dict[str, Any]:
+    """A bench's JSON file.
+
+    Raises:
+      ConfigError: it is not there, or holds something else.
+    """
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"compare={path}: no such file; name files that bench --json wrote") from None
+    except (ValueError, UnicodeDecodeError):
+        raise ConfigError(f"compare={path} is no JSON; name files that bench --json wrote") from None
+    if not isinstance(found, dict) or "versions" not in found:
+        raise ConfigError(f"compare={path} is JSON of something else; name files that bench --json wrote")
+    return found
+
+
+def flat(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested keys as one, joined by dots."""
+    for key, value in figures.items():
+        name = f"{prefix}.{key}" if prefix else key
+        if isinstance(value, Mapping):
+            yield from flat(value, name)
+        else:
+            yield name, value
+
+
+def told(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    if value != value:
+        return "?"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def print_figures(figures: Mapping[str, Any], console: Console) -> None:
+    """One table a part."""
+    for part, found in figures.items():
+        if not isinstance(found, Mapping):
+            continue
+        table = Table("figure", "value", title=part, title_justify="left", min_width=60)
+        for name, value in flat(found):
+            table.add_row(name, told(value))
+        console.print(table)
+
+
+def print_comparison(a: Mapping[str, Any], b: Mapping[str, Any], names: tuple[str, str], console: Console) -> None:
+    """Every figure that both have, and b / a of the numbers."""
+    of_a, of_b = dict(flat(a)), dict(flat(b))
+    table = Table("figure", *names, "ratio")
+    for name in [name for name in of_a if name in of_b]:
+        x, y = of_a[name], of_b[name]
+        numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (x, y)) and x
+        table.add_row(name, told(x), told(y), f"{y / x:.3f}" if numbers else "")
+    console.print(table)

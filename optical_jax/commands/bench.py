@@ -1,0 +1,226 @@
+"""`python -m optical_jax bench`: how fast this machine distils, encodes and searches."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from optical_jax.commands.doors import open_door
+from optical_jax.config import DataConfig
+from optical_jax.errors import ConfigError
+
+Part = Literal["step", "input", "transport", "encode", "search", "startup"]
+IN_MEMORY = 20_000
+"""Documents that are searched in memory at most: 0.7 GB."""
+PARTS: tuple[Part, ...] = ("step", "input", "transport", "encode", "search", "startup")
+
+
+@dataclass(frozen=True)
+class BenchCommand:
+    """Time a distillation step and what lies around it, on the devices found. Nothing is downloaded.
+
+    python -m optical_jax bench --preset mini
+    python -m optical_jax bench --preset base --dtype bfloat16 --batch 512 --json base.json
+    """
+
+    preset: Literal["tiny", "mini", "base", "large"] = "mini"
+    """tiny: seconds on a laptop; mini: MiniLM; base, large: XLM-R. Teacher and student alike."""
+    bitext: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
+    """Pairs to work on, such as sw.train.tsv.gz; empty draws some of usual lengths."""
+    teacher: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
+    """Folder of the tokenizer for --bitext; preset mini takes its weights too. The others draw theirs."""
+    batch: int = 64
+    """Pairs a step, over all devices."""
+    steps: int = 8
+    """Steps that are timed, after two of warm-up."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of activations."""
+    batching: Literal["packed", "buckets"] = "packed"
+    """How batches are laid out, as data.batching."""
+    row_length: int = 64
+    """Tokens of a packed row, as data.row_length."""
+    parts: tuple[Part, ...] = PARTS
+    """What to measure."""
+    documents: int = 20_000
+    """Documents of 64 tokens to search."""
+    from_disk: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Search them on disk too: 16 KiB a document in the folder for temporary files, and time to write them."""
+    teacher_cache: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Read the teacher's vectors from disk, as every step with teacher.cache does; filling it is timed apart."""
+    collection: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
+    """BEIR folder whose documents and queries are encoded and ranked by --model."""
+    language: str = "sw"
+    """Of the collection's queries."""
+    model: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
+    """Folder of a late-interaction model for --collection, such as an export; --peer torch reads it too."""
+    peer: Annotated[Literal["torch"] | None, tyro.conf.arg(metavar="torch")] = None
+    """Interleave the step with a PyTorch one on the same pairs (extra `parity`)."""
+    peer_compile: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """torch.compile on the other side."""
+    trace: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
+    """Write a profile of two steps there, for xprof."""
+    json: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
+    """Write all figures here too."""
+    compare: Annotated[tuple[str, str] | None, tyro.conf.arg(metavar="A.json B.json")] = None
+    """Measure nothing; put two files of figures side by side."""
+    only_first_step: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Do one step, print when it was done, and stop: what the part `startup` starts."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command. Returns the exit code."""
+    return open_door(lambda: run_command(list(sys.argv[1:] if argv is None else argv)))
+
+
+def run_command(argv: list[str]) -> None:
+    command = tyro.cli(BenchCommand, args=argv, prog="python -m optical_jax bench")
+    check(command)
+    if command.compare is not None:
+        compare(command.compare)
+    elif command.only_first_step:
+        only_first_step(command)
+    else:
+        measure(command)
+
+
+def check(command: BenchCommand) -> None:
+    """Refuse impossible flags before anything is read.
+
+    Raises:
+      ConfigError: names the flag, its value and the remedy.
+    """
+    for name in ("batch", "steps", "documents", "row_length"):
+        if getattr(command, name) < 1:
+            raise ConfigError(f"{name}={getattr(command, name)} is impossible; give at least 1")
+    for name in ("bitext", "teacher", "collection", "model"):
+        if getattr(command, name) and not Path(getattr(command, name)).exists():
+            raise ConfigError(f"{name}={getattr(command, name)} does not exist; name one that does, or leave it out")
+    if bool(command.collection) != bool(command.model):
+        raise ConfigError("collection and model go together; give both, or neither")
+    if command.bitext and not command.teacher:
+        raise ConfigError("bitext is given, but no tokenizer for it; name a model's folder: --teacher DIR")
+    if command.peer_compile and command.peer is None:
+        raise ConfigError("peer_compile is for --peer torch; add it")
+    if command.json and not Path(command.json).absolute().parent.is_dir():
+        raise ConfigError(f"json={command.json}: no such folder; make it first")
+
+
+def compare(paths: tuple[str, str]) -> None:
+    from rich.console import Console
+
+    from optical_jax.benchmark.report import print_comparison, read_figures
+
+    a, b = (read_figures(path) for path in paths)
+    print_comparison(a, b, paths, Console(soft_wrap=True))
+
+
+def data_config(command: BenchCommand) -> DataConfig:
+    return DataConfig(batching=command.batching, row_length=command.row_length)
+
+
+def make_work(command: BenchCommand) -> Any:
+    from optical_jax.benchmark import presets
+    from optical_jax.benchmark.step import WARM_UP_STEPS
+
+    pairs = command.batch * (command.steps + WARM_UP_STEPS)
+    return presets.make_work(command.preset, command.dtype, command.bitext, command.teacher, pairs)
+
+
+def only_first_step(command: BenchCommand) -> None:
+    from optical_jax.benchmark.parts import first_step
+
+    first_step(lambda: make_work(command), command.batch, data_config(command))
+
+
+def measure(command: BenchCommand) -> None:
+    """All parts, a table each as soon as it is there, then the JSON."""
+    from rich.console import Console
+
+    from optical_jax.benchmark import parts
+    from optical_jax.benchmark.devices import describe_device, describe_versions
+    from optical_jax.benchmark.report import print_figures
+
+    console, data, work = Console(), data_config(command), make_work(command)
+    figures: dict[str, Any] = {
+        "device": describe_device(),
+        "versions": describe_versions(),
+        "work": {"preset": command.preset, "dtype": command.dtype, "batch": command.batch, "steps": command.steps}
+        | {"batching": command.batching, "pairs": work.source, "teacher_cache": command.teacher_cache},
+    }
+    print_figures(figures, console)
+
+    def take(found: dict[str, Any]) -> None:
+        figures.update(found)
+        print_figures(found, console)
+
+    step_seconds = float("nan")
+    if "step" in command.parts:
+        found = measure_step(command, work)
+        step_seconds = found["step"]["seconds"]
+        take(found)
+    if "input" in command.parts:
+        take({"input": parts.measure_input(work, command.batch, data, step_seconds)})
+    if "transport" in command.parts:
+        take({"transport": parts.measure_transport(command.batch)})
+    if "encode" in command.parts:
+        take({"encode": parts.measure_encode(work, command.batch)})
+    if "search" in command.parts:
+        take({"search": parts.measure_search(min(command.documents, IN_MEMORY))})
+        if command.from_disk:
+            take({"search_on_disk": parts.measure_search_on_disk(command.documents)})
+    if command.collection:
+        from optical_jax.benchmark.retrieval import measure_retrieval
+
+        peer = command.peer is not None
+        take({"retrieval": measure_retrieval(command.collection, command.language, command.model, peer=peer)})
+    if "startup" in command.parts:
+        take({"startup": parts.measure_startup(startup_flags(command))})
+    if command.json:
+        Path(command.json).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        console.print(f"figures: {command.json}")
+
+
+def measure_step(command: BenchCommand, work: Any) -> dict[str, Any]:
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    with tempfile.TemporaryDirectory() as folder:
+        return measure_with_peer(command, work, folder if command.teacher_cache else "", say)
+
+
+def measure_with_peer(command: BenchCommand, work: Any, cache: str, say: Callable[[str], None]) -> dict[str, Any]:
+    import jax
+
+    from optical_jax.benchmark import step
+    from optical_jax.benchmark.torch_peer import TorchPeer
+
+    data = data_config(command)
+    if command.peer is None:
+        return step.measure_step(work, command.batch, command.steps, data, cache=cache, trace=command.trace, say=say)
+    device = "cuda" if jax.default_backend() == "gpu" else "cpu"
+    weights = command.teacher if command.preset == "mini" else ""
+    ot = step.step_config(command.batch, command.steps, data).loss.ot
+    with closing(TorchPeer(work, weights, command.batch, ot, device, command.peer_compile)) as peer:
+        say(f"the other side: {peer.about}")
+        found = step.measure_step(
+            work, command.batch, command.steps, data, cache=cache, trace=command.trace, peer=peer, say=say
+        )
+        return found | {"peer": peer.about | found["peer"]}
+
+
+def startup_flags(command: BenchCommand) -> list[str]:
+    """The flags of a bench that does the first step of this one."""
+    flags = ["--preset", command.preset, "--dtype", command.dtype, "--batch", str(command.batch)]
+    flags += ["--steps", str(command.steps), "--batching", command.batching, "--row-length", str(command.row_length)]
+    for name in ("bitext", "teacher"):
+        if getattr(command, name):
+            flags += [f"--{name}", getattr(command, name)]
+    return flags

@@ -1,0 +1,131 @@
+"""The bench: counts by hand, peaks by name, and one whole run of the smallest preset."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from optical_jax.benchmark.devices import known_peak
+from optical_jax.benchmark.presets import drawn_pairs, first_pairs, preset_tower
+from optical_jax.benchmark.report import flat, read_figures, told
+from optical_jax.benchmark.timing import Times, paired_ratio
+from optical_jax.commands.bench import BenchCommand, check
+from optical_jax.errors import ConfigError
+from optical_jax.training.estimate import parameter_counts
+
+
+def test_peaks_by_name():
+    assert known_peak("NVIDIA H100 80GB HBM3", "bfloat16") == 989e12
+    assert known_peak("TPU v5 lite", "bfloat16") == 197e12
+    assert known_peak("TPU v5", "bfloat16") == 459e12
+    assert known_peak("TPU v5", "float32") is None
+    assert known_peak("cpu", "float32") is None
+
+
+def test_presets_are_the_models_they_are_named_for():
+    """Parameters that Hugging Face tells: MiniLM-L6 22.7 M, XLM-R base 278 M, large 560 M; the projection apart."""
+    for preset, millions in (("mini", 22.6), ("base", 277.5), ("large", 558.8)):
+        tower = preset_tower(preset, "float32")
+        counts = parameter_counts(tower)
+        assert (counts["all"] - 128 * tower.encoder.width) / 1e6 == pytest.approx(millions, rel=0.005)
+    with pytest.raises(ConfigError, match="preset=huge"):
+        preset_tower("huge", "float32")  # pyright: ignore[reportArgumentType]
+
+
+def test_drawn_pairs_are_cut_and_repeat():
+    tower = preset_tower("tiny", "float32")
+    pairs = drawn_pairs(1000, tower.encoder)
+    assert pairs.student.lengths.max() <= 64
+    assert pairs.student.lengths.mean() == pytest.approx(45, abs=4)
+    assert pairs.teacher.lengths.mean() == pytest.approx(30, abs=3)
+    assert pairs.student.ids.max() < tower.encoder.vocab_size
+    more = first_pairs(pairs, 1003)
+    np.testing.assert_array_equal(more.student.lengths[1000:], pairs.student.lengths[:3])
+
+
+def test_medians_and_ratios():
+    assert Times((3.0, 1.0, 2.0)).as_json() == {"seconds": 2.0, "fastest": 1.0, "slowest": 3.0}
+    assert paired_ratio([2.0, 9.0, 4.0], [1.0, 3.0, 4.0]) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"batch": 0}, "batch=0"),
+        ({"bitext": "nowhere.tsv"}, "bitext=nowhere.tsv does not exist"),
+        ({"bitext": __file__}, "no tokenizer for it"),
+        ({"peer_compile": True}, "peer_compile is for --peer torch"),
+        ({"json": "no/such/folder/x.json"}, "no such folder"),
+    ],
+)
+def test_impossible_flags(flags, said):
+    with pytest.raises(ConfigError, match=said):
+        check(BenchCommand(**flags))
+
+
+def test_files_of_something_else_are_refused(tmp_path):
+    (tmp_path / "a.json").write_text('{"a": 1}')
+    (tmp_path / "b.json").write_text("no")
+    for name, said in (("a", "something else"), ("b", "is no JSON"), ("c", "no such file")):
+        with pytest.raises(ConfigError, match=said):
+            read_figures(str(tmp_path / f"{name}.json"))
+
+
+def test_figures_are_told_shortly():
+    assert dict(flat({"a": {"b": 1, "c": {"d": 2}}, "e": 3})) == {"a.b": 1, "a.c.d": 2, "e": 3}
+    assert [told(x) for x in (1234567, 1234.5, 0.01234, None, "cpu", True)] == [
+        "1,234,567", "1,234", "0.01234", "-", "cpu", "True",
+    ]  # fmt: skip
+
+
+def bench(*flags, **environ):
+    command = [sys.executable, "-m", "optical_jax", "bench", *map(str, flags)]
+    return subprocess.run(command, env=os.environ | environ, capture_output=True, text=True, check=False, timeout=300)
+
+
+@pytest.mark.slow
+def test_a_whole_bench(tmp_path):
+    """Every part on the tiny preset: the keys that scripts read are there, and are numbers that can be."""
+    out = tmp_path / "out.json"
+    small = ["--preset", "tiny", "--batch", 8, "--steps", 2, "--documents", 300, "--from-disk"]
+    small += ["--parts", "step", "input", "transport", "encode", "search"]
+    done = bench(*small, "--teacher-cache", "--json", out, COLUMNS="80")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(out.read_text())
+    step = figures["step"]
+    for key in ("pairs_per_second", "seconds", "mfu", "real_tokens_per_second"):
+        assert step[key] > 0, key
+    assert step["pairs_per_second"] == pytest.approx(8 / step["seconds"], rel=0.5)
+    assert 0 <= step["padding_waste"] < 0.5
+    assert step["transport_share"] < 1
+    assert step["shapes"] == 1
+    assert figures["search"]["queries_per_second"] > 0
+    assert figures["search_on_disk"]["anonymous_bytes"] > 0
+    assert figures["encode"]["tokens_per_second"] > 0
+    assert figures["device"]["platform"] == "cpu"
+    assert set(figures["versions"]) >= {"python", "jax", "optical_jax"}
+    assert all(len(line) <= 80 for line in done.stdout.splitlines())
+    both = bench("--compare", out, out)
+    assert both.returncode == 0, both.stderr
+    assert "step.pairs_per_second" in both.stdout
+    assert "1.000" in both.stdout
+
+
+@pytest.mark.slow
+def test_the_first_step_says_when_it_was_done():
+    before = time.time()
+    done = bench("--preset", "tiny", "--batch", 8, "--steps", 1, "--only-first-step")
+    assert done.returncode == 0, done.stderr
+    assert before < json.loads(done.stdout)["at"] < time.time()
+
+
+@pytest.mark.parity
+def test_the_other_side_does_the_same_work():
+    """From the same weights and pairs PyTorch's step has our loss, but for the drawn projections: both in (0, 2)."""
+    done = bench("--preset", "tiny", "--batch", 8, "--steps", 2, "--parts", "step", "--peer", "torch")
+    assert done.returncode == 0, done.stderr
+    assert "median_ratio" in done.stdout
