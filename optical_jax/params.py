@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from optical_jax.types import Params
 
@@ -83,7 +84,7 @@ def init_params(specs: SpecTree, key: jax.Array) -> Params:
         return jax.tree_util.tree_map_with_path(draw, specs, is_leaf=is_spec)
 
     seed = jax.random.key_data(key)
-    if isinstance(seed, jax.core.Tracer):  # under jit or eval_shape
+    if isinstance(seed, Tracer):  # under jit or eval_shape
         return jax.pure_callback(draw_all, abstract_params(specs), seed)
     return jax.tree.map(jnp.asarray, draw_all(np.asarray(seed)))
 
