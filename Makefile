@@ -17,7 +17,7 @@ export OPTICAL_MODELS ?= $(abspath ../shared/models)
 endif
 export JAX_PLATFORMS ?= cpu
 
-ifneq ($(and $(OPTICAL_DATA),$(OPTICAL_MODELS)),)
+ifneq ($(and $(wildcard $(OPTICAL_DATA)/bitext/tico19/sw.train.tsv.gz),$(wildcard $(OPTICAL_MODELS)/all-MiniLM-L6-v2)),)
 BENCH_DATA := --bitext $(OPTICAL_DATA)/bitext/tico19/sw.train.tsv.gz --teacher $(OPTICAL_MODELS)/all-MiniLM-L6-v2
 endif
 
@@ -60,6 +60,7 @@ $(BENCH_READY): $(READY)
 	@touch $@
 
 # The Swahili bitext and the real encoder where they stand beside the checkout; drawn pairs and weights elsewhere.
+bench: unexport JAX_PLATFORMS
 bench: $(BENCH_READY)
 	$(BIN)/python -m optical_jax bench --preset mini --peer torch $(BENCH_DATA) --json bench.json
 	$(BIN)/python -m optical_jax bench --preset mini --peer torch --teacher-cache --parts step $(BENCH_DATA)
@@ -69,4 +70,4 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) $(RUN)
+	rm -rf $(VENV) $(RUN) bench.json

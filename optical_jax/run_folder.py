@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from optical_jax.towers import Tower
 
 FREE_SETTINGS = (
-    "run", "resume", "cache_dir", "low_resource", "licences", "teacher.cache", "teacher.cache_gib", "training.steps",
+    "run", "resume", "cache_dir", "low_resource", "licences", "teacher.cache_gib", "training.steps",
     "training.log_every", "training.dev_every", "training.tracker", "training.deterministic", "mesh.*",
     "checkpoint.every", "checkpoint.keep", "checkpoint.keep_best",
 )  # fmt: skip
@@ -221,6 +221,8 @@ def diff(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     A setting that `old` lacks is younger than its run, and counts as what the run did: its default, or BEFORE.
     """
     a, b = flatten(to_json(Config())) | BEFORE | flatten(old), flatten(new)
+    # Any folder does, but with or without one the teacher's vectors are rounded or not.
+    a, b = (tree | {"teacher.cache": bool(tree.get("teacher.cache"))} for tree in (a, b))
     return [
         f"{name}: {a.get(name)!r} -> {b.get(name)!r}"
         for name in sorted(a.keys() | b.keys())

@@ -61,9 +61,10 @@ def validate(cfg: Config, *, needs_run: bool = True) -> None:
     parse_licences(cfg.licences)
     buckets = cfg.data.buckets
     rising = bool(buckets) and min(buckets) > 0 and list(buckets) == sorted(set(buckets))
-    require(rising, "data.buckets", "give rising lengths, such as 16 32 64")
-    longest = max(cfg.teacher.max_length, cfg.student.max_length)
-    require(buckets[-1] >= longest, "data.buckets", f"the last must hold max_length={longest} tokens")
+    if cfg.data.batching == "buckets":
+        require(rising, "data.buckets", "give rising lengths, such as 16 32 64")
+        longest = max(cfg.teacher.max_length, cfg.student.max_length)
+        require(buckets[-1] >= longest, "data.buckets", f"the last must hold max_length={longest} tokens")
 
 
 def parse_licences(entries: Iterable[str]) -> dict[str, str]:

@@ -124,8 +124,7 @@ def test_the_first_step_says_when_it_was_done():
 
 
 @pytest.mark.parity
-def test_the_other_side_does_the_same_work():
-    """From the same weights and pairs PyTorch's step has our loss, but for the drawn projections: both in (0, 2)."""
+def test_the_other_side_runs_in_turns():
     done = bench("--preset", "tiny", "--batch", 8, "--steps", 2, "--parts", "step", "--peer", "torch")
     assert done.returncode == 0, done.stderr
     assert "median_ratio" in done.stdout

@@ -25,6 +25,7 @@ FINE = Config(run="runs/x", teacher=TeacherConfig(path="teacher"))
 
 def test_a_plain_config_is_fine():
     validate(FINE)
+    validate(replace(FINE, student=StudentConfig(max_length=128)))  # packed: buckets do not matter
 
 
 @pytest.mark.parametrize(
@@ -35,8 +36,8 @@ def test_a_plain_config_is_fine():
         (replace(FINE, training=TrainingConfig(steps=-5)), "training.steps=-5 is impossible; give at least 1"),
         (replace(FINE, optimizer=OptimizerConfig(peak_lr=0.0)), "optimizer.peak_lr=0.0"),
         (replace(FINE, optimizer=OptimizerConfig(b2=1.0)), "optimizer.b2=1.0"),
-        (replace(FINE, data=DataConfig(buckets=(32, 16))), "data.buckets=(32, 16)"),
-        (replace(FINE, data=DataConfig(buckets=(16,))), "must hold max_length=64"),
+        (replace(FINE, data=DataConfig(batching="buckets", buckets=(32, 16))), "data.buckets=(32, 16)"),
+        (replace(FINE, data=DataConfig(batching="buckets", buckets=(16,))), "must hold max_length=64"),
         (replace(FINE, data=DataConfig(global_batch=0)), "data.global_batch=0"),
         (replace(FINE, student=StudentConfig(size=SizeConfig(width=32))), "give all four above 0, or none"),
         (replace(FINE, student=StudentConfig(size=SizeConfig(32, 2, 5, 64))), "student.size.width=32 does not divide"),

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 import tyro
 
-from optical_jax.commands import align
+from optical_jax.commands import align, bench
 from optical_jax.commands.evaluate import EvalCommand, check
 from optical_jax.commands.export import ExportCommand
 from optical_jax.commands.names import NamesCommand
@@ -39,6 +39,7 @@ EXPORT = (["-m", "optical_jax", "export"],)
 SEARCH = (["-m", "optical_jax", "search"],)
 ALIGN = (["-m", "optical_jax", "align"],)
 NAMES = (["-m", "optical_jax", "names"],)
+BENCH = (["-m", "optical_jax", "bench"],)
 
 
 class Block(NamedTuple):
@@ -116,6 +117,8 @@ def test_commands_are_understood(page, command, monkeypatch):
         align.check(tyro.cli(align.AlignCommand, args=aligned))
     elif (named := arguments(command, NAMES)) is not None:
         split_names(tyro.cli(NamesCommand, args=named).lang)
+    elif (timed := arguments(command, BENCH)) is not None:
+        bench.check(tyro.cli(bench.BenchCommand, args=timed))
     else:
         pytest.fail(f"{page}: python {' '.join(command)} is no command")
 

@@ -83,6 +83,7 @@ def test_a_run_folder_is_whole(undisturbed):
         "learning_rate",
         "grad_norm",
         "pairs_per_second",
+        "input_share",
         "real_tokens_per_second",
         "plan_entropy",
         "greedy_cosine",

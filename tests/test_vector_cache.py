@@ -1,10 +1,18 @@
 """The cache of the teacher's vectors: what went in comes out, and kills and damage cost what they must."""
 
+import jax
 import numpy as np
 import pytest
 
-from optical_jax.data.pairs import FlatTokens
+from optical_jax.config import DataConfig, EncoderConfig, HeadConfig, MeshConfig, TeacherConfig, TowerConfig
+from optical_jax.data.loader import make_loader
+from optical_jax.data.pairs import FlatTokens, TokenizedPairs
 from optical_jax.data.vector_cache import CachedTexts, VectorCache, text_keys
+from optical_jax.models.late_interaction import tower_specs
+from optical_jax.params import init_params
+from optical_jax.partitioning import make_mesh
+from optical_jax.training.teacher_cache import open_cache, use_teacher_cache
+from optical_jax.types import TokenVectors
 
 WIDTH = 8
 
@@ -74,6 +82,21 @@ def test_damaged_vectors_are_not_taken(tmp_path):
     assert keys[2] not in cache
 
 
+def test_damaged_vectors_give_way_to_good_ones(tmp_path):
+    test_damaged_vectors_are_not_taken(tmp_path)
+    cache, keys, vectors = VectorCache(tmp_path, WIDTH), text_keys(texts([3, 1, 5])), vectors_of([3, 1, 5])
+    assert cache.get(keys[2]) is None
+    cache.append(keys[2:], vectors[2:])
+    cache.close()
+    np.testing.assert_array_equal(VectorCache(tmp_path, WIDTH).get(keys[2]), vectors[2])
+
+
+def test_vectors_of_another_pooling_are_not_taken(tmp_path):
+    cache, keys, _ = filled(tmp_path)
+    assert CachedTexts(cache, texts([3, 1, 5]), keys, pooled=True).rows(np.array([0, 1]), None) is None
+    assert CachedTexts(cache, texts([4, 1, 4]), keys, pooled=False).rows(np.array([0, 1]), None) is None
+
+
 def test_two_writers_do_not_meet(tmp_path):
     first, second = VectorCache(tmp_path, WIDTH), VectorCache(tmp_path, WIDTH)
     keys, vectors = text_keys(texts([2, 4])), vectors_of([2, 4])
@@ -97,3 +120,30 @@ def test_rows_are_padded_and_all_or_none(tmp_path):
     np.testing.assert_array_equal(found.vectors[0, :1], vectors[1])
     assert not found.vectors[0, 1:].any()
     assert CachedTexts(cache, tokens, [keys[0], b"?" * 16, keys[2]], pooled=False).rows(np.array([0, 1]), None) is None
+
+
+@pytest.mark.parametrize("pooling", ["none", "mean"])
+def test_eight_devices_fill_what_one_does(tmp_path, pooling):
+    tower = TowerConfig(
+        EncoderConfig(vocab_size=64, width=16, layers=1, heads=4, mlp_width=32, max_positions=20),
+        HeadConfig(projection=WIDTH, pooling=pooling),
+    )
+    params = init_params(tower_specs(tower), jax.random.key(0))
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 13, 40)
+    side = FlatTokens(rng.integers(1, 64, lengths.sum()), np.concatenate([[0], np.cumsum(lengths)]), None, None, 0)
+    found = []
+    for devices in (1, 8):
+        mesh = make_mesh(MeshConfig(), jax.devices()[:devices])
+        loader = make_loader({"sw": TokenizedPairs(side, side)}, DataConfig(global_batch=8), 0, shards=devices)
+        cfg, said = TeacherConfig(cache=str(tmp_path / str(devices))), []
+        use_teacher_cache(cfg, params, tower, loader, (0, 5), 8, mesh, said.append)
+        assert "40 texts encoded, 40 in" in said[0]
+        use_teacher_cache(cfg, params, tower, loader, (5, 5), 8, mesh, said.append)  # nothing is left to do
+        assert len(said) == 1
+        teacher = next(loader).teacher
+        assert isinstance(teacher, TokenVectors)
+        found.append({key: open_cache(tmp_path / str(devices), params, tower).get(key) for key in text_keys(side)})
+    for key, vectors in found[0].items():
+        np.testing.assert_allclose(found[1][key], vectors, atol=1e-3)
+        assert np.linalg.norm(vectors[0].astype(float)) == pytest.approx(1, abs=1e-2)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from optical_jax.benchmark.timing import Times, paired_ratio
@@ -97,8 +98,9 @@ class _Other:
 
     def _send(self, value: Any) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(value) + "\n")
-        self.process.stdin.flush()
+        with suppress(BrokenPipeError):  # `ask` tells that it ended
+            self.process.stdin.write(json.dumps(value) + "\n")
+            self.process.stdin.flush()
 
 
 def serve() -> None:

@@ -16,7 +16,7 @@ from optical_jax.benchmark.timing import Times, paired_ratio
 from optical_jax.config import Config, DataConfig, LossConfig, OptimizerConfig, OtConfig, TeacherConfig, TrainingConfig
 from optical_jax.data.loader import Loader, make_loader
 from optical_jax.models.late_interaction import tower_specs
-from optical_jax.partitioning import batch_shards, make_mesh, named_sharding, params_shardings
+from optical_jax.partitioning import batch_shards, check_divisible, make_mesh, named_sharding, params_shardings
 from optical_jax.training.estimate import compiled_memory_bytes, model_flops, step_cost
 from optical_jax.training.loop import put
 from optical_jax.training.optimizer import make_optimizer
@@ -42,6 +42,7 @@ class Runner:
 
     def __init__(self, cfg: Config, work: Work):
         self.mesh = make_mesh(cfg.mesh)
+        check_divisible(cfg, self.mesh)
         tx = make_optimizer(cfg.optimizer, cfg.training.steps)
         self.sharding = named_sharding(self.mesh, ("batch",))
         with jax.set_mesh(self.mesh):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -141,26 +142,31 @@ def only_first_step(command: BenchCommand) -> None:
 
 
 def measure(command: BenchCommand) -> None:
-    """All parts, a table each as soon as it is there, then the JSON."""
+    """All parts; a table of each, and the JSON anew, as soon as it is there."""
     from rich.console import Console
 
     from optical_jax.benchmark import parts
     from optical_jax.benchmark.devices import describe_device, describe_versions
     from optical_jax.benchmark.report import print_figures
 
-    console, data, work = Console(), data_config(command), make_work(command)
-    figures: dict[str, Any] = {
-        "device": describe_device(),
-        "versions": describe_versions(),
-        "work": {"preset": command.preset, "dtype": command.dtype, "batch": command.batch, "steps": command.steps}
-        | {"batching": command.batching, "pairs": work.source, "teacher_cache": command.teacher_cache},
-    }
-    print_figures(figures, console)
+    if command.peer is not None:
+        # Read when the first device is asked for: two frameworks are to share a GPU's memory.
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    console, figures = Console(), dict[str, Any]()
 
     def take(found: dict[str, Any]) -> None:
         figures.update(found)
         print_figures(found, console)
+        if command.json:
+            Path(command.json).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
+    if "startup" in command.parts:
+        # First: a process that has an accelerator does not share it with the one that is measured.
+        take({"startup": parts.measure_startup(startup_flags(command))})
+    data, work = data_config(command), make_work(command)
+    about = {"preset": command.preset, "dtype": command.dtype, "batch": command.batch, "steps": command.steps}
+    about |= {"batching": command.batching, "pairs": work.source, "teacher_cache": command.teacher_cache}
+    take({"device": describe_device(), "versions": describe_versions(), "work": about})
     step_seconds = float("nan")
     if "step" in command.parts:
         found = measure_step(command, work)
@@ -181,10 +187,7 @@ def measure(command: BenchCommand) -> None:
 
         peer = command.peer is not None
         take({"retrieval": measure_retrieval(command.collection, command.language, command.model, peer=peer)})
-    if "startup" in command.parts:
-        take({"startup": parts.measure_startup(startup_flags(command))})
     if command.json:
-        Path(command.json).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
         console.print(f"figures: {command.json}")
 
 

@@ -70,6 +70,8 @@ def dry_run(cfg: Config, parts: Parts) -> None:
 
     epochs = steps / parts.loader.epoch_size
     print(f"flops: {flops / 1e9:.3f} GFLOP a pair on average, {flops * batch_size * steps / 1e12:.2f} TFLOP in all")
+    if cfg.teacher.cache:
+        print("teacher.cache: steps are told with the teacher in them; with its vectors on disk they take less")
     print(f"memory: {peak / 2**20:.0f} MiB a device for a step, parameters and optimizer state included")
     print(f"time: {steps} steps of {batch_size} pairs, {epochs:.1f} epochs: about {clock(steps * step_seconds)}")
     print(f"      at {batch_size / step_seconds:.1f} pairs/s, without dev retrievals and saves")

@@ -7,6 +7,7 @@ So a position is one number, whatever the number of processes: process p of P ta
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 from collections.abc import Iterator, Mapping
@@ -20,7 +21,7 @@ from jaxtyping import Float, Int
 from optical_jax.config import DataConfig
 from optical_jax.data.buckets import Buckets
 from optical_jax.data.epochs import Streams, language_quotas
-from optical_jax.data.packing import ROWS_KNOWN_FROM, Packing
+from optical_jax.data.packing import PACKED_AHEAD, Packing
 from optical_jax.data.pairs import FlatTokens, TokenizedPairs, idf_table, join_pairs
 from optical_jax.data.vector_cache import CachedTexts
 from optical_jax.errors import ConfigError
@@ -161,8 +162,12 @@ def make_loader(
     sizes, batch = {language: len(p) for language, p in pairs.items()}, cfg.global_batch
     streams = Streams(sizes, language_quotas(sizes, cfg, math.ceil(len(joined) / batch) * batch), seed)
     if cfg.batching == "packed":
-        # Texts of a group stay in one process.
-        layout = Packing(joined, cfg.row_length, batch, math.lcm(shards, process_count), parts)
+        if shards % process_count:
+            raise ConfigError(
+                f"data.batching=packed: {shards} shards of a batch do not divide over {process_count} processes; "
+                "choose mesh.data and mesh.fsdp so that they do, or data.batching=buckets"
+            )
+        layout = Packing(joined, cfg.row_length, batch, shards, parts)
     else:
         layout = Buckets(joined, cfg.buckets, batch)
     part = batch // process_count
@@ -170,7 +175,8 @@ def make_loader(
     weights = (idf_table(joined.student), idf_table(joined.teacher)) if idf else (None, None)
     source = BatchSource(streams, layout, batch, rows, weights)
     if isinstance(layout, Packing):
-        layout.learn_rows([source.epoch(number) for number in range(ROWS_KNOWN_FROM)])
+        every = (pairs for number in itertools.count() for pairs in source.epoch(number))
+        layout.learn_rows(itertools.islice(every, math.ceil(PACKED_AHEAD / batch)))
     return Loader(source, _fingerprint(joined, source, cfg))
 
 

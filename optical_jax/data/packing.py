@@ -8,7 +8,7 @@ the teacher's tokens even out too: the longest to the batch that has fewest.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,8 @@ from jaxtyping import Float, Int
 from optical_jax.data.pairs import FlatTokens, TokenizedPairs
 from optical_jax.types import PackedInputs
 
-ROWS_KNOWN_FROM = 4
-"""Epochs that are packed before the first step, to learn how many rows a batch takes."""
+PACKED_AHEAD = 50_000
+"""Pairs that are packed before the first step, to learn how many rows a batch takes: all epochs are alike."""
 
 
 def deal(
@@ -75,7 +75,7 @@ class Packing:
         self.longest = {"student": int(pairs.student.lengths.max()), "teacher": int(pairs.teacher.lengths.max())}
         self.row_length = max(row_length, *self.longest.values())
         self.rows = {"student": 0, "teacher": 0}
-        """Rows of a group."""
+        """Rows of a group, in every batch that does with them."""
 
     def __repr__(self) -> str:
         return f"packed in rows of {self.row_length}, {self.groups} groups"
@@ -92,12 +92,11 @@ class Packing:
     def _deal(self, pairs: Int[np.ndarray, "places"], size: int, rng: np.random.Generator) -> Int[np.ndarray, "N n"]:
         return deal(pairs, self.pairs.student.lengths[pairs], self.pairs.teacher.lengths[pairs], size, rng)
 
-    def learn_rows(self, epochs: Sequence[Int[np.ndarray, "batches B"]]) -> None:
-        """Make room for every batch of these epochs."""
-        for batches in epochs:
-            for pairs in batches:
-                for side in self.rows:
-                    self._fit_groups(side, pairs)
+    def learn_rows(self, batches: Iterable[Int[np.ndarray, "B"]]) -> None:
+        """Make room for every one of these batches. One that needs more later on has a shape of its own."""
+        for pairs in batches:
+            for name in self.rows:
+                self.rows[name] = max(self.rows[name], self._fit_groups(name, pairs)[1])
 
     def _groups(self, pairs: Int[np.ndarray, "B"]) -> Int[np.ndarray, "G b"]:
         """Places in the batch of every group's pairs."""
@@ -105,12 +104,14 @@ class Packing:
         places = np.arange(len(pairs)).reshape(shards, -1, self.parts)
         return places.transpose(0, 2, 1).reshape(self.groups, -1)
 
-    def _fit_groups(self, side: str, pairs: Int[np.ndarray, "B"]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Row and start of every pair's text in its group. All groups, so that every process finds the same shape."""
-        lengths: np.ndarray = getattr(self.pairs, side).lengths
+    def _fit_groups(self, name: str, pairs: Int[np.ndarray, "B"]) -> tuple[list[tuple[np.ndarray, np.ndarray]], int]:
+        """Row and start of every pair's text in its group, and the rows that the largest group needs.
+
+        All groups, so that every process finds the same.
+        """
+        lengths: np.ndarray = getattr(self.pairs, name).lengths
         found = [fit(lengths[pairs[group]], self.row_length) for group in self._groups(pairs)]
-        self.rows[side] = max(self.rows[side], *(needed for _, _, needed in found))
-        return [(row, start) for row, start, _ in found]
+        return [(row, start) for row, start, _ in found], max(needed for _, _, needed in found)
 
     def side(
         self, name: str, pairs: Int[np.ndarray, "B"], rows: slice, weights: Float[np.ndarray, "V"] | None
@@ -118,8 +119,9 @@ class Packing:
         """One side of a batch, "student" or "teacher": the groups that hold those rows of it."""
         tokens: FlatTokens = getattr(self.pairs, name)
         L, S = self.row_length, self.longest[name]
-        fitted = self._fit_groups(name, pairs)
-        R, G = self.rows[name], self.groups
+        fitted, needed = self._fit_groups(name, pairs)
+        # Of this batch alone: what other batches needed must not change how this one is computed.
+        R, G = max(self.rows[name], needed), self.groups
         padded = tokens.rows(pairs, S, weights)
         real = np.arange(S) < tokens.lengths[pairs][:, None]  # [B, S]
         b = len(pairs) // G

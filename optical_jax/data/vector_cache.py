@@ -29,8 +29,8 @@ def text_keys(tokens: FlatTokens) -> list[bytes]:
     keys = []
     for a, b in zip(tokens.offsets[:-1].tolist(), tokens.offsets[1:].tolist(), strict=True):
         digest = blake2b(tokens.ids[a:b].tobytes(), digest_size=16)
-        for mask in (tokens.attend, tokens.keep):
-            digest.update(b"" if mask is None or mask[a:b].all() else mask[a:b].tobytes())
+        for name, mask in ((b"a", tokens.attend), (b"k", tokens.keep)):
+            digest.update(name if mask is None or mask[a:b].all() else name + mask[a:b].tobytes())
         keys.append(digest.digest())
     return keys
 
@@ -66,12 +66,14 @@ class VectorCache:
             vectors = index.with_suffix(".vectors")
             size = vectors.stat().st_size // (2 * self.width) if vectors.is_file() else 0
             part = np.memmap(vectors, np.float16, "r", shape=(size, self.width)) if size else np.zeros((0, self.width))
+            self._parts.append(part)
             records = np.frombuffer(_whole_records(index), RECORD)
             ends = records["start"] + records["count"]
             for key, start, count, checksum in records[ends <= size].tolist():
-                # NumPy cuts trailing zero bytes off a string.
-                self._found[key.ljust(16, b"\0")] = (len(self._parts), start, count, checksum)
-            self._parts.append(part)
+                key = key.ljust(16, b"\0")  # NumPy cuts trailing zero bytes off a string
+                # Twice only where one of them was damaged.
+                if key not in self._found or self.get(key) is None:
+                    self._found[key] = (len(self._parts) - 1, start, count, checksum)
 
     def get(self, key: bytes) -> Float16[np.ndarray, "n E"] | None:
         """A text's vectors; None where they are not there, or damaged."""
@@ -142,13 +144,13 @@ class CachedTexts:
     def rows(self, texts: Int[np.ndarray, "B"], weights: Float[np.ndarray, "V"] | None) -> TokenVectors | None:
         """Vectors of these texts, padded; None where one of them is not in the cache."""
         found = [self.cache.get(self.keys[n]) for n in texts.tolist()]
-        if any(one is None for one in found):
-            return None
         length = 1 if self.pooled else self.longest
         vectors = np.zeros((len(texts), length, self.cache.width), np.float16)
-        for row, one in zip(vectors, found, strict=True):
-            assert one is not None
-            row[: len(one)] = one
+        for row, text, one in zip(vectors, texts.tolist(), found, strict=True):
+            count = 1 if self.pooled else self.tokens.offsets[text + 1] - self.tokens.offsets[text]
+            if one is None or len(one) != count:
+                return None
+            row[:count] = one
         if self.pooled:
             return TokenVectors(vectors, np.ones((len(texts), 1), bool))  # pyright: ignore[reportArgumentType]
         inputs = self.tokens.rows(texts, length, weights)

@@ -35,7 +35,7 @@ class DocumentVectors:
             raise ConfigError(f"{folder} holds no whole document vectors (no documents.json); write them anew")
         self.about: dict[str, Any] = read_json(folder / "documents.json")
         self.width: int = self.about["width"]
-        self.ids = (folder / "ids.txt").read_text(encoding="utf-8").splitlines()
+        self.ids = (folder / "ids.txt").read_text(encoding="utf-8").split("\n")[:-1]
         self.offsets: Int[np.ndarray, "N+1"] = np.load(folder / "offsets.npy")
         self._path = folder / "vectors.bf16"
         size = self._path.stat().st_size

@@ -34,6 +34,8 @@ class Window:
     began: float = field(default_factory=time.monotonic)
     steps: int = 0
     sums: dict[str, float] = field(default_factory=dict)
+    input_seconds: float = 0.0
+    """Spent waiting for batches."""
 
     def add(self, step: int, metrics: Metrics) -> None:
         """Read one step's metrics off the device.
@@ -58,6 +60,7 @@ class Window:
         means = {name: total / self.steps for name, total in self.sums.items() if name != "real_tokens"}
         return means | {
             "pairs_per_second": self.steps * pairs / seconds,
+            "input_share": self.input_seconds / seconds,
             "real_tokens_per_second": self.sums["real_tokens"] / seconds,
         }
 
@@ -93,7 +96,10 @@ def train(
         if start < steps:
             progress.say("compiling: the first step of each shape of batch takes longer, and Ctrl-C waits for it")
         for step in range(start + 1, steps + 1):
-            batch = put(next(loader), sharding)
+            began = time.monotonic()
+            rows = next(loader)
+            window.input_seconds += time.monotonic() - began
+            batch = put(rows, sharding)
             state, metrics = train_step(state, teacher, batch)
             # Read one step late: the device works on this step while the host looks at the last one's figures.
             if unread is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,12 @@ import jax
 import numpy as np
 
 from optical_jax.checkpoint import fingerprint
-from optical_jax.config import TeacherConfig, TowerConfig, to_json
+from optical_jax.config import TeacherConfig, TowerConfig, expand_path, to_json
 from optical_jax.data.loader import Loader
 from optical_jax.data.packing import Packing
 from optical_jax.data.pairs import TokenizedPairs, take_texts
 from optical_jax.data.vector_cache import CachedTexts, VectorCache, text_keys
+from optical_jax.errors import ConfigError
 from optical_jax.files import write_json
 from optical_jax.models.late_interaction import encode_tokens
 from optical_jax.partitioning import batch_shards, named_sharding
@@ -39,13 +42,18 @@ def use_teacher_cache(
 
     Nothing happens where `cfg.cache` names no folder, or where the vectors would take more than `cfg.cache_gib`.
     """
-    if not cfg.cache:
+    if not cfg.cache or steps[0] >= steps[1]:
         return
-    cache = open_cache(Path(cfg.cache), params, tower)
-    tokens = loader.teacher_texts
+    if jax.process_count() > 1:
+        raise ConfigError(
+            f"teacher.cache={cfg.cache} is for one process, and there are {jax.process_count()}; leave it out"
+        )
+    cache = open_cache(Path(expand_path(cfg.cache, "teacher.cache")), params, tower)
+    tokens, pooled = loader.teacher_texts, tower.head.pooling != "none"
     keys, wanted = text_keys(tokens), loader.pairs_of(*steps)
-    missing = list({keys[n]: n for n in reversed(wanted.tolist()) if keys[n] not in cache}.values())[::-1]
-    per_text = np.ones(len(tokens), np.int64) if tower.head.pooling != "none" else tokens.lengths
+    # `get`, not `in`: damaged vectors are encoded again.
+    missing = [n for n in {keys[n]: n for n in wanted[::-1].tolist()}.values() if cache.get(keys[n]) is None][::-1]
+    per_text = np.ones(len(tokens), np.int64) if pooled else tokens.lengths
     needed = cache.bytes + int(per_text[missing].sum()) * 2 * tower.vector_width
     if needed > cfg.cache_gib * GIB:
         say(
@@ -57,19 +65,17 @@ def use_teacher_cache(
         fill(cache, params, tower, tokens, keys, np.array(missing), batch, mesh)
         cache.close()
         cache.reload()
-    say(
-        f"teacher cache: {len(missing):,} texts encoded, {len(cache):,} in {cache.folder} ({cache.bytes / GIB:.2f} GiB)"
-    )
-    loader.read_teacher_from(CachedTexts(cache, tokens, keys, pooled=tower.head.pooling != "none"))
+    held = f"{len(cache):,} in {cache.folder} ({cache.bytes / GIB:.2f} GiB)"
+    say(f"teacher cache: {len(missing):,} texts encoded, {held}")
+    loader.read_teacher_from(CachedTexts(cache, tokens, keys, pooled=pooled))
 
 
 def open_cache(root: Path, params: Params, tower: TowerConfig) -> VectorCache:
-    """The folder of one teacher: its weights and its shape say which."""
-    folder = root / f"{fingerprint(params)[:16]}-{tower.encoder.dtype}-{tower.vector_width}"
-    about = {"tower": to_json(tower), "params_sha256": fingerprint(params)}
-    cache = VectorCache(folder, tower.vector_width)
-    if not (folder / "teacher.json").is_file():
-        write_json(folder / "teacher.json", about)
+    """The folder of one teacher: its weights, shape and head say which."""
+    about = {"params_sha256": fingerprint(params), "tower": to_json(tower)}
+    cache = VectorCache(root / blake2b(json.dumps(about).encode(), digest_size=8).hexdigest(), tower.vector_width)
+    if not (cache.folder / "teacher.json").is_file():
+        write_json(cache.folder / "teacher.json", about)
     return cache
 
 
@@ -88,15 +94,15 @@ def fill(
     side = take_texts(tokens, full)
     layout = Packing(TokenizedPairs(side, side), ROW_LENGTH, batch, batch_shards(mesh))
     batches = layout.arrange(np.arange(len(full)), np.random.default_rng(0))
-    layout.learn_rows([batches])
+    layout.learn_rows(batches)
     encode = jax.jit(lambda params, inputs: encode_tokens(params, inputs, tower).vectors.astype("float16"))
-    sharding, lengths = named_sharding(mesh, ("batch",)), side.lengths
-    written: set[bytes] = set()
-    with ProgressReport("teacher vectors", len(texts), "texts") as progress:
+    sharding, written = named_sharding(mesh, ("batch",)), set[bytes]()
+    counts = np.ones(len(full), np.int64) if tower.head.pooling != "none" else side.lengths
+    with jax.set_mesh(mesh), ProgressReport("teacher vectors", len(texts), "texts") as progress:
         for rows in batches:
             inputs = layout.side("teacher", rows, slice(0, batch), None)
             vectors = np.asarray(encode(params, jax.tree.map(lambda x: jax.device_put(x, sharding), inputs)))
             new = [i for i, n in enumerate(rows.tolist()) if keys[full[n]] not in written]
-            cache.append([keys[full[rows[i]]] for i in new], [vectors[i, : lengths[rows[i]]] for i in new])
+            cache.append([keys[full[rows[i]]] for i in new], [vectors[i, : counts[rows[i]]] for i in new])
             written.update(keys[full[rows[i]]] for i in new)
             progress.advance(len(new))
