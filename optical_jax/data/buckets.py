@@ -21,9 +21,6 @@ class Buckets:
         self.lengths = np.maximum(pairs.student.lengths, pairs.teacher.lengths)
         self.buckets = _used_buckets(buckets, int(self.lengths.max()))
 
-    def __repr__(self) -> str:
-        return f"buckets {self.buckets}"
-
     def arrange(self, pairs: Int[np.ndarray, "places"], rng: np.random.Generator) -> Int[np.ndarray, "batches B"]:
         pairs = rng.permutation(pairs)
         bucket_of = np.searchsorted(self.buckets, self.lengths[pairs])

@@ -77,9 +77,6 @@ class Packing:
         self.rows = {"student": 0, "teacher": 0}
         """Rows of a group, in every batch that does with them."""
 
-    def __repr__(self) -> str:
-        return f"packed in rows of {self.row_length}, {self.groups} groups"
-
     def arrange(self, pairs: Int[np.ndarray, "places"], rng: np.random.Generator) -> Int[np.ndarray, "batches B"]:
         batches = self._deal(pairs, self.batch, rng)
         if self.groups == 1:

@@ -1,7 +1,7 @@
 """Balanced entropic transport, a batch of small padded problems at once.
 
 A fixed number of iterations is a loop of our own over the whole batch; stopping early is ott-jax's. Both give the same
-plans: the loop costs a tenth of ott's time to compile and to import, and in log space half its time to run.
+plans: the loop compiles in a fraction of ott's time, needs none of its imports, and in log space runs in half its time.
 """
 
 from __future__ import annotations
