@@ -105,8 +105,8 @@ class _Other:
 
 def serve() -> None:
     """The other process: a line of JSON with model and texts, then "encode" or "search" a line."""
-    import torch
-    from sentence_transformers import MultiVectorEncoder
+    import torch  # pyright: ignore[reportMissingImports]  # the parity extra
+    from sentence_transformers import MultiVectorEncoder  # pyright: ignore[reportMissingImports]
 
     task = json.loads(sys.stdin.readline())
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -75,7 +75,7 @@ def _texts(tokens: FlatTokens) -> list[list[int]]:
 
 
 def serve() -> None:
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]  # the parity extra
     from transformers import AutoModel, BertConfig, BertModel, XLMRobertaConfig, XLMRobertaModel
 
     task = json.loads(sys.stdin.readline())
