@@ -18,8 +18,8 @@ from jaxtyping import Array, Bool, Float, Int
 from optical_jax.config import EncoderConfig, TowerConfig
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import REFERENCE
-from optical_jax.models.bert import encode_hidden
-from optical_jax.models.late_interaction import encode_tokens, tower_specs
+from optical_jax.models.bert import Packed, encode_hidden
+from optical_jax.models.late_interaction import encode_tokens, to_unit_vectors, tower_specs
 from optical_jax.params import count_params
 from optical_jax.partitioning import constrain, params_shardings
 from optical_jax.types import Params, TextInputs, TokenVectors
@@ -32,6 +32,11 @@ Pooling = Literal["none", "auto", "mean", "cls"]
 
 PADDED_LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 """Texts are padded to one of these, so that a collection costs a few compilations. Beyond: multiples of the last."""
+ROW_LENGTH = 128
+"""Texts up to this length share rows of so many tokens; longer ones have rows of their padded length. Of rows of 64
+sentences leave a fifth empty, of 128 a fortieth."""
+TEXT_TOKENS = 64
+"""A batch has as many tokens as `batch_size` texts of this length, however long its rows are."""
 
 
 @struct.dataclass
@@ -159,13 +164,14 @@ def part_of(run: Path, name: str) -> Path:
 def encode(tower: Tower, texts: Sequence[str], batch_size: int = 64) -> TokenVectors:
     """Token vectors of texts, as NumPy arrays in the order of the texts.
 
-    Texts are sorted by length, padded to one of a few lengths and run in batches; equal shapes compile once a process.
-    Under `jax.set_mesh` batches are split over the mesh.
+    Texts are laid end to end in rows of a few lengths, without padding between them, and run in batches; equal shapes
+    compile once a process. Under `jax.set_mesh` batches are split over the mesh.
 
     Args:
       tower: its `side` says how texts are tokenised and cut.
       texts: none of them empty.
-      batch_size: texts a batch.
+      batch_size: texts of 64 tokens that a batch has room for; of longer ones it holds fewer, of shorter ones more.
+        For a tower that pools: texts a batch.
 
     Returns:
       vectors [N, L, E], float32, unit length; zero where mask [N, L] is False. L is the longest text in tokens, or 1
@@ -202,28 +208,81 @@ def encode(tower: Tower, texts: Sequence[str], batch_size: int = 64) -> TokenVec
     mask = np.zeros((len(tokens), longest), bool)
 
     params = on_device(tower.params, tower.cfg)
-    running: list[tuple[np.ndarray, TokenVectors]] = []
-    for rows, inputs in batches(tokens, batch_size, tower.cfg):
-        running.append((rows, _encode_batch(params, inputs, tower.cfg)))
+    running: list[tuple[Any, ...]] = []
+
+    def collect() -> None:
+        owners, places, at, found = running.pop(0)
+        vectors[owners, places] = np.asarray(found).reshape(-1, vectors.shape[2])[at]
+
+    for owners, places, at, inputs in (pooled_batches if pooled else packed_batches)(tokens, batch_size, tower.cfg):
+        running.append((owners, places, at, _encode_batch(params, inputs, tower.cfg)))
         # One batch is read back while the next is computed.
         if len(running) == 2:
-            collect(*running.pop(0), vectors, mask)
-    for batch in running:
-        collect(*batch, vectors, mask)
+            collect()
+    while running:
+        collect()
+    for row, text in enumerate(tokens):
+        mask[row, : 1 if pooled else len(text.keep)] = True if pooled else text.keep
+    vectors[~mask] = 0.0
     return TokenVectors(vectors=vectors, mask=mask)  # pyright: ignore[reportArgumentType]
 
 
-def batches(tokens: Sequence[Tokens], batch_size: int, cfg: TowerConfig) -> Iterator[tuple[np.ndarray, TextInputs]]:
-    """Rows of `tokens` from short to long, and their padded batch; rows beyond the last text are masked."""
+@struct.dataclass
+class PackedRows:
+    """Texts laid end to end in rows, NumPy or JAX arrays."""
+
+    ids: Int[Array, "R L"]
+    attend: Bool[Array, "R L"]
+    text: Int[Array, "R L"]
+    """A number of its own for every text; -1 is padding."""
+    position: Int[Array, "R L"]
+
+
+Placed = tuple[np.ndarray, np.ndarray, np.ndarray, Any]
+"""For every vector wanted its text, its place in it, and where it is among a batch's vectors; and the batch's input."""
+
+
+def packed_batches(tokens: Sequence[Tokens], batch_size: int, cfg: TowerConfig) -> Iterator[Placed]:
+    """Batches of rows, those of the longest texts first: what does not fit in memory fails at once."""
+    from optical_jax.data.packing import fit
+
+    lengths = np.array([len(text.ids) for text in tokens])
+    # Few short texts do not fill a row.
+    shared = min(ROW_LENGTH, cfg.encoder.max_length, int(lengths.sum()))
+    row_lengths = np.array([padded_length(max(int(n), shared), cfg.encoder.max_length) for n in lengths])
+    for L in np.unique(row_lengths)[::-1].tolist():
+        texts = np.flatnonzero(row_lengths == L)
+        row, start, rows = fit(lengths[texts], L)
+        most = max(1, batch_size * TEXT_TOKENS // L)
+        for first in range(0, rows, most):
+            here = (row >= first) & (row < first + most)
+            chosen, counts = texts[here], lengths[texts[here]]
+            R = padded_rows(min(most, rows - first), most)
+            places = np.concatenate([np.arange(n) for n in counts])
+            at = np.repeat((row[here] - first) * L + start[here], counts) + places
+            owners = np.repeat(chosen, counts)
+            arrays: dict[str, np.ndarray] = {}
+            for name, padding in (("ids", cfg.encoder.pad_id), ("attend", False), ("text", -1), ("position", 0)):
+                arrays[name] = np.full(R * L, padding, bool if name == "attend" else np.int32)
+            arrays["ids"][at] = np.concatenate([tokens[n].ids for n in chosen])
+            arrays["attend"][at] = np.concatenate([tokens[n].attend for n in chosen])
+            arrays["text"][at], arrays["position"][at] = owners, places
+            inputs: Any = PackedRows(**{name: x.reshape(R, L) for name, x in arrays.items()})  # pyright: ignore
+            yield owners, places, at, inputs
+
+
+def pooled_batches(tokens: Sequence[Tokens], batch_size: int, cfg: TowerConfig) -> Iterator[Placed]:
+    """Batches of texts a row each, padded to the longest; rows beyond the last text are masked."""
     from optical_jax.data.tokenization import pad_tokens
 
-    order = np.argsort([len(text.ids) for text in tokens], kind="stable")
+    order = np.argsort([len(text.ids) for text in tokens], kind="stable")[::-1]
     for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        length = padded_length(len(tokens[rows[-1]].ids), cfg.encoder.max_length)
-        size = padded_rows(len(rows), batch_size)
-        inputs = pad_tokens([tokens[row] for row in rows], length, cfg.encoder.pad_id)
-        yield rows, jax.tree.map(lambda x, size=size: np.pad(x, ((0, size - len(x)), (0, 0))), inputs)
+        texts = order[start : start + batch_size]
+        length = padded_length(len(tokens[texts[0]].ids), cfg.encoder.max_length)
+        size = padded_rows(len(texts), batch_size)
+        inputs = pad_tokens([tokens[n] for n in texts], length, cfg.encoder.pad_id)
+        inputs = jax.tree.map(lambda x, size=size: np.pad(x, ((0, size - len(x)), (0, 0))), inputs)
+        yield texts, np.zeros_like(texts), np.arange(len(texts)), inputs
 
 
 def padded_length(length: int, most: int) -> int:
@@ -248,21 +307,20 @@ def on_device(params: Params, cfg: TowerConfig) -> Params:
     return jax.device_put(params) if mesh.empty else jax.device_put(params, params_shardings(tower_specs(cfg), mesh))
 
 
-def _whole(params: Params, inputs: TextInputs, cfg: TowerConfig) -> TokenVectors:
-    out = encode_tokens(params, inputs, cfg)
+def _vectors(params: Params, inputs: TextInputs | PackedRows, cfg: TowerConfig) -> Float[Array, "R L E"]:
+    if isinstance(inputs, PackedRows):
+        packed = Packed(inputs.text, inputs.position, longest=inputs.ids.shape[1])
+        found = to_unit_vectors(
+            params, encode_hidden(params["encoder"], inputs.ids, inputs.attend, cfg.encoder, packed), cfg
+        )
+    else:
+        found = encode_tokens(params, inputs, cfg).vectors
     # Every process wants all of it on its host.
-    return TokenVectors(vectors=constrain(out.vectors, (None,) * 3), mask=constrain(out.mask, (None,) * 2))
+    return constrain(found, (None,) * 3)
 
 
-_encode_batch = jax.jit(_whole, static_argnums=2)
+_encode_batch = jax.jit(_vectors, static_argnums=2)
 _hidden = jax.jit(encode_hidden, static_argnums=3)
-
-
-def collect(rows: np.ndarray, batch: TokenVectors, vectors: np.ndarray, mask: np.ndarray) -> None:
-    """Copy one batch's results to their rows; padding beyond the longest text is left behind."""
-    length = min(batch.mask.shape[1], mask.shape[1])
-    vectors[rows, :length] = np.asarray(batch.vectors)[: len(rows), :length]
-    mask[rows, :length] = np.asarray(batch.mask)[: len(rows), :length]
 
 
 def hidden_states(

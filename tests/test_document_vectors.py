@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from optical_jax.errors import ConfigError, DataError
-from optical_jax.evaluation import document_vectors
+from optical_jax.evaluation import blocks
+from optical_jax.evaluation.blocks import Block
 from optical_jax.evaluation.document_vectors import DocumentVectors, write_document_vectors
-from optical_jax.evaluation.search import Block, rank
+from optical_jax.evaluation.search import rank
 from optical_jax.types import TokenVectors
 
 WIDTH = 8
@@ -27,11 +28,13 @@ def written(folder, documents, ids):
 
 
 def test_ranks_as_in_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(document_vectors, "BLOCK_BYTES", 5 * 16 * WIDTH * 2)
+    monkeypatch.setattr(blocks, "BLOCK_TOKENS", {"cpu": 60, "other": 60})
     documents, ids = tokens(43, 11, seed=0), [f"d{n}" for n in range(43)]
     queries = {0: [Block(np.arange(6), tokens(6, 7, seed=2))]}
     stored = written(tmp_path, documents, ids)
-    assert max(len(block.positions) for block in stored.blocks()) == 5
+    sizes = [block.vectors.mask.shape for block in stored.blocks()]
+    assert max(rows * length for rows, length in sizes) <= 60
+    assert sum(rows for rows, _ in sizes) == 43
     found = rank(queries, stored.ids, stored.blocks(), depth=10)[0]
     want = rank(queries, ids, [Block(np.arange(43), documents)], depth=10)[0]
     np.testing.assert_array_equal(found.scores, want.scores)

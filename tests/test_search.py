@@ -1,15 +1,20 @@
 """Search against sorting everything, ties, run files, and BM25."""
 
 import doctest
+from contextlib import nullcontext
 
+import jax
 import numpy as np
 import pytest
 
+from optical_jax.config import MeshConfig
 from optical_jax.errors import ConfigError
-from optical_jax.evaluation import baselines, search
+from optical_jax.evaluation import baselines, blocks, search
 from optical_jax.evaluation.baselines import make_bm25, words
+from optical_jax.evaluation.blocks import Block
 from optical_jax.evaluation.metrics import evaluate_run
-from optical_jax.evaluation.search import TopDocuments, encode_blocks, write_trec_run
+from optical_jax.evaluation.search import TopDocuments, encode_blocks, ranks_of_ids, write_trec_run
+from optical_jax.partitioning import make_mesh
 from optical_jax.types import TokenVectors
 
 WIDTH = 8
@@ -51,7 +56,7 @@ def by_sorting(queries, documents):
 
 @pytest.mark.parametrize("depth", [5, 1000])
 def test_equals_sorting_all_scores(monkeypatch, depth):
-    monkeypatch.setattr(search, "BLOCK_TEXTS", 16)
+    monkeypatch.setattr(search, "WINDOW_TEXTS", 16)
     queries, documents = some_texts(20, seed=0), {f"d{n}": t for n, t in enumerate(some_texts(70, seed=1))}
     seen = []
     blocks = {"one": list(encode_blocks(queries, encode)), "two": list(encode_blocks(queries[:3], encode))}
@@ -65,12 +70,53 @@ def test_equals_sorting_all_scores(monkeypatch, depth):
     np.testing.assert_array_equal(found["two"].scores, found["one"].scores[:3])
 
 
+@pytest.mark.parametrize("mesh", [None, MeshConfig(), MeshConfig(data=2, fsdp=2, tensor=2)])
+@pytest.mark.parametrize("depth", [3, 9, 1000])
+def test_many_devices_rank_as_sorting_does(monkeypatch, depth, mesh):
+    """Scores tie often: what a device keeps of its part is by score and id too. 70 documents do not divide by 8."""
+    monkeypatch.setattr(blocks, "BLOCK_TOKENS", {"cpu": 300, "other": 300})
+    monkeypatch.setattr(blocks, "CHUNK_TOKENS", 64)
+    queries, documents = some_texts(20, seed=4), {f"d{n}": t for n, t in enumerate(some_texts(70, seed=5))}
+    with jax.set_mesh(make_mesh(mesh)) if mesh else nullcontext():
+        found = search.search({0: list(encode_blocks(queries, encode))}, documents, encode, depth=depth)[0]
+    ids = list(documents)
+    for b, expected in enumerate(by_sorting(queries, documents)):
+        assert found.scores[b].tolist() == [score for score, _ in expected[:depth]]
+        assert [ids[n] for n in found.documents[b]] == [name for _, name in expected[:depth]]
+
+
+def test_a_device_hands_on_no_more_than_the_best_of_its_part():
+    """64 documents of one token over 8 devices: 3 a device and query."""
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((64, 1, WIDTH)).astype(np.float32)
+    block = Block(np.arange(64), TokenVectors(vectors=vectors, mask=np.ones((64, 1), bool)))
+    query = Block(np.arange(2), TokenVectors(vectors=vectors[:2], mask=np.ones((2, 1), bool)))
+    with jax.set_mesh(make_mesh(MeshConfig())), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "BLOCK_TOKENS", {"cpu": 64, "other": 64})
+        (chunk,) = blocks.chunks_of([query])
+        held = blocks.hold(block, np.arange(64))
+        assert [shard.data.shape for shard in held.vectors.addressable_shards] == [(8, 1, WIDTH)] * 8
+        scores, rows = blocks.best_of_block(chunk, held, depth=3)
+    assert scores.shape == rows.shape == (2, 24)
+    every = (vectors[:2, 0] @ vectors[:, 0].T).reshape(2, 8, 8)
+    np.testing.assert_allclose(np.asarray(scores).reshape(2, 8, 3), -np.sort(-every, axis=2)[:, :, :3], rtol=1e-5)
+    best = np.argsort(-every, axis=2)[:, :, :3] + 8 * np.arange(8)[:, None]
+    np.testing.assert_array_equal(np.asarray(rows).reshape(2, 8, 3), best)
+
+
+@pytest.mark.parametrize("length", [1, 4, 5, 63, 64, 65, 129, 500, 513])
+def test_blocks_are_hardly_longer_than_their_texts(length):
+    padded = blocks.blocked_length(length)
+    assert length <= padded <= max(length + 3, length * 9 / 8)
+    assert len({blocks.blocked_length(n) for n in range(1, 513)}) == 40
+
+
 @pytest.mark.parametrize("pieces", [1, 2, 5])
 def test_ties_stand_by_id_descending_however_scores_arrive(pieces):
     """Ids are compared as strings ("d9" after "d10"), also where the ranking is cut; -0.0 ties with 0.0."""
     ids = ["d10", "d9", "d1", "é", "D"]
     scores = np.array([[0.0, -0.0, 1.0, -1.0, -1.0]], np.float32)
-    top = TopDocuments(1, ids, depth=4)
+    top = TopDocuments(1, ranks_of_ids(ids), depth=4)
     for piece in np.array_split(np.arange(5), pieces):
         top.add(np.array([0]), piece, scores[:, piece])
     ranking = top.ranking()
@@ -83,7 +129,7 @@ def test_what_is_kept_does_not_depend_on_the_pieces():
     rng = np.random.default_rng(0)
     scores, ids = rng.integers(0, 4, (3, 200)).astype(np.float32), [f"d{n:03d}" for n in rng.permutation(200)]
     for cuts in ([], [1, 2, 100], sorted(rng.integers(1, 199, 20).tolist())):
-        top = TopDocuments(3, ids, depth=30)
+        top = TopDocuments(3, ranks_of_ids(ids), depth=30)
         for piece in np.split(np.arange(200), cuts):
             top.add(np.arange(3), piece, scores[:, piece])
         for row, found in enumerate(top.ranking().documents):
@@ -93,13 +139,13 @@ def test_what_is_kept_does_not_depend_on_the_pieces():
 
 def test_scores_survive_to_the_last_bit():
     scores = np.random.default_rng(0).standard_normal((3, 40)).astype(np.float32) * 1e3
-    top = TopDocuments(3, [f"d{n}" for n in range(40)])
+    top = TopDocuments(3, np.arange(40))
     top.add(np.arange(3), np.arange(40), scores)
     np.testing.assert_array_equal(top.ranking().scores, -np.sort(-scores, axis=1))
 
 
 def test_documents_without_score_are_not_found():
-    top = TopDocuments(2, ["a", "b"])
+    top = TopDocuments(2, np.arange(2))
     top.add(np.array([1]), np.array([0, 1]), np.array([[-np.inf, 2.0]], np.float32))
     ranking = top.ranking()
     assert ranking.documents.tolist() == [[-1, -1], [1, -1]]
@@ -108,7 +154,7 @@ def test_documents_without_score_are_not_found():
 
 def test_nan_is_an_error():
     with pytest.raises(ConfigError, match="NaN"):
-        TopDocuments(1, ["a"]).add(np.array([0]), np.array([0]), np.array([[np.nan]], np.float32))
+        TopDocuments(1, np.arange(1)).add(np.array([0]), np.array([0]), np.array([[np.nan]], np.float32))
 
 
 def test_run_file_reads_back_to_the_same_figures(tmp_path):

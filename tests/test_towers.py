@@ -12,14 +12,14 @@ import optical_jax
 from optical_jax import towers
 from optical_jax.checkpoint import Checkpoints
 from optical_jax.config import CheckpointConfig, EncoderConfig, HeadConfig, MeshConfig, TowerConfig
-from optical_jax.data.tokenization import pad_tokens, tokenize, train_vocabulary
+from optical_jax.data.tokenization import Tokens, pad_tokens, tokenize, train_vocabulary
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.models.bert import encode_hidden
 from optical_jax.models.export import save_tower
 from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.params import init_params
 from optical_jax.partitioning import make_mesh, params_shardings
-from optical_jax.towers import Tower, encode, hidden_states, load, padded_length
+from optical_jax.towers import Tower, encode, hidden_states, load, packed_batches, padded_length
 
 WORDS = ["moja", "mbili", "tatu", "nne", "tano", "sita", "saba", "nane", "tisa", "kumi", ",", "."]
 TEXTS = [" ".join(np.random.default_rng(i).choice(WORDS, size=(3, 9, 1, 6)[i % 4])) for i in range(21)]
@@ -112,14 +112,36 @@ def test_what_encode_refuses(tower):
 def test_equal_shapes_compile_once(tower):
     """Neither another tower of the same config nor fewer texts or other lengths within a bucket compile again."""
     encode(tower, TEXTS, batch_size=8)
-    encode(tower, ["moja"] * 8, batch_size=8)
+    encode(tower, ["moja"] * 60, batch_size=8)
     compiled = towers._encode_batch._cache_size()
-    for texts in (5, 6, 7, 16):
+    for texts in (55, 57, 63):
         encode(tower, ["mbili"] * texts, batch_size=8)
     encode(tower.replace(params=random_params(1)), TEXTS[::-1], batch_size=8)
     same = TowerConfig(encoder=dataclasses.replace(CFG.encoder), head=dataclasses.replace(CFG.head))
     encode(Tower(random_params(2), same, tower.tokenizer), TEXTS, batch_size=8)
     assert towers._encode_batch._cache_size() == compiled
+
+
+def test_texts_share_rows_and_long_ones_have_their_own():
+    """30 texts of 7 to 60 tokens and two of 90 and 200: every token once, at its place, and little padding."""
+    rng = np.random.default_rng(0)
+    lengths = [*rng.integers(7, 61, 30), 90, 200]
+    tokens = [Tokens(rng.integers(5, 90, n), rng.random(n) < 0.9, np.ones(n, bool)) for n in lengths]
+    cfg = TowerConfig(dataclasses.replace(CFG.encoder, max_positions=512))
+    seen, sizes = [], []
+    for owners, places, at, rows in packed_batches(tokens, 4, cfg):
+        sizes.append(rows.ids.shape)
+        for name in ("ids", "attend"):
+            taken = getattr(rows, name).reshape(-1)[at]
+            assert taken.tolist() == [getattr(tokens[n], name)[s] for n, s in zip(owners, places, strict=True)]
+        np.testing.assert_array_equal(rows.text.reshape(-1)[at], owners)
+        np.testing.assert_array_equal(rows.position.reshape(-1)[at], places)
+        assert (rows.text >= 0).sum() == len(at)
+        seen += list(zip(owners.tolist(), places.tolist(), strict=True))
+    assert sorted(seen) == [(n, s) for n, length in enumerate(lengths) for s in range(length)]
+    assert sizes[0] == (1, 256)  # the text of 200, first
+    assert {length for _, length in sizes[1:]} == {128}
+    assert all(rows * 128 <= 4 * 64 for rows, _ in sizes[1:])
 
 
 def test_padded_lengths_are_few_and_fit():

@@ -24,9 +24,10 @@ from optical_jax.benchmark.step import Runner, bitext_loader, step_config
 from optical_jax.benchmark.timing import in_turns
 from optical_jax.config import DataConfig, OtConfig
 from optical_jax.errors import ConfigError
+from optical_jax.evaluation.blocks import Block
 from optical_jax.evaluation.document_vectors import write_document_vectors
 from optical_jax.evaluation.scoring import maxsim
-from optical_jax.evaluation.search import Block, rank
+from optical_jax.evaluation.search import rank
 from optical_jax.models.late_interaction import encode_tokens
 from optical_jax.ot.costs import cosine_cost
 from optical_jax.ot.masses import uniform_mass

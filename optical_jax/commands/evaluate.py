@@ -19,9 +19,10 @@ from optical_jax.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from optical_jax.data.collection import Collection
+    from optical_jax.evaluation.blocks import Block
     from optical_jax.evaluation.metrics import PerQuery
     from optical_jax.evaluation.report import Evaluation
-    from optical_jax.evaluation.search import Block, Encode, Ranking
+    from optical_jax.evaluation.search import Encode, Ranking
     from optical_jax.towers import Tower
 
 SystemAndLanguage = tuple[str, str]

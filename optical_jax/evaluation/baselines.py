@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import bm25s
 import numpy as np
 
-from optical_jax.evaluation.search import DEPTH, Ranking, TopDocuments
+from optical_jax.evaluation.search import DEPTH, Ranking, TopDocuments, ranks_of_ids
 
 
 def words(text: str) -> list[str]:
@@ -44,8 +44,10 @@ def make_bm25(documents: Mapping[str, str], depth: int = DEPTH) -> Callable[[Seq
     if has_words:
         index.index(texts, show_progress=False)
 
+    id_rank = ranks_of_ids(ids)
+
     def rank(queries: Sequence[str]) -> Ranking:
-        top = TopDocuments(len(queries), ids, depth)
+        top = TopDocuments(len(queries), id_rank, depth)
         for n, query in enumerate(queries):
             query_words = words(query)
             if query_words and has_words:

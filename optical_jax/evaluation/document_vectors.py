@@ -15,12 +15,9 @@ import numpy as np
 from jaxtyping import Int
 
 from optical_jax.errors import ConfigError, DataError
-from optical_jax.evaluation.search import LENGTH_MULTIPLE, Block
+from optical_jax.evaluation.blocks import Block, blocked_length, cut_into_blocks
 from optical_jax.files import read_json, write_json
 from optical_jax.types import TokenVectors
-
-BLOCK_BYTES = 2**26
-"""Of the vectors of one block."""
 
 
 class DocumentVectors:
@@ -45,11 +42,10 @@ class DocumentVectors:
     def blocks(self) -> Iterator[Block]:
         """All documents in their order. A block's pages can be dropped when the next is asked for."""
         lengths = np.diff(self.offsets)
-        padded = -(-int(lengths.max()) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
-        at_once = max(1, BLOCK_BYTES // (padded * self.width * 2))
-        for start in range(0, len(lengths), at_once):
-            positions = np.arange(start, min(start + at_once, len(lengths)))
-            first, last = int(self.offsets[start]), int(self.offsets[positions[-1] + 1])
+        for rows in cut_into_blocks(lengths):
+            positions = np.arange(rows.start, rows.stop)
+            padded = blocked_length(int(lengths[rows].max()))
+            first, last = int(self.offsets[rows.start]), int(self.offsets[rows.stop])
             # Mapped anew for each block: pages of a mapping that is gone do not count as this process's.
             flat = np.memmap(self._path, ml_dtypes.bfloat16, "r", 2 * first * self.width, (last - first, self.width))
             mask = np.arange(padded) < lengths[positions][:, None]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from optical_jax.types import TokenVectors
 
-BLOCK_SIMILARITIES = 1 << 23
-"""Token similarities held at a time: 32 MiB of float32."""
+BLOCK_SIMILARITIES = 1 << 22
+"""Token similarities held at a time: 16 MiB of float32, which a CPU's cache still helps."""
+BLOCK_TOKENS = 1 << 11
+"""Tokens of a block's queries at most, where there are more."""
 
 
 def maxsim(queries: TokenVectors, documents: TokenVectors) -> Float[Array, "B N"]:
@@ -38,42 +40,82 @@ def maxsim(queries: TokenVectors, documents: TokenVectors) -> Float[Array, "B N"
     >>> maxsim(query, TokenVectors(vectors=np.array([[east, north], [east, north]]), mask=mask)).tolist()
     [[2.0, 1.0]]
     """
-    (B, Q, E), (N, P, other_E) = queries.vectors.shape, documents.vectors.shape
+    (B, Q, E), other_E = queries.vectors.shape, documents.vectors.shape[2]
     if other_E != E:
         raise ValueError(
             f"queries have vectors of width {E} and documents of width {other_E}; encode both with towers that agree"
         )
-    return _maxsim(queries.vectors, queries.mask, documents.vectors, documents.mask, *_block_sizes(B, Q, N, P))
+    b = max(1, min(B, BLOCK_TOKENS // max(Q, 1)))
+    return _maxsim(queries.vectors, queries.mask, documents.vectors, documents.mask, b)
 
 
-def _block_sizes(B: int, Q: int, N: int, P: int) -> tuple[int, int]:
-    """Queries and documents a block: as many as `BLOCK_SIMILARITIES` allows, and rather documents than queries."""
-    b = max(1, min(B, 64, BLOCK_SIMILARITIES // max(Q * P, 1)))
-    n = max(1, min(N, BLOCK_SIMILARITIES // max(b * Q * P, 1)))
-    return b, n
-
-
-def _maxsim_blocks(
+@partial(jax.jit, static_argnums=4)
+def _maxsim(
     queries: Float[Array, "B Q E"],
     query_mask: Bool[Array, "B Q"],
     documents: Float[Array, "N P E"],
     document_mask: Bool[Array, "N P"],
     b: int,
-    n: int,
 ) -> Float[Array, "B N"]:
-    B, N = len(queries), len(documents)
-    query_blocks = _in_blocks(queries.astype(jnp.float32), b), _in_blocks(query_mask, b)
-    document_blocks = _in_blocks(documents.astype(jnp.float32), n), _in_blocks(document_mask, n)
+    def one_block(block: tuple[jax.Array, jax.Array]) -> jax.Array:
+        vectors, mask = block
+        owner = jnp.where(mask, jnp.arange(b)[:, None], b)
+        return score_tokens(vectors.reshape(-1, vectors.shape[-1]), owner.reshape(-1), b, documents, document_mask)
 
-    def one_query_block(query_block: tuple[jax.Array, jax.Array]) -> jax.Array:
-        return jax.lax.map(lambda document_block: _block_scores(*query_block, *document_block), document_blocks)
-
-    scores = jax.lax.map(one_query_block, query_blocks)  # [blocks of B, blocks of N, b, n]
-    scores = scores.transpose(0, 2, 1, 3).reshape(math.prod(scores.shape[::2]), math.prod(scores.shape[1::2]))
-    return scores[:B, :N]
+    scores = jax.lax.map(one_block, (_in_blocks(queries, b), _in_blocks(query_mask, b)))
+    return scores.reshape(-1, len(documents))[: len(queries)]
 
 
-_maxsim = jax.jit(_maxsim_blocks, static_argnums=(4, 5))
+def score_tokens(
+    tokens: Float[Array, "T E"],
+    owner: Int[Array, "T"],
+    queries: int,
+    documents: Float[Array, "N P E"],
+    mask: Bool[Array, "N P"],
+) -> Float[Array, "b N"]:
+    """MaxSim of queries whose tokens stand in one list, without padding between them.
+
+    Args:
+      tokens: unit vectors.
+      owner: number of the query that a token belongs to; `queries` or more belongs to none.
+      queries: how many there are, static.
+      documents: float32 or bfloat16; products are summed in float32 either way, and tokens are not rounded.
+      mask: as in `maxsim`.
+    """
+    N, P = mask.shape
+    n = max(1, min(N, BLOCK_SIMILARITIES // max(len(tokens) * P, 1)))
+    sums = jax.nn.one_hot(owner, queries, dtype=jnp.float32)  # [T, b]
+
+    def one_block(block: tuple[jax.Array, jax.Array]) -> jax.Array:
+        vectors, real = block
+        similarity = _similarities(vectors, tokens)  # [n, P, T]
+        # Tokens last: the maximum is then taken of whole vectors of numbers, nearly at the product's speed.
+        best = jnp.where(real[:, :, None], similarity, -jnp.inf).max(axis=1, initial=-jnp.inf)
+        some = real.any(axis=1)[:, None]
+        total = _exact("nT,Tb->nb", jnp.where(some, best, 0.0), sums)
+        # A query without tokens would otherwise score a document without any 0, above many real ones.
+        return jnp.where(some, total, -jnp.inf)
+
+    blocks = _in_blocks(documents, n), _in_blocks(mask, n)
+    return jax.lax.map(one_block, blocks).reshape(-1, queries)[:N].T
+
+
+def _similarities(documents: Float[Array, "n P E"], tokens: Float[Array, "T E"]) -> Float[Array, "n P T"]:
+    if documents.dtype != jnp.bfloat16 or jax.default_backend() == "cpu":
+        return _exact("nPE,TE->nPT", documents.astype(jnp.float32), tokens.astype(jnp.float32))
+    # Two products of bfloat16 do what six would: the documents are bfloat16, a token is the sum of two such numbers
+    # but for its last eight bits. `reduce_precision`, because a cast there and back may be optimised away.
+    tokens = tokens.astype(jnp.float32)
+    high = jax.lax.reduce_precision(tokens, exponent_bits=8, mantissa_bits=7)
+    first, second = (
+        jnp.einsum("nPE,TE->nPT", documents, part.astype(jnp.bfloat16), preferred_element_type=jnp.float32)
+        for part in (high, tokens - high)
+    )
+    return first + second
+
+
+def _exact(subscripts: str, a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.einsum(subscripts, a, b, precision=jax.lax.Precision.HIGHEST)
 
 
 def _in_blocks(x: Array, size: int) -> Array:
@@ -81,16 +123,3 @@ def _in_blocks(x: Array, size: int) -> Array:
     blocks = -(-len(x) // size)
     filled = jnp.pad(x, [(0, blocks * size - len(x)), *[(0, 0)] * (x.ndim - 1)])
     return filled.reshape(blocks, size, *x.shape[1:])
-
-
-def _block_scores(
-    queries: Float[Array, "b Q E"],
-    query_mask: Bool[Array, "b Q"],
-    documents: Float[Array, "n P E"],
-    document_mask: Bool[Array, "n P"],
-) -> Float[Array, "b n"]:
-    similarity = jnp.einsum("bQE,nPE->bQnP", queries, documents, precision=jax.lax.Precision.HIGHEST)
-    best = jnp.where(document_mask, similarity, -jnp.inf).max(axis=3, initial=-jnp.inf)  # [b, Q, n]
-    total = jnp.where(query_mask[:, :, None], best, 0.0).sum(axis=1)  # [b, n]
-    # A query without tokens would otherwise score such a document 0, above many real ones.
-    return jnp.where(document_mask.any(axis=1), total, -jnp.inf)

@@ -6,23 +6,30 @@ Scores are float32; documents that tie stand in descending order of their ids, a
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from optical_jax.errors import ConfigError
-from optical_jax.evaluation.scoring import maxsim
+from optical_jax.evaluation.blocks import (
+    Block,
+    Chunk,
+    Held,
+    best_of_block,
+    chunks_of,
+    cut_into_blocks,
+    hold,
+    without_gaps,
+)
 from optical_jax.types import TokenVectors
 
 DEPTH = 1000
 """Documents kept a query."""
-BLOCK_TEXTS = 256
-"""Texts encoded and scored at a time."""
-LENGTH_MULTIPLE = 16
-"""Blocks are cut to such lengths, so that few shapes are compiled."""
+WINDOW_TEXTS, WINDOW_CHARACTERS = 4096, 1 << 18
+"""Texts encoded at a time at most, and as many as have so many characters if all were as long as the longest."""
 ABSENT = np.iinfo(np.int64).min
 """Key of a place in a ranking that no document takes."""
 
@@ -54,18 +61,19 @@ class TopDocuments:
     and what a merge keeps depends neither on the pieces nor on their sequence.
     """
 
-    def __init__(self, queries: int, document_ids: Sequence[str], depth: int = DEPTH) -> None:
-        self._position = np.array(sorted(range(len(document_ids)), key=lambda n: document_ids[n]), dtype=np.int64)
-        self._id_rank = np.empty_like(self._position)
-        self._id_rank[self._position] = np.arange(len(document_ids))
-        self._keys = np.full((queries, min(depth, len(document_ids))), ABSENT)
+    def __init__(self, queries: int, id_rank: Int[np.ndarray, "N"], depth: int = DEPTH) -> None:
+        """For so many queries and the documents of `ranks_of_ids`."""
+        self._id_rank, self._position = id_rank, np.argsort(id_rank)
+        self._keys = np.full((queries, min(depth, len(id_rank))), ABSENT)
         self._least = np.full(queries, -np.inf, np.float32)
         """Score of the worst document that is kept, once there are enough."""
 
     def add(
-        self, queries: Int[np.ndarray, "R"], documents: Int[np.ndarray, "n"], scores: Float[np.ndarray, "R n"]
+        self, queries: Int[np.ndarray, "R"], documents: Int[np.ndarray, "*#R n"], scores: Float[np.ndarray, "R n"]
     ) -> None:
-        """Take in scores of some queries and documents, given by position. Documents at -inf are left out.
+        """Take in scores of some queries and documents, given by position: the same for all, or a row a query.
+
+        Documents at -inf are left out.
 
         Raises:
           ConfigError: a score is not a number.
@@ -79,13 +87,14 @@ class TopDocuments:
         some = fit.any(axis=1)
         if not some.any():
             return
+        documents = np.broadcast_to(documents, scores.shape)[some]
         rows, fit, scores = queries[some], fit[some], scores[some]
         of_row, column = np.nonzero(fit)
         counts = fit.sum(axis=1)
         place = np.arange(len(of_row)) - np.repeat(np.cumsum(counts) - counts, counts)
         bits = (scores[of_row, column].astype(np.float32) + np.float32(0.0)).view(np.int32)  # + 0.0: one zero of two
         new = np.full((len(rows), counts.max()), ABSENT)
-        new[of_row, place] = (_ordered(bits).astype(np.int64) << 32) | self._id_rank[documents[column]]
+        new[of_row, place] = (_ordered(bits).astype(np.int64) << 32) | self._id_rank[documents[of_row, column]]
         both = np.concatenate([self._keys[rows], new], axis=1)
         kept = self._keys.shape[1]
         self._keys[rows] = np.partition(both, both.shape[1] - kept, axis=1)[:, both.shape[1] - kept :]
@@ -100,6 +109,13 @@ class TopDocuments:
         return Ranking(np.where(absent, -1, positions).astype(np.int32), np.where(absent, np.float32(-np.inf), scores))
 
 
+def ranks_of_ids(ids: Sequence[str]) -> Int[np.ndarray, "N"]:
+    """Of every id its place among them all, sorted."""
+    ranks = np.empty(len(ids), np.int64)
+    ranks[sorted(range(len(ids)), key=ids.__getitem__)] = np.arange(len(ids))
+    return ranks
+
+
 def _scores_of(keys: Int[np.ndarray, "*dims"]) -> Float[np.ndarray, "*dims"]:
     return _ordered((keys >> 32).astype(np.int32)).view(np.float32)
 
@@ -109,31 +125,21 @@ def _ordered(bits: Int[np.ndarray, "*dims"]) -> Int[np.ndarray, "*dims"]:
     return np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits)
 
 
-@dataclass(frozen=True)
-class Block:
-    """Encoded texts of about one length, and where they stand among all."""
-
-    positions: Int[np.ndarray, "R"]
-    vectors: TokenVectors
-
-
 def encode_blocks(texts: Sequence[str], encode: Encode, advance: Advance = lambda count: None) -> Iterator[Block]:
     """Encode texts, longest first: texts of a length share a block, and what does not fit in memory fails at once."""
     order = np.array(sorted(range(len(texts)), key=lambda n: -len(texts[n])), dtype=np.int64)
-    for start in range(0, len(order), BLOCK_TEXTS):
-        positions = order[start : start + BLOCK_TEXTS]
-        yield Block(positions, _without_gaps(encode([texts[int(n)] for n in positions])))
-        advance(len(positions))
-
-
-def _without_gaps(tokens: TokenVectors) -> TokenVectors:
-    """Real tokens first, and no more padding than `LENGTH_MULTIPLE` asks for. MaxSim knows no order of tokens."""
-    vectors, mask = np.asarray(tokens.vectors, np.float32), np.asarray(tokens.mask)
-    longest = int(mask.sum(axis=1).max())
-    length = min(mask.shape[1], -(-longest // LENGTH_MULTIPLE) * LENGTH_MULTIPLE)
-    order = np.argsort(~mask, axis=1, kind="stable")[:, :length]
-    cut, kept = np.take_along_axis(vectors, order[:, :, None], axis=1), np.take_along_axis(mask, order, axis=1)
-    return replace(tokens, vectors=cut, mask=kept, weight=None)
+    start = 0
+    while start < len(order):
+        longest = max(1, len(texts[int(order[start])]))
+        window = order[start : start + max(1, min(WINDOW_TEXTS, WINDOW_CHARACTERS // longest))]
+        tokens = encode([texts[int(n)] for n in window])
+        vectors, mask = np.asarray(tokens.vectors), np.asarray(tokens.mask)
+        by_length = np.argsort(-mask.sum(axis=1), kind="stable")
+        for rows in cut_into_blocks(mask.sum(axis=1)[by_length]):
+            chosen = by_length[rows]
+            yield Block(window[chosen], without_gaps(vectors, mask, chosen))
+        advance(len(window))
+        start += len(window)
 
 
 def search(
@@ -164,14 +170,30 @@ def rank(
     depth: int = DEPTH,
     advance: Advance = lambda count: None,
 ) -> dict[Name, Ranking]:
-    """Rank documents that come in blocks, encoded now or read from disk. As `search`."""
-    tops = {name: TopDocuments(sum(len(b.positions) for b in blocks), ids, depth) for name, blocks in queries.items()}
+    """Rank documents that come in blocks, encoded now or read from disk. As `search`.
+
+    Under `jax.set_mesh` every device scores its part of a block, and hands on no more than the best of it.
+    """
+    ranks = ranks_of_ids(ids)
+    tops = {name: TopDocuments(sum(len(b.positions) for b in blocks), ranks, depth) for name, blocks in queries.items()}
+    chunks = [(top, chunk) for name, top in tops.items() for chunk in chunks_of(queries[name])]
+    running: list[tuple[TopDocuments, Chunk, Held, tuple[Any, Any]]] = []
+
+    def collect() -> None:
+        top, chunk, held, (scores, rows) = running.pop(0)
+        count = len(chunk.positions)
+        top.add(chunk.positions, held.positions[np.asarray(rows)[:count]], np.asarray(scores)[:count])
+
     for block in documents:
-        for name, query_blocks in queries.items():
-            for query_block in query_blocks:
-                scores = np.asarray(maxsim(query_block.vectors, block.vectors))
-                tops[name].add(query_block.positions, block.positions, scores)
+        held = hold(block, ranks)
+        for top, chunk in chunks:
+            running.append((top, chunk, held, best_of_block(chunk, held, depth)))
+            # Scores are merged while the next are computed.
+            if len(running) == 2:
+                collect()
         advance(len(block.positions))
+    while running:
+        collect()
     return {name: top.ranking() for name, top in tops.items()}
 
 

@@ -1,0 +1,188 @@
+"""Blocks of encoded texts in shapes that are compiled once, and what a block of documents scores on the devices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Bool, Float, Int
+
+from optical_jax.evaluation.scoring import score_tokens
+from optical_jax.partitioning import batch_shards, partition_spec
+from optical_jax.types import TokenVectors
+
+BLOCK_TOKENS = {"cpu": 1 << 12, "other": 1 << 16}
+"""Tokens of documents that are scored at a time: on a CPU as many as it keeps near; elsewhere a call should last longer
+than it takes to make."""
+CHUNK_TOKENS, CHUNK_QUERIES = 1 << 11, 128
+"""Tokens and queries that a block of documents is scored with at a time."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Encoded texts of about one length, and where they stand among all."""
+
+    positions: Int[np.ndarray, "R"]
+    vectors: TokenVectors
+
+
+def block_tokens() -> int:
+    return BLOCK_TOKENS["cpu" if jax.default_backend() == "cpu" else "other"]
+
+
+def cut_into_blocks(lengths: Int[np.ndarray, "N"]) -> Iterator[slice]:
+    """Runs of texts that fill about `block_tokens` if all are padded to the longest; best sorted, longest first."""
+    start = 0
+    while start < len(lengths):
+        size = rows_of(int(lengths[start]))
+        size = min(size, rows_of(int(lengths[start : start + size].max())))
+        yield slice(start, min(start + size, len(lengths)))
+        start += size
+
+
+def rows_of(length: int) -> int:
+    return max(1, block_tokens() // blocked_length(length))
+
+
+def blocked_length(length: int) -> int:
+    """Blocks have one of a few lengths, an eighth longer than it takes at most (or 4), so that few are compiled."""
+    step = max(4, (1 << max(length - 1, 1).bit_length()) // 16)
+    return -(-max(length, 1) // step) * step
+
+
+def without_gaps(
+    vectors: Float[np.ndarray, "N L E"], mask: Bool[np.ndarray, "N L"], rows: Int[np.ndarray, "R"]
+) -> TokenVectors:
+    """Some rows, real tokens first, and no more padding than a block needs. MaxSim knows no order of tokens."""
+    mask = mask[rows]
+    counts = mask.sum(axis=1)
+    kept = np.arange(blocked_length(int(counts.max()))) < counts[:, None]
+    cut = np.zeros((*kept.shape, vectors.shape[2]), vectors.dtype)
+    text, place = np.nonzero(mask)
+    cut[kept] = vectors[rows[text], place]
+    return TokenVectors(vectors=cut, mask=kept)  # pyright: ignore[reportArgumentType]
+
+
+# ---- queries ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Queries whose tokens stand in one list on the device, without padding between them."""
+
+    positions: Int[np.ndarray, "q"]
+    tokens: Float[Array, "T E"]
+    owner: Int[Array, "T"]
+    """Which of the queries a token belongs to; `size` is none."""
+    size: int
+    """A power of two, at least as many as there are queries."""
+
+
+def chunks_of(blocks: Sequence[Block]) -> Iterator[Chunk]:
+    """All queries in chunks of few shapes, each put on the device once."""
+    positions, rows = [], []
+    for block in blocks:
+        vectors, mask = np.asarray(block.vectors.vectors, np.float32), np.asarray(block.vectors.mask)
+        positions.extend(block.positions.tolist())
+        rows.extend(vectors[n, mask[n]] for n in range(len(mask)))
+    start = 0
+    while start < len(rows):
+        stop, tokens = start + 1, len(rows[start])
+        while stop < len(rows) and stop - start < CHUNK_QUERIES and tokens + len(rows[stop]) <= CHUNK_TOKENS:
+            tokens += len(rows[stop])
+            stop += 1
+        size, T = _power_of_two(stop - start), max(8, _power_of_two(tokens))
+        flat = np.zeros((T, rows[start].shape[1]), np.float32)
+        flat[:tokens] = np.concatenate(rows[start:stop])
+        owner = np.full(T, size, np.int32)
+        owner[:tokens] = np.repeat(np.arange(stop - start), [len(row) for row in rows[start:stop]])
+        yield Chunk(np.array(positions[start:stop]), _everywhere(flat), _everywhere(owner), size)
+        start = stop
+
+
+def _power_of_two(least: int) -> int:
+    return 1 << max(least - 1, 0).bit_length()
+
+
+def _everywhere(x: np.ndarray) -> Array:
+    mesh = jax.sharding.get_mesh()
+    return jax.device_put(x) if mesh.empty else jax.device_put(x, NamedSharding(mesh, PartitionSpec()))
+
+
+# ---- documents -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Held:
+    """A block of documents on the devices, filled up to a shape that is compiled already."""
+
+    positions: Int[np.ndarray, "R"]
+    """Where each stands among all; 0 for a row that only fills up, whose tokens are all masked."""
+    vectors: Float[Array, "R P E"]
+    mask: Bool[Array, "R P"]
+    order: Int[Array, "R"]
+    """The rows of each device's part by descending id: of equal scores those are kept that rank first."""
+    mesh: Mesh
+
+
+def hold(block: Block, id_rank: Int[np.ndarray, "N"]) -> Held:
+    """A block put on the devices: over the mesh in context (`jax.set_mesh`), or on one."""
+    vectors, mask = np.asarray(block.vectors.vectors), np.asarray(block.vectors.mask)
+    mesh = jax.sharding.get_mesh()
+    shards = 1 if mesh.empty else batch_shards(mesh)
+    rows = -(-max(len(mask), block_tokens() // mask.shape[1]) // shards) * shards
+    more = rows - len(mask)
+    positions = np.pad(block.positions, (0, more))
+    order = np.argsort(-id_rank[positions].reshape(shards, -1), axis=1, kind="stable").astype(np.int32)
+    arrays = np.pad(vectors, ((0, more), (0, 0), (0, 0))), np.pad(mask, ((0, more), (0, 0)))
+    where = None if mesh.empty else NamedSharding(mesh, partition_spec(("batch",)))
+    placed: Any = (jax.device_put(x, where) for x in (*arrays, order.reshape(-1)))
+    return Held(positions, *placed, mesh=mesh)
+
+
+def best_of_block(chunk: Chunk, held: Held, depth: int) -> tuple[Float[Array, "b K"], Int[Array, "#b K"]]:
+    """Scores of a chunk's queries with a block's documents, and the rows of the block they are of.
+
+    Each device keeps the best `depth` of its part, if it has more.
+    """
+    arrays: Any = (chunk.tokens, chunk.owner, held.vectors, held.mask, held.order)
+    if held.mesh.empty:
+        return _best(*arrays, size=chunk.size, depth=depth)
+    return _best_by_device(*arrays, size=chunk.size, depth=depth, mesh=held.mesh)
+
+
+@partial(jax.jit, static_argnames=("size", "depth"))
+def _best(
+    tokens: jax.Array, owner: jax.Array, vectors: jax.Array, mask: jax.Array, order: jax.Array, size: int, depth: int
+) -> tuple[jax.Array, jax.Array]:
+    scores = score_tokens(tokens, owner, size, vectors, mask)
+    if depth >= len(mask):
+        return scores, jnp.arange(len(mask))[None]
+    # Zero has one sign, as in the ranking: here a lesser one would lose to the other.
+    scores = jnp.where(scores == 0.0, 0.0, scores)[:, order]
+    scores, columns = jax.lax.top_k(scores, depth)
+    return scores, order[columns]
+
+
+@partial(jax.jit, static_argnames=("size", "depth", "mesh"))
+def _best_by_device(*arrays: jax.Array, size: int, depth: int, mesh: Mesh) -> tuple[jax.Array, jax.Array]:
+    whole, split = PartitionSpec(), partition_spec(("batch",))
+    axes = split[0]
+
+    def part(tokens: Any, owner: Any, vectors: Any, mask: Any, order: Any) -> tuple[jax.Array, jax.Array]:
+        scores, rows = _best(tokens, owner, vectors, mask, order, size=size, depth=depth)
+        return scores, rows + jax.lax.axis_index(axes) * len(mask)
+
+    return jax.shard_map(
+        part,
+        mesh=mesh,
+        in_specs=(whole, whole, split, split, split),
+        out_specs=(PartitionSpec(None, axes), PartitionSpec(None, axes)),
+        check_vma=False,
+    )(*arrays)
