@@ -155,6 +155,14 @@ def test_the_call_of_cudnn_reads_what_plain_products_read(attend, text, aligned)
     assert_reads_as_plain(mix, attend, text, heads(*attend.shape))
 
 
+def test_a_row_of_no_length_reads_its_first_token():
+    """cuDNN's softmax over nothing would be 0 / 0."""
+    query, key, value, _ = heads(2, 24)
+    attend, _ = prefixes([24, 0], 24)
+    mixed = cudnn_mix(attend, None, aligned=True, implementation="xla")(query, key, value)
+    np.testing.assert_allclose(mixed[1], jnp.broadcast_to(value[1, :1], value[1].shape), atol=1e-6)
+
+
 def test_the_call_of_cudnn_over_a_mesh():
     for (attend, text), aligned in ((prefixes([24, 1, 7, 9], 24), True), (packed(4, 48), False)):
         rows = heads(*attend.shape)
