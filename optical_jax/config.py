@@ -19,6 +19,8 @@ LOW_RESOURCE = ("sw", "so", "tl", "mr", "yo", "ha", "am", "km", "ne", "ig", "rw"
 """Languages that count as low-resource in tables of results; every other one is high-resource."""
 
 Dtype = Literal["float32", "bfloat16"]
+Attention = Literal["auto", "xla", "cudnn", "splash"]
+Remat = Literal["none", "dots", "full"]
 
 
 # ---- towers: what a model is -----------------------------------------------------------------------------------
@@ -42,8 +44,12 @@ class EncoderConfig:
     pad_id: int = 0
     dtype: Dtype = "float32"
     """Type of activations; parameters, softmax and norms stay float32."""
-    remat: bool = False
-    """Recompute each layer in the backward pass instead of keeping its activations."""
+    attention: Attention = "auto"
+    """How tokens read each other: plain products (xla), or a kernel that keeps no scores, on NVIDIA (cudnn) or TPU
+    (splash). `auto` decides by device, type and length. All are one function up to rounding."""
+    remat: Remat = "none"
+    """What the backward pass computes again instead of finding it kept: nothing; all but the outputs of dense maps
+    (dots); or whole layers (full)."""
 
     @property
     def max_length(self) -> int:
@@ -98,6 +104,8 @@ class TeacherConfig:
     max_length: int = 64
     """English sentences are cut to this many tokens while training."""
     dtype: Dtype = "float32"
+    attention: Attention = "auto"
+    """As student.attention."""
     augment_queries: bool | None = None
     """[MASK] query augmentation, of student and teacher alike; None does as the teacher's checkpoint says."""
     skip_punctuation: bool | None = None
@@ -144,7 +152,12 @@ class StudentConfig:
     max_length: int = 64
     """Foreign sentences are cut to this many tokens while training."""
     dtype: Dtype = "float32"
-    remat: bool = False
+    attention: Attention = "auto"
+    """How tokens read each other in training: plain products (xla), or a kernel that keeps no scores, on NVIDIA (cudnn)
+    or TPU (splash), in bfloat16. auto takes a kernel for rows of 512 tokens and more, where it runs."""
+    remat: Remat = "none"
+    """What the backward pass computes again, to save memory: nothing, all but dense maps (dots), or whole layers
+    (full)."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from optical_jax.config import Config, MeshConfig
 from optical_jax.errors import ConfigError
@@ -30,6 +30,9 @@ RULES: dict[str, str | tuple[str, ...] | None] = {
     "vector": None,
 }
 """Logical axis -> mesh axes. None keeps the axis whole on every device."""
+
+Axes = tuple[str | None, ...]
+"""The logical axis of every dimension of an array."""
 
 
 def make_mesh(cfg: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
@@ -71,30 +74,32 @@ def check_divisible(cfg: Config, mesh: Mesh) -> None:
         )
 
 
-def partition_spec(axes: tuple[str | None, ...]) -> PartitionSpec:
+def partition_spec(axes: Axes) -> PartitionSpec:
     """The mesh axes of an array whose dimensions carry these logical names."""
     return PartitionSpec(*(None if axis is None else RULES[axis] for axis in axes))
 
 
-def named_sharding(mesh: Mesh, axes: tuple[str | None, ...]) -> NamedSharding:
+def named_sharding(mesh: Mesh, axes: Axes) -> NamedSharding:
     return NamedSharding(mesh, partition_spec(axes))
 
 
 def params_shardings(specs: SpecTree, mesh: Mesh) -> Any:
     """A tree of shardings beside a tree of specs. An axis that does not divide evenly stays whole."""
 
-    def sharding(spec: Any) -> NamedSharding:
-        kept = []
-        for size, axis in zip(spec.shape, spec.axes, strict=True):
-            names = None if axis is None else RULES[axis]
-            ways = math.prod(mesh.shape[n] for n in ((names,) if isinstance(names, str) else names or ()))
-            kept.append(axis if size % ways == 0 else None)
-        return named_sharding(mesh, tuple(kept))
-
-    return map_specs(sharding, specs)
+    return map_specs(lambda spec: named_sharding(mesh, split_evenly(spec.shape, spec.axes, mesh)), specs)
 
 
-def constrain(x: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
+def split_evenly(shape: Sequence[int], axes: Axes, mesh: Mesh | AbstractMesh) -> Axes:
+    """`axes`, with None for each that does not divide evenly over the mesh: that dimension stays whole."""
+
+    def ways(axis: str | None) -> int:
+        names = None if axis is None else RULES[axis]
+        return math.prod(mesh.shape[name] for name in ((names,) if isinstance(names, str) else names or ()))
+
+    return tuple(axis if size % ways(axis) == 0 else None for size, axis in zip(shape, axes, strict=True))
+
+
+def constrain(x: jax.Array, axes: Axes) -> jax.Array:
     """Pin an activation's layout by logical axes; without a mesh in context (``jax.set_mesh``) it does nothing."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or math.prod(mesh.shape.values()) == 1:
@@ -102,13 +107,20 @@ def constrain(x: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, partition_spec(axes))
 
 
-def by_shard(f: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
-    """`f` on every shard of the batch by itself: what it looks up lies in its own shard, and nothing travels.
+def by_shard(f: Callable[..., jax.Array], *arrays: jax.Array, axes: Sequence[Axes] | None = None) -> jax.Array:
+    """`f` on every shard by itself: what it needs lies in its own shard, and nothing travels.
 
     Without a mesh in context, or on one device, `f` sees whole arrays.
+
+    Args:
+      f: gives an array that is split as the first of `arrays` is.
+      arrays: its arguments.
+      axes: logical axes of each; None splits the batch, their first dimension, alone.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or math.prod(mesh.shape.values()) == 1:
         return f(*arrays)
-    batch = partition_spec(("batch",))
-    return jax.shard_map(f, in_specs=(batch,) * len(arrays), out_specs=batch)(*arrays)
+    axes = [("batch",) + (None,) * (x.ndim - 1) for x in arrays] if axes is None else axes
+    specs = tuple(partition_spec(split_evenly(x.shape, of, mesh)) for x, of in zip(arrays, axes, strict=True))
+    # Unchecked: a Pallas kernel does not tell over which axes its results vary.
+    return jax.shard_map(f, in_specs=specs, out_specs=specs[0], check_vma=False)(*arrays)

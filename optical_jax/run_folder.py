@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 FREE_SETTINGS = (
     "run", "resume", "cache_dir", "low_resource", "licences", "teacher.cache_gib", "training.steps",
     "training.log_every", "training.dev_every", "training.tracker", "training.deterministic", "mesh.*",
-    "checkpoint.every", "checkpoint.keep", "checkpoint.keep_best",
+    "teacher.attention", "student.attention", "student.remat", "checkpoint.every", "checkpoint.keep",
+    "checkpoint.keep_best",
 )  # fmt: skip
-"""Settings that may change between two starts of one run: they shape how it is watched, not what it learns."""
+"""Settings that may change between two starts of one run: how it is watched and computed, not what it learns."""
 PATH_SETTINGS = ("data.bitext", "data.dev", "teacher.path", "student.path")
 """Settings that may change as long as the files are the same: a run copied to another machine finds them elsewhere."""
 

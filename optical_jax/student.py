@@ -65,7 +65,7 @@ def make_student(cfg: Config, teacher: Tower, bitext: Mapping[str, Bitext]) -> T
         start = TowerConfig(encoder)
     if not cfg.student.word_order:
         params = without_word_order(params)
-    encoder = replace(encoder, dtype=cfg.student.dtype, remat=cfg.student.remat)
+    encoder = replace(encoder, dtype=cfg.student.dtype)
     check_length("student.max_length", cfg.student.max_length, encoder)
 
     head = replace(teacher.cfg.head, projection=start.head.projection, **marker_ids(teacher, tokenizer))

@@ -24,7 +24,7 @@ class TextInputs:
 
     ids: Int[Array, "B L"]
     attend: Bool[Array, "B L"]
-    """True where other tokens may attend."""
+    """True where other tokens may attend: the first tokens of every row."""
     keep: Bool[Array, "B L"]
     """True where the token gives a vector."""
     weight: Float[Array, "B L"] | None = None

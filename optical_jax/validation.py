@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args
 
-from optical_jax.config import Config
+from optical_jax.config import Attention, Config, Remat
 from optical_jax.errors import ConfigError
 
 AT_LEAST_1 = (
@@ -44,6 +44,15 @@ def validate(cfg: Config, *, needs_run: bool = True) -> None:
         require(0 <= _get(cfg, name) < 1, name, "give a number from 0 to below 1")
     for name in ("teacher.max_length", "student.max_length"):
         require(_get(cfg, name) >= 4, name, "give at least 4 tokens")
+    require(cfg.student.remat in get_args(Remat), "student.remat", f"take one of {', '.join(get_args(Remat))}")
+    for name, tower in (("teacher", cfg.teacher), ("student", cfg.student)):
+        known = get_args(Attention)
+        require(tower.attention in known, f"{name}.attention", f"take one of {', '.join(known)}")
+        if tower.attention in ("cudnn", "splash") and tower.dtype != "bfloat16":
+            raise ConfigError(
+                f"{name}.attention={tower.attention} works in bfloat16, not in {name}.dtype={tower.dtype}; "
+                f"add --{name}.dtype bfloat16"
+            )
     require(cfg.data.max_chars >= cfg.data.min_chars, "data.max_chars", f"give at least min_chars={cfg.data.min_chars}")
     require(cfg.data.max_length_ratio >= 1, "data.max_length_ratio", "give 1 or more")
     require(cfg.student.vocab_size >= 100, "student.vocab_size", "give at least 100 pieces")

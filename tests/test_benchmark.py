@@ -8,12 +8,14 @@ import time
 
 import numpy as np
 import pytest
+import tyro
 
 from optical_jax.benchmark.devices import known_peak
 from optical_jax.benchmark.presets import drawn_pairs, first_pairs, preset_tower
 from optical_jax.benchmark.report import flat, read_figures, told
+from optical_jax.benchmark.step import WARM_UP_STEPS
 from optical_jax.benchmark.timing import Times, paired_ratio
-from optical_jax.commands.bench import BenchCommand, check
+from optical_jax.commands.bench import BenchCommand, check, startup_flags, step_config
 from optical_jax.errors import ConfigError
 from optical_jax.training.estimate import parameter_counts
 
@@ -59,6 +61,7 @@ def test_medians_and_ratios():
         ({"bitext": "nowhere.tsv"}, "bitext=nowhere.tsv does not exist"),
         ({"bitext": __file__}, "no tokenizer for it"),
         ({"peer_compile": True}, "peer_compile is for --peer torch"),
+        ({"attention": "cudnn"}, "attention=cudnn works in bfloat16; add --dtype bfloat16"),
         ({"json": "no/such/folder/x.json"}, "no such folder"),
     ],
 )
@@ -92,7 +95,7 @@ def test_a_whole_bench(tmp_path):
     """Every part on the tiny preset: the keys that scripts read are there, and are numbers that can be."""
     out = tmp_path / "out.json"
     small = ["--preset", "tiny", "--batch", 8, "--steps", 2, "--documents", 300, "--from-disk"]
-    small += ["--parts", "step", "input", "transport", "encode", "search"]
+    small += ["--parts", "step", "input", "transport", "encode", "search", "--remat", "dots"]
     done = bench(*small, "--teacher-cache", "--json", out, COLUMNS="80")
     assert done.returncode == 0, done.stderr
     figures = json.loads(out.read_text())
@@ -113,6 +116,26 @@ def test_a_whole_bench(tmp_path):
     assert both.returncode == 0, both.stderr
     assert "step.pairs_per_second" in both.stdout
     assert "1.000" in both.stdout
+
+
+def test_the_step_is_measured_as_it_was_asked_for():
+    cfg = step_config(BenchCommand(dtype="bfloat16", attention="splash", remat="dots", row_length=128, steps=3))
+    assert (cfg.student.attention, cfg.teacher.attention, cfg.student.remat) == ("splash", "splash", "dots")
+    assert (cfg.data.row_length, cfg.training.steps) == (128, 3 + WARM_UP_STEPS)
+
+
+def test_what_is_started_again_is_the_same_bench():
+    command = BenchCommand(dtype="bfloat16", attention="cudnn", remat="full", batching="buckets", batch=8)
+    again = tyro.cli(BenchCommand, args=startup_flags(command))
+    assert again == command
+
+
+@pytest.mark.slow
+def test_a_kernel_of_another_device_is_refused():
+    done = bench("--preset", "tiny", "--batch", 8, "--steps", 1, "--parts", "step", "--dtype", "bfloat16",
+                 "--attention", "cudnn")  # fmt: skip
+    assert done.returncode == 2
+    assert "attention=cudnn runs on NVIDIA GPUs" in done.stderr
 
 
 @pytest.mark.slow

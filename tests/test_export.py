@@ -75,7 +75,7 @@ def test_every_form_is_read_back_exactly(tmp_path, name):
 
 def test_settings_that_others_have_no_name_for_come_back_and_are_told(tmp_path, caplog):
     tower, tokenizer = tower_of(replace(LATE, special_tokens=False))
-    cfg = replace(tower.cfg, encoder=replace(tower.cfg.encoder, dtype="bfloat16", remat=True))
+    cfg = replace(tower.cfg, encoder=replace(tower.cfg.encoder, dtype="bfloat16", remat="dots"))
     save_tower(tower.params, cfg, tokenizer, tmp_path / "out")
     assert load_pretrained(str(tmp_path / "out"), pooling="cls").cfg == cfg
     assert "will keep the vectors of special tokens" in caplog.text

@@ -199,6 +199,12 @@ def broken(tmp_path: Path, text: str | bytes) -> str:
         (["--teacher.path", "configs"], 2, "error: "),
         (["--student.path", "/no/such/folder"], 2, "error: "),
         (["--mesh.data", "3"], 2, "error: mesh data=3"),
+        (["--student.attention", "cudnn"], 2, "error: student.attention=cudnn works in bfloat16, not in student.dtype"),
+        (
+            ["--teacher.attention", "splash", "--teacher.dtype", "bfloat16"],
+            2,
+            "error: teacher.attention=splash runs on TPUs, and the device here is none (platform cpu); take auto",
+        ),
         (["--data.bitext", "/no/such/sw.train.tsv"], 3, "error: /no/such/sw.train.tsv"),
     ],
 )

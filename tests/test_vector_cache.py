@@ -1,5 +1,7 @@
 """The cache of the teacher's vectors: what went in comes out, and kills and damage cost what they must."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -120,6 +122,17 @@ def test_rows_are_padded_and_all_or_none(tmp_path):
     np.testing.assert_array_equal(found.vectors[0, :1], vectors[1])
     assert not found.vectors[0, 1:].any()
     assert CachedTexts(cache, tokens, [keys[0], b"?" * 16, keys[2]], pooled=False).rows(np.array([0, 1]), None) is None
+
+
+def test_the_folder_is_of_the_weights_and_not_of_how_they_are_run(tmp_path):
+    encoder = EncoderConfig(vocab_size=64, width=16, layers=1, heads=4, mlp_width=32, max_positions=20)
+    params = init_params(tower_specs(TowerConfig(encoder)), jax.random.key(0))
+
+    def folder(**changed):
+        return open_cache(tmp_path, params, TowerConfig(replace(encoder, **changed))).folder
+
+    assert folder(attention="xla", remat="full") == folder()
+    assert folder(dtype="bfloat16") != folder()
 
 
 @pytest.mark.parametrize("pooling", ["none", "mean"])

@@ -20,9 +20,9 @@ import ml_dtypes
 import numpy as np
 
 from optical_jax.benchmark.presets import VECTOR_WIDTH, Work
-from optical_jax.benchmark.step import Runner, bitext_loader, step_config
+from optical_jax.benchmark.step import Runner, bitext_loader
 from optical_jax.benchmark.timing import in_turns
-from optical_jax.config import DataConfig, OtConfig
+from optical_jax.config import Config, OtConfig
 from optical_jax.errors import ConfigError
 from optical_jax.evaluation.blocks import Block
 from optical_jax.evaluation.document_vectors import write_document_vectors
@@ -40,9 +40,8 @@ QUERY_LENGTH = 32
 DOCUMENT_LENGTH = 64
 
 
-def measure_input(work: Work, batch: int, data: DataConfig, step_seconds: float) -> dict[str, Any]:
+def measure_input(work: Work, cfg: Config, step_seconds: float) -> dict[str, Any]:
     """How fast batches are made, without a step to hide behind, and the share of a step that takes."""
-    cfg = step_config(batch, 1, data)
     loader = bitext_loader(cfg, work, shards=1)
     next(loader)
     count = 4 * loader.epoch_size
@@ -52,7 +51,7 @@ def measure_input(work: Work, batch: int, data: DataConfig, step_seconds: float)
     seconds = (time.perf_counter() - began) / count
     return {
         "seconds": seconds,
-        "pairs_per_second": batch / seconds,
+        "pairs_per_second": cfg.data.global_batch / seconds,
         "share_of_step": seconds / step_seconds,
     }
 
@@ -214,10 +213,9 @@ def measure_startup(argv: list[str]) -> dict[str, Any]:
     return {"first_step_seconds": found[1], "first_step_seconds_uncached": found[0]}
 
 
-def first_step(make: Callable[[], Work], batch: int, data: DataConfig) -> None:
+def first_step(make: Callable[[], Work], cfg: Config) -> None:
     """Read, compile, do one step, and print when it was done."""
     work = make()
-    cfg = step_config(batch, 1, data)
     runner = Runner(cfg, work)
     runner.run(next(bitext_loader(cfg, work, batch_shards(runner.mesh))))
     print(json.dumps({"at": time.time()}), flush=True)

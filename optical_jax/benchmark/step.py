@@ -13,7 +13,18 @@ import numpy as np
 from optical_jax.benchmark.devices import peak_bytes, peak_flops
 from optical_jax.benchmark.presets import MAX_LENGTH, Work
 from optical_jax.benchmark.timing import Times, paired_ratio
-from optical_jax.config import Config, DataConfig, LossConfig, OptimizerConfig, OtConfig, TeacherConfig, TrainingConfig
+from optical_jax.config import (
+    Attention,
+    Config,
+    DataConfig,
+    LossConfig,
+    OptimizerConfig,
+    OtConfig,
+    Remat,
+    StudentConfig,
+    TeacherConfig,
+    TrainingConfig,
+)
 from optical_jax.data.loader import Loader, make_loader
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.partitioning import batch_shards, check_divisible, make_mesh, named_sharding, params_shardings
@@ -27,9 +38,11 @@ from optical_jax.types import Batch, TokenVectors
 WARM_UP_STEPS = 2
 
 
-def step_config(batch: int, steps: int, data: DataConfig) -> Config:
+def step_config(batch: int, steps: int, data: DataConfig, attention: Attention, remat: Remat) -> Config:
     """The step that is measured: 50 Sinkhorn iterations at epsilon 0.05, AdamW without clipping."""
     return Config(
+        teacher=TeacherConfig(attention=attention),
+        student=StudentConfig(attention=attention, remat=remat),
         data=replace(data, global_batch=batch),
         loss=LossConfig("transport", OtConfig(epsilon=0.05, iterations=50)),
         optimizer=OptimizerConfig(peak_lr=1e-5, warmup_steps=0, schedule="constant", clip_norm=0.0),
@@ -95,9 +108,7 @@ def tokens_of(batches: list[Batch]) -> Waste:
 
 def measure_step(
     work: Work,
-    batch: int,
-    steps: int,
-    data: DataConfig,
+    cfg: Config,
     *,
     cache: str = "",
     trace: str = "",
@@ -107,13 +118,14 @@ def measure_step(
     """Figures of the step.
 
     Args:
-      work: towers and exactly batch * (steps + WARM_UP_STEPS) pairs.
-      data: how batches are laid out.
+      work: towers, and exactly the pairs of all steps, those of warm-up too.
+      cfg: of `step_config`.
       cache: folder for the teacher's vectors, which are encoded before the first step; empty encodes them in the step.
       trace: folder for a profile of two more steps, for xprof; empty makes none.
       peer: runs the other side's step i on the same pairs and gives its seconds.
     """
-    cfg = replace(step_config(batch, steps, data), teacher=TeacherConfig(cache=cache))
+    batch, steps = cfg.data.global_batch, cfg.training.steps - WARM_UP_STEPS
+    cfg = replace(cfg, teacher=replace(cfg.teacher, cache=cache))
     uniform = replace(cfg, loss=replace(cfg.loss, ot=replace(cfg.loss.ot, plan="uniform")))
     ours, without = Runner(cfg, work), Runner(uniform, work)
     loader = bitext_loader(cfg, work, batch_shards(ours.mesh))

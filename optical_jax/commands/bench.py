@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from optical_jax.commands.doors import open_door
-from optical_jax.config import DataConfig
+from optical_jax.config import Attention, Config, DataConfig, Remat
 from optical_jax.errors import ConfigError
 
 Part = Literal["step", "input", "transport", "encode", "search", "startup"]
@@ -44,6 +44,10 @@ class BenchCommand:
     """Steps that are timed, after two of warm-up."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of activations."""
+    attention: Attention = "auto"
+    """How tokens read each other in the step, as student.attention; of both towers."""
+    remat: Remat = "none"
+    """What the step's backward pass computes again, as student.remat."""
     batching: Literal["packed", "buckets"] = "packed"
     """How batches are laid out, as data.batching."""
     row_length: int = 64
@@ -108,6 +112,8 @@ def check(command: BenchCommand) -> None:
         raise ConfigError("collection and model go together; give both, or neither")
     if command.bitext and not command.teacher:
         raise ConfigError("bitext is given, but no tokenizer for it; name a model's folder: --teacher DIR")
+    if command.attention in ("cudnn", "splash") and command.dtype != "bfloat16":
+        raise ConfigError(f"attention={command.attention} works in bfloat16; add --dtype bfloat16")
     if command.peer_compile and command.peer is None:
         raise ConfigError("peer_compile is for --peer torch; add it")
     if command.json and not Path(command.json).absolute().parent.is_dir():
@@ -123,8 +129,12 @@ def compare(paths: tuple[str, str]) -> None:
     print_comparison(a, b, paths, Console(soft_wrap=True))
 
 
-def data_config(command: BenchCommand) -> DataConfig:
-    return DataConfig(batching=command.batching, row_length=command.row_length)
+def step_config(command: BenchCommand) -> Config:
+    """The settings of the step that is measured."""
+    from optical_jax.benchmark import step
+
+    data = DataConfig(batching=command.batching, row_length=command.row_length)
+    return step.step_config(command.batch, command.steps, data, command.attention, command.remat)
 
 
 def make_work(command: BenchCommand) -> Any:
@@ -138,7 +148,7 @@ def make_work(command: BenchCommand) -> Any:
 def only_first_step(command: BenchCommand) -> None:
     from optical_jax.benchmark.parts import first_step
 
-    first_step(lambda: make_work(command), command.batch, data_config(command))
+    first_step(lambda: make_work(command), step_config(command))
 
 
 def measure(command: BenchCommand) -> None:
@@ -163,8 +173,9 @@ def measure(command: BenchCommand) -> None:
     if "startup" in command.parts:
         # First: a process that has an accelerator does not share it with the one that is measured.
         take({"startup": parts.measure_startup(startup_flags(command))})
-    data, work = data_config(command), make_work(command)
+    work = make_work(command)
     about = {"preset": command.preset, "dtype": command.dtype, "batch": command.batch, "steps": command.steps}
+    about |= {"attention": command.attention, "remat": command.remat}
     about |= {"batching": command.batching, "pairs": work.source, "teacher_cache": command.teacher_cache}
     take({"device": describe_device(), "versions": describe_versions(), "work": about})
     step_seconds = float("nan")
@@ -173,7 +184,7 @@ def measure(command: BenchCommand) -> None:
         step_seconds = found["step"]["seconds"]
         take(found)
     if "input" in command.parts:
-        take({"input": parts.measure_input(work, command.batch, data, step_seconds)})
+        take({"input": parts.measure_input(work, step_config(command), step_seconds)})
     if "transport" in command.parts:
         take({"transport": parts.measure_transport(command.batch)})
     if "encode" in command.parts:
@@ -205,17 +216,14 @@ def measure_with_peer(command: BenchCommand, work: Any, cache: str, say: Callabl
     from optical_jax.benchmark import step
     from optical_jax.benchmark.torch_peer import TorchPeer
 
-    data = data_config(command)
+    cfg = step_config(command)
     if command.peer is None:
-        return step.measure_step(work, command.batch, command.steps, data, cache=cache, trace=command.trace, say=say)
+        return step.measure_step(work, cfg, cache=cache, trace=command.trace, say=say)
     device = "cuda" if jax.default_backend() == "gpu" else "cpu"
     weights = command.teacher if command.preset == "mini" else ""
-    ot = step.step_config(command.batch, command.steps, data).loss.ot
-    with closing(TorchPeer(work, weights, command.batch, ot, device, command.peer_compile)) as peer:
+    with closing(TorchPeer(work, weights, command.batch, cfg.loss.ot, device, command.peer_compile)) as peer:
         say(f"the other side: {peer.about}")
-        found = step.measure_step(
-            work, command.batch, command.steps, data, cache=cache, trace=command.trace, peer=peer, say=say
-        )
+        found = step.measure_step(work, cfg, cache=cache, trace=command.trace, peer=peer, say=say)
         return found | {"peer": peer.about | found["peer"]}
 
 
@@ -223,6 +231,7 @@ def startup_flags(command: BenchCommand) -> list[str]:
     """The flags of a bench that does the first step of this one."""
     flags = ["--preset", command.preset, "--dtype", command.dtype, "--batch", str(command.batch)]
     flags += ["--steps", str(command.steps), "--batching", command.batching, "--row-length", str(command.row_length)]
+    flags += ["--attention", command.attention, "--remat", command.remat]
     for name in ("bitext", "teacher"):
         if getattr(command, name):
             flags += [f"--{name}", getattr(command, name)]

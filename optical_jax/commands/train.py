@@ -111,12 +111,16 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
     from optical_jax.data.loader import make_loader
     from optical_jax.data.pairs import TokenSide, tokenize_pairs
     from optical_jax.data.report import report_lines
+    from optical_jax.models.attention import check_platform, platform
     from optical_jax.partitioning import batch_shards, check_divisible, make_mesh
     from optical_jax.student import load_teacher, make_student
     from optical_jax.towers import load
+    from optical_jax.training.step import check_attention
 
     mesh = make_mesh(cfg.mesh)
     check_divisible(cfg, mesh)
+    for name in ("student", "teacher"):
+        check_platform(getattr(cfg, name).attention, platform(), f"{name}.attention")
     splits = load_bitext(cfg.data)
     inputs = {"bitext": bitext_files(splits)} | model_inputs(cfg, folder.saved_config() if folder else None)
     if folder is not None:
@@ -144,6 +148,7 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
         shards=batch_shards(mesh),
         parts=cfg.training.accumulate,
     )
+    check_attention(cfg, student.cfg, teacher.cfg, loader.layout.row_lengths)
     report = {split: [one.as_json() for one in each] for split, each in reports.items()}
     return Parts(mesh, splits, teacher, student, loader, inputs, report)
 

@@ -21,6 +21,11 @@ class Buckets:
         self.lengths = np.maximum(pairs.student.lengths, pairs.teacher.lengths)
         self.buckets = _used_buckets(buckets, int(self.lengths.max()))
 
+    @property
+    def row_lengths(self) -> tuple[int, ...]:
+        """Tokens of a row, over all batches."""
+        return self.buckets
+
     def arrange(self, pairs: Int[np.ndarray, "places"], rng: np.random.Generator) -> Int[np.ndarray, "batches B"]:
         pairs = rng.permutation(pairs)
         bucket_of = np.searchsorted(self.buckets, self.lengths[pairs])

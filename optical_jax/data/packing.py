@@ -77,6 +77,11 @@ class Packing:
         self.rows = {"student": 0, "teacher": 0}
         """Rows of a group, in every batch that does with them."""
 
+    @property
+    def row_lengths(self) -> tuple[int, ...]:
+        """Tokens of a row, over all batches."""
+        return (self.row_length,)
+
     def arrange(self, pairs: Int[np.ndarray, "places"], rng: np.random.Generator) -> Int[np.ndarray, "batches B"]:
         batches = self._deal(pairs, self.batch, rng)
         if self.groups == 1:

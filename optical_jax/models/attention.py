@@ -1,13 +1,19 @@
-"""Multi-head self-attention with the residual and the norm after it."""
+"""Multi-head self-attention with the residual and the norm after it, and the choice of what computes it."""
 
 from __future__ import annotations
+
+import functools
+import re
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from optical_jax.config import EncoderConfig
+from optical_jax.errors import ConfigError
+from optical_jax.models.attention_kernels import LANES, Mix, cudnn_mix, splash_mix
 from optical_jax.models.layers import contract, dense, layer_norm, layer_norm_specs
 from optical_jax.params import Spec, SpecTree, zeros
 from optical_jax.partitioning import constrain
@@ -15,6 +21,14 @@ from optical_jax.types import Params
 
 MASKED_SCORE = -1e30
 """Finite, so that a row without any token to attend to gives a mean rather than NaN."""
+
+LONG_ROW = 512
+"""Tokens of a row from which on `auto` takes a kernel. What kernels save are the scores, L x L a head, and those of
+short rows are few: at 64 tokens less than the activations beside them, and half a block of 128. Where it begins to pay
+was measured nowhere; 512 is where the makers' own examples begin."""
+
+PLATFORMS = {"cudnn": "cuda", "splash": "tpu"}
+"""What each kernel runs on, as `platform` names it."""
 
 
 def attention_specs(cfg: EncoderConfig) -> SpecTree:
@@ -35,15 +49,13 @@ def attention_specs(cfg: EncoderConfig) -> SpecTree:
     }
 
 
-def attention(
-    params: Params, x: Float[Array, "B L D"], readable: Bool[Array | np.ndarray, "B #L T"], cfg: EncoderConfig
-) -> Float[Array, "B L D"]:
-    """Every token reads the tokens where `readable` is True. Softmax in float32, whatever the type of `x`."""
+def attention(params: Params, x: Float[Array, "B L D"], mix: Mix, cfg: EncoderConfig) -> Float[Array, "B L D"]:
+    """Every token reads the tokens that `mix` lets it read. Softmax in float32, whatever the type of `x`."""
     by_head = ("batch", "length", "heads", None)
     query, key, value = (
         constrain(dense(params[name], x), by_head) for name in ("query", "key", "value")
     )  # [B, L, H, K]
-    mixed = constrain(mix(query, key, value, readable), by_head)
+    mixed = constrain(mix(query, key, value), by_head)
     out = dense(params["out"], mixed, inputs=2)  # [B, L, D]
     return constrain(layer_norm(params["norm"], x + out, cfg.norm_eps), ("batch", "length", None))
 
@@ -57,8 +69,88 @@ def mix(
     """Every query's mean of the values, by softmax over the keys it may read (T; those that read: L)."""
     # Heads first, and divided by the softmax's sum at the end: on CPU a fifth less time than the other order.
     query, key, value = (x.transpose(0, 2, 1, 3) for x in (query, key, value))  # [B, H, L, K]
-    scores = contract("BHLK,BHTK->BHLT", query * query.shape[-1] ** -0.5, key).astype(jnp.float32)
+    scores = contract("BHLK,BHTK->BHLT", query * query.shape[-1] ** -0.5, key)
     scores = jnp.where(readable[:, None], scores, MASKED_SCORE)
     exponents = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))  # [B, H, L, T]
-    mixed = contract("BHLT,BHTK->BHLK", exponents.astype(query.dtype), value).astype(jnp.float32)
+    mixed = contract("BHLT,BHTK->BHLK", exponents.astype(query.dtype), value)
     return (mixed / exponents.sum(axis=-1, keepdims=True)).astype(query.dtype).transpose(0, 2, 1, 3)
+
+
+# ---- which -----------------------------------------------------------------------------------------------------
+
+
+def make_mix(
+    cfg: EncoderConfig, attend: Bool[Array, "B L"], text: Int[Array, "B L"] | None, *, aligned: bool = False
+) -> Mix:
+    """What lets every token of a batch read the tokens of its own text where `attend` is True.
+
+    Args:
+      cfg: says by what, and of which shape.
+      attend: True on the tokens that are read.
+      text: a number of its own for every text of a row, -1 on padding; None for one text a row.
+      aligned: promises that `attend` is True on the first tokens of every row and on no later ones.
+
+    Raises:
+      ConfigError: as `choose_attention`.
+    """
+    way = choose_attention(cfg, attend.shape[1], platform())
+    if way == "cudnn":
+        return cudnn_mix(attend, text, aligned=aligned)
+    if way == "splash":
+        return splash_mix(attend, text, interpret=jax.default_backend() != "tpu")
+    readable = attend[:, None, :]  # [B, 1, L], or [B, L, L] where rows hold several texts
+    if text is not None:
+        readable = readable & (text[:, :, None] == text[:, None, :])
+    return functools.partial(mix, readable=readable)
+
+
+def choose_attention(
+    cfg: EncoderConfig, length: int, on: str, name: str = "encoder.attention"
+) -> Literal["xla", "cudnn", "splash"]:
+    """What `cfg.attention` means for rows of `length` tokens on devices of one platform.
+
+    Raises:
+      ConfigError: an explicit choice that cannot be; it is called `name`.
+    """
+    if cfg.attention == "xla":
+        return "xla"
+    if cfg.attention != "auto":
+        check_platform(cfg.attention, on, name)
+        obstacle = find_obstacle(cfg.attention, cfg, length)
+        if obstacle:
+            raise ConfigError(f"{name}={cfg.attention} {obstacle}, or take xla")
+        return cfg.attention
+    for way in ("cudnn", "splash"):
+        if length >= LONG_ROW and PLATFORMS[way] == on and not find_obstacle(way, cfg, length):
+            return way
+    return "xla"
+
+
+def check_platform(way: str, on: str, name: str) -> None:
+    """Raise ConfigError where `way` is a kernel of another platform than `on`."""
+    if PLATFORMS.get(way, on) != on:
+        device = {"cuda": "NVIDIA GPUs of compute capability 8 and above", "tpu": "TPUs"}[PLATFORMS[way]]
+        raise ConfigError(f"{name}={way} runs on {device}, and the device here is none (platform {on}); take auto")
+
+
+def find_obstacle(way: Literal["cudnn", "splash"], cfg: EncoderConfig, length: int) -> str:
+    """Why a kernel does not take this shape, and what would help; empty if it does."""
+    head_width = cfg.width // cfg.heads
+    if cfg.dtype != "bfloat16":
+        # cuDNN has no other; splash would take float32, and multiply it with fewer bits.
+        return f"works in bfloat16, not in dtype={cfg.dtype}; set dtype=bfloat16"
+    if way == "cudnn" and (head_width % 8 or head_width > 128):
+        return f"takes heads of up to 128 coordinates, in eights, not of width / heads = {head_width}; take other heads"
+    if way == "cudnn" and length % 2:
+        return f"takes rows of an even number of tokens, not of {length}; pad them to {length + 1}"
+    if way == "splash" and length % LANES:
+        return f"takes rows of a multiple of {LANES} tokens, not of {length}; pad them to {-(-length // LANES) * LANES}"
+    return ""
+
+
+def platform() -> str:
+    """What the devices are: "cpu", "tpu", "cuda" (NVIDIA from compute capability 8 on) or "gpu" (any other)."""
+    name = jax.default_backend()
+    capability = getattr(jax.devices()[0], "compute_capability", "") if name == "gpu" else ""
+    # AMD's are called gfx90a and the like.
+    return "cuda" if re.fullmatch(r"\d+\.\d+", str(capability)) and float(capability) >= 8.0 else name

@@ -16,8 +16,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from optical_jax.config import EncoderConfig
 from optical_jax.errors import ConfigError
-from optical_jax.models.attention import attention, attention_specs
-from optical_jax.models.layers import feed_forward, feed_forward_specs, layer_norm, layer_norm_specs
+from optical_jax.models.attention import attention, attention_specs, make_mix
+from optical_jax.models.attention_kernels import MIXED
+from optical_jax.models.layers import DENSE, feed_forward, feed_forward_specs, layer_norm, layer_norm_specs
 from optical_jax.params import Spec, SpecTree, stack_specs
 from optical_jax.partitioning import constrain
 from optical_jax.types import Params
@@ -25,6 +26,15 @@ from optical_jax.types import Params
 UNROLLED_LAYERS = 6
 """Encoders up to this depth are unrolled whole: a scan stacks every activation that the backward pass needs, which
 takes a seventh of the pass on CPU. Unrolling by parts saves nothing."""
+
+
+KEPT: dict[str, Any] = {
+    # By name, not by `jax.checkpoint_policies.dots_*`: those keep products before they are rounded to the activations'
+    # type, and what a kernel gives is no product to them.
+    "dots": jax.checkpoint_policies.save_only_these_names(DENSE, MIXED),
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+"""By `EncoderConfig.remat`, what the forward pass of a layer keeps for the backward pass, beside the layer's input."""
 
 
 def encoder_specs(cfg: EncoderConfig) -> SpecTree:
@@ -52,7 +62,7 @@ class Packed:
     """Which tokens of a row belong together, and where each stands in its text."""
 
     text: Int[Array, "B L"]
-    """A number of its own for every text of a row."""
+    """A number of its own for every text of a row; -1 on padding."""
     position: Int[Array, "B L"]
     """From 0 on, below `longest`."""
     longest: int = struct.field(pytree_node=False)
@@ -65,6 +75,8 @@ def encode_hidden(
     attend: Bool[Array | np.ndarray, "B L"],
     cfg: EncoderConfig,
     packed: Packed | None = None,
+    *,
+    aligned: bool = False,
 ) -> Float[Array, "B L D"]:
     """Hidden states of the last layer, in `cfg.dtype`.
 
@@ -74,21 +86,22 @@ def encode_hidden(
       attend: True on the tokens that are read. The others get hidden states too, and touch nobody else's.
       cfg: the encoder's shape; static under jit.
       packed: where a row holds several texts; None for one a row.
+      aligned: promises that `attend` is True on the first tokens of every row and on no later ones, which some
+        kernels are told in fewer words than a mask.
 
     Raises:
-      ConfigError: texts longer than the position table.
+      ConfigError: texts longer than the position table, or a `cfg.attention` that this device or these lengths forbid.
     """
     x = embed(params["embeddings"], ids, cfg, packed)
-    readable = jnp.asarray(attend)[:, None, :]  # [B, 1, L], or [B, L, L] where rows hold several texts
-    if packed is not None:
-        readable = readable & (packed.text[:, :, None] == packed.text[:, None, :])
+    mix = make_mix(cfg, jnp.asarray(attend), None if packed is None else packed.text, aligned=aligned)
 
     def layer(x: jax.Array, params: Any) -> tuple[jax.Array, None]:
-        return feed_forward(params["mlp"], attention(params["attention"], x, readable, cfg), cfg), None
+        return feed_forward(params["mlp"], attention(params["attention"], x, mix, cfg), cfg), None
 
-    if cfg.remat:
+    if cfg.remat != "none":
         # Between two loops XLA cannot merge the recomputation with the forward pass: no barrier against it is needed.
-        return jax.lax.scan(jax.checkpoint(layer, prevent_cse=False), x, params["layers"])[0]
+        again = jax.checkpoint(layer, prevent_cse=False, policy=KEPT[cfg.remat])
+        return jax.lax.scan(again, x, params["layers"])[0]
     return jax.lax.scan(layer, x, params["layers"], unroll=cfg.layers <= UNROLLED_LAYERS)[0]
 
 

@@ -45,7 +45,8 @@ def encode_tokens(params: Params, inputs: TextInputs | PackedInputs, cfg: TowerC
         hidden, attend = (unpack(x, inputs.place, inputs.home) for x in (hidden, inputs.attend[:, :, None]))
         attend = attend[:, :, 0]  # [B, S]
     else:
-        hidden, attend = encode_hidden(params["encoder"], inputs.ids, inputs.attend, cfg.encoder), inputs.attend
+        hidden = encode_hidden(params["encoder"], inputs.ids, inputs.attend, cfg.encoder, aligned=True)
+        attend = inputs.attend
     if cfg.head.pooling == "none":
         mask, weight = inputs.keep, inputs.weight
     else:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from optical_jax.config import EncoderConfig
@@ -32,13 +33,48 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
+DENSE = "dense"
+"""Name, for rematerialisation, of what dense maps give."""
+
+
 def contract(equation: str, x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
-    """`einsum` in the type of `x`.
+    """`einsum` of factors in the type of `x`, summed and given in float32.
 
     Accelerators round float32 operands to fewer bits unless told otherwise; who asks for float32 activations gets them.
     """
-    precision = jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else jax.lax.Precision.DEFAULT
-    return jnp.einsum(equation, x, y.astype(x.dtype), precision=precision)
+    if x.dtype == jnp.float32:
+        return jnp.einsum(equation, x, y, precision=jax.lax.Precision.HIGHEST)
+    return narrow_contract(equation, x, y)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def narrow_contract(equation: str, x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
+    """`contract` for `x` of fewer bits.
+
+    With a gradient of its own: JAX's would multiply the float32 gradient of the result by a narrow factor, which is a
+    float32 product, at a fraction of the speed. `y`'s gradient keeps the bits it was summed in.
+    """
+    return jnp.einsum(equation, x, y.astype(x.dtype), preferred_element_type=jnp.float32)
+
+
+def _narrow_forward(equation: str, x: jax.Array, y: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return narrow_contract(equation, x, y), (x, y)
+
+
+def _narrow_backward(
+    equation: str, kept: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    x, y = kept
+    factors, of_result = equation.split("->")
+    of_x, of_y = factors.split(",")
+    narrow = gradient.astype(x.dtype)
+    einsum = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+    x_gradient = einsum(f"{of_result},{of_y}->{of_x}", narrow, y.astype(x.dtype))
+    y_gradient = einsum(f"{of_x},{of_result}->{of_y}", x, narrow)
+    return x_gradient.astype(x.dtype), y_gradient.astype(y.dtype)
+
+
+narrow_contract.defvjp(_narrow_forward, _narrow_backward)
 
 
 def dense(params: Params, x: Float[Array, "..."], inputs: int = 1) -> Float[Array, "..."]:
@@ -49,7 +85,7 @@ def dense(params: Params, x: Float[Array, "..."], inputs: int = 1) -> Float[Arra
     """
     tokens, outputs = x.shape[: x.ndim - inputs], params["kernel"].shape[inputs:]
     flat = contract("MI,IO->MO", x.reshape(math.prod(tokens), -1), params["kernel"].reshape(-1, math.prod(outputs)))
-    return flat.reshape(*tokens, *outputs) + params["bias"].astype(x.dtype)
+    return checkpoint_name((flat.reshape(*tokens, *outputs) + params["bias"]).astype(x.dtype), DENSE)
 
 
 def layer_norm_specs(width: int) -> SpecTree:

@@ -107,7 +107,10 @@ def read_projection(projection: Projection, width: int, stated: int) -> np.ndarr
 def tower_config(values: dict[str, Any], source: str) -> TowerConfig:
     """A TowerConfig from its JSON."""
     try:
-        return TowerConfig(EncoderConfig(**values["encoder"]), HeadConfig(**values["head"]))
+        encoder = dict(values["encoder"])
+        if isinstance(encoder.get("remat"), bool):  # before it was a policy
+            encoder["remat"] = "full" if encoder["remat"] else "none"
+        return TowerConfig(EncoderConfig(**encoder), HeadConfig(**values["head"]))
     except (KeyError, TypeError) as error:
         raise ConfigError(f"{source} is no tower config of this version: {error}; export the tower again") from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from optical_jax.config import Config, EncoderConfig, TowerConfig
+from optical_jax.config import Config, EncoderConfig, Remat, TowerConfig
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import count_params
 from optical_jax.types import Batch, TokenVectors
@@ -29,8 +29,18 @@ def encoder_forward_flops(cfg: TowerConfig, length: int) -> float:
     """One text of `length` tokens through encoder and projection; embedding look-ups and norms count nothing."""
     e: EncoderConfig = cfg.encoder
     matrices = e.layers * (4 * e.width * e.width + 2 * e.width * e.mlp_width) + e.width * cfg.head.projection
-    attention = e.layers * 2 * length * e.width
-    return 2.0 * length * (matrices + attention)
+    return 2.0 * length * matrices + attention_flops(e, length)
+
+
+def attention_flops(cfg: EncoderConfig, length: int) -> float:
+    """Of that, scores and what is read by them."""
+    return 2.0 * length * cfg.layers * 2 * length * cfg.width
+
+
+def recomputed_flops(cfg: TowerConfig, length: int, remat: Remat) -> float:
+    """What the backward pass of one text computes again."""
+    forward = {"none": 0.0, "dots": attention_flops(cfg.encoder, length), "full": encoder_forward_flops(cfg, length)}
+    return forward[remat]
 
 
 def step_cost(cfg: Config, student: TowerConfig, teacher: TowerConfig, batch: Batch) -> Cost:
@@ -44,8 +54,9 @@ def step_cost(cfg: Config, student: TowerConfig, teacher: TowerConfig, batch: Ba
     similarity = 3 * 2.0 * cells * student.vector_width
     # An iteration multiplies and adds every cell twice, for rows and for columns.
     solver = 4.0 * cells * cfg.loss.ot.iterations if cfg.loss.name == "transport" else 0.0
-    remat = 1 if student.encoder.remat else 0
-    return Cost((3 + remat) * forward[0], forward[1], similarity + solver)
+    rows, length = batch.student.ids.shape
+    again = rows * recomputed_flops(student, length, cfg.student.remat)
+    return Cost(3 * forward[0] + again, forward[1], similarity + solver)
 
 
 def model_flops(student: TowerConfig, teacher: TowerConfig, student_tokens: float, teacher_tokens: float) -> float:

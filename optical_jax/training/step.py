@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from jax.sharding import Mesh
 
 from optical_jax.config import Config, TowerConfig
 from optical_jax.losses import LOSSES
+from optical_jax.models.attention import choose_attention, platform
 from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.params import abstract_params
 from optical_jax.partitioning import constrain, named_sharding, params_shardings
@@ -35,6 +37,7 @@ def make_train_step(
 ) -> TrainStep:
     """Compile one update (once per padded length). The function returned consumes (donates) the state it is given."""
     loss_fn, parts = LOSSES[cfg.loss.name], cfg.training.accumulate
+    student_cfg, teacher_cfg = as_trained(cfg, student_cfg, teacher_cfg)
 
     def distillation_loss(params: Params, teacher: Params, batch: Batch) -> tuple[Scalar, Metrics]:
         target = teacher_vectors(teacher, batch.teacher, teacher_cfg, half=bool(cfg.teacher.cache))
@@ -56,6 +59,25 @@ def make_train_step(
     states = train_state_shardings(student_cfg, mesh, tx)
     ins = (states, params_shardings(tower_specs(teacher_cfg), mesh), named_sharding(mesh, ("batch",)))
     return jax.jit(train_step, in_shardings=ins, out_shardings=(states, named_sharding(mesh, ())), donate_argnums=0)
+
+
+def as_trained(cfg: Config, student: TowerConfig, teacher: TowerConfig) -> tuple[TowerConfig, TowerConfig]:
+    """Both towers as the step computes them: attention and remat are of a run and its devices, not of the tower."""
+    return (
+        replace(student, encoder=replace(student.encoder, attention=cfg.student.attention, remat=cfg.student.remat)),
+        replace(teacher, encoder=replace(teacher.encoder, attention=cfg.teacher.attention)),
+    )
+
+
+def check_attention(cfg: Config, student: TowerConfig, teacher: TowerConfig, lengths: Iterable[int]) -> None:
+    """Refuse, before anything compiles, a kernel that these devices, towers or lengths of rows forbid.
+
+    Raises:
+      ConfigError: names the setting, its value and the remedy.
+    """
+    both = zip(("student", "teacher"), as_trained(cfg, student, teacher), strict=True)
+    for (name, tower), length in itertools.product(both, lengths):
+        choose_attention(tower.encoder, length, platform(), f"{name}.attention")
 
 
 def teacher_vectors(

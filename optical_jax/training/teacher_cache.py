@@ -72,7 +72,10 @@ def use_teacher_cache(
 
 def open_cache(root: Path, params: Params, tower: TowerConfig) -> VectorCache:
     """The folder of one teacher: its weights, shape and head say which."""
-    about = {"params_sha256": fingerprint(params), "tower": to_json(tower)}
+    shape = to_json(tower)
+    for name in ("attention", "remat"):  # how it is computed, not what
+        del shape["encoder"][name]
+    about = {"params_sha256": fingerprint(params), "tower": shape}
     cache = VectorCache(root / blake2b(json.dumps(about).encode(), digest_size=8).hexdigest(), tower.vector_width)
     if not (cache.folder / "teacher.json").is_file():
         write_json(cache.folder / "teacher.json", about)
