@@ -42,7 +42,8 @@ def validate(cfg: Config, *, needs_run: bool = True) -> None:
         require(0 < _get(cfg, name) < math.inf, name, "give a number above 0")
     for name in ("optimizer.b1", "optimizer.b2"):
         require(0 <= _get(cfg, name) < 1, name, "give a number from 0 to below 1")
-    require(1 <= cfg.loss.ot.relaxation < 2, "loss.ot.relaxation", "give a number from 1 to below 2")
+    # Above, some pairs run in circles, limit or not.
+    require(1 <= cfg.loss.ot.relaxation <= 1.9, "loss.ot.relaxation", "give a number from 1 to 1.9")
     for name in ("teacher.max_length", "student.max_length"):
         require(_get(cfg, name) >= 4, name, "give at least 4 tokens")
     require(cfg.data.max_chars >= cfg.data.min_chars, "data.max_chars", f"give at least min_chars={cfg.data.min_chars}")

@@ -92,6 +92,6 @@ def solve_by_ott(
             if not choices.in_log_space:
                 init = jax.tree.map(lambda potential: jnp.exp(potential / cfg.epsilon), init)
         out = solver(problem, init=init)
-        return out.matrix, jnp.float32(cfg.iterations) if fixed else out.n_iters.astype(jnp.float32)
+        return out.matrix, jnp.asarray(cfg.iterations if fixed else out.n_iters, jnp.float32)
 
     return Solution(*jax.vmap(solve)(cost, rows, cols))

@@ -21,7 +21,7 @@ UNROLLED = 5
 """Iterations of the loop that are written out: fewer turns, each a handful of small products."""
 LOOK_EVERY = 10
 """Iterations between two looks at the error, where there is a threshold."""
-FARTHEST = 1.0
+FARTHEST = 0.3
 """Nats by which over-relaxation may exceed the plain update. Near the solution nothing comes close to it; far from it,
 without a limit, a relaxation of 1.9 runs in circles, and scalings leave float32."""
 
