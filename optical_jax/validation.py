@@ -42,6 +42,8 @@ def validate(cfg: Config, *, needs_run: bool = True) -> None:
         require(0 < _get(cfg, name) < math.inf, name, "give a number above 0")
     for name in ("optimizer.b1", "optimizer.b2"):
         require(0 <= _get(cfg, name) < 1, name, "give a number from 0 to below 1")
+    # Above, some pairs run in circles, limit or not.
+    require(1 <= cfg.loss.ot.relaxation <= 1.9, "loss.ot.relaxation", "give a number from 1 to 1.9")
     for name in ("teacher.max_length", "student.max_length"):
         require(_get(cfg, name) >= 4, name, "give at least 4 tokens")
     require(cfg.student.remat in get_args(Remat), "student.remat", f"take one of {', '.join(get_args(Remat))}")

@@ -15,9 +15,11 @@ from optical_jax.benchmark.presets import drawn_pairs, first_pairs, preset_tower
 from optical_jax.benchmark.report import flat, read_figures, told
 from optical_jax.benchmark.step import WARM_UP_STEPS
 from optical_jax.benchmark.timing import Times, paired_ratio
+from optical_jax.benchmark.transport import vectors_of_run
 from optical_jax.commands.bench import BenchCommand, check, startup_flags, step_config
 from optical_jax.errors import ConfigError
 from optical_jax.training.estimate import parameter_counts
+from optical_jax.types import TokenVectors
 
 
 def test_peaks_by_name():
@@ -60,6 +62,8 @@ def test_medians_and_ratios():
         ({"batch": 0}, "batch=0"),
         ({"bitext": "nowhere.tsv"}, "bitext=nowhere.tsv does not exist"),
         ({"bitext": __file__}, "no tokenizer for it"),
+        ({"run": "nowhere"}, "run=nowhere does not exist"),
+        ({"run": "."}, "run is given, but no pairs"),
         ({"peer_compile": True}, "peer_compile is for --peer torch"),
         ({"attention": "cudnn"}, "attention=cudnn works in bfloat16; add --dtype bfloat16"),
         ({"json": "no/such/folder/x.json"}, "no such folder"),
@@ -85,6 +89,25 @@ def test_figures_are_told_shortly():
     ]  # fmt: skip
 
 
+def test_a_trained_runs_vectors_are_cut_and_padded_to_one_length(tmp_path, monkeypatch):
+    """Students make the foreign side's, teachers the English; pairs are spread over the file."""
+    asked = []
+
+    def encode(side, texts):
+        asked.append((side, list(texts)))
+        length = 70 if side == "query" else 5
+        return TokenVectors(np.ones((2, length, 3), np.float32), np.ones((2, length), bool))  # pyright: ignore
+
+    monkeypatch.setattr("optical_jax.towers.load", lambda run, side: side)
+    monkeypatch.setattr("optical_jax.towers.encode", encode)
+    (tmp_path / "sw.train.tsv").write_text("".join(f"english {n}\tkiswahili {n}\n" for n in range(6)))
+    student, teacher = vectors_of_run("a run", str(tmp_path / "sw.train.tsv"), batch=2)
+    assert asked == [("query", ["kiswahili 0", "kiswahili 3"]), ("document", ["english 0", "english 3"])]
+    assert student.vectors.shape == teacher.vectors.shape == (2, 64, 3)
+    assert student.mask.sum() == 2 * 64
+    assert teacher.mask.sum() == teacher.mask[:, :5].sum() == 2 * 5
+
+
 def bench(*flags, **environ):
     command = [sys.executable, "-m", "optical_jax", "bench", *map(str, flags)]
     return subprocess.run(command, env=os.environ | environ, capture_output=True, text=True, check=False, timeout=300)
@@ -106,6 +129,16 @@ def test_a_whole_bench(tmp_path):
     assert 0 <= step["padding_waste"] < 0.5
     assert step["transport_share"] < 1
     assert step["shapes"] == 1
+    transport = figures["transport"]
+    assert transport["pairs"]["source"] == "drawn"
+    assert transport["50"]["seconds"] / step["seconds"] == pytest.approx(transport["50"]["share_of_step"])
+    assert transport["50, relaxed 1.8"]["marginal_error"] < 0.3 * transport["50"]["marginal_error"]
+    assert transport["ott 50"]["marginal_error"] == pytest.approx(transport["50"]["marginal_error"], rel=0.01)
+    for name in ("stops", "ott stops"):
+        assert transport[name]["marginal_error"] < 1.01e-3
+        assert transport[name]["iterations"] <= transport[name]["iterations_most"] < 1000
+    for one in transport.values():
+        assert one is transport["pairs"] or 0 <= one["off_mean"] <= one["off"] < 0.1
     assert figures["search"]["queries_per_second"] > 0
     assert figures["search_on_disk"]["anonymous_bytes"] > 0
     assert figures["encode"]["tokens_per_second"] > 0

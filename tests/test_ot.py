@@ -277,7 +277,7 @@ def test_a_threshold_stops_at_the_error_it_names(epsilon):
         errors.append(np.asarray(error_of(plan, rows, cols)))
         assert (errors[-1] <= threshold + 1e-5).all()
     assert (errors[1] < errors[0]).any()
-    # Never reached, it changes nothing: 17 iterations are 17 iterations, whatever blocks ott-jax checks them in.
+    # Never reached, it changes nothing: 17 iterations are 17 iterations, whatever blocks they are looked at in.
     few = [solve(cost, rows, cols, cfg(iterations=17, threshold=threshold)) for threshold in (0.0, 1e-9)]
     np.testing.assert_allclose(few[1], few[0], atol=1e-6)
 

@@ -225,7 +225,7 @@ def test_nothing_global_is_changed(tmp_path):
 
 
 def test_matplotlib_is_met_where_something_is_drawn_alone():
-    """Commands, towers and evaluation do without it; ott, which training needs, imports it all by itself."""
+    """Commands, towers and evaluation do without it; so it is left out of a run that draws nothing."""
     code = (
         "import sys\n"
         "import optical_jax.commands.train, optical_jax.commands.evaluate, optical_jax.commands.align\n"

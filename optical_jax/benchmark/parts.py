@@ -1,4 +1,4 @@
-"""What lies around the step: input, transport alone, encoding, search, and the way to the first step."""
+"""What lies around the step: input, encoding, search, and the way to the first step."""
 
 from __future__ import annotations
 
@@ -22,16 +22,13 @@ import numpy as np
 from optical_jax.benchmark.presets import VECTOR_WIDTH, Work
 from optical_jax.benchmark.step import Runner, bitext_loader
 from optical_jax.benchmark.timing import in_turns
-from optical_jax.config import Config, OtConfig
+from optical_jax.config import Config
 from optical_jax.errors import ConfigError
 from optical_jax.evaluation.blocks import Block
 from optical_jax.evaluation.document_vectors import write_document_vectors
 from optical_jax.evaluation.scoring import maxsim
 from optical_jax.evaluation.search import rank
 from optical_jax.models.late_interaction import encode_tokens
-from optical_jax.ot.costs import cosine_cost
-from optical_jax.ot.masses import uniform_mass
-from optical_jax.ot.plans import PLANS, plan_error
 from optical_jax.partitioning import batch_shards
 from optical_jax.types import TextInputs, TokenVectors
 
@@ -40,8 +37,8 @@ QUERY_LENGTH = 32
 DOCUMENT_LENGTH = 64
 
 
-def measure_input(work: Work, cfg: Config, step_seconds: float) -> dict[str, Any]:
-    """How fast batches are made, without a step to hide behind, and the share of a step that takes."""
+def measure_input(work: Work, cfg: Config, step_seconds: float | None) -> dict[str, Any]:
+    """How fast batches are made, without a step to hide behind, and the share of a step (where known) that takes."""
     loader = bitext_loader(cfg, work, shards=1)
     next(loader)
     count = 4 * loader.epoch_size
@@ -52,42 +49,8 @@ def measure_input(work: Work, cfg: Config, step_seconds: float) -> dict[str, Any
     return {
         "seconds": seconds,
         "pairs_per_second": cfg.data.global_batch / seconds,
-        "share_of_step": seconds / step_seconds,
+        "share_of_step": None if step_seconds is None else seconds / step_seconds,
     }
-
-
-def measure_transport(batch: int, length: int = 64) -> dict[str, Any]:
-    """Plans alone, on random unit vectors of full length: each setting's time, marginal error, distance from exact."""
-    keys = jax.random.split(jax.random.key(0), 4)
-    sides = []
-    for key, mask_key in zip(keys[:2], keys[2:], strict=True):
-        vectors = jax.random.normal(key, (batch, length, VECTOR_WIDTH))
-        vectors /= jnp.linalg.norm(vectors, axis=-1, keepdims=True)
-        lengths = jax.random.randint(mask_key, (batch, 1), length // 2, length + 1)
-        sides.append(TokenVectors(vectors, jnp.arange(length) < lengths))
-    rows, cols = (uniform_mass(side) for side in sides)
-    # Paraphrases, not noise: most tokens of one side have a near one on the other.
-    near = sides[0].vectors + 0.6 * sides[1].vectors
-    cost = cosine_cost(sides[0].vectors, near / jnp.linalg.norm(near, axis=-1, keepdims=True))
-    settings = {
-        "sinkhorn, 50 iterations": OtConfig(),
-        "sinkhorn, threshold 1e-3": OtConfig(threshold=1e-3),
-        "sinkhorn, 20 iterations": OtConfig(iterations=20),
-        "sinkhorn, epsilon 0.02 (log space)": OtConfig(epsilon=0.02),
-    }
-    solve = {name: jax.jit(partial(_plan, cfg=cfg)) for name, cfg in settings.items()}
-    times = in_turns({name: partial(f, cost, rows, cols) for name, f in solve.items()}, REPEATS)
-    return {
-        name: {
-            **times[name].as_json(),
-            "marginal_error": float(plan_error(f(cost, rows, cols), rows, cols).max()),
-        }
-        for name, f in solve.items()
-    }
-
-
-def _plan(cost: jax.Array, rows: jax.Array, cols: jax.Array, cfg: OtConfig) -> jax.Array:
-    return PLANS[cfg.plan](cost, rows, cols, cfg)
 
 
 def measure_encode(work: Work, batch: int) -> dict[str, Any]:

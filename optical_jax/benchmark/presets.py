@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from optical_jax.config import DataConfig, EncoderConfig, HeadConfig, TowerConfi
 from optical_jax.data.pairs import FlatTokens, TokenizedPairs, TokenSide, take_texts, tokenize_pairs
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.types import Params
+
+if TYPE_CHECKING:
+    from optical_jax.data.bitext import Bitext
 
 Preset = Literal["tiny", "mini", "base", "large"]
 
@@ -87,7 +90,6 @@ def make_work(preset: Preset, dtype: Literal["float32", "bfloat16"], bitext: str
 
 def read_pairs(bitext: str, teacher: str, count: int, tower: TowerConfig) -> TokenizedPairs:
     """The first `count` pairs of a file, tokenised by the tokenizer of `teacher` on both sides."""
-    from optical_jax.data.bitext import read_bitext
     from optical_jax.data.tokenization import load_tokenizer
     from optical_jax.models.pretrained import find_folder
 
@@ -99,12 +101,23 @@ def read_pairs(bitext: str, teacher: str, count: int, tower: TowerConfig) -> Tok
             f"teacher={teacher}: its tokenizer has more ids than the preset's {tower.encoder.vocab_size}; "
             "take preset mini, base or large"
         )
+    side = TokenSide(tokenizer, HeadConfig(), MAX_LENGTH)
+    return first_pairs(tokenize_pairs(read_language(bitext), side, side), count)
+
+
+def read_language(bitext: str) -> Bitext:
+    """Every pair of a file.
+
+    Raises:
+      DataError: it is of more than one language.
+    """
+    from optical_jax.data.bitext import read_bitext
+
     everything = DataConfig(bitext=(bitext,), dev_pairs=0, max_length_ratio=1e9, keep_equal=True)
     found = list(read_bitext(everything).values())
     if len(found) != 1:
         raise DataError(f"{bitext} holds {len(found)} languages; name a file of one")
-    side = TokenSide(tokenizer, HeadConfig(), MAX_LENGTH)
-    return first_pairs(tokenize_pairs(found[0], side, side), count)
+    return found[0]
 
 
 def first_pairs(pairs: TokenizedPairs, count: int) -> TokenizedPairs:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -53,14 +54,38 @@ def told(value: Any) -> str:
 
 
 def print_figures(figures: Mapping[str, Any], console: Console) -> None:
-    """One table a part."""
+    """One table a part; transport's, which compares many solvers, has a row each."""
     for part, found in figures.items():
         if not isinstance(found, Mapping):
+            continue
+        if part == "transport":
+            print_solvers(found, console)
             continue
         table = Table("figure", "value", title=part, title_justify="left", min_width=60)
         for name, value in flat(found):
             table.add_row(name, told(value))
         console.print(table)
+
+
+def print_solvers(found: Mapping[str, Any], console: Console) -> None:
+    """Means before worsts. Errors and distances are L1; the share is of the step."""
+    pairs = found["pairs"]
+    about = f"{pairs['batch']} pairs of {pairs['student_tokens']:.0f} x {pairs['teacher_tokens']:.0f} tokens"
+    console.print(f"transport: epsilon 0.05 or as named; {about}, vectors: {pairs['source']}")
+    table = Table("solver, iterations", "ms", "step", "done", "marginal error", "off converged", box=SIMPLE)
+    for name, one in found.items():
+        if name == "pairs":
+            continue
+        share = "-" if one["share_of_step"] is None else f"{one['share_of_step']:.2%}"
+        table.add_row(
+            name,
+            f"{1e3 * one['seconds']:.1f}",
+            share,
+            f"{one['iterations']:.0f}, {one['iterations_most']:.0f}",
+            f"{one['marginal_error_mean']:.0e}, {one['marginal_error']:.0e}",
+            f"{one['off_mean']:.0e}, {one['off']:.0e}",
+        )
+    console.print(table)
 
 
 def print_comparison(a: Mapping[str, Any], b: Mapping[str, Any], names: tuple[str, str], console: Console) -> None:

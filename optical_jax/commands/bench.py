@@ -38,6 +38,8 @@ class BenchCommand:
     """Pairs to work on, such as sw.train.tsv.gz; empty draws some of usual lengths."""
     teacher: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
     """Folder of the tokenizer for --bitext; preset mini takes its weights too. The others draw theirs."""
+    run: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
+    """Trained run: transport is measured on its student's and its teacher's vectors of --bitext."""
     batch: int = 64
     """Pairs a step, over all devices."""
     steps: int = 8
@@ -105,7 +107,7 @@ def check(command: BenchCommand) -> None:
     for name in ("batch", "steps", "documents", "row_length"):
         if getattr(command, name) < 1:
             raise ConfigError(f"{name}={getattr(command, name)} is impossible; give at least 1")
-    for name in ("bitext", "teacher", "collection", "model"):
+    for name in ("bitext", "teacher", "run", "collection", "model"):
         if getattr(command, name) and not Path(getattr(command, name)).exists():
             raise ConfigError(f"{name}={getattr(command, name)} does not exist; name one that does, or leave it out")
     if bool(command.collection) != bool(command.model):
@@ -114,6 +116,8 @@ def check(command: BenchCommand) -> None:
         raise ConfigError("bitext is given, but no tokenizer for it; name a model's folder: --teacher DIR")
     if command.attention in ("cudnn", "splash") and command.dtype != "bfloat16":
         raise ConfigError(f"attention={command.attention} works in bfloat16; add --dtype bfloat16")
+    if command.run and not command.bitext:
+        raise ConfigError("run is given, but no pairs for its towers; name a file of its language: --bitext FILE")
     if command.peer_compile and command.peer is None:
         raise ConfigError("peer_compile is for --peer torch; add it")
     if command.json and not Path(command.json).absolute().parent.is_dir():
@@ -178,7 +182,7 @@ def measure(command: BenchCommand) -> None:
     about |= {"attention": command.attention, "remat": command.remat}
     about |= {"batching": command.batching, "pairs": work.source, "teacher_cache": command.teacher_cache}
     take({"device": describe_device(), "versions": describe_versions(), "work": about})
-    step_seconds = float("nan")
+    step_seconds: float | None = None
     if "step" in command.parts:
         found = measure_step(command, work)
         step_seconds = found["step"]["seconds"]
@@ -186,7 +190,7 @@ def measure(command: BenchCommand) -> None:
     if "input" in command.parts:
         take({"input": parts.measure_input(work, step_config(command), step_seconds)})
     if "transport" in command.parts:
-        take({"transport": parts.measure_transport(command.batch)})
+        take({"transport": measure_transport(command, work, step_seconds)})
     if "encode" in command.parts:
         take({"encode": parts.measure_encode(work, command.batch)})
     if "search" in command.parts:
@@ -200,6 +204,19 @@ def measure(command: BenchCommand) -> None:
         take({"retrieval": measure_retrieval(command.collection, command.language, command.model, peer=peer)})
     if command.json:
         console.print(f"figures: {command.json}")
+
+
+def measure_transport(command: BenchCommand, work: Any, step_seconds: float | None) -> dict[str, Any]:
+    """On the vectors of towers with real weights where there are any, else on drawn ones."""
+    from optical_jax.benchmark import transport
+
+    if command.run:
+        sides, source = transport.vectors_of_run(command.run, command.bitext, command.batch), command.run
+    elif command.bitext and command.preset == "mini":
+        sides, source = transport.vectors_of(work, command.batch), command.teacher
+    else:
+        sides, source = transport.drawn_vectors(command.batch), "drawn"
+    return transport.measure_transport(*sides, source, step_seconds)
 
 
 def measure_step(command: BenchCommand, work: Any) -> dict[str, Any]:
