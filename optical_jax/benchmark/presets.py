@@ -69,17 +69,16 @@ def make_work(preset: Preset, dtype: Literal["float32", "bfloat16"], bitext: str
     from optical_jax.params import init_params
 
     tower = preset_tower(preset, dtype)
-    student, frozen = (init_params(tower_specs(tower), jax.random.key(seed)) for seed in (1, 2))
     if teacher and preset == "mini":
         from optical_jax.models.pretrained import load_pretrained
 
         found = load_pretrained(teacher)
         encoder = replace(found.cfg.encoder, dtype=dtype)
         tower = replace(tower, encoder=encoder)
-        student, frozen = (
-            {"encoder": found.params["encoder"], "head": init_params(tower_specs(tower), jax.random.key(seed))["head"]}
-            for seed in (1, 2)
-        )
+        head = {"head": tower_specs(tower)["head"]}
+        student, frozen = ({**found.params, **init_params(head, jax.random.key(seed))} for seed in (1, 2))
+    else:
+        student, frozen = (init_params(tower_specs(tower), jax.random.key(seed)) for seed in (1, 2))
     if not bitext:
         return Work(tower, student, frozen, drawn_pairs(pairs, tower.encoder), "drawn")
     return Work(tower, student, frozen, read_pairs(bitext, teacher, pairs, tower), bitext)
@@ -104,7 +103,8 @@ def read_pairs(bitext: str, teacher: str, count: int, tower: TowerConfig) -> Tok
     if len(found) != 1:
         raise DataError(f"{bitext} holds {len(found)} languages; name a file of one")
     side = TokenSide(tokenizer, HeadConfig(), MAX_LENGTH)
-    return first_pairs(tokenize_pairs(found[0], side, side), count)
+    first = replace(found[0], english=found[0].english[:count], foreign=found[0].foreign[:count])
+    return first_pairs(tokenize_pairs(first, side, side), count)
 
 
 def first_pairs(pairs: TokenizedPairs, count: int) -> TokenizedPairs:
