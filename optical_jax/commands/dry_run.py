@@ -54,13 +54,13 @@ def dry_run(cfg: Config, parts: Parts) -> None:
         train_step: Any = make_train_step(cfg, student, teacher, mesh, tx)
         frozen = jax.device_put(parts.teacher.params, params_shardings(tower_specs(teacher), mesh))
         state = init_train_state(parts.student.params, student, mesh, tx)
+        encode = jax.jit(lambda params, inputs: encode_tokens(params, inputs, teacher).vectors)
         for shape, batches in sorted(by_shape.items()):
             share = len(batches) / len(sample)
             if texts:
                 side = batches[0].teacher
-                encode = jax.jit(lambda params, inputs: encode_tokens(params, inputs, teacher).vectors)
                 inputs = put(side, named_sharding(mesh, ("batch",)))
-                fill_seconds += share * best_seconds(lambda: encode(frozen, inputs))
+                fill_seconds += share * best_seconds(encode, frozen, inputs)
                 fill_flops += share * side_forward_flops(side, teacher)
                 batches = [as_if_cached(batches[0], teacher, longest), *batches[1:]]
             batch = put(batches[0], named_sharding(mesh, ("batch",)))
@@ -99,12 +99,12 @@ def dry_run(cfg: Config, parts: Parts) -> None:
     print(f"      at {batch_size / step_seconds:.1f} pairs/s, without dev retrievals and saves")
 
 
-def best_seconds(work: Callable[[], Any]) -> float:
+def best_seconds(work: Callable[..., Any], *args: Any) -> float:
     """Of some calls, after one that compiles."""
-    jax.block_until_ready(work())
+    jax.block_until_ready(work(*args))
     seconds = []
     for _ in range(TIMED_STEPS):
         began = time.monotonic()
-        jax.block_until_ready(work())
+        jax.block_until_ready(work(*args))
         seconds.append(time.monotonic() - began)
     return min(seconds)
