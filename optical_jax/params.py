@@ -86,7 +86,8 @@ def init_params(specs: SpecTree, key: jax.Array) -> Params:
     seed = jax.random.key_data(key)
     if isinstance(seed, Tracer):  # under jit or eval_shape
         return jax.pure_callback(draw_all, abstract_params(specs), seed)
-    return jax.tree.map(jnp.asarray, draw_all(np.asarray(seed)))
+    # Not jnp.asarray, which compiles a program for every shape.
+    return jax.device_put(draw_all(np.asarray(seed)))
 
 
 def abstract_params(specs: SpecTree) -> Params:

@@ -91,6 +91,8 @@ class RunFolder:
 
         if not os.environ.get("JAX_COMPILATION_CACHE_DIR") and os.access(self.path, os.W_OK):
             jax.config.update("jax_compilation_cache_dir", str((self.path / "compiled").absolute()))
+            # All of it: programs that each compile in less than JAX's one second are many.
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
     def saved_config(self) -> dict[str, Any] | None:
         path = self.path / "config.json"

@@ -84,7 +84,11 @@ def test_the_whole_step_sums_in_float32(side, remat, again):
     dots = [tuple(map(kind, found)) for found in DOT.findall(text)]
     assert len(dots) == text.count("stablehlo.dot_general")
     # Of two types one would be widened, and the product be done in float32, as cost and transport are from the start.
-    assert set(dots) == {("bf16", "bf16", "f32"), ("f32", "f32", "f32")}
+    assert set(dots) == {("bf16", "bf16", "bf16"), ("bf16", "bf16", "f32"), ("f32", "f32", "f32")}
+    # In float32: scores, what is read by them, the head; and the gradients of six kernels a layer and one in the head.
+    # The teacher's has no gradient.
+    wide = [eqn for eqn in narrow if eqn.outvars[0].aval.dtype == jnp.float32]
+    assert len(wide) == 2 * (2 + 1) + (6 + 1) + {"none": 0, "dots": 2, "full": 2}[remat]
     for line in text.splitlines():
         if IN_FLOAT32.search(line):
             assert "bf16" not in line, line
@@ -111,11 +115,13 @@ def test_products_and_gradients_by_numpy(equation, x, y):
     rng = np.random.default_rng(0)
     shape = np.einsum(equation, np.zeros(x), np.zeros(y)).shape
     x, y, g = (rng.integers(-8, 9, size).astype(np.float64) for size in (x, y, shape))
-    product, back = jax.vjp(lambda x, y: contract(equation, x, y), jnp.asarray(x, jnp.bfloat16), jnp.asarray(y))
+    narrow = jnp.asarray(x, jnp.bfloat16), jnp.asarray(y)
+    product, back = jax.vjp(lambda x, y: contract(equation, x, y, "float32"), *narrow)
     x_gradient, y_gradient = back(jnp.asarray(g, jnp.float32))
     of_x, of_y, out = re.split(",|->", equation)
     np.testing.assert_array_equal(product, np.einsum(equation, x, y))
     assert (product.dtype, x_gradient.dtype, y_gradient.dtype) == (jnp.float32, jnp.bfloat16, jnp.float32)
+    assert contract(equation, *narrow).dtype == jnp.bfloat16
     want = np.einsum(f"{out},{of_y}->{of_x}", g, y)
     np.testing.assert_array_equal(x_gradient, jnp.asarray(want, jnp.bfloat16))
     np.testing.assert_array_equal(y_gradient, np.einsum(f"{of_x},{out}->{of_y}", x, g))

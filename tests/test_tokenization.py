@@ -1,19 +1,22 @@
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from optical_jax.config import HeadConfig
 from optical_jax.data.tokenization import BERT_SPECIALS, load_tokenizer, pad_tokens, tokenize, train_vocabulary
 from optical_jax.errors import ConfigError, DataError
 
+ROOT = Path(__file__).parents[1]
 PAD, UNK, CLS, SEP, MASK, MARKER, RED, FOX, RUNS, STOP, COMMA = range(11)
 WORDS = [*BERT_SPECIALS, "[Q]", "red", "fox", "runs", ".", ","]
 
@@ -248,6 +251,64 @@ def test_folders_without_a_tokenizer_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="the tokenizer is broken") as e:
         load_tokenizer(tmp_path)
     assert "\n" not in str(e.value)
+
+
+FOLDERS = [
+    ROOT / "configs/tiny/teacher",
+    ROOT / "optical_jax/english_teacher",
+    *(ROOT / "tests/reference/checkpoints" / name for name in ("stanford", "pylate", "multi-vector")),
+]
+TEXTS = ["Café? A zebra, 2024!", "ክፍል ៣ [MASK] ọkọ́", "x" * 300]
+
+
+def same_as_auto(folder, tmp_path):
+    ours, theirs = load_tokenizer(folder), AutoTokenizer.from_pretrained(folder)
+    assert type(ours) is type(theirs)
+    assert ours.backend_tokenizer.to_str() == theirs.backend_tokenizer.to_str()
+    assert [ours(text)["input_ids"] for text in TEXTS] == [theirs(text)["input_ids"] for text in TEXTS]
+    assert ours.model_max_length == theirs.model_max_length
+    for tokenizer, name in ((ours, "ours"), (theirs, "theirs")):
+        tokenizer.save_pretrained(tmp_path / name)
+    a, b = ((tmp_path / name / "tokenizer.json").read_text() for name in ("ours", "theirs"))
+    assert a == b
+    a, b = (json.loads((tmp_path / name / "tokenizer_config.json").read_text()) for name in ("ours", "theirs"))
+    assert a == {key: value for key, value in b.items() if key not in ("is_local", "local_files_only")}
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_folders_load_as_auto_tokenizer_loads_them(folder, tmp_path):
+    same_as_auto(folder, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "named",
+    [{"tokenizer_class": "BertTokenizerFast"}, {"tokenizer_class": "MPNetTokenizer"}, {"tokenizer_class": None}],
+    ids=str,
+)
+def test_the_real_tokenizer_under_other_names(minilm_dir, named, tmp_path):
+    """Also one that is not taken at its word: AutoTokenizer decides."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json", "config.json"):
+        shutil.copy(minilm_dir / name, folder / name)
+    config = json.loads((folder / "tokenizer_config.json").read_text()) | named
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    same_as_auto(folder, tmp_path)
+
+
+def test_the_real_tokenizer_is_auto_tokenizers(minilm_dir, tmp_path):
+    same_as_auto(minilm_dir, tmp_path)
+
+
+def test_a_plain_folder_is_loaded_without_pytorch():
+    """Which AutoTokenizer imports where it is installed: two seconds of every start."""
+    code = (
+        "import sys; from optical_jax.data.tokenization import load_tokenizer\n"
+        f"load_tokenizer({str(FOLDERS[1])!r})\n"
+        "print(sorted({'torch', 'transformers.models.auto.tokenization_auto'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_real_tokenizer(minilm_dir):

@@ -179,6 +179,25 @@ def test_dry_run_tells_the_cost_and_writes_nothing(environ, tmp_path):
     assert not (tmp_path / "dry").exists()
 
 
+def test_dry_run_counts_a_cached_teacher_once(environ, tmp_path):
+    """30 steps of 16 pairs; the texts are those that the run's steps see, each once. Nothing is written."""
+    plain = train("--run", tmp_path / "dry", "--dry-run", environ=environ)
+    cached = train("--run", tmp_path / "dry", "--dry-run", "--teacher.cache", tmp_path / "cache", environ=environ)
+    assert cached.returncode == 0, cached.stderr
+    assert not list(tmp_path.iterdir())
+    told = re.search(r"teacher.cache: ([\d,]+) texts encoded before the first step", cached.stdout)
+    assert told
+    assert 16 < int(told[1].replace(",", "")) <= 30 * 16
+    rows = [re.search(r"100\.0%.* (\S+)%\s+(\S+)%\s+(\S+)%", done.stdout) for done in (plain, cached)]
+    assert all(rows)
+    assert [float(row[2]) > 0 for row in rows] == [True, False]
+    small = train(
+        "--run", tmp_path / "dry", "--dry-run", "--teacher.cache", tmp_path / "cache",
+        "--teacher.cache-gib", "0.000001", environ=environ,
+    )  # fmt: skip
+    assert "the teacher runs in every step" in small.stdout
+
+
 def broken(tmp_path: Path, text: str | bytes) -> str:
     file = tmp_path / "sw.train.tsv"
     file.write_bytes(text.encode() if isinstance(text, str) else text)

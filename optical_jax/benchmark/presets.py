@@ -72,17 +72,16 @@ def make_work(preset: Preset, dtype: Literal["float32", "bfloat16"], bitext: str
     from optical_jax.params import init_params
 
     tower = preset_tower(preset, dtype)
-    student, frozen = (init_params(tower_specs(tower), jax.random.key(seed)) for seed in (1, 2))
     if teacher and preset == "mini":
         from optical_jax.models.pretrained import load_pretrained
 
         found = load_pretrained(teacher)
         encoder = replace(found.cfg.encoder, dtype=dtype)
         tower = replace(tower, encoder=encoder)
-        student, frozen = (
-            {"encoder": found.params["encoder"], "head": init_params(tower_specs(tower), jax.random.key(seed))["head"]}
-            for seed in (1, 2)
-        )
+        head = {"head": tower_specs(tower)["head"]}
+        student, frozen = ({**found.params, **init_params(head, jax.random.key(seed))} for seed in (1, 2))
+    else:
+        student, frozen = (init_params(tower_specs(tower), jax.random.key(seed)) for seed in (1, 2))
     if not bitext:
         return Work(tower, student, frozen, drawn_pairs(pairs, tower.encoder), "drawn")
     return Work(tower, student, frozen, read_pairs(bitext, teacher, pairs, tower), bitext)
@@ -102,7 +101,9 @@ def read_pairs(bitext: str, teacher: str, count: int, tower: TowerConfig) -> Tok
             "take preset mini, base or large"
         )
     side = TokenSide(tokenizer, HeadConfig(), MAX_LENGTH)
-    return first_pairs(tokenize_pairs(read_language(bitext), side, side), count)
+    found = read_language(bitext)
+    first = replace(found, english=found.english[:count], foreign=found.foreign[:count])
+    return first_pairs(tokenize_pairs(first, side, side), count)
 
 
 def read_language(bitext: str) -> Bitext:

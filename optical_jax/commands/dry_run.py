@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax
 
 from optical_jax.config import Config
-from optical_jax.models.late_interaction import tower_specs
+from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.partitioning import named_sharding, params_shardings
 from optical_jax.progress import clock
-from optical_jax.training.estimate import compiled_memory_bytes, parameter_counts, step_cost
+from optical_jax.training.estimate import compiled_memory_bytes, parameter_counts, side_forward_flops, step_cost
 from optical_jax.training.loop import put
 from optical_jax.training.optimizer import make_optimizer
 from optical_jax.training.step import init_train_state, make_train_step
+from optical_jax.training.teacher_cache import as_if_cached, texts_to_fill
 
 if TYPE_CHECKING:
     from optical_jax.commands.train import Parts
@@ -43,12 +46,23 @@ def dry_run(cfg: Config, parts: Parts) -> None:
 
     batch_size, steps = cfg.data.global_batch, cfg.training.steps
     step_seconds, flops, peak = 0.0, 0.0, 0
+    fill_seconds, fill_flops = 0.0, 0.0
+    texts = texts_to_fill(cfg.teacher, teacher, parts.loader, steps)
+    longest = int(parts.loader.teacher_texts.lengths.max())
     tx = make_optimizer(cfg.optimizer, cfg.training.steps, fix_positions=not cfg.student.word_order)
     with jax.set_mesh(mesh):
         train_step: Any = make_train_step(cfg, student, teacher, mesh, tx)
         frozen = jax.device_put(parts.teacher.params, params_shardings(tower_specs(teacher), mesh))
         state = init_train_state(parts.student.params, student, mesh, tx)
+        encode = jax.jit(lambda params, inputs: encode_tokens(params, inputs, teacher).vectors)
         for shape, batches in sorted(by_shape.items()):
+            share = len(batches) / len(sample)
+            if texts:
+                side = batches[0].teacher
+                inputs = put(side, named_sharding(mesh, ("batch",)))
+                fill_seconds += share * best_seconds(encode, frozen, inputs)
+                fill_flops += share * side_forward_flops(side, teacher)
+                batches = [as_if_cached(batches[0], teacher, longest), *batches[1:]]
             batch = put(batches[0], named_sharding(mesh, ("batch",)))
             began = time.monotonic()
             compiled = train_step.lower(state, frozen, batch).compile()
@@ -58,7 +72,7 @@ def dry_run(cfg: Config, parts: Parts) -> None:
                 state, metrics = compiled(state, frozen, batch)
                 jax.block_until_ready((state, metrics))
                 seconds.append(time.monotonic() - began)
-            share, cost = len(batches) / len(sample), step_cost(cfg, student, teacher, batch)
+            cost = step_cost(cfg, student, teacher, batch)
             memory = compiled_memory_bytes(compiled)
             peak = max(peak, memory["peak"] if memory else 0)
             step_seconds, flops = step_seconds + share * min(seconds), flops + share * cost.flops / batch_size
@@ -68,10 +82,29 @@ def dry_run(cfg: Config, parts: Parts) -> None:
                 f"{cost.transport_flops / cost.flops:>5.1%}  {compile_seconds:>9.1f}  {min(seconds):>6.3f}"
             )
 
-    epochs = steps / parts.loader.epoch_size
-    print(f"flops: {flops / 1e9:.3f} GFLOP a pair on average, {flops * batch_size * steps / 1e12:.2f} TFLOP in all")
-    if cfg.teacher.cache:
-        print("teacher.cache: steps are told with the teacher in them; with its vectors on disk they take less")
+    epochs, fills = steps / parts.loader.epoch_size, math.ceil(texts / batch_size)
+    fill_seconds, fill_flops = fills * fill_seconds, fills * fill_flops
+    in_all = flops * batch_size * steps + fill_flops
+    print(f"flops: {flops / 1e9:.3f} GFLOP a pair on average, {in_all / 1e12:.2f} TFLOP in all")
+    if texts:
+        print(
+            f"teacher.cache: {texts:,} texts encoded before the first step, if none is there yet: "
+            f"{fill_flops / 1e12:.2f} TFLOP and about {clock(fill_seconds)}, counted in"
+        )
+    elif cfg.teacher.cache:
+        print(f"teacher.cache: more than teacher.cache_gib={cfg.teacher.cache_gib:g}; the teacher runs in every step")
+    told = fill_seconds + steps * step_seconds
     print(f"memory: {peak / 2**20:.0f} MiB a device for a step, parameters and optimizer state included")
-    print(f"time: {steps} steps of {batch_size} pairs, {epochs:.1f} epochs: about {clock(steps * step_seconds)}")
+    print(f"time: {steps} steps of {batch_size} pairs, {epochs:.1f} epochs: about {clock(told)}")
     print(f"      at {batch_size / step_seconds:.1f} pairs/s, without dev retrievals and saves")
+
+
+def best_seconds(work: Callable[..., Any], *args: Any) -> float:
+    """Of some calls, after one that compiles."""
+    jax.block_until_ready(work(*args))
+    seconds = []
+    for _ in range(TIMED_STEPS):
+        began = time.monotonic()
+        jax.block_until_ready(work(*args))
+        seconds.append(time.monotonic() - began)
+    return min(seconds)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import string
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 from jaxtyping import Bool, Int
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from optical_jax.config import HeadConfig
 from optical_jax.errors import ConfigError, DataError
@@ -26,6 +27,13 @@ BERT_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MIN_VOCAB_SIZE = 64
 MAX_WORD_CHARS = 1000
 """Longest run without space that is cut into pieces; longer ones are [UNK]. BERT's 100 loses Khmer clauses."""
+
+
+KNOWN_CLASSES = (
+    "BertTokenizer", "RobertaTokenizer", "XLMRobertaTokenizer", "TokenizersBackend", "PreTrainedTokenizerFast",
+)  # fmt: skip
+"""Classes that tokenizer_config.json may name, and that are taken at their word beside a model of these types."""
+KNOWN_MODEL_TYPES = ("bert", "roberta", "xlm-roberta")
 
 
 class Tokens(NamedTuple):
@@ -51,7 +59,7 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
     if not local and (folder.is_absolute() or str(path).startswith((".", "~")) or str(path).count("/") > 1):
         raise ConfigError(f"{path}: no such folder; name a folder with a tokenizer, or a hub name")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(path), local_files_only=local, trust_remote_code=False)
+        tokenizer = _from_pretrained(path, local)
     except Exception as e:  # tokenizers raises bare Exceptions, the hub and JSON many kinds
         what = "the tokenizer is broken" if local else "no such folder, and no tokenizer by this hub name"
         raise ConfigError(f"{path}: {what}: {_first_line(e)}") from e
@@ -62,6 +70,34 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
     for option in ("local_files_only", "is_local"):  # else they are written into every copy that is saved
         tokenizer.init_kwargs.pop(option, None)
     return tokenizer
+
+
+def _from_pretrained(path: str | Path, local: bool) -> Any:
+    """What `AutoTokenizer` gives, without it where the files leave no choice: it imports PyTorch where that is."""
+    known = _known_class(Path(path)) if local else None
+    if known is not None:
+        return known.from_pretrained(str(path), local_files_only=True)
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(str(path), local_files_only=local, trust_remote_code=False)
+
+
+def _known_class(folder: Path) -> Any:
+    """The class that a folder's files name; None where they are not all there, or name anything out of the common."""
+    if not (folder / "tokenizer.json").is_file():
+        return None
+    try:
+        named, model = (json.loads((folder / n).read_text("utf-8")) for n in ("tokenizer_config.json", "config.json"))
+        name, model_type = named.get("tokenizer_class"), model.get("model_type")
+    except (OSError, ValueError, AttributeError):
+        return None
+    if not isinstance(name, str) or "auto_map" in named or model_type not in KNOWN_MODEL_TYPES:
+        return None
+    if name not in KNOWN_CLASSES:
+        name = name.removesuffix("Fast")
+    import transformers
+
+    return getattr(transformers, name, None) if name in KNOWN_CLASSES else None
 
 
 def tokenize(

@@ -63,7 +63,7 @@ def encode_tokens(params: Params, inputs: TextInputs | PackedInputs, cfg: TowerC
 def to_unit_vectors(params: Params, hidden: Float[Array, "B L D"], cfg: TowerConfig) -> Float[Array, "B L E"]:
     """The head: projected, if it has a projection, and made unit vectors, float32."""
     if cfg.head.projection:
-        hidden = contract("BLD,DE->BLE", hidden, params["head"]["projection"]["kernel"])
+        hidden = contract("BLD,DE->BLE", hidden, params["head"]["projection"]["kernel"], "float32")
     return unit(hidden.astype(jnp.float32))
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from optical_jax.config import EncoderConfig
+from optical_jax.config import Dtype, EncoderConfig
 from optical_jax.params import Spec, SpecTree, ones, zeros
 from optical_jax.partitioning import constrain
 from optical_jax.types import Params
@@ -37,41 +38,40 @@ DENSE = "dense"
 """Name, for rematerialisation, of what dense maps give."""
 
 
-def contract(equation: str, x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
-    """`einsum` of factors in the type of `x`, summed and given in float32.
+def contract(
+    equation: str, x: Float[Array, "..."], y: Float[Array, "..."], result: Dtype | None = None
+) -> Float[Array, "..."]:
+    """`einsum` of factors in the type of `x`, summed in float32 and given in the type of `x`, or of `result`.
 
     Accelerators round float32 operands to fewer bits unless told otherwise; who asks for float32 activations gets them.
     """
     if x.dtype == jnp.float32:
         return jnp.einsum(equation, x, y, precision=jax.lax.Precision.HIGHEST)
-    return narrow_contract(equation, x, y)
+    return narrow_contract(equation, jnp.dtype(result or x.dtype).name, x, y)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def narrow_contract(equation: str, x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
-    """`contract` for `x` of fewer bits.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def narrow_contract(equation: str, result: str, x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
+    """`contract` for `x` of fewer bits. Accelerators sum such products in float32 whatever type they give.
 
-    With a gradient of its own: JAX's would multiply the float32 gradient of the result by a narrow factor, which is a
-    float32 product, at a fraction of the speed. `y`'s gradient keeps the bits it was summed in.
+    With a gradient of its own. JAX's would multiply the float32 gradient of a float32 result by a narrow factor, which
+    is a float32 product, at a fraction of the speed; and it would round the gradient of parameters as it gives it.
     """
-    return jnp.einsum(equation, x, y.astype(x.dtype), preferred_element_type=jnp.float32)
+    return jnp.einsum(equation, x, y.astype(x.dtype), preferred_element_type=result)
 
 
-def _narrow_forward(equation: str, x: jax.Array, y: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return narrow_contract(equation, x, y), (x, y)
+def _narrow_forward(equation: str, result: str, x: jax.Array, y: jax.Array) -> tuple[jax.Array, Any]:
+    return narrow_contract(equation, result, x, y), (x, y)
 
 
-def _narrow_backward(
-    equation: str, kept: tuple[jax.Array, jax.Array], gradient: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def _narrow_backward(equation: str, result: str, kept: Any, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, y = kept
     factors, of_result = equation.split("->")
     of_x, of_y = factors.split(",")
     narrow = gradient.astype(x.dtype)
-    einsum = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
-    x_gradient = einsum(f"{of_result},{of_y}->{of_x}", narrow, y.astype(x.dtype))
-    y_gradient = einsum(f"{of_x},{of_result}->{of_y}", x, narrow)
-    return x_gradient.astype(x.dtype), y_gradient.astype(y.dtype)
+    x_gradient = jnp.einsum(f"{of_result},{of_y}->{of_x}", narrow, y.astype(x.dtype), preferred_element_type=x.dtype)
+    y_gradient = jnp.einsum(f"{of_x},{of_result}->{of_y}", x, narrow, preferred_element_type=y.dtype)
+    return x_gradient, y_gradient
 
 
 narrow_contract.defvjp(_narrow_forward, _narrow_backward)
@@ -85,7 +85,7 @@ def dense(params: Params, x: Float[Array, "..."], inputs: int = 1) -> Float[Arra
     """
     tokens, outputs = x.shape[: x.ndim - inputs], params["kernel"].shape[inputs:]
     flat = contract("MI,IO->MO", x.reshape(math.prod(tokens), -1), params["kernel"].reshape(-1, math.prod(outputs)))
-    return checkpoint_name((flat.reshape(*tokens, *outputs) + params["bias"]).astype(x.dtype), DENSE)
+    return checkpoint_name(flat.reshape(*tokens, *outputs) + params["bias"].astype(x.dtype), DENSE)
 
 
 def layer_norm_specs(width: int) -> SpecTree:

@@ -8,7 +8,7 @@ from typing import Any
 from optical_jax.config import Config, EncoderConfig, Remat, TowerConfig
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import count_params
-from optical_jax.types import Batch, TokenVectors
+from optical_jax.types import Batch, PackedInputs, TextInputs, TokenVectors
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,13 @@ class Cost:
 
 
 def encoder_forward_flops(cfg: TowerConfig, length: int) -> float:
-    """One text of `length` tokens through encoder and projection; embedding look-ups and norms count nothing."""
+    """One row of `length` tokens through the encoder, and through the projection where every token has its own.
+
+    Embedding look-ups and norms count nothing.
+    """
     e: EncoderConfig = cfg.encoder
-    matrices = e.layers * (4 * e.width * e.width + 2 * e.width * e.mlp_width) + e.width * cfg.head.projection
+    projected = cfg.head.projection if cfg.head.pooling == "none" else 0
+    matrices = e.layers * (4 * e.width * e.width + 2 * e.width * e.mlp_width) + e.width * projected
     return 2.0 * length * matrices + attention_flops(e, length)
 
 
@@ -38,25 +42,35 @@ def attention_flops(cfg: EncoderConfig, length: int) -> float:
 
 
 def recomputed_flops(cfg: TowerConfig, length: int, remat: Remat) -> float:
-    """What the backward pass of one text computes again."""
+    """What the backward pass of one row computes again."""
     forward = {"none": 0.0, "dots": attention_flops(cfg.encoder, length), "full": encoder_forward_flops(cfg, length)}
     return forward[remat]
 
 
+def side_forward_flops(side: TextInputs | PackedInputs | TokenVectors, cfg: TowerConfig) -> float:
+    """One side of a batch through its tower; nothing where its vectors are there already."""
+    if isinstance(side, TokenVectors):
+        return 0.0
+    rows, length = side.ids.shape
+    pooled = 2.0 * len(side.keep) * cfg.encoder.width * cfg.head.projection if cfg.head.pooling != "none" else 0.0
+    return rows * encoder_forward_flops(cfg, length) + pooled
+
+
 def step_cost(cfg: Config, student: TowerConfig, teacher: TowerConfig, batch: Batch) -> Cost:
     """What one step on a batch of this shape takes."""
-    forward = [
-        0.0 if isinstance(side, TokenVectors) else len(side.ids) * encoder_forward_flops(tower, side.ids.shape[1])
-        for side, tower in ((batch.student, student), (batch.teacher, teacher))
-    ]
-    of_teacher = batch.teacher.mask if isinstance(batch.teacher, TokenVectors) else batch.teacher.keep
-    cells = float(batch.student.keep.size * of_teacher.shape[1])
-    similarity = 3 * 2.0 * cells * student.vector_width
+    of_student, of_teacher = side_forward_flops(batch.student, student), side_forward_flops(batch.teacher, teacher)
+    held = batch.teacher.mask if isinstance(batch.teacher, TokenVectors) else batch.teacher.keep
+    S = batch.student.keep.shape[1] if student.head.pooling == "none" else 1
+    T = held.shape[1] if teacher.head.pooling == "none" else 1
+    cells = float(len(held) * S * T)
+    # Every loss tells greedy_cosine of its tokens; that of pooled vectors is not differentiated through them.
+    similarity = (1 if cfg.loss.name == "pooled_cosine" else 3) * 2.0 * cells * student.vector_width
     # An iteration multiplies and adds every cell twice, for rows and for columns.
-    solver = 4.0 * cells * cfg.loss.ot.iterations if cfg.loss.name == "transport" else 0.0
+    iterates = cfg.loss.name == "transport" and cfg.loss.ot.plan == "sinkhorn"
+    solver = 4.0 * cells * cfg.loss.ot.iterations if iterates else 0.0
     rows, length = batch.student.ids.shape
     again = rows * recomputed_flops(student, length, cfg.student.remat)
-    return Cost(3 * forward[0] + again, forward[1], similarity + solver)
+    return Cost(3 * of_student + again, of_teacher, similarity + solver)
 
 
 def model_flops(student: TowerConfig, teacher: TowerConfig, student_tokens: float, teacher_tokens: float) -> float:

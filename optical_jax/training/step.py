@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 from jax.sharding import Mesh
@@ -140,6 +141,13 @@ def abstract_train_state(cfg: TowerConfig, mesh: Mesh, tx: optax.GradientTransfo
 def init_train_state(params: Params, cfg: TowerConfig, mesh: Mesh, tx: optax.GradientTransformation) -> TrainState:
     """A fresh state around starting weights, placed on the mesh."""
     shardings = train_state_shardings(cfg, mesh, tx)
-    # A copy: the first step donates its state, and the caller's arrays must outlive it.
-    placed = jax.device_put(jax.tree.map(lambda x: jnp.array(x, jnp.float32), params), shardings.params)
+    placed = jax.device_put(jax.tree.map(_own_copy, params), shardings.params)
     return TrainState(placed, jax.jit(tx.init, out_shardings=shardings.opt_state)(placed))
+
+
+def _own_copy(x: Any) -> Any:
+    """A copy: the first step donates its state, and the caller's arrays must outlive it.
+
+    NumPy's by NumPy: JAX would compile a program for every shape.
+    """
+    return jnp.array(x, jnp.float32) if isinstance(x, jax.Array) else np.array(x, np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,14 @@ from optical_jax.checkpoint import fingerprint
 from optical_jax.config import TeacherConfig, TowerConfig, expand_path, to_json
 from optical_jax.data.loader import Loader
 from optical_jax.data.packing import Packing
-from optical_jax.data.pairs import TokenizedPairs, take_texts
+from optical_jax.data.pairs import FlatTokens, TokenizedPairs, take_texts
 from optical_jax.data.vector_cache import CachedTexts, VectorCache, text_keys
 from optical_jax.errors import ConfigError
 from optical_jax.files import write_json
 from optical_jax.models.late_interaction import encode_tokens
 from optical_jax.partitioning import batch_shards, named_sharding
 from optical_jax.progress import ProgressReport
-from optical_jax.types import Params
+from optical_jax.types import Batch, Params, TokenVectors
 
 GIB = 2**30
 ROW_LENGTH = 64
@@ -50,11 +51,10 @@ def use_teacher_cache(
         )
     cache = open_cache(Path(expand_path(cfg.cache, "teacher.cache")), params, tower)
     tokens, pooled = loader.teacher_texts, tower.head.pooling != "none"
-    keys, wanted = text_keys(tokens), loader.pairs_of(*steps)
+    keys = text_keys(tokens)
     # `get`, not `in`: damaged vectors are encoded again.
-    missing = [n for n in {keys[n]: n for n in wanted[::-1].tolist()}.values() if cache.get(keys[n]) is None][::-1]
-    per_text = np.ones(len(tokens), np.int64) if pooled else tokens.lengths
-    needed = cache.bytes + int(per_text[missing].sum()) * 2 * tower.vector_width
+    missing = [n for n in distinct_texts(keys, loader.pairs_of(*steps)) if cache.get(keys[n]) is None]
+    needed = cache.bytes + vector_bytes(tokens, missing, tower)
     if needed > cfg.cache_gib * GIB:
         say(
             f"teacher cache: {needed / GIB:.1f} GiB would be needed, and teacher.cache_gib={cfg.cache_gib:g}; "
@@ -68,6 +68,44 @@ def use_teacher_cache(
     held = f"{len(cache):,} in {cache.folder} ({cache.bytes / GIB:.2f} GiB)"
     say(f"teacher cache: {len(missing):,} texts encoded, {held}")
     loader.read_teacher_from(CachedTexts(cache, tokens, keys, pooled=pooled))
+
+
+def distinct_texts(keys: list[bytes], wanted: np.ndarray) -> list[int]:
+    """Of these texts the first of each key, in the order in which they come."""
+    return list({keys[n]: n for n in wanted[::-1].tolist()}.values())[::-1]
+
+
+def vector_bytes(tokens: FlatTokens, texts: list[int], tower: TowerConfig) -> int:
+    """What the vectors of these texts take in the cache."""
+    vectors = len(texts) if tower.head.pooling != "none" else int(tokens.lengths[texts].sum())
+    return vectors * 2 * tower.vector_width
+
+
+def texts_to_fill(cfg: TeacherConfig, tower: TowerConfig, loader: Loader, steps: int) -> int:
+    """Texts a run encodes once before its first step if the cache holds none; 0 where its steps do it."""
+    if not cfg.cache:
+        return 0
+    tokens = loader.teacher_texts
+    texts = distinct_texts(text_keys(tokens), loader.pairs_of(0, steps))
+    return len(texts) if vector_bytes(tokens, texts, tower) <= cfg.cache_gib * GIB else 0
+
+
+def as_if_cached(batch: Batch, tower: TowerConfig, longest: int) -> Batch:
+    """The batch with made-up vectors for its teacher's texts, shaped as the cache gives them.
+
+    Args:
+      batch: with token ids on the teacher's side.
+      tower: the teacher.
+      longest: tokens of the longest of all teacher texts, to which the cache pads.
+    """
+    side, pooled = batch.teacher, tower.head.pooling != "none"
+    assert not isinstance(side, TokenVectors), "its vectors are there already"
+    B, T = side.keep.shape
+    E, wider = tower.vector_width, ((0, 0), (0, longest - T))
+    mask = np.ones((B, 1), bool) if pooled else np.pad(side.keep, wider)
+    weight = None if pooled or side.weight is None else np.pad(side.weight, wider)
+    vectors = np.where(mask[:, :, None], np.full(E, E**-0.5, np.float16), np.float16(0))
+    return replace(batch, teacher=TokenVectors(vectors, mask, weight))  # pyright: ignore[reportArgumentType]
 
 
 def open_cache(root: Path, params: Params, tower: TowerConfig) -> VectorCache:
