@@ -85,7 +85,9 @@ def dense(params: Params, x: Float[Array, "..."], inputs: int = 1) -> Float[Arra
     """
     tokens, outputs = x.shape[: x.ndim - inputs], params["kernel"].shape[inputs:]
     flat = contract("MI,IO->MO", x.reshape(math.prod(tokens), -1), params["kernel"].reshape(-1, math.prod(outputs)))
-    return checkpoint_name(flat.reshape(*tokens, *outputs) + params["bias"].astype(x.dtype), DENSE)
+    # Added in float32: so is the bias's gradient, a sum over all tokens.
+    biased = flat.reshape(*tokens, *outputs).astype(jnp.float32) + params["bias"]
+    return checkpoint_name(biased.astype(x.dtype), DENSE)
 
 
 def layer_norm_specs(width: int) -> SpecTree:
