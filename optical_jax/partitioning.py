@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import jax
@@ -54,6 +55,11 @@ def make_mesh(cfg: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     # Sizes by position: the parameter's name changed between JAX 0.10 and 0.12. Auto axes written out: Explicit
     # became the default, and ott-jax's solver does not trace under it.
     return jax.make_mesh((data, cfg.fsdp, cfg.tensor), MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+
+
+def over_all_devices() -> AbstractContextManager[Any]:
+    """All devices as the mesh in context, split over texts; nothing where there is one."""
+    return jax.set_mesh(make_mesh(MeshConfig())) if jax.device_count() > 1 else nullcontext()
 
 
 def batch_shards(mesh: Mesh) -> int:

@@ -5,19 +5,22 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import numpy as np
 import pytest
 import tyro
 
 from optical_jax.benchmark.devices import known_peak
-from optical_jax.benchmark.presets import drawn_pairs, first_pairs, preset_tower
+from optical_jax.benchmark.presets import drawn_pairs, first_pairs, make_work, preset_tower
 from optical_jax.benchmark.report import flat, read_figures, told
-from optical_jax.benchmark.step import WARM_UP_STEPS
+from optical_jax.benchmark.step import WARM_UP_STEPS, Runner, bitext_loader
 from optical_jax.benchmark.timing import Times, paired_ratio
+from optical_jax.benchmark.torch_peer import TorchPeer
 from optical_jax.benchmark.transport import vectors_of_run
 from optical_jax.commands.bench import BenchCommand, check, startup_flags, step_config
 from optical_jax.errors import ConfigError
+from optical_jax.partitioning import batch_shards
 from optical_jax.training.estimate import parameter_counts
 from optical_jax.types import TokenVectors
 
@@ -177,6 +180,25 @@ def test_the_first_step_says_when_it_was_done():
     done = bench("--preset", "tiny", "--batch", 8, "--steps", 1, "--only-first-step")
     assert done.returncode == 0, done.stderr
     assert before < json.loads(done.stdout)["at"] < time.time()
+
+
+@pytest.mark.parity
+def test_the_other_side_does_the_same_step(data_dir, minilm_dir):
+    """Sixteen pairs, one batch: the loss of either side, from the same weights, and again after its update."""
+    bitext = str(next((data_dir / "bitext" / "tico19").glob("sw.train.tsv*")))
+    work = make_work("mini", "float32", bitext, str(minilm_dir), 16)
+    cfg = step_config(BenchCommand(batch=16))
+    ours = Runner(cfg, work)
+    batch = next(bitext_loader(cfg, work, batch_shards(ours.mesh)))
+    losses: dict[str, list[float]] = {"ours": [], "theirs": []}
+    with closing(TorchPeer(work, str(minilm_dir), 16, cfg.loss.ot, "cpu", compiled=False)) as peer:
+        for _ in range(2):
+            ours.run(batch)
+            losses["ours"].append(ours.loss)
+            losses["theirs"].append(peer(0)["loss"])
+    assert losses["ours"] == pytest.approx(losses["theirs"], abs=2e-5)
+    # The update of 1e-5 a parameter is seen at all.
+    assert abs(losses["ours"][1] - losses["ours"][0]) > 1e-3
 
 
 @pytest.mark.parity

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from test_eval_cli import PAIRS, make_run
 
+from optical_jax import towers
 from optical_jax.commands.search import main, make_show, print_hits
 from optical_jax.towers import encode, load
 
@@ -73,6 +74,52 @@ def test_a_model_stands_on_both_sides(run, docs, tmp_path, capsys):
     tokens = encode(load(model), ENGLISH[:2]).mask.sum(axis=1)
     assert [hit["text"] for hit in hits] == ENGLISH[:2]
     np.testing.assert_allclose([hit["score"] for hit in hits], tokens, atol=1e-4)
+
+
+def test_vectors_are_kept_and_read_again(run, docs, tmp_path, capsys, monkeypatch):
+    """In bfloat16, so scores may differ in the third digit; the second time no line is encoded."""
+    command = ["--run", str(run), "--docs", str(docs), "--json", "--top", "5"]
+    folder, encoded = tmp_path / "vectors", []
+
+    def found(*flags: str) -> list[dict]:
+        encoded.clear()
+        assert main([*command, *flags, *QUERIES]) == 0
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    monkeypatch.setattr(towers, "encode", lambda *given: encoded.extend(given[1]) or encode(*given))
+    fresh, first, again = found(), found("--vectors", str(folder)), found("--vectors", str(folder))
+    assert sorted(encoded) == sorted(QUERIES)
+    assert first == again
+    for hit, other in zip(fresh, first, strict=True):
+        assert (hit["query"], hit["rank"]) == (other["query"], other["rank"])
+        assert hit["score"] == pytest.approx(other["score"], abs=2e-2)
+    every = {hit["line"]: hit["score"] for hit in found("--top", "99") if hit["query"] == QUERIES[0]}
+    for hit in first[:5]:
+        assert every[hit["line"]] == pytest.approx(hit["score"], abs=2e-2)
+        assert LINE_OF[hit["text"]] == hit["line"]
+
+    # A write that was cut off is done again.
+    (folder / "documents.json").unlink()
+    assert found("--vectors", str(folder)) == first
+    assert set(encoded) > set(QUERIES)
+
+
+def test_vectors_of_something_else_are_refused(run, docs, tmp_path, capsys):
+    other = make_run(tmp_path / "b", seed=1)
+    (tmp_path / "one.txt").write_text(ENGLISH[0])
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "cat.png").touch()
+    kept = ["--vectors", str(tmp_path / "kept"), "paka"]
+    assert main(["--run", str(run), "--docs", str(docs), *kept]) == 0
+    for flags, what in (
+        (["--run", str(other), "--docs", str(docs), *kept], "are of another model"),
+        (["--run", str(run), "--docs", str(tmp_path / "one.txt"), *kept], "are of another text file"),
+        (["--run", str(run), "--docs", str(docs), "--vectors", str(tmp_path / "pictures"), "q"], "holds something"),
+    ):
+        capsys.readouterr()
+        assert main(flags) == 2
+        assert what in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["cat.png"]
 
 
 def test_of_equal_lines_the_earlier_stands_first(run, tmp_path, capsys):

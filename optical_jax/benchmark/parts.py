@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
@@ -24,9 +23,8 @@ from optical_jax.benchmark.step import Runner, bitext_loader
 from optical_jax.benchmark.timing import in_turns
 from optical_jax.config import Config
 from optical_jax.errors import ConfigError
-from optical_jax.evaluation.blocks import Block
+from optical_jax.evaluation.blocks import Block, cut_into_blocks
 from optical_jax.evaluation.document_vectors import write_document_vectors
-from optical_jax.evaluation.scoring import maxsim
 from optical_jax.evaluation.search import rank
 from optical_jax.models.late_interaction import encode_tokens
 from optical_jax.partitioning import batch_shards
@@ -78,16 +76,11 @@ def measure_encode(work: Work, batch: int) -> dict[str, Any]:
 
 
 def measure_search(documents: int, queries: int = 64) -> dict[str, Any]:
-    """Exact MaxSim of queries of 32 tokens with documents of 64, in memory, float32."""
-    key_q, key_d = jax.random.split(jax.random.key(0))
-
-    def side(key: jax.Array, count: int, length: int) -> TokenVectors:
-        vectors = jax.random.normal(key, (count, length, VECTOR_WIDTH))
-        vectors /= jnp.linalg.norm(vectors, axis=-1, keepdims=True)
-        return TokenVectors(vectors, jnp.ones((count, length), bool))
-
-    asked, held = side(key_q, queries, QUERY_LENGTH), side(key_d, documents, DOCUMENT_LENGTH)
-    times = in_turns({"search": lambda: maxsim(asked, held)}, REPEATS)["search"]
+    """Exact MaxSim of queries of 32 tokens with documents of 64, held in memory in bfloat16, and their best 1,000."""
+    blocks = list(drawn_documents(documents))
+    names = [f"d{n}" for n in range(documents)]
+    asked = {0: [drawn_queries(queries)]}
+    times = in_turns({"search": lambda: rank(asked, names, blocks)}, REPEATS)["search"]
     flops = 2.0 * queries * documents * QUERY_LENGTH * DOCUMENT_LENGTH * VECTOR_WIDTH
     return {
         **times.as_json(),
@@ -98,26 +91,14 @@ def measure_search(documents: int, queries: int = 64) -> dict[str, Any]:
 
 
 def measure_search_on_disk(documents: int, queries: int = 64) -> dict[str, Any]:
-    """The same search with documents in bfloat16 on disk, written first: it must not need memory for them."""
-    rng = np.random.default_rng(0)
+    """The same search with the documents on disk, written first: it must not need memory for them."""
     names = [f"d{n}" for n in range(documents)]
-
-    def blocks() -> Iterator[Block]:
-        for start in range(0, documents, 4096):
-            count = min(4096, documents - start)
-            # Any mantissa and sign, exponents that keep all between 1/16 and 1/4.
-            bits = rng.integers(0, 2**16, (count, DOCUMENT_LENGTH, VECTOR_WIDTH), np.uint16)
-            vectors = ((bits & 0x80FF) | 0x3D80).view(ml_dtypes.bfloat16)
-            mask = np.ones(vectors.shape[:2], bool)
-            yield Block(np.arange(start, start + count), TokenVectors(vectors, mask))  # pyright: ignore
-
-    asked = rng.standard_normal((queries, QUERY_LENGTH, VECTOR_WIDTH)).astype(np.float32)
-    query = Block(np.arange(queries), TokenVectors(asked, np.ones(asked.shape[:2], bool)))  # pyright: ignore
     with tempfile.TemporaryDirectory() as folder:
-        written = write_document_vectors(Path(folder), names, blocks(), VECTOR_WIDTH, {"of": "random numbers"})
+        blocks = drawn_documents(documents)
+        written = write_document_vectors(Path(folder), names, blocks, VECTOR_WIDTH, {"of": "random numbers"})
         with AnonymousMemory() as memory:
             began = time.perf_counter()
-            rank({0: [query]}, written.ids, written.blocks())
+            rank({0: [drawn_queries(queries)]}, written.ids, written.blocks())
             seconds = time.perf_counter() - began
     return {
         "documents": documents,
@@ -126,6 +107,23 @@ def measure_search_on_disk(documents: int, queries: int = 64) -> dict[str, Any]:
         "queries_per_second": queries / seconds,
         "anonymous_bytes": memory.most,
     }
+
+
+def drawn_queries(count: int) -> Block:
+    vectors = np.random.default_rng(1).standard_normal((count, QUERY_LENGTH, VECTOR_WIDTH)).astype(np.float32)
+    tokens: Any = TokenVectors(vectors, np.ones(vectors.shape[:2], bool))  # pyright: ignore[reportArgumentType]
+    return Block(np.arange(count), tokens)
+
+
+def drawn_documents(documents: int) -> Iterator[Block]:
+    rng = np.random.default_rng(0)
+    for rows in cut_into_blocks(np.full(documents, DOCUMENT_LENGTH)):
+        positions = np.arange(rows.start, rows.stop)
+        # Any mantissa and sign, exponents that keep all between 1/16 and 1/4.
+        bits = rng.integers(0, 2**16, (len(positions), DOCUMENT_LENGTH, VECTOR_WIDTH), np.uint16)
+        vectors = ((bits & 0x80FF) | 0x3D80).view(ml_dtypes.bfloat16)
+        tokens: Any = TokenVectors(vectors, np.ones(vectors.shape[:2], bool))  # pyright: ignore[reportArgumentType]
+        yield Block(positions, tokens)
 
 
 class AnonymousMemory:

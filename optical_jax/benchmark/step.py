@@ -112,7 +112,7 @@ def measure_step(
     *,
     cache: str = "",
     trace: str = "",
-    peer: Callable[[int], float] | None = None,
+    peer: Callable[[int], dict[str, float]] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Figures of the step.
@@ -122,7 +122,7 @@ def measure_step(
       cfg: of `step_config`.
       cache: folder for the teacher's vectors, which are encoded before the first step; empty encodes them in the step.
       trace: folder for a profile of two more steps, for xprof; empty makes none.
-      peer: runs the other side's step i on the same pairs and gives its seconds.
+      peer: runs the other side's step i on the same pairs and gives its seconds and loss.
     """
     batch, steps = cfg.data.global_batch, cfg.training.steps - WARM_UP_STEPS
     cfg = replace(cfg, teacher=replace(cfg.teacher, cache=cache))
@@ -151,7 +151,7 @@ def measure_step(
     for i, each in enumerate(batches[1:], start=1):
         turn = {"ours": ours.run(each), "uniform": without.run(each)}
         if peer is not None:
-            turn["peer"] = peer(i)
+            turn["peer"] = peer(i)["seconds"]
         if i >= WARM_UP_STEPS:
             for name, value in turn.items():
                 seconds[name].append(value)

@@ -23,7 +23,10 @@ from optical_jax.errors import ConfigError
 
 
 class TorchPeer:
-    """The other process, as a function from the number of a step to its seconds."""
+    """The other process, as a function from the number of a step to its seconds and loss.
+
+    `weights` is a folder for both encoders, or empty to draw them there. The projections are ours in any case.
+    """
 
     def __init__(self, work: Work, weights: str, batch: int, ot: OtConfig, device: str, compiled: bool):
         self.process = subprocess.Popen(
@@ -35,7 +38,9 @@ class TorchPeer:
         task = {
             "encoder": asdict(work.tower.encoder),
             "weights": weights,
-            "vector_width": work.tower.head.projection,
+            "projections": [
+                np.asarray(params["head"]["projection"]["kernel"]).T.tolist() for params in (work.teacher, work.student)
+            ],
             "batch": batch,
             "iterations": ot.iterations,
             "epsilon": ot.epsilon,
@@ -46,8 +51,8 @@ class TorchPeer:
         }
         self.about = self._ask(json.dumps(task))
 
-    def __call__(self, step: int) -> float:
-        return self._ask(str(step))["seconds"]
+    def __call__(self, step: int) -> dict[str, float]:
+        return self._ask(str(step))
 
     def close(self) -> None:
         assert self.process.stdin is not None
@@ -106,7 +111,10 @@ def serve() -> None:
     for module in student.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    heads = [torch.nn.Linear(shape.width, task["vector_width"], bias=False).to(device) for _ in range(2)]
+    heads = []
+    for kernel in task["projections"]:
+        heads.append(torch.nn.Linear(shape.width, len(kernel), bias=False).to(device))
+        heads[-1].weight.data.copy_(torch.tensor(kernel))
     parameters = [*student.parameters(), *heads[1].parameters()]
     if task["compile"]:
         teacher, student = torch.compile(teacher), torch.compile(student)

@@ -20,7 +20,7 @@ from optical_jax.errors import ConfigError
 
 Part = Literal["step", "input", "transport", "encode", "search", "startup"]
 IN_MEMORY = 20_000
-"""Documents that are searched in memory at most: 0.7 GB."""
+"""Documents that are searched in memory at most: 0.3 GB."""
 PARTS: tuple[Part, ...] = ("step", "input", "transport", "encode", "search", "startup")
 
 

@@ -74,10 +74,14 @@ def run_command(argv: Sequence[str]) -> None:
     command = parse(argv)
     if command.compare:
         compare(command)
-    elif command.run:
-        evaluate_run(command, Path(command.run))
-    else:
-        evaluate_model(command)
+        return
+    from optical_jax.partitioning import over_all_devices
+
+    with over_all_devices():
+        if command.run:
+            evaluate_run(command, Path(command.run))
+        else:
+            evaluate_model(command)
 
 
 def parse(argv: Sequence[str]) -> EvalCommand:
@@ -228,13 +232,13 @@ def make_encode(command: EvalCommand, tower: Tower) -> Encode:
     import jax
 
     from optical_jax.models.late_interaction import mean_pool
-    from optical_jax.towers import encode
+    from optical_jax.towers import encode, on_device
     from optical_jax.types import TokenVectors
 
-    on_device, pool = jax.device_put(tower), jax.jit(mean_pool)
+    placed, pool = replace(tower, params=on_device(tower.params, tower.cfg)), jax.jit(mean_pool)
 
     def vectors(texts: Sequence[str]) -> TokenVectors:
-        tokens = encode(on_device, texts, command.batch_size)
+        tokens = encode(placed, texts, command.batch_size)
         return pool(tokens) if command.scoring == "pooled" else tokens
 
     return vectors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import re
@@ -18,6 +19,7 @@ from optical_jax.commands.doors import open_door, refuse_no_flags
 from optical_jax.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from optical_jax.evaluation.document_vectors import DocumentVectors
     from optical_jax.evaluation.search import Encode, Ranking
     from optical_jax.towers import Tower
 
@@ -41,6 +43,9 @@ class SearchCommand:
     """Which checkpoint of the run's student."""
     top: int = 10
     """Lines shown a query."""
+    vectors: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
+    """Folder that keeps the encoded lines, in bfloat16: written if it is not there, read from disk if it is. A large
+    file is then encoded once, and needs no memory."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """One JSON object a line instead of tables: query, rank, score, line, text."""
     batch_size: int = 64
@@ -158,31 +163,71 @@ def load_towers(command: SearchCommand) -> tuple[Tower, Tower]:
 
 def find(command: SearchCommand, queries: Tower, documents: Tower, lines: dict[int, str]) -> list[list[Hit]]:
     """The best lines of every query, in the order of the queries."""
-    from optical_jax.evaluation.search import encode_blocks, search
+    from optical_jax.evaluation.search import encode_blocks, rank, search
+    from optical_jax.partitioning import over_all_devices
     from optical_jax.progress import ProgressReport
 
     # Ties go by id, descending: counted backwards, the earlier of two equal lines stands first.
     width = len(str(max(lines)))
     by_id = {f"{max(lines) - number:0{width}}": text for number, text in lines.items()}
-    with ProgressReport("encoding queries", len(command.queries), "texts") as progress:
-        blocks = list(encode_blocks(command.queries, make_encode(queries, command.batch_size), progress.advance))
-    with ProgressReport("encoding and ranking lines", len(lines), "lines") as progress:
+    with over_all_devices():
+        with ProgressReport("encoding queries", len(command.queries), "texts") as progress:
+            asked = {
+                "": list(encode_blocks(command.queries, make_encode(queries, command.batch_size), progress.advance))
+            }
         encode = make_encode(documents, command.batch_size)
-        found = search({"": blocks}, by_id, encode, depth=command.top, advance=progress.advance)
-    return hits_of(found[""], command.queries, lines)
+        if command.vectors:
+            stored = keep_vectors(Path(command.vectors), by_id, documents, encode)
+            found, ids = rank(asked, stored.ids, stored.blocks(), depth=command.top), stored.ids
+        else:
+            with ProgressReport("encoding and ranking lines", len(lines), "lines") as progress:
+                found = search(asked, by_id, encode, depth=command.top, advance=progress.advance)
+            ids = list(by_id)
+    return hits_of(found[""], command.queries, [max(lines) - int(name) for name in ids], lines)
+
+
+def keep_vectors(folder: Path, documents: dict[str, str], tower: Tower, encode: Encode) -> DocumentVectors:
+    """The vectors of these documents (id -> text) from a folder, encoded and written there first if they are not.
+
+    Raises:
+      ConfigError: the folder holds other documents' vectors, another model's, or something else.
+    """
+    from optical_jax.checkpoint import fingerprint
+    from optical_jax.config import to_json
+    from optical_jax.evaluation.document_vectors import ABOUT, FILES, DocumentVectors, write_document_vectors
+    from optical_jax.evaluation.search import encode_blocks
+    from optical_jax.progress import ProgressReport
+
+    if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - FILES):
+        raise ConfigError(f"vectors={folder} holds something else; name a folder that is empty or not there yet")
+    listing = hashlib.sha256(json.dumps(documents).encode()).hexdigest()
+    # As JSON gives it back.
+    model = json.loads(json.dumps(to_json(tower.cfg)))
+    about = {"documents_sha256": listing, "model_sha256": fingerprint(tower.params), "model": model}
+    if not (folder / ABOUT).is_file():
+        with ProgressReport("encoding lines", len(documents), "lines") as progress:
+            blocks = encode_blocks(list(documents.values()), encode, progress.advance)
+            return write_document_vectors(folder, list(documents), blocks, tower.cfg.vector_width, about)
+    stored = DocumentVectors(folder)
+    for name, what in (
+        ("documents_sha256", "another text file"),
+        ("model_sha256", "another model"),
+        ("model", "another model"),
+    ):
+        if stored.about.get(name) != about[name]:
+            raise ConfigError(f"vectors={folder} are of {what}; name another folder, or delete this one")
+    return stored
 
 
 def make_encode(tower: Tower, batch_size: int) -> Encode:
-    import jax
+    from optical_jax.towers import encode, on_device
 
-    from optical_jax.towers import encode
-
-    on_device = jax.device_put(tower)
-    return lambda texts: encode(on_device, texts, batch_size)
+    placed = replace(tower, params=on_device(tower.params, tower.cfg))
+    return lambda texts: encode(placed, texts, batch_size)
 
 
-def hits_of(ranking: Ranking, queries: Sequence[str], lines: dict[int, str]) -> list[list[Hit]]:
-    numbers = list(lines)
+def hits_of(ranking: Ranking, queries: Sequence[str], numbers: Sequence[int], lines: dict[int, str]) -> list[list[Hit]]:
+    """What was found, `numbers` being the line of every position in the ranking."""
     return [
         [
             Hit(query, rank, score, numbers[n], lines[numbers[n]])

@@ -19,6 +19,9 @@ from optical_jax.evaluation.blocks import Block, blocked_length, cut_into_blocks
 from optical_jax.files import read_json, write_json
 from optical_jax.types import TokenVectors
 
+ABOUT = "documents.json"
+FILES = {ABOUT, "vectors.bf16", "offsets.npy", "ids.txt"}
+
 
 class DocumentVectors:
     """A folder that `write_document_vectors` wrote.
@@ -28,9 +31,9 @@ class DocumentVectors:
     """
 
     def __init__(self, folder: Path):
-        if not (folder / "documents.json").is_file():
+        if not (folder / ABOUT).is_file():
             raise ConfigError(f"{folder} holds no whole document vectors (no documents.json); write them anew")
-        self.about: dict[str, Any] = read_json(folder / "documents.json")
+        self.about: dict[str, Any] = read_json(folder / ABOUT)
         self.width: int = self.about["width"]
         self.ids = (folder / "ids.txt").read_text(encoding="utf-8").split("\n")[:-1]
         self.offsets: Int[np.ndarray, "N+1"] = np.load(folder / "offsets.npy")
@@ -72,7 +75,7 @@ def write_document_vectors(
       about: what the vectors are of, kept in documents.json.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "documents.json").unlink(missing_ok=True)
+    (folder / ABOUT).unlink(missing_ok=True)
     order: list[np.ndarray] = []
     lengths: list[np.ndarray] = []
     with (folder / "vectors.bf16").open("wb") as file:
@@ -84,5 +87,5 @@ def write_document_vectors(
             advance(len(block.positions))
     (folder / "ids.txt").write_text("".join(f"{ids[n]}\n" for n in np.concatenate(order)), encoding="utf-8")
     np.save(folder / "offsets.npy", np.concatenate([[0], np.cumsum(np.concatenate(lengths), dtype=np.int64)]))
-    write_json(folder / "documents.json", {"width": width, "documents": len(ids), **about})
+    write_json(folder / ABOUT, {"width": width, "documents": len(ids), **about})
     return DocumentVectors(folder)
