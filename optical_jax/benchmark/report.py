@@ -44,6 +44,8 @@ def flat(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 def told(value: Any) -> str:
     if value is None:
         return "-"
+    if isinstance(value, list):
+        return f"{told(value[0])} to {told(value[-1])}, {len(value)} steps"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     if isinstance(value, int):

@@ -18,7 +18,7 @@ from optical_jax.commands.doors import open_door
 from optical_jax.config import Attention, Config, DataConfig, Remat
 from optical_jax.errors import ConfigError
 
-Part = Literal["step", "input", "transport", "encode", "search", "startup"]
+Part = Literal["step", "input", "transport", "encode", "search", "startup", "agreement"]
 IN_MEMORY = 20_000
 """Documents that are searched in memory at most: 0.3 GB."""
 PARTS: tuple[Part, ...] = ("step", "input", "transport", "encode", "search", "startup")
@@ -55,7 +55,7 @@ class BenchCommand:
     row_length: int = 64
     """Tokens of a packed row, as data.row_length."""
     parts: tuple[Part, ...] = PARTS
-    """What to measure."""
+    """What to measure. agreement, which is not among the usual: loss curves with and without what makes steps fast."""
     documents: int = 20_000
     """Documents of 64 tokens to search."""
     from_disk: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -191,6 +191,10 @@ def measure(command: BenchCommand) -> None:
         take({"input": parts.measure_input(work, step_config(command), step_seconds)})
     if "transport" in command.parts:
         take({"transport": measure_transport(command, work, step_seconds)})
+    if "agreement" in command.parts:
+        from optical_jax.benchmark.agreement import measure_agreement
+
+        take({"agreement": measure_agreement(work, step_config(command))})
     if "encode" in command.parts:
         take({"encode": parts.measure_encode(work, command.batch)})
     if "search" in command.parts:

@@ -20,10 +20,11 @@ from optical_jax.metrics_writer import check_tracker
 from optical_jax.validation import validate
 
 if TYPE_CHECKING:
-    from optical_jax.data.bitext import BitextSplits
+    from optical_jax.data.bitext import Bitext, BitextSplits
     from optical_jax.data.loader import Loader
     from optical_jax.run_folder import RunFolder
     from optical_jax.towers import Tower
+    from optical_jax.types import Params
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,16 +81,17 @@ def train_run(cfg: Config) -> None:
             raise
         say_result(folder)
         say_curves(folder)
-    languages = " ".join(parts.splits.train)
+    languages = " ".join(parts.languages)
     say(f"next: python eval.py --run {shlex.quote(cfg.run)} --collection DIR --lang {languages}")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Parts:
     """What a run is made of, read and checked, before anything compiles."""
 
     mesh: Any
-    splits: BitextSplits
+    languages: list[str]
+    dev: Mapping[str, Bitext]
     teacher: Tower
     student: Tower
     loader: Loader
@@ -97,6 +99,10 @@ class Parts:
     """By kind, path -> sha256 of every input file."""
     report: dict[str, Any]
     """What became of every line of the bitext, by split."""
+
+    def leave_weights(self) -> None:
+        """Let the host forget the towers' weights, once the devices hold them."""
+        self.teacher, self.student = replace(self.teacher, params={}), replace(self.student, params={})
 
 
 def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
@@ -150,7 +156,7 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
     )
     check_attention(cfg, student.cfg, teacher.cfg, loader.layout.row_lengths)
     report = {split: [one.as_json() for one in each] for split, each in reports.items()}
-    return Parts(mesh, splits, teacher, student, loader, inputs, report)
+    return Parts(mesh, list(splits.train), splits.dev, teacher, student, loader, inputs, report)
 
 
 def bitext_files(splits: BitextSplits) -> dict[str, str]:
@@ -185,16 +191,16 @@ def train_prepared(cfg: Config, folder: RunFolder, parts: Parts) -> None:
     from optical_jax.training.step import TrainState, abstract_train_state, init_train_state, make_train_step
     from optical_jax.training.teacher_cache import use_teacher_cache
 
-    mesh, student, teacher, loader = parts.mesh, parts.student, parts.teacher, parts.loader
+    mesh, student, teacher, loader = parts.mesh, parts.student.cfg, parts.teacher.cfg, parts.loader
     tx = make_optimizer(cfg.optimizer, cfg.training.steps, fix_positions=not cfg.student.word_order)
     with jax.set_mesh(mesh), Checkpoints(folder.checkpoints, cfg.checkpoint) as checkpoints:
-        train_step = make_train_step(cfg, student.cfg, teacher.cfg, mesh, tx)
-        teacher_params = jax.device_put(teacher.params, params_shardings(tower_specs(teacher.cfg), mesh))
+        train_step = make_train_step(cfg, student, teacher, mesh, tx)
+        teacher_params = jax.device_put(parts.teacher.params, params_shardings(tower_specs(teacher), mesh))
         start = 0
         if checkpoints.latest_step is None:
-            state = init_train_state(student.params, student.cfg, mesh, tx)
+            state = init_train_state(parts.student.params, student, mesh, tx)
         else:
-            abstract = abstract_train_state(student.cfg, mesh, tx)
+            abstract = abstract_train_state(student, mesh, tx)
             params, opt_state, position, start = checkpoints.restore(abstract.params, abstract.opt_state)
             state = TrainState(params, opt_state)
             loader.restore(position)
@@ -203,10 +209,11 @@ def train_prepared(cfg: Config, folder: RunFolder, parts: Parts) -> None:
                 raise ConfigError(
                     f"training.steps={cfg.training.steps} is less than {cfg.run} has behind it; give at least {start}"
                 )
+        parts.leave_weights()
         use_teacher_cache(
             cfg.teacher,
             teacher_params,
-            teacher.cfg,
+            teacher,
             loader,
             (start, cfg.training.steps),
             cfg.data.global_batch,
@@ -215,10 +222,10 @@ def train_prepared(cfg: Config, folder: RunFolder, parts: Parts) -> None:
         )
         # Before the first checkpoint a run begins anew, its first dev line included.
         cut_after(folder.metrics, start if start else -1)
-        evaluate = dev_evaluation(parts)
+        evaluate = dev_evaluation(parts, teacher_params)
         writer = MetricsWriter(folder.metrics, open_mirror(cfg.training.tracker, folder.path, to_json(cfg)))
         try:
-            if start == 0 and parts.splits.dev:
+            if start == 0 and parts.dev:
                 dev = evaluate(state.params)
                 writer.write({"step": 0, "dev": dev})
                 for line in dev_lines(0, dev, cfg.checkpoint.best_metric):
@@ -240,15 +247,15 @@ def train_prepared(cfg: Config, folder: RunFolder, parts: Parts) -> None:
             writer.close()
 
 
-def dev_evaluation(parts: Parts) -> Any:
+def dev_evaluation(parts: Parts, teacher_params: Params) -> Any:
     """Dev retrieval as a function of the student's parameters."""
     from optical_jax.evaluation.parallel import make_dev_evaluation
     from optical_jax.towers import encode
 
     return make_dev_evaluation(
-        {language: (one.english, one.foreign) for language, one in parts.splits.dev.items()},
+        {language: (one.english, one.foreign) for language, one in parts.dev.items()},
         lambda params, texts: encode(replace(parts.student, params=params), texts),
-        lambda texts: encode(parts.teacher, texts),
+        lambda texts: encode(replace(parts.teacher, params=teacher_params), texts),
     )
 
 

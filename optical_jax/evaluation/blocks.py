@@ -46,6 +46,18 @@ def cut_into_blocks(lengths: Int[np.ndarray, "N"]) -> Iterator[slice]:
         start += size
 
 
+def blocks_of(texts: Sequence[Float[np.ndarray, "l E"]]) -> Iterator[Block]:
+    """Blocks, in float32, of texts whose vectors are there already, without padding."""
+    lengths = np.array([len(text) for text in texts])
+    order = np.argsort(-lengths, kind="stable")
+    for rows in cut_into_blocks(lengths[order]):
+        positions = order[rows]
+        kept = np.arange(blocked_length(int(lengths[positions].max()))) < lengths[positions][:, None]
+        vectors = np.zeros((*kept.shape, texts[0].shape[1]), np.float32)
+        vectors[kept] = np.concatenate([texts[n] for n in positions])
+        yield Block(positions, TokenVectors(vectors=vectors, mask=kept))  # pyright: ignore[reportArgumentType]
+
+
 def rows_of(length: int) -> int:
     return max(1, block_tokens() // blocked_length(length))
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-import jax
 import numpy as np
+from jaxtyping import Float
 
-from optical_jax.evaluation.scoring import maxsim
+from optical_jax.evaluation.blocks import Block, best_of_block, blocks_of, chunks_of, hold
+from optical_jax.evaluation.search import encode_blocks
 from optical_jax.types import Params, TokenVectors
 
 
@@ -33,23 +34,42 @@ def make_dev_evaluation(
 ) -> Callable[[Params], dict[str, dict[str, float]]]:
     """A function from the student's parameters to figures per language.
 
+    Sentences that languages share are encoded once, and held without padding in float16: many languages have many.
+
     Args:
       dev: language -> (English sentences, foreign sentences), in the same order.
       encode_queries: the student, for given parameters.
-      encode_documents: the teacher; called once for all its sentences, here.
+      encode_documents: the teacher; called here, and never again.
     """
-    score = jax.jit(maxsim)
-    prepared = {}
-    for language, (english, foreign) in dev.items():
-        documents = list(dict.fromkeys(english))
-        place = {text: n for n, text in enumerate(documents)}
-        prepared[language] = (list(foreign), np.array([place[text] for text in english]), encode_documents(documents))
+    texts = list(dict.fromkeys(text for english, _ in dev.values() for text in english))
+    vectors: dict[str, np.ndarray] = {}
+    for block in encode_blocks(texts, encode_documents):
+        found, mask = np.asarray(block.vectors.vectors), np.asarray(block.vectors.mask)
+        vectors.update(
+            (texts[int(n)], found[row, mask[row]].astype(np.float16)) for row, n in enumerate(block.positions)
+        )
 
     def evaluate(params: Params) -> dict[str, dict[str, float]]:
         figures = {}
-        for language, (queries, gold, documents) in prepared.items():
-            scores = np.asarray(score(encode_queries(params, queries), documents))
-            figures[language] = rank_figures(ranks_of_gold(scores, gold))
+        for language, (english, foreign) in dev.items():
+            documents = list(dict.fromkeys(english))
+            place = {text: n for n, text in enumerate(documents)}
+            queries = list(encode_blocks(list(foreign), lambda batch: encode_queries(params, batch)))
+            scores = score_all(queries, len(foreign), blocks_of([vectors[text] for text in documents]), len(documents))
+            figures[language] = rank_figures(ranks_of_gold(scores, np.array([place[text] for text in english])))
         return figures
 
     return evaluate
+
+
+def score_all(queries: Sequence[Block], B: int, documents: Iterable[Block], N: int) -> Float[np.ndarray, "B N"]:
+    """Every score, for collections that are small."""
+    scores = np.empty((B, N), np.float32)
+    chunks = list(chunks_of(queries))
+    for block in documents:
+        held = hold(block, np.arange(N))
+        for chunk in chunks:
+            found, _ = best_of_block(chunk, held, depth=len(held.mask))
+            real = np.asarray(found)[: len(chunk.positions), : len(block.positions)]
+            scores[np.ix_(chunk.positions, block.positions)] = real
+    return scores

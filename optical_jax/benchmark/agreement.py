@@ -1,0 +1,77 @@
+"""Nothing that makes a step fast changes what it does: loss curves of the same pairs, with each thing on and off."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from optical_jax.benchmark.presets import Work, first_pairs
+from optical_jax.benchmark.step import Runner, bitext_loader
+from optical_jax.config import Config
+from optical_jax.partitioning import batch_shards
+from optical_jax.training.teacher_cache import use_teacher_cache
+
+STEPS = 10
+PEAK_LR = 1e-4
+"""Ten times the bench's own: the curves should move."""
+
+
+def measure_agreement(work: Work, cfg: Config) -> dict[str, Any]:
+    """Losses of ten steps on one batch, plain and with one thing after another, and how far they are apart at most.
+
+    Plain: padded batches, every activation kept, the teacher in the step.
+    """
+    batch = cfg.data.global_batch
+    work = replace(work, pairs=first_pairs(work.pairs, batch))
+    plain = replace(
+        cfg,
+        data=replace(cfg.data, batching="buckets"),
+        student=replace(cfg.student, attention="xla", remat="none"),
+        teacher=replace(cfg.teacher, attention="xla", cache=""),
+        optimizer=replace(cfg.optimizer, peak_lr=PEAK_LR),
+    )
+    packed = replace(plain, data=cfg.data)
+    curves: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as cache:
+        cached = replace(packed, teacher=replace(packed.teacher, cache=cache))
+        for name, each in {
+            "plain": plain,
+            "packed rows": packed,
+            "packed rows, teacher cache": cached,
+            "packed rows, remat dots": replace(packed, student=replace(packed.student, remat="dots")),
+            "packed rows, remat full": replace(packed, student=replace(packed.student, remat="full")),
+        }.items():
+            curves[name] = losses(work, each)
+    reference = np.array(curves["plain"])
+    found: dict[str, Any] = {
+        name: {"most_apart": float(np.abs(np.array(curve) - reference).max()), "losses": curve}
+        for name, curve in curves.items()
+        if name != "plain"
+    }
+    return found | {"plain": {"losses": curves["plain"]}, "loss_first": reference[0], "loss_last": reference[-1]}
+
+
+def losses(work: Work, cfg: Config) -> list[float]:
+    runner = Runner(cfg, work)
+    loader = bitext_loader(cfg, work, batch_shards(runner.mesh))
+    if cfg.teacher.cache:
+        pairs = cfg.data.global_batch
+        use_teacher_cache(
+            cfg.teacher,
+            runner.teacher,
+            work.tower,
+            loader,
+            (0, loader.epoch_size),
+            pairs,
+            runner.mesh,
+            lambda line: None,
+        )
+    found = []
+    for _ in range(STEPS):
+        # All of the pairs are in it, in an order that is its own.
+        runner.run(next(loader))
+        found.append(runner.loss)
+    return found
