@@ -256,7 +256,7 @@ def draw_profile(profile: Mapping[str, Any], path: Path) -> None:
         panel.tick_params(axis="y", length=0)
         title = f"Where a step's time goes: {sum(took):,.4g} of its {1e3 * profile['step_seconds']:,.4g} ms"
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
-        save(figure, path, dpi=100)
+        save(figure, path, dpi=90)
 
 
 # ---- style, fonts, files -----------------------------------------------------------------------------------------

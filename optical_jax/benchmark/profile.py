@@ -33,8 +33,9 @@ PARTS = (
     "optimizer",
     "other",
 )
-"""In the order they are told. Transport is cost and plan; the rest of the loss its sum, its gradient and the figures of
-metrics.jsonl; other is what the compiler made of no scope's operations, such as copies."""
+"""In the order they are told. The student's rest is its head, its layout and what loops over its layers take beside the
+blocks; transport is cost and plan, the rest of the loss its sum, its gradient and the figures of metrics.jsonl; other
+is what belongs to no scope, such as copies."""
 
 
 class Instruction(NamedTuple):
