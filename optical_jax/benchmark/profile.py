@@ -160,7 +160,7 @@ def seconds_by_part(ops: Iterable[Op]) -> dict[str, float]:
     edges: list[tuple[float, int, Instruction]] = []
     for op in ops:
         edges += [(op.start, 1, op.instruction), (op.stop, -1, op.instruction)]
-    seconds: Counter[str] = Counter()
+    seconds: dict[str, float] = defaultdict(float)
     running: Counter[Instruction] = Counter()
     before = 0.0
     for now, change, instruction in sorted(edges, key=lambda edge: edge[0]):
