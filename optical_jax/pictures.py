@@ -1,4 +1,4 @@
-"""Pictures of plans, of training and of results. matplotlib is imported here and nowhere else.
+"""Pictures of plans, of training, of results and of a step's time. matplotlib is imported here and nowhere else.
 
 Figures are objects of their own: pyplot, with its windows and its current figure, is left alone.
 """
@@ -232,6 +232,31 @@ def draw_evaluation(figures: Mapping[str, Any], path: Path) -> None:
             panel.minorticks_off()
         figure.legend(list(lines.values()), list(lines), loc="outside lower left", ncols=len(lines))
         save(figure, path, dpi=110)
+
+
+# ---- a step's time -----------------------------------------------------------------------------------------------
+
+KINDS = {"teacher": "#009e73", "student forward": "#56b4e9", "student backward": "#0072b2", "transport": "#d55e00"}
+"""Colours of parts, by what stands before a colon in their names; the others are grey."""
+
+
+def draw_profile(profile: Mapping[str, Any], path: Path) -> None:
+    """The profile of a bench's figures: a bar a part of the step, in milliseconds and in per cent."""
+    parts, shares = list(profile["seconds"]), profile["shares"]
+    took = [1e3 * profile["seconds"][part] for part in parts]
+    with drawing(parts):
+        figure = Figure(figsize=(7.8, 0.3 * len(parts) + 1.0), layout="constrained")
+        panel = figure.subplots()
+        bars = panel.barh(parts, took, color=[KINDS.get(part.split(":")[0], FAINT_INK) for part in parts], height=0.72)
+        panel.bar_label(bars, [f"{ms:.3g} ms  {100 * shares[p]:.1f}%" for p, ms in zip(parts, took, strict=True)],
+                        padding=4, size=9, color=INK)  # fmt: skip
+        panel.set(xlabel="ms", xlim=(0, 1.25 * max(took)), ylim=(len(parts) - 0.5, -0.5))
+        panel.set_axisbelow(True)
+        panel.grid(visible=False, axis="y")
+        panel.tick_params(axis="y", length=0)
+        title = f"Where a step's time goes: {sum(took):,.4g} of its {1e3 * profile['step_seconds']:,.4g} ms"
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
+        save(figure, path, dpi=90)
 
 
 # ---- style, fonts, files -----------------------------------------------------------------------------------------

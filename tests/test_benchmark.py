@@ -13,6 +13,7 @@ import tyro
 
 from optical_jax.benchmark.devices import known_peak
 from optical_jax.benchmark.presets import drawn_pairs, first_pairs, make_work, preset_tower
+from optical_jax.benchmark.profile import PARTS
 from optical_jax.benchmark.report import flat, read_figures, told
 from optical_jax.benchmark.step import WARM_UP_STEPS, Runner, bitext_loader
 from optical_jax.benchmark.timing import Times, paired_ratio
@@ -122,7 +123,7 @@ def test_a_whole_bench(tmp_path):
     out = tmp_path / "out.json"
     small = ["--preset", "tiny", "--batch", 8, "--steps", 2, "--documents", 300, "--from-disk"]
     small += ["--parts", "step", "input", "transport", "encode", "search", "--remat", "dots"]
-    done = bench(*small, "--teacher-cache", "--json", out, COLUMNS="80")
+    done = bench(*small, "--teacher-cache", "--trace", tmp_path / "trace", "--json", out, COLUMNS="80")
     assert done.returncode == 0, done.stderr
     figures = json.loads(out.read_text())
     step = figures["step"]
@@ -132,6 +133,12 @@ def test_a_whole_bench(tmp_path):
     assert 0 <= step["padding_waste"] < 0.5
     assert step["transport_share"] < 1
     assert step["shapes"] == 1
+    profile = figures["profile"]
+    # The teacher's vectors are read.
+    assert set(profile["shares"]) >= set(PARTS) - {"teacher", "other"}
+    assert sum(profile["shares"].values()) == pytest.approx(1.0)
+    assert 0.1 < profile["accounted"] <= 1.0
+    assert (tmp_path / "trace" / "step.png").stat().st_size > 5000
     transport = figures["transport"]
     assert transport["pairs"]["source"] == "drawn"
     assert transport["50"]["seconds"] / step["seconds"] == pytest.approx(transport["50"]["share_of_step"])

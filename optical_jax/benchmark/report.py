@@ -56,12 +56,15 @@ def told(value: Any) -> str:
 
 
 def print_figures(figures: Mapping[str, Any], console: Console) -> None:
-    """One table a part; transport's, which compares many solvers, has a row each."""
+    """One table a part; those of transport and of the profile have forms of their own."""
     for part, found in figures.items():
         if not isinstance(found, Mapping):
             continue
         if part == "transport":
             print_solvers(found, console)
+            continue
+        if part == "profile":
+            print_profile(found, console)
             continue
         table = Table("figure", "value", title=part, title_justify="left", min_width=60)
         for name, value in flat(found):
@@ -88,6 +91,17 @@ def print_solvers(found: Mapping[str, Any], console: Console) -> None:
             f"{one['off_mean']:.0e}, {one['off']:.0e}",
         )
     console.print(table)
+
+
+def print_profile(found: Mapping[str, Any], console: Console) -> None:
+    """Parts of a step in their order; see `measure_profile`."""
+    table = Table("part of the step", "ms", "share", title="profile", title_justify="left", box=SIMPLE)
+    for part, seconds in found["seconds"].items():
+        table.add_row(part, f"{1e3 * seconds:.1f}", f"{found['shares'][part]:.1%}")
+    console.print(table)
+    console.print(
+        f"operations ran in {found['accounted']:.1%} of the {1e3 * found['step_seconds']:.1f} ms of a traced step"
+    )
 
 
 def print_comparison(a: Mapping[str, Any], b: Mapping[str, Any], names: tuple[str, str], console: Console) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from optical_jax.benchmark.devices import peak_bytes, peak_flops
 from optical_jax.benchmark.presets import MAX_LENGTH, Work
+from optical_jax.benchmark.profile import measure_profile
 from optical_jax.benchmark.timing import Times, paired_ratio
 from optical_jax.config import (
     Attention,
@@ -121,7 +122,7 @@ def measure_step(
       work: towers, and exactly the pairs of all steps, those of warm-up too.
       cfg: of `step_config`.
       cache: folder for the teacher's vectors, which are encoded before the first step; empty encodes them in the step.
-      trace: folder for a profile of two more steps, for xprof; empty makes none.
+      trace: folder for a profile of two more steps, for xprof; empty makes none. What it tells is under "profile".
       peer: runs the other side's step i on the same pairs and gives its seconds and loss.
     """
     batch, steps = cfg.data.global_batch, cfg.training.steps - WARM_UP_STEPS
@@ -157,13 +158,16 @@ def measure_step(
                 seconds[name].append(value)
             say(f"step {i + 1 - WARM_UP_STEPS}/{steps}  " + "  ".join(f"{k} {v:.3f} s" for k, v in turn.items()))
     timed = batches[WARM_UP_STEPS:]
-    if trace:
-        with jax.profiler.trace(trace):
-            for each in timed[:2]:
-                ours.run(each)
     figures = step_figures(cfg, work, ours, timed, seconds["ours"], peak)
     figures["transport_share"] = 1.0 - 1.0 / paired_ratio(seconds["ours"], seconds["uniform"])
     result["step"] = figures
+    if trace:
+        # The same batch again and again, so that one program runs.
+        profile = measure_profile(lambda: ours.run(timed[0]), ours.compile(timed[0]).as_text(), trace)
+        if profile is None:
+            say(f"the trace in {trace} has no operation of the step, as on some backends: no table, no picture of it")
+        else:
+            result["profile"] = profile
     if peer is not None:
         peer_rate = batch * steps / sum(seconds["peer"])
         result["peer"] = {

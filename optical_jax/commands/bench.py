@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from optical_jax.commands.curves import try_to_draw
 from optical_jax.commands.doors import open_door
 from optical_jax.config import Attention, Config, DataConfig, Remat
 from optical_jax.errors import ConfigError
@@ -73,7 +74,7 @@ class BenchCommand:
     peer_compile: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """torch.compile on the other side."""
     trace: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
-    """Write a profile of two steps there, for xprof."""
+    """Write a profile of two more steps there, for xprof, and step.png: where their time goes."""
     json: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
     """Write all figures here too."""
     compare: Annotated[tuple[str, str] | None, tyro.conf.arg(metavar="A.json B.json")] = None
@@ -187,6 +188,10 @@ def measure(command: BenchCommand) -> None:
         found = measure_step(command, work)
         step_seconds = found["step"]["seconds"]
         take(found)
+        if "profile" in found:
+            picture = Path(command.trace) / "step.png"
+            if try_to_draw(lambda path: draw_step(found["profile"], path), picture):
+                console.print(f"picture: {picture}")
     if "input" in command.parts:
         take({"input": parts.measure_input(work, step_config(command), step_seconds)})
     if "transport" in command.parts:
@@ -208,6 +213,12 @@ def measure(command: BenchCommand) -> None:
         take({"retrieval": measure_retrieval(command.collection, command.language, command.model, peer=peer)})
     if command.json:
         console.print(f"figures: {command.json}")
+
+
+def draw_step(profile: dict[str, Any], path: Path) -> None:
+    from optical_jax.pictures import draw_profile
+
+    draw_profile(profile, path)
 
 
 def measure_transport(command: BenchCommand, work: Any, step_seconds: float | None) -> dict[str, Any]:

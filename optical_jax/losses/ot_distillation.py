@@ -27,6 +27,7 @@ class Transport(NamedTuple):
     """Masses of the student's and the teacher's tokens."""
 
 
+@jax.named_scope("transport")
 def transport(student: TokenVectors, teacher: TokenVectors, cfg: OtConfig) -> Transport:
     """The plan of every pair; a constant to differentiation, as the cost is not."""
     cost = COSTS[cfg.cost](student.vectors, teacher.vectors)

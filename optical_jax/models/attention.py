@@ -49,6 +49,7 @@ def attention_specs(cfg: EncoderConfig) -> SpecTree:
     }
 
 
+@jax.named_scope("attention")
 def attention(params: Params, x: Float[Array, "B L D"], mix: Mix, cfg: EncoderConfig) -> Float[Array, "B L D"]:
     """Every token reads the tokens that `mix` lets it read. Softmax in float32, whatever the type of `x`."""
     by_head = ("batch", "length", "heads", None)

@@ -105,6 +105,7 @@ def encode_hidden(
     return jax.lax.scan(layer, x, params["layers"], unroll=cfg.layers <= UNROLLED_LAYERS)[0]
 
 
+@jax.named_scope("embeddings")
 def embed(
     params: Params, ids: Int[Array | np.ndarray, "B L"], cfg: EncoderConfig, packed: Packed | None
 ) -> Float[Array, "B L D"]:

@@ -112,6 +112,7 @@ def feed_forward_specs(cfg: EncoderConfig) -> SpecTree:
     }
 
 
+@jax.named_scope("feed_forward")
 def feed_forward(params: Params, x: Float[Array, "B L D"], cfg: EncoderConfig) -> Float[Array, "B L D"]:
     """Two projections with the residual and the norm after them, as BERT's weights expect."""
     up = ACTIVATIONS[cfg.activation](dense(params["up"], x))  # [B, L, F]

@@ -41,19 +41,24 @@ def make_train_step(
     student_cfg, teacher_cfg = as_trained(cfg, student_cfg, teacher_cfg)
 
     def distillation_loss(params: Params, teacher: Params, batch: Batch) -> tuple[Scalar, Metrics]:
-        target = teacher_vectors(teacher, batch.teacher, teacher_cfg, half=bool(cfg.teacher.cache))
-        out = loss_fn(encode_tokens(params, batch.student, student_cfg), target, cfg.loss)
+        with jax.named_scope("teacher"):
+            target = teacher_vectors(teacher, batch.teacher, teacher_cfg, half=bool(cfg.teacher.cache))
+        with jax.named_scope("student"):
+            vectors = encode_tokens(params, batch.student, student_cfg)
+        with jax.named_scope("loss"):
+            out = loss_fn(vectors, target, cfg.loss)
         return out.loss, {**out.metrics, "loss": out.loss}
 
     grad_fn = jax.grad(distillation_loss, has_aux=True)
 
     def train_step(state: TrainState, teacher: Params, batch: Batch) -> tuple[TrainState, Metrics]:
         grads, metrics = mean_over_parts(lambda part: grad_fn(state.params, teacher, part), batch, parts)
-        grads, grad_norm = norm_first(grads)
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        params, opt_state = jax.lax.optimization_barrier((optax.apply_updates(state.params, updates), opt_state))
+        with jax.named_scope("optimizer"):
+            grads, grad_norm = norm_first(grads)
+            updates, opt_state = tx.update(grads, state.opt_state, state.params)
+            params, opt_state = jax.lax.optimization_barrier((optax.apply_updates(state.params, updates), opt_state))
+            norms = {"grad_norm": grad_norm, "param_norm": optax.tree.norm(params)}
         real_tokens = sum(count_tokens(side) for side in (batch.student, batch.teacher))
-        norms = {"grad_norm": grad_norm, "param_norm": optax.tree.norm(params)}
         metrics = {**metrics, **norms, "real_tokens": real_tokens}
         return TrainState(params, opt_state), metrics
 
