@@ -28,7 +28,7 @@ from optical_jax.types import TokenVectors
 
 DEPTH = 1000
 """Documents kept a query."""
-WINDOW_TEXTS, WINDOW_CHARACTERS = 4096, 1 << 18
+WINDOW_TEXTS, WINDOW_CHARACTERS = 4096, 1 << 17
 """Texts encoded at a time at most, and as many as have so many characters if all were as long as the longest."""
 ABSENT = np.iinfo(np.int64).min
 """Key of a place in a ranking that no document takes."""
