@@ -53,7 +53,7 @@ def make_mesh(cfg: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
             f"choose sizes whose product is {len(devices)}"
         )
     # Sizes by position: the parameter's name changed between JAX 0.10 and 0.12. Auto axes written out: Explicit
-    # became the default, and ott-jax's solver does not trace under it.
+    # became the default, under which every product would have to say how its result is split.
     return jax.make_mesh((data, cfg.fsdp, cfg.tensor), MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
 
 

@@ -35,7 +35,7 @@ PADDED_LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 ROW_LENGTH = 128
 """Texts up to this length share rows of so many tokens; longer ones have rows of their padded length. Of rows of 64
 sentences leave a fifth empty, of 128 a fortieth."""
-TEXT_TOKENS = 64
+TEXT_TOKENS = 32
 """A batch has as many tokens as `batch_size` texts of this length, however long its rows are."""
 
 
@@ -170,7 +170,7 @@ def encode(tower: Tower, texts: Sequence[str], batch_size: int = 64) -> TokenVec
     Args:
       tower: its `side` says how texts are tokenised and cut.
       texts: none of them empty.
-      batch_size: texts of 64 tokens that a batch has room for; of longer ones it holds fewer, of shorter ones more.
+      batch_size: texts of 32 tokens that a batch has room for; of longer ones it holds fewer, of shorter ones more.
         For a tower that pools: texts a batch.
 
     Returns:
@@ -215,7 +215,7 @@ def encode(tower: Tower, texts: Sequence[str], batch_size: int = 64) -> TokenVec
         vectors[owners, places] = np.asarray(found).reshape(-1, vectors.shape[2])[at]
 
     for owners, places, at, inputs in (pooled_batches if pooled else packed_batches)(tokens, batch_size, tower.cfg):
-        running.append((owners, places, at, _encode_batch(params, inputs, tower.cfg)))
+        running.append((owners, places, at, encode_batch(params, inputs, tower.cfg)))
         # One batch is read back while the next is computed.
         if len(running) == 2:
             collect()
@@ -299,6 +299,11 @@ def padded_rows(rows: int, batch_size: int) -> int:
     return min(batch_size, 1 << (rows - 1).bit_length())
 
 
+def placed(tower: Tower) -> Tower:
+    """The tower with its parameters on the devices: to be encoded with again and again."""
+    return dataclasses.replace(tower, params=on_device(tower.params, tower.cfg))
+
+
 def on_device(params: Params, cfg: TowerConfig) -> Params:
     """Host arrays go to the device, or over the mesh in context, once; arrays that are there stay as they lie."""
     if all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(params)):
@@ -319,7 +324,7 @@ def _vectors(params: Params, inputs: TextInputs | PackedRows, cfg: TowerConfig) 
     return constrain(found, (None,) * 3)
 
 
-_encode_batch = jax.jit(_vectors, static_argnums=2)
+encode_batch = jax.jit(_vectors, static_argnums=2)
 _hidden = jax.jit(encode_hidden, static_argnums=3)
 
 

@@ -7,9 +7,12 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import hypothesis
 import jax
 import pytest
 
+hypothesis.settings.register_profile("busy", deadline=None)  # a busy machine is no error
+hypothesis.settings.load_profile("busy")
 jax.config.update("jax_num_cpu_devices", 8)
 # Models here are tiny: compiling them takes far longer than running them.
 jax.config.update("jax_disable_most_optimizations", True)

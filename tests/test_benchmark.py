@@ -68,6 +68,10 @@ def test_medians_and_ratios():
         ({"bitext": __file__}, "no tokenizer for it"),
         ({"run": "nowhere"}, "run=nowhere does not exist"),
         ({"run": "."}, "run is given, but no pairs"),
+        ({"trace": "x", "parts": ("search",)}, "trace is for the part step"),
+        ({"teacher_cache": True, "parts": ("search",)}, "teacher_cache is for the part step"),
+        ({"from_disk": True, "parts": ("step",)}, "from_disk is for the part search"),
+        ({"peer": "torch", "parts": ("search",)}, "peer=torch is for the part step"),
         ({"peer_compile": True}, "peer_compile is for --peer torch"),
         ({"attention": "cudnn"}, "attention=cudnn works in bfloat16; add --dtype bfloat16"),
         ({"json": "no/such/folder/x.json"}, "no such folder"),
@@ -122,7 +126,7 @@ def test_a_whole_bench(tmp_path):
     """Every part on the tiny preset: the keys that scripts read are there, and are numbers that can be."""
     out = tmp_path / "out.json"
     small = ["--preset", "tiny", "--batch", 8, "--steps", 2, "--documents", 300, "--from-disk"]
-    small += ["--parts", "step", "input", "transport", "encode", "search", "--remat", "dots"]
+    small += ["--parts", "step", "input", "transport", "encode", "search", "agreement", "--remat", "dots"]
     done = bench(*small, "--teacher-cache", "--trace", tmp_path / "trace", "--json", out, COLUMNS="80")
     assert done.returncode == 0, done.stderr
     figures = json.loads(out.read_text())
@@ -149,6 +153,11 @@ def test_a_whole_bench(tmp_path):
         assert transport[name]["iterations"] <= transport[name]["iterations_most"] < 1000
     for one in transport.values():
         assert one is transport["pairs"] or 0 <= one["off_mean"] <= one["off"] < 0.1
+    agreement = figures["agreement"]
+    assert agreement["loss_last"] < agreement["loss_first"] - 0.01
+    apart = {name: one["most_apart"] for name, one in agreement.items() if isinstance(one, dict) and name != "plain"}
+    assert len(apart) == 4
+    assert max(apart.values()) < 1e-3
     assert figures["search"]["queries_per_second"] > 0
     assert figures["search_on_disk"]["anonymous_bytes"] > 0
     assert figures["encode"]["tokens_per_second"] > 0

@@ -1,4 +1,4 @@
-"""bfloat16 is the type of activations and of factors, and of nothing else: read from what is compiled."""
+"""bfloat16 is the type of activations and of factors, and of nothing else: read from the step as it is lowered."""
 
 import re
 from dataclasses import replace
@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from optical_jax.config import (
     Config,
     DataConfig,
     EncoderConfig,
     HeadConfig,
+    MeshConfig,
     StudentConfig,
     TowerConfig,
     TrainingConfig,
@@ -132,3 +134,18 @@ def test_a_gradient_of_many_tokens_loses_none():
     x, kernel = jnp.ones((4097, 1), jnp.bfloat16), jnp.ones((1, 1))
     gradient = jax.grad(lambda kernel: contract("MI,IO->MO", x, kernel).sum())(kernel)
     assert gradient == 4097
+
+
+@pytest.mark.parametrize("result", [None, "float32"])
+def test_what_devices_sum_in_parts_is_rounded_once(result):
+    """257 ones on one device, 256 minus ones on the other: a part rounded to bfloat16 would be 256, and the sum 0."""
+    mesh = make_mesh(MeshConfig(tensor=2, data=1), jax.devices()[:2])
+    x = jnp.asarray([[1.0] * 257 + [-1.0] * 256 + [0.0]], jnp.bfloat16)
+    split = NamedSharding(mesh, PartitionSpec(None, "tensor")), NamedSharding(mesh, PartitionSpec("tensor", None))
+    with jax.set_mesh(mesh):
+        product = jax.jit(lambda x, y: contract("MI,IO->MO", x, y, result), in_shardings=split)
+        assert product(x, jnp.ones((514, 1))) == 1.0
+        gradient = jax.jit(jax.grad(lambda x, y: contract("MI,IO->MO", x, y).sum().astype(jnp.float32)))
+        # The gradient of x, of a kernel split over its outputs.
+        kernel = jax.device_put(np.asarray(x, np.float32), split[0])
+        assert gradient(jnp.ones((1, 1), jnp.bfloat16), kernel) == 1.0

@@ -19,19 +19,20 @@ from optical_jax.config import (
     LossConfig,
     MeshConfig,
     OptimizerConfig,
+    OtConfig,
     TowerConfig,
     TrainingConfig,
 )
 from optical_jax.data.loader import make_loader
 from optical_jax.data.packing import deal, fit
-from optical_jax.data.pairs import FlatTokens, TokenizedPairs
+from optical_jax.data.pairs import IDF_FLOOR, FlatTokens, TokenizedPairs
 from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.params import init_params
 from optical_jax.partitioning import batch_shards, make_mesh, named_sharding, params_shardings
 from optical_jax.training.loop import put
 from optical_jax.training.optimizer import make_optimizer
 from optical_jax.training.step import init_train_state, make_train_step
-from optical_jax.types import Batch, PackedInputs, TextInputs
+from optical_jax.types import Batch, PackedInputs, TextInputs, TokenVectors
 
 ENCODER = EncoderConfig(vocab_size=64, width=16, layers=2, heads=4, mlp_width=32, max_positions=20)
 TOWER = TowerConfig(ENCODER, HeadConfig(projection=8))
@@ -179,12 +180,12 @@ def test_packed_vectors_are_the_padded_ones(family, pooling):
 # ---- steps -----------------------------------------------------------------------------------------------------
 
 
-def losses_of(batches, devices=1, mesh=None, parts=1, loss="transport"):
+def losses_of(batches, devices=1, mesh=None, parts=1, loss="transport", masses="uniform"):
     """Losses of one run, and how many steps were compiled."""
     cfg = Config(
         optimizer=OptimizerConfig(peak_lr=1e-2, warmup_steps=2),
         training=TrainingConfig(steps=20, accumulate=parts),
-        loss=LossConfig(name=loss),
+        loss=LossConfig(name=loss, ot=OtConfig(masses=masses)),
     )
     where = make_mesh(mesh or MeshConfig(), jax.devices()[:devices])
     tx = make_optimizer(cfg.optimizer, 20)
@@ -198,6 +199,27 @@ def losses_of(batches, devices=1, mesh=None, parts=1, loss="transport"):
             state, metrics = step(state, frozen, put(batch, named_sharding(where, ("batch",))))
             losses.append(float(metrics["loss"]))
     return losses, step._cache_size()
+
+
+def test_packed_tokens_keep_their_weights():
+    """By the definition, log((N + 1) / (texts with the token + 1)) + a floor; and the losses they lead to."""
+    pairs = made(80)
+    batches = list(
+        itertools.islice(make_loader({"sw": pairs}, DataConfig(global_batch=16, row_length=16), 0, idf=True), 5)
+    )
+    for name in ("student", "teacher"):
+        tokens = getattr(pairs, name)
+        documents = [set(ids.tolist()) for ids in np.split(tokens.ids, tokens.offsets[1:-1])]
+        for batch in batches:
+            side = padded_again(getattr(batch, name))
+            for ids, weights, real in zip(side.ids, side.weight, side.keep, strict=True):
+                frequency = [sum(int(token) in document for document in documents) for token in ids[real]]
+                np.testing.assert_allclose(weights[real], np.log(81 / (np.array(frequency) + 1)) + IDF_FLOOR, rtol=1e-6)
+                assert not weights[~real].any()
+    padded = [Batch(padded_again(batch.student), padded_again(batch.teacher)) for batch in batches]
+    got = losses_of(batches, masses="idf")[0]
+    np.testing.assert_allclose(got, losses_of(padded, masses="idf")[0], rtol=1e-5)
+    assert abs(got[0] - losses_of(batches)[0][0]) > 1e-3
 
 
 def test_losses_of_padded_batches_and_one_compilation():
@@ -222,6 +244,23 @@ def test_eight_devices_give_the_losses_of_one(mesh, parts):
     eight, _ = losses_of(batches, 8, mesh, parts)
     one = losses_of([whole_batch(batch, shards, parts) for batch in batches])[0]
     np.testing.assert_allclose(eight, one, rtol=1e-5)
+
+
+def test_vectors_from_the_cache_are_cut_in_parts_with_their_pairs():
+    """Two parts of a batch, on one device and on four, and the whole of it."""
+    teacher = init_params(tower_specs(TOWER), jax.random.key(2))
+    for devices in (1, 4):
+        batches, whole = [], []
+        for batch in itertools.islice(loader_of(made(80), shards=devices, parts=2), 5):
+            padded = whole_batch(batch, devices, 2)
+            found = encode_tokens(teacher, jax.tree.map(jnp.asarray, padded.teacher), TOWER)
+            vectors = TokenVectors(np.asarray(found.vectors, np.float16), np.asarray(found.mask))
+            # `whole_batch` has the pairs part by part; a batch has them in turns.
+            in_turns = np.arange(16).reshape(devices, 2, -1).swapaxes(1, 2).reshape(-1)
+            batches.append(Batch(batch.student, jax.tree.map(lambda x, order=in_turns: x[order], vectors)))
+            whole.append(Batch(padded.student, vectors))
+        got = losses_of(batches, devices, MeshConfig(), parts=2)[0]
+        np.testing.assert_allclose(got, losses_of(whole)[0], rtol=1e-5)
 
 
 def whole_batch(batch: Batch, shards: int, parts: int) -> Batch:

@@ -56,6 +56,35 @@ def test_a_setting_younger_than_the_run_counts_as_its_default(tmp_path):
         folder.holds_run_of(CFG)
 
 
+def test_a_run_older_than_packed_batches_went_by_buckets(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.save_config(CFG)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    del saved["data"]["batching"], saved["data"]["row_length"]
+    write_json(tmp_path / "config.json", saved)
+    assert folder.holds_run_of(replace(CFG, data=DataConfig(batching="buckets")))
+    with pytest.raises(ConfigError, match=r"data.batching: 'buckets' -> 'packed'; give the same values"):
+        folder.holds_run_of(CFG)
+
+
+def test_what_is_compiled_is_kept_in_the_folder_and_where_the_user_says(tmp_path):
+    code = (
+        "import sys, jax; from pathlib import Path; from optical_jax.run_folder import RunFolder;"
+        "RunFolder(Path(sys.argv[1])).keep_compiled(); jax.jit(lambda x: x * 2 + 1)(3.0).block_until_ready()"
+    )
+
+    def programs(**environ: str) -> tuple[int, int]:
+        """Kept in the run's folder, and in the one that the environment names."""
+        given = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"} | environ
+        subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=given, check=True)
+        return tuple(len(list((tmp_path / name).glob("*-cache"))) for name in ("compiled", "mine"))
+
+    assert programs(JAX_COMPILATION_CACHE_DIR=str(tmp_path / "mine"))[0] == 0
+    first = programs()
+    assert first[0] > 0
+    assert programs() == first
+
+
 def test_licences_are_free_and_may_be_stated_once_a_run_is_finished(tmp_path):
     folder = RunFolder(tmp_path)
     folder.save_config(CFG)

@@ -85,6 +85,12 @@ def test_many_devices_rank_as_sorting_does(monkeypatch, depth, mesh):
         assert [ids[n] for n in found.documents[b]] == [name for _, name in expected[:depth]]
 
 
+def test_widths_must_agree():
+    query = Block(np.arange(1), TokenVectors(vectors=np.ones((1, 1, 4), np.float32), mask=np.ones((1, 1), bool)))
+    with pytest.raises(ConfigError, match="width 4 and documents of width 8"):
+        search.search({0: [query]}, {"d": "w1"}, encode)
+
+
 def test_a_device_hands_on_no_more_than_the_best_of_its_part():
     """64 documents of one token over 8 devices: 3 a device and query."""
     rng = np.random.default_rng(0)

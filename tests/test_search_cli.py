@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -98,8 +99,9 @@ def test_vectors_are_kept_and_read_again(run, docs, tmp_path, capsys, monkeypatc
         assert every[hit["line"]] == pytest.approx(hit["score"], abs=2e-2)
         assert LINE_OF[hit["text"]] == hit["line"]
 
-    # A write that was cut off is done again.
-    (folder / "documents.json").unlink()
+    # A write that was cut off is done again, at whatever moment.
+    (folder / "documents.json").rename(folder / "documents.json.new")
+    (folder / "vectors.bf16").rename(folder / "vectors.bf16.new")
     assert found("--vectors", str(folder)) == first
     assert set(encoded) > set(QUERIES)
 
@@ -111,8 +113,15 @@ def test_vectors_of_something_else_are_refused(run, docs, tmp_path, capsys):
     (tmp_path / "pictures" / "cat.png").touch()
     kept = ["--vectors", str(tmp_path / "kept"), "paka"]
     assert main(["--run", str(run), "--docs", str(docs), *kept]) == 0
+    # The same weights with another tokenizer, which knows no capital letters.
+    retold = shutil.copytree(run, tmp_path / "c")
+    tokenizer = json.loads((retold / "teacher" / "tokenizer.json").read_text("utf-8"))
+    assert tokenizer["normalizer"]["lowercase"] is True
+    tokenizer["normalizer"]["lowercase"] = False
+    (retold / "teacher" / "tokenizer.json").write_text(json.dumps(tokenizer), "utf-8")
     for flags, what in (
         (["--run", str(other), "--docs", str(docs), *kept], "are of another model"),
+        (["--run", str(retold), "--docs", str(docs), *kept], "are of another model"),
         (["--run", str(run), "--docs", str(tmp_path / "one.txt"), *kept], "are of another text file"),
         (["--run", str(run), "--docs", str(docs), "--vectors", str(tmp_path / "pictures"), "q"], "holds something"),
     ):

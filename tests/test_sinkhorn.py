@@ -202,6 +202,22 @@ def test_a_pair_stops_by_itself(in_log_space):
 
 
 @BOTH_SPACES
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_pair_with_one_side_keeps_nobody_going(in_log_space, side):
+    cost, rows, cols, _ = problems(seed=5, B=8, S=16, T=16)
+    cfg = OtConfig(iterations=2000, threshold=1e-3)
+    whole = solve(cost, rows, cols, cfg, in_log_space=in_log_space)
+    masses = [np.array(rows), np.array(cols)]
+    masses[side][1] = 0.0
+    plan, iterations = solve(cost, *masses, cfg, in_log_space=in_log_space)
+    others = np.arange(8) != 1
+    np.testing.assert_allclose(plan[others], whole.plan[others], atol=1e-6)
+    np.testing.assert_array_equal(iterations[others], whole.iterations[others])
+    assert not np.asarray(plan[1]).any()
+    assert iterations[1] == 10
+
+
+@BOTH_SPACES
 def test_no_pair_exceeds_the_iterations(in_log_space):
     cost, rows, cols, _ = problems(seed=5, B=8, S=16, T=16)
     iterations = solve(cost, rows, cols, OtConfig(iterations=27, threshold=1e-9), in_log_space=in_log_space).iterations

@@ -113,13 +113,13 @@ def test_equal_shapes_compile_once(tower):
     """Neither another tower of the same config nor fewer texts or other lengths within a bucket compile again."""
     encode(tower, TEXTS, batch_size=8)
     encode(tower, ["moja"] * 60, batch_size=8)
-    compiled = towers._encode_batch._cache_size()
+    compiled = towers.encode_batch._cache_size()
     for texts in (55, 57, 63):
         encode(tower, ["mbili"] * texts, batch_size=8)
     encode(tower.replace(params=random_params(1)), TEXTS[::-1], batch_size=8)
     same = TowerConfig(encoder=dataclasses.replace(CFG.encoder), head=dataclasses.replace(CFG.head))
     encode(Tower(random_params(2), same, tower.tokenizer), TEXTS, batch_size=8)
-    assert towers._encode_batch._cache_size() == compiled
+    assert towers.encode_batch._cache_size() == compiled
 
 
 def test_texts_share_rows_and_long_ones_have_their_own():
@@ -129,7 +129,7 @@ def test_texts_share_rows_and_long_ones_have_their_own():
     tokens = [Tokens(rng.integers(5, 90, n), rng.random(n) < 0.9, np.ones(n, bool)) for n in lengths]
     cfg = TowerConfig(dataclasses.replace(CFG.encoder, max_positions=512))
     seen, sizes = [], []
-    for owners, places, at, rows in packed_batches(tokens, 4, cfg):
+    for owners, places, at, rows in packed_batches(tokens, 8, cfg):
         sizes.append(rows.ids.shape)
         for name in ("ids", "attend"):
             taken = getattr(rows, name).reshape(-1)[at]
@@ -141,7 +141,7 @@ def test_texts_share_rows_and_long_ones_have_their_own():
     assert sorted(seen) == [(n, s) for n, length in enumerate(lengths) for s in range(length)]
     assert sizes[0] == (1, 256)  # the text of 200, first
     assert {length for _, length in sizes[1:]} == {128}
-    assert all(rows * 128 <= 4 * 64 for rows, _ in sizes[1:])
+    assert all(rows * 128 <= 8 * 32 for rows, _ in sizes[1:])
 
 
 def test_padded_lengths_are_few_and_fit():

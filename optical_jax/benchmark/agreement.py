@@ -22,7 +22,8 @@ PEAK_LR = 1e-4
 def measure_agreement(work: Work, cfg: Config) -> dict[str, Any]:
     """Losses of ten steps on one batch, plain and with one thing after another, and how far they are apart at most.
 
-    Plain: padded batches, every activation kept, the teacher in the step.
+    Plain: padded batches, every activation kept, plain attention, the teacher in the step. What `cfg` says of those is
+    passed over.
     """
     batch = cfg.data.global_batch
     work = replace(work, pairs=first_pairs(work.pairs, batch))
@@ -33,7 +34,7 @@ def measure_agreement(work: Work, cfg: Config) -> dict[str, Any]:
         teacher=replace(cfg.teacher, attention="xla", cache=""),
         optimizer=replace(cfg.optimizer, peak_lr=PEAK_LR),
     )
-    packed = replace(plain, data=cfg.data)
+    packed = replace(plain, data=replace(cfg.data, batching="packed"))
     curves: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as cache:
         cached = replace(packed, teacher=replace(packed.teacher, cache=cache))

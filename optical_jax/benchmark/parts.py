@@ -10,7 +10,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,14 @@ from optical_jax.benchmark.presets import VECTOR_WIDTH, Work
 from optical_jax.benchmark.step import Runner, bitext_loader
 from optical_jax.benchmark.timing import in_turns
 from optical_jax.config import Config
+from optical_jax.data.tokenization import Tokens
 from optical_jax.errors import ConfigError
 from optical_jax.evaluation.blocks import Block, cut_into_blocks
 from optical_jax.evaluation.document_vectors import write_document_vectors
 from optical_jax.evaluation.search import rank
-from optical_jax.models.late_interaction import encode_tokens
-from optical_jax.partitioning import batch_shards
-from optical_jax.types import TextInputs, TokenVectors
+from optical_jax.partitioning import batch_shards, over_all_devices
+from optical_jax.towers import encode_batch, packed_batches
+from optical_jax.types import TokenVectors
 
 REPEATS = 5
 QUERY_LENGTH = 32
@@ -52,26 +52,24 @@ def measure_input(work: Work, cfg: Config, step_seconds: float | None) -> dict[s
 
 
 def measure_encode(work: Work, batch: int) -> dict[str, Any]:
-    """Teacher's side of the pairs, sorted by length and padded, as `encode` does; tokenising is not counted."""
-    order = np.argsort(work.pairs.teacher.lengths, kind="stable")
-    inputs: list[TextInputs] = []
-    for start in range(0, len(order) - batch + 1, batch):
-        rows = order[start : start + batch]
-        length = -(-int(work.pairs.teacher.lengths[rows].max()) // 8) * 8
-        inputs.append(work.pairs.teacher.rows(rows, length))
+    """Teacher's side of the pairs, packed in rows as `encode` does; tokenising is not counted."""
+    side = work.pairs.teacher
+    texts = [
+        Tokens(ids, np.ones(len(ids), bool), np.ones(len(ids), bool)) for ids in np.split(side.ids, side.offsets[1:-1])
+    ]
+    inputs = [rows for _, _, _, rows in packed_batches(texts, batch, work.tower)]
     params = jax.device_put(work.teacher)
-    encode = jax.jit(partial(encode_tokens, cfg=work.tower))
 
     def whole() -> list[Any]:
-        return [encode(params, each).vectors for each in inputs]
+        return [encode_batch(params, each, work.tower) for each in inputs]
 
     seconds = in_turns({"encode": whole}, REPEATS)["encode"]
-    real = sum(int(each.attend.sum()) for each in inputs)
+    real = int(side.lengths.sum())
     return {
         **seconds.as_json(),
         "tokens_per_second": real / seconds.median,
-        "texts_per_second": len(inputs) * batch / seconds.median,
-        "padding_waste": 1.0 - real / sum(each.attend.size for each in inputs),
+        "texts_per_second": len(texts) / seconds.median,
+        "padding_waste": 1.0 - real / sum(each.ids.size for each in inputs),
     }
 
 
@@ -80,7 +78,8 @@ def measure_search(documents: int, queries: int = 64) -> dict[str, Any]:
     blocks = list(drawn_documents(documents))
     names = [f"d{n}" for n in range(documents)]
     asked = {0: [drawn_queries(queries)]}
-    times = in_turns({"search": lambda: rank(asked, names, blocks)}, REPEATS)["search"]
+    with over_all_devices():
+        times = in_turns({"search": lambda: rank(asked, names, blocks)}, REPEATS)["search"]
     flops = 2.0 * queries * documents * QUERY_LENGTH * DOCUMENT_LENGTH * VECTOR_WIDTH
     return {
         **times.as_json(),
@@ -96,7 +95,7 @@ def measure_search_on_disk(documents: int, queries: int = 64) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         blocks = drawn_documents(documents)
         written = write_document_vectors(Path(folder), names, blocks, VECTOR_WIDTH, {"of": "random numbers"})
-        with AnonymousMemory() as memory:
+        with over_all_devices(), AnonymousMemory() as memory:
             began = time.perf_counter()
             rank({0: [drawn_queries(queries)]}, written.ids, written.blocks())
             seconds = time.perf_counter() - began

@@ -7,8 +7,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from typing import Any
+
+import numpy as np
 
 from optical_jax.benchmark.timing import Times, paired_ratio
 from optical_jax.errors import ConfigError
@@ -21,6 +23,8 @@ BATCH = 32
 def measure_retrieval(collection: str, language: str, model: str, *, peer: bool) -> dict[str, Any]:
     """Texts to vectors, tokenising included, and every query against every document.
 
+    `same_first` is the share of queries for which both sides find the same document first.
+
     Args:
       collection: a BEIR folder.
       language: of its queries.
@@ -28,42 +32,46 @@ def measure_retrieval(collection: str, language: str, model: str, *, peer: bool)
       peer: run the other side too.
     """
     from optical_jax.data.collection import read_collection
+    from optical_jax.evaluation.blocks import Block
     from optical_jax.evaluation.search import encode_blocks, rank
-    from optical_jax.towers import encode, load
+    from optical_jax.partitioning import over_all_devices
+    from optical_jax.towers import encode, load, placed
 
     found = read_collection(collection, languages=[language])
     documents, queries = found.documents, list(found.queries[language].values())
-    asking, holding = load(model), load(model, side="document")
+    with over_all_devices(), ExitStack() as stack:
+        asking, holding = placed(load(model)), placed(load(model, side="document"))
 
-    def encode_documents() -> Any:
-        return list(encode_blocks(list(documents.values()), lambda texts: encode(holding, texts)))
+        def encode_documents() -> list[Block]:
+            return list(encode_blocks(list(documents.values()), lambda texts: encode(holding, texts)))
 
-    asked = list(encode_blocks(queries, lambda texts: encode(asking, texts)))
-    held: list[Any] = encode_documents()
-    rank({0: asked}, list(documents), held)
-    works: dict[str, Callable[[], Any]] = {
-        "encode": encode_documents,
-        "search": lambda: rank({0: asked}, list(documents), held),
-    }
-    other = _Other(model, list(documents.values()), queries) if peer else None
-    seconds: dict[str, list[float]] = {}
-    for _ in range(TURNS):
-        for name, work in works.items():
-            began = time.perf_counter()
-            work()
-            seconds.setdefault(name, []).append(time.perf_counter() - began)
-            if other is not None:
-                seconds.setdefault(f"peer {name}", []).append(other.ask(name)["seconds"])
-    if other is not None:
-        other.close()
+        asked = list(encode_blocks(queries, lambda texts: encode(asking, texts)))
+        held = encode_documents()
+        ours = rank({0: asked}, list(documents), held)[0]
+        works: dict[str, Callable[[], Any]] = {
+            "encode": encode_documents,
+            "search": lambda: rank({0: asked}, list(documents), held),
+        }
+        other = stack.enter_context(closing(_Other(model, list(documents.values()), queries))) if peer else None
+        seconds: dict[str, list[float]] = {}
+        for _ in range(TURNS):
+            for name, work in works.items():
+                began = time.perf_counter()
+                work()
+                seconds.setdefault(name, []).append(time.perf_counter() - began)
+                if other is not None:
+                    seconds.setdefault(f"peer {name}", []).append(other.ask(name)["seconds"])
+        theirs = None if other is None else np.array(other.ask("best")["documents"])
     counts = {"encode": len(documents), "search": len(queries)}
     result: dict[str, Any] = {"documents": len(documents), "queries": len(queries)}
+    if theirs is not None:
+        result["same_first"] = float((theirs == ours.documents[:, 0]).mean())
     for name in works:
         result[name] = Times(tuple(seconds[name])).as_json()
         result[name]["texts_per_second" if name == "encode" else "queries_per_second"] = (
             counts[name] / (result[name]["seconds"])
         )
-        if other is not None:
+        if theirs is not None:
             result[name]["peer_seconds"] = Times(tuple(seconds[f"peer {name}"])).median
             result[name]["ratio"] = paired_ratio(seconds[f"peer {name}"], seconds[name])
     return result
@@ -123,8 +131,12 @@ def serve() -> None:
 
     works = {"encode": encode, "search": search}
     for line in sys.stdin:
+        what = json.loads(line)
+        if what == "best":
+            print(json.dumps({"documents": search().indices[:, 0].tolist()}), flush=True)
+            continue
         began = time.perf_counter()
-        works[json.loads(line)]()
+        works[what]()
         if device == "cuda":
             torch.cuda.synchronize()
         print(json.dumps({"seconds": time.perf_counter() - began}), flush=True)

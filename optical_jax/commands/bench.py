@@ -119,6 +119,11 @@ def check(command: BenchCommand) -> None:
         raise ConfigError(f"attention={command.attention} works in bfloat16; add --dtype bfloat16")
     if command.run and not command.bitext:
         raise ConfigError("run is given, but no pairs for its towers; name a file of its language: --bitext FILE")
+    for flag, part in (("trace", "step"), ("teacher_cache", "step"), ("from_disk", "search")):
+        if getattr(command, flag) and part not in command.parts:
+            raise ConfigError(f"{flag} is for the part {part}, which is not among --parts; add it, or leave {flag} out")
+    if command.peer is not None and "step" not in command.parts and not command.collection:
+        raise ConfigError("peer=torch is for the part step and for --collection; add one, or leave it out")
     if command.peer_compile and command.peer is None:
         raise ConfigError("peer_compile is for --peer torch; add it")
     if command.json and not Path(command.json).absolute().parent.is_dir():

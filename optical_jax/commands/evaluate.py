@@ -54,7 +54,7 @@ class EvalCommand:
     pooling: Literal["none", "auto", "mean", "cls"] = "none"
     """Of --model: none takes a vector a token whatever the model's files say, auto does as they say."""
     batch_size: int = 64
-    """Texts encoded at a time."""
+    """Texts of 32 tokens that are encoded at a time; of longer ones fewer."""
     out: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
     """Also write the figures (or the comparison) there, as JSON."""
     cache_dir: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
@@ -232,13 +232,13 @@ def make_encode(command: EvalCommand, tower: Tower) -> Encode:
     import jax
 
     from optical_jax.models.late_interaction import mean_pool
-    from optical_jax.towers import encode, on_device
+    from optical_jax.towers import encode, placed
     from optical_jax.types import TokenVectors
 
-    placed, pool = replace(tower, params=on_device(tower.params, tower.cfg)), jax.jit(mean_pool)
+    there, pool = placed(tower), jax.jit(mean_pool)
 
     def vectors(texts: Sequence[str]) -> TokenVectors:
-        tokens = encode(placed, texts, command.batch_size)
+        tokens = encode(there, texts, command.batch_size)
         return pool(tokens) if command.scoring == "pooled" else tokens
 
     return vectors

@@ -49,7 +49,7 @@ class SearchCommand:
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """One JSON object a line instead of tables: query, rank, score, line, text."""
     batch_size: int = 64
-    """Texts encoded at a time."""
+    """Texts of 32 tokens that are encoded at a time; of longer ones fewer."""
     cache_dir: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
     """Folder for downloads from the hub; empty leaves it to HF_HOME."""
 
@@ -193,37 +193,37 @@ def keep_vectors(folder: Path, documents: dict[str, str], tower: Tower, encode: 
       ConfigError: the folder holds other documents' vectors, another model's, or something else.
     """
     from optical_jax.checkpoint import fingerprint
-    from optical_jax.config import to_json
+    from optical_jax.config import identity
     from optical_jax.evaluation.document_vectors import ABOUT, FILES, DocumentVectors, write_document_vectors
     from optical_jax.evaluation.search import encode_blocks
     from optical_jax.progress import ProgressReport
 
     if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - FILES):
         raise ConfigError(f"vectors={folder} holds something else; name a folder that is empty or not there yet")
-    listing = hashlib.sha256(json.dumps(documents).encode()).hexdigest()
-    # As JSON gives it back.
-    model = json.loads(json.dumps(to_json(tower.cfg)))
-    about = {"documents_sha256": listing, "model_sha256": fingerprint(tower.params), "model": model}
+    about = {
+        "documents_sha256": hashlib.sha256(json.dumps(documents).encode()).hexdigest(),
+        "params_sha256": fingerprint(tower.params),
+        "tokenizer_sha256": hashlib.sha256(tower.tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
+        # As JSON gives it back.
+        "tower": json.loads(json.dumps(identity(tower.cfg))),
+    }
     if not (folder / ABOUT).is_file():
         with ProgressReport("encoding lines", len(documents), "lines") as progress:
             blocks = encode_blocks(list(documents.values()), encode, progress.advance)
             return write_document_vectors(folder, list(documents), blocks, tower.cfg.vector_width, about)
     stored = DocumentVectors(folder)
-    for name, what in (
-        ("documents_sha256", "another text file"),
-        ("model_sha256", "another model"),
-        ("model", "another model"),
-    ):
+    for name in about:
         if stored.about.get(name) != about[name]:
+            what = "another text file" if name == "documents_sha256" else "another model"
             raise ConfigError(f"vectors={folder} are of {what}; name another folder, or delete this one")
     return stored
 
 
 def make_encode(tower: Tower, batch_size: int) -> Encode:
-    from optical_jax.towers import encode, on_device
+    from optical_jax.towers import encode, placed
 
-    placed = replace(tower, params=on_device(tower.params, tower.cfg))
-    return lambda texts: encode(placed, texts, batch_size)
+    there = placed(tower)
+    return lambda texts: encode(there, texts, batch_size)
 
 
 def hits_of(ranking: Ranking, queries: Sequence[str], numbers: Sequence[int], lines: dict[int, str]) -> list[list[Hit]]:

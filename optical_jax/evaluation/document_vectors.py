@@ -20,7 +20,7 @@ from optical_jax.files import read_json, write_json
 from optical_jax.types import TokenVectors
 
 ABOUT = "documents.json"
-FILES = {ABOUT, "vectors.bf16", "offsets.npy", "ids.txt"}
+FILES = {ABOUT, f"{ABOUT}.new", "vectors.bf16", "vectors.bf16.new", "offsets.npy", "ids.txt"}
 
 
 class DocumentVectors:
@@ -78,13 +78,15 @@ def write_document_vectors(
     (folder / ABOUT).unlink(missing_ok=True)
     order: list[np.ndarray] = []
     lengths: list[np.ndarray] = []
-    with (folder / "vectors.bf16").open("wb") as file:
+    # Renamed when it is whole: who reads the old file goes on reading it.
+    with (folder / "vectors.bf16.new").open("wb") as file:
         for block in blocks:
             mask = np.asarray(block.vectors.mask)
             file.write(np.asarray(block.vectors.vectors)[mask].astype(ml_dtypes.bfloat16).tobytes())
             order.append(block.positions)
             lengths.append(mask.sum(axis=1))
             advance(len(block.positions))
+    (folder / "vectors.bf16.new").replace(folder / "vectors.bf16")
     (folder / "ids.txt").write_text("".join(f"{ids[n]}\n" for n in np.concatenate(order)), encoding="utf-8")
     np.save(folder / "offsets.npy", np.concatenate([[0], np.cumsum(np.concatenate(lengths), dtype=np.int64)]))
     write_json(folder / ABOUT, {"width": width, "documents": len(ids), **about})

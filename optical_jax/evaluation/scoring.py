@@ -79,8 +79,11 @@ def score_tokens(
       tokens: unit vectors.
       owner: number of the query that a token belongs to; `queries` or more belongs to none.
       queries: how many there are, static.
-      documents: float32 or bfloat16; products are summed in float32 either way, and tokens are not rounded.
+      documents: float32 or bfloat16; sums are float32 either way. With bfloat16 accelerators take 16 bits of a token.
       mask: as in `maxsim`.
+
+    Returns:
+      As `maxsim`: sums of cosines, float32, -inf for a document that has no token.
     """
     N, P = mask.shape
     n = max(1, min(N, BLOCK_SIMILARITIES // max(len(tokens) * P, 1)))

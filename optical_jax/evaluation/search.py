@@ -158,6 +158,12 @@ def search(
       encode: the document side.
       depth: documents kept a query.
       advance: told how many documents were just encoded and scored.
+
+    Returns:
+      Of every set a ranking, its rows in the order of the set's positions.
+
+    Raises:
+      ConfigError: as `rank`.
     """
     return rank(queries, list(documents), encode_blocks(list(documents.values()), encode), depth=depth, advance=advance)
 
@@ -170,9 +176,21 @@ def rank(
     depth: int = DEPTH,
     advance: Advance = lambda count: None,
 ) -> dict[Name, Ranking]:
-    """Rank documents that come in blocks, encoded now or read from disk. As `search`.
+    """Rank documents that come in blocks, encoded now or read from disk.
 
     Under `jax.set_mesh` every device scores its part of a block, and hands on no more than the best of it.
+
+    Args:
+      queries: as in `search`.
+      ids: of all documents; a block's positions count these.
+      documents: blocks, each document in one of them.
+      depth, advance: as in `search`.
+
+    Returns:
+      As `search`.
+
+    Raises:
+      ConfigError: queries and documents differ in width, or a score is not a number.
     """
     ranks = ranks_of_ids(ids)
     tops = {name: TopDocuments(sum(len(b.positions) for b in blocks), ranks, depth) for name, blocks in queries.items()}
@@ -187,6 +205,11 @@ def rank(
     for block in documents:
         held = hold(block, ranks)
         for top, chunk in chunks:
+            if chunk.tokens.shape[1] != held.vectors.shape[2]:
+                raise ConfigError(
+                    f"queries have vectors of width {chunk.tokens.shape[1]} and documents of width "
+                    f"{held.vectors.shape[2]}; encode both with towers that agree"
+                )
             running.append((top, chunk, held, best_of_block(chunk, held, depth)))
             # Scores are merged while the next are computed.
             if len(running) == 2:

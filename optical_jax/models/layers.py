@@ -52,12 +52,21 @@ def contract(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def narrow_contract(equation: str, result: str, x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
-    """`contract` for `x` of fewer bits. Accelerators sum such products in float32 whatever type they give.
+    """`contract` for `x` of fewer bits. Accelerators sum such products in float32 whatever type they give; what several
+    of them sum is given in float32 first.
 
     With a gradient of its own. JAX's would multiply the float32 gradient of a float32 result by a narrow factor, which
     is a float32 product, at a fraction of the speed; and it would round the gradient of parameters as it gives it.
     """
-    return jnp.einsum(equation, x, y.astype(x.dtype), preferred_element_type=result)
+    return narrow_product(equation, x, y.astype(x.dtype), result)
+
+
+def narrow_product(equation: str, x: jax.Array, y: jax.Array, result: Any) -> jax.Array:
+    # Split over a sum's terms, each device gives a part of the sum, which is not to be rounded yet. Elsewhere a float32
+    # result would be written and read again at twice the bytes.
+    parts = jax.sharding.get_abstract_mesh().shape.get("tensor", 1)
+    given = jnp.float32 if parts > 1 else result
+    return jnp.einsum(equation, x, y, preferred_element_type=given).astype(result)
 
 
 def _narrow_forward(equation: str, result: str, x: jax.Array, y: jax.Array) -> tuple[jax.Array, Any]:
@@ -69,8 +78,8 @@ def _narrow_backward(equation: str, result: str, kept: Any, gradient: jax.Array)
     factors, of_result = equation.split("->")
     of_x, of_y = factors.split(",")
     narrow = gradient.astype(x.dtype)
-    x_gradient = jnp.einsum(f"{of_result},{of_y}->{of_x}", narrow, y.astype(x.dtype), preferred_element_type=x.dtype)
-    y_gradient = jnp.einsum(f"{of_x},{of_result}->{of_y}", x, narrow, preferred_element_type=y.dtype)
+    x_gradient = narrow_product(f"{of_result},{of_y}->{of_x}", narrow, y.astype(x.dtype), x.dtype)
+    y_gradient = narrow_product(f"{of_x},{of_result}->{of_y}", x, narrow, y.dtype)
     return x_gradient, y_gradient
 
 

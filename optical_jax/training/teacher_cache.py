@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from optical_jax.checkpoint import fingerprint
-from optical_jax.config import TeacherConfig, TowerConfig, expand_path, to_json
+from optical_jax.config import TeacherConfig, TowerConfig, expand_path, identity
 from optical_jax.data.loader import Loader
 from optical_jax.data.packing import Packing
 from optical_jax.data.pairs import FlatTokens, TokenizedPairs, take_texts
@@ -62,6 +62,7 @@ def use_teacher_cache(
         )
         return
     if missing:
+        tower = replace(tower, encoder=replace(tower.encoder, attention=cfg.attention))
         fill(cache, params, tower, tokens, keys, np.array(missing), batch, mesh)
         cache.close()
         cache.reload()
@@ -110,10 +111,7 @@ def as_if_cached(batch: Batch, tower: TowerConfig, longest: int) -> Batch:
 
 def open_cache(root: Path, params: Params, tower: TowerConfig) -> VectorCache:
     """The folder of one teacher: its weights, shape and head say which."""
-    shape = to_json(tower)
-    for name in ("attention", "remat"):  # how it is computed, not what
-        del shape["encoder"][name]
-    about = {"params_sha256": fingerprint(params), "tower": shape}
+    about = {"params_sha256": fingerprint(params), "tower": identity(tower)}
     cache = VectorCache(root / blake2b(json.dumps(about).encode(), digest_size=8).hexdigest(), tower.vector_width)
     if not (cache.folder / "teacher.json").is_file():
         write_json(cache.folder / "teacher.json", about)
