@@ -143,9 +143,9 @@ def test_what_devices_sum_in_parts_is_rounded_once(result):
     x = jnp.asarray([[1.0] * 257 + [-1.0] * 256 + [0.0]], jnp.bfloat16)
     split = NamedSharding(mesh, PartitionSpec(None, "tensor")), NamedSharding(mesh, PartitionSpec("tensor", None))
     with jax.set_mesh(mesh):
-        product = jax.jit(lambda x, y: contract("MI,IO->MO", x, y, result), in_shardings=split)
-        assert product(x, jnp.ones((514, 1))) == 1.0
-        gradient = jax.jit(jax.grad(lambda x, y: contract("MI,IO->MO", x, y).sum().astype(jnp.float32)))
+        product = jax.jit(lambda x, y: contract("MI,IO->MO", x, y, result))
+        assert product(jax.device_put(x, split[0]), jax.device_put(np.ones((514, 1), np.float32), split[1])) == 1.0
         # The gradient of x, of a kernel split over its outputs.
+        gradient = jax.jit(jax.grad(lambda x, y: contract("MI,IO->MO", x, y).astype(jnp.float32).sum()))
         kernel = jax.device_put(np.asarray(x, np.float32), split[0])
         assert gradient(jnp.ones((1, 1), jnp.bfloat16), kernel) == 1.0

@@ -113,12 +113,10 @@ def test_vectors_of_something_else_are_refused(run, docs, tmp_path, capsys):
     (tmp_path / "pictures" / "cat.png").touch()
     kept = ["--vectors", str(tmp_path / "kept"), "paka"]
     assert main(["--run", str(run), "--docs", str(docs), *kept]) == 0
-    # The same weights with another tokenizer, which knows no capital letters.
+    # The same weights with a tokenizer that leaves texts as they are.
     retold = shutil.copytree(run, tmp_path / "c")
     tokenizer = json.loads((retold / "teacher" / "tokenizer.json").read_text("utf-8"))
-    assert tokenizer["normalizer"]["lowercase"] is True
-    tokenizer["normalizer"]["lowercase"] = False
-    (retold / "teacher" / "tokenizer.json").write_text(json.dumps(tokenizer), "utf-8")
+    (retold / "teacher" / "tokenizer.json").write_text(json.dumps(tokenizer | {"normalizer": None}), "utf-8")
     for flags, what in (
         (["--run", str(other), "--docs", str(docs), *kept], "are of another model"),
         (["--run", str(retold), "--docs", str(docs), *kept], "are of another model"),
