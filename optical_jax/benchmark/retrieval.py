@@ -101,8 +101,10 @@ class _Other:
 
     def close(self) -> None:
         assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.process.stdin.close()
         self.process.wait(timeout=60)
+        self.process.stdout.close()
 
     def _send(self, value: Any) -> None:
         assert self.process.stdin is not None

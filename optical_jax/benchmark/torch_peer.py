@@ -56,8 +56,10 @@ class TorchPeer:
 
     def close(self) -> None:
         assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.process.stdin.close()
         self.process.wait(timeout=60)
+        self.process.stdout.close()
 
     def _ask(self, line: str) -> dict[str, Any]:
         assert self.process.stdin is not None
