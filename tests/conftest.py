@@ -23,6 +23,7 @@ def data_dir() -> Path:
     """The real data ($OPTICAL_DATA). It may not be committed, so where it is absent its tests are skipped by name."""
     path = os.environ.get("OPTICAL_DATA", "")
     if not path or not Path(path).is_dir():
+        # Licences forbid to commit it; every rule it shows has a test on made-up data beside it.
         pytest.skip("real data absent: set OPTICAL_DATA to its folder")
     return Path(path)
 
@@ -35,4 +36,5 @@ def minilm_dir() -> Path:
         path = Path(root) / "all-MiniLM-L6-v2"
         if (path / "model.safetensors").is_file():
             return path.resolve()
+    # Its architecture is tested on tiny random weights against transformers, wherever it is absent.
     pytest.skip("real encoder absent: set OPTICAL_MODELS to the folder that holds all-MiniLM-L6-v2")

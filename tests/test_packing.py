@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_step import run_steps
 
 from optical_jax.config import (
     Config,
@@ -28,10 +29,7 @@ from optical_jax.data.packing import deal, fit
 from optical_jax.data.pairs import IDF_FLOOR, FlatTokens, TokenizedPairs
 from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.params import init_params
-from optical_jax.partitioning import batch_shards, make_mesh, named_sharding, params_shardings
-from optical_jax.training.loop import put
-from optical_jax.training.optimizer import make_optimizer
-from optical_jax.training.step import init_train_state, make_train_step
+from optical_jax.partitioning import batch_shards, make_mesh
 from optical_jax.types import Batch, PackedInputs, TextInputs, TokenVectors
 
 ENCODER = EncoderConfig(vocab_size=64, width=16, layers=2, heads=4, mlp_width=32, max_positions=20)
@@ -186,19 +184,10 @@ def losses_of(batches, devices=1, mesh=None, parts=1, loss="transport", masses="
         optimizer=OptimizerConfig(peak_lr=1e-2, warmup_steps=2),
         training=TrainingConfig(steps=20, accumulate=parts),
         loss=LossConfig(name=loss, ot=OtConfig(masses=masses)),
+        mesh=mesh or MeshConfig(),
     )
-    where = make_mesh(mesh or MeshConfig(), jax.devices()[:devices])
-    tx = make_optimizer(cfg.optimizer, 20)
-    student, teacher = (init_params(tower_specs(TOWER), jax.random.key(seed)) for seed in (1, 2))
-    losses = []
-    with jax.set_mesh(where):
-        step = make_train_step(cfg, TOWER, TOWER, where, tx)
-        frozen = jax.device_put(teacher, params_shardings(tower_specs(TOWER), where))
-        state = init_train_state(student, TOWER, where, tx)
-        for batch in batches:
-            state, metrics = step(state, frozen, put(batch, named_sharding(where, ("batch",))))
-            losses.append(float(metrics["loss"]))
-    return losses, step._cache_size()
+    losses, _, compiled = run_steps(cfg, TOWER, devices, batches)
+    return losses, compiled
 
 
 def test_packed_tokens_keep_their_weights():

@@ -2,6 +2,7 @@
 
 import functools
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -52,19 +53,25 @@ def random_batch(step: int) -> Batch:
 BATCHES = [random_batch(step) for step in range(20)]
 
 
-def losses_of(cfg: Config, devices: int, batches: list[Batch]) -> tuple[list[float], dict]:
-    """Losses of one run, and its parameters at the end."""
+def run_steps(cfg: Config, tower: TowerConfig, devices: int, batches: list[Batch]) -> tuple[list[float], Any, int]:
+    """Losses of one run of a drawn student and teacher, its state at the end, and how many steps were compiled."""
     mesh = make_mesh(cfg.mesh, jax.devices()[:devices])
     tx = make_optimizer(cfg.optimizer, cfg.training.steps)
-    student, teacher = (init_params(tower_specs(TOWER), jax.random.key(seed)) for seed in (1, 2))
+    student, teacher = (init_params(tower_specs(tower), jax.random.key(seed)) for seed in (1, 2))
     losses = []
     with jax.set_mesh(mesh):
-        step = make_train_step(cfg, TOWER, TOWER, mesh, tx)
-        frozen = jax.device_put(teacher, params_shardings(tower_specs(TOWER), mesh))
-        state = init_train_state(student, TOWER, mesh, tx)
+        step: Any = make_train_step(cfg, tower, tower, mesh, tx)
+        frozen = jax.device_put(teacher, params_shardings(tower_specs(tower), mesh))
+        state = init_train_state(student, tower, mesh, tx)
         for batch in batches:
             state, metrics = step(state, frozen, put(batch, named_sharding(mesh, ("batch",))))
             losses.append(float(metrics["loss"]))
+    return losses, state, step._cache_size()
+
+
+def losses_of(cfg: Config, devices: int, batches: list[Batch]) -> tuple[list[float], dict]:
+    """Losses of one run, and its parameters at the end."""
+    losses, state, _ = run_steps(cfg, TOWER, devices, batches)
     return losses, jax.device_get(state.params)
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from typing import Any
 
 import numpy as np
 
+from optical_jax.benchmark.peer import PeerProcess
 from optical_jax.benchmark.timing import Times, paired_ratio
-from optical_jax.errors import ConfigError
 
 TURNS = 3
 BATCH = 32
@@ -52,7 +51,12 @@ def measure_retrieval(collection: str, language: str, model: str, *, peer: bool)
             "encode": encode_documents,
             "search": lambda: rank({0: asked}, list(documents), held),
         }
-        other = stack.enter_context(closing(_Other(model, list(documents.values()), queries))) if peer else None
+        result: dict[str, Any] = {"documents": len(documents), "queries": len(queries)}
+        other = None
+        if peer:
+            other = stack.enter_context(closing(PeerProcess("optical_jax.benchmark.retrieval")))
+            theirs = other.ask({"model": model, "documents": list(documents.values()), "queries": queries})["documents"]
+            result["same_first"] = float((np.array(theirs) == ours.documents[:, 0]).mean())
         seconds: dict[str, list[float]] = {}
         for _ in range(TURNS):
             for name, work in works.items():
@@ -61,62 +65,25 @@ def measure_retrieval(collection: str, language: str, model: str, *, peer: bool)
                 seconds.setdefault(name, []).append(time.perf_counter() - began)
                 if other is not None:
                     seconds.setdefault(f"peer {name}", []).append(other.ask(name)["seconds"])
-        theirs = None if other is None else np.array(other.ask("best")["documents"])
     counts = {"encode": len(documents), "search": len(queries)}
-    result: dict[str, Any] = {"documents": len(documents), "queries": len(queries)}
-    if theirs is not None:
-        result["same_first"] = float((theirs == ours.documents[:, 0]).mean())
     for name in works:
         result[name] = Times(tuple(seconds[name])).as_json()
         result[name]["texts_per_second" if name == "encode" else "queries_per_second"] = (
             counts[name] / (result[name]["seconds"])
         )
-        if theirs is not None:
+        if other is not None:
             result[name]["peer_seconds"] = Times(tuple(seconds[f"peer {name}"])).median
             result[name]["ratio"] = paired_ratio(seconds[f"peer {name}"], seconds[name])
     return result
 
 
-class _Other:
-    """Sentence Transformers in a process of its own."""
-
-    def __init__(self, model: str, documents: list[str], queries: list[str]):
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "optical_jax.benchmark.retrieval"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self._send({"model": model, "documents": documents, "queries": queries})
-        for name in ("encode", "search"):
-            self.ask(name)
-
-    def ask(self, what: str) -> dict[str, Any]:
-        self._send(what)
-        assert self.process.stdout is not None
-        answer = self.process.stdout.readline()
-        if not answer:
-            raise ConfigError("the PyTorch side ended (see above); peer=torch needs the extra: pip install '.[parity]'")
-        return json.loads(answer)
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.close()
-        self.process.wait(timeout=60)
-        self.process.stdout.close()
-
-    def _send(self, value: Any) -> None:
-        assert self.process.stdin is not None
-        with suppress(BrokenPipeError):  # `ask` tells that it ended
-            self.process.stdin.write(json.dumps(value) + "\n")
-            self.process.stdin.flush()
-
-
 def serve() -> None:
-    """The other process: a line of JSON with model and texts, then "encode" or "search" a line."""
+    """The other process: a line of JSON with model and texts, which it answers with the first document of every query;
+    then "encode" or "search" a line."""
     import torch  # pyright: ignore[reportMissingImports]  # the parity extra
     from sentence_transformers import MultiVectorEncoder  # pyright: ignore[reportMissingImports]
+
+    from optical_jax.evaluation.search import DEPTH
 
     task = json.loads(sys.stdin.readline())
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -129,16 +96,15 @@ def serve() -> None:
 
     def search() -> Any:
         scores = model.similarity(queries, documents)
-        return torch.topk(scores, min(1000, scores.shape[1]), dim=1)
+        return torch.topk(scores, min(DEPTH, scores.shape[1]), dim=1)
+
+    # Both once before they are timed.
+    print(json.dumps({"documents": search().indices[:, 0].tolist()}), flush=True)
 
     works = {"encode": encode, "search": search}
     for line in sys.stdin:
-        what = json.loads(line)
-        if what == "best":
-            print(json.dumps({"documents": search().indices[:, 0].tolist()}), flush=True)
-            continue
         began = time.perf_counter()
-        works[what]()
+        works[json.loads(line)]()
         if device == "cuda":
             torch.cuda.synchronize()
         print(json.dumps({"seconds": time.perf_counter() - began}), flush=True)

@@ -1,40 +1,33 @@
 """The same step as a PyTorch user writes it: dynamic padding in the file's order, SDPA, log-domain Sinkhorn, AdamW.
 
-Run as a process of its own, so that neither side's threads or memory weigh on the other. It reads a JSON line that
-says what to do, then a number a line: the step to run. For each it answers with a JSON line: its seconds and loss.
+Run as a process of its own. It reads a JSON line that says what to do, then a number a line: the step to run. For each
+it answers with a JSON line: its seconds and loss.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
-from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from optical_jax.benchmark.peer import PeerProcess
 from optical_jax.benchmark.presets import Work
 from optical_jax.config import EncoderConfig, OtConfig
 from optical_jax.data.pairs import FlatTokens
-from optical_jax.errors import ConfigError
 
 
-class TorchPeer:
+class TorchPeer(PeerProcess):
     """The other process, as a function from the number of a step to its seconds and loss.
 
     `weights` is a folder for both encoders, or empty to draw them there. The projections are ours in any case.
     """
 
     def __init__(self, work: Work, weights: str, batch: int, ot: OtConfig, device: str, compiled: bool):
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "optical_jax.benchmark.torch_peer"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        super().__init__("optical_jax.benchmark.torch_peer")
         task = {
             "encoder": asdict(work.tower.encoder),
             "weights": weights,
@@ -49,29 +42,10 @@ class TorchPeer:
             "student": _texts(work.pairs.student),
             "teacher": _texts(work.pairs.teacher),
         }
-        self.about = self._ask(json.dumps(task))
+        self.about = self.ask(task)
 
     def __call__(self, step: int) -> dict[str, float]:
-        return self._ask(str(step))
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.close()
-        self.process.wait(timeout=60)
-        self.process.stdout.close()
-
-    def _ask(self, line: str) -> dict[str, Any]:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        answer = ""
-        with suppress(BrokenPipeError):
-            self.process.stdin.write(line + "\n")
-            self.process.stdin.flush()
-            answer = self.process.stdout.readline()
-        if not answer:
-            raise ConfigError("the PyTorch side ended (see above); peer=torch needs the extra: pip install '.[parity]'")
-        return json.loads(answer)
+        return self.ask(step)
 
 
 def _texts(tokens: FlatTokens) -> list[list[int]]:

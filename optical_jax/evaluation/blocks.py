@@ -52,10 +52,8 @@ def blocks_of(texts: Sequence[Float[np.ndarray, "l E"]]) -> Iterator[Block]:
     order = np.argsort(-lengths, kind="stable")
     for rows in cut_into_blocks(lengths[order]):
         positions = order[rows]
-        kept = np.arange(blocked_length(int(lengths[positions].max()))) < lengths[positions][:, None]
-        vectors = np.zeros((*kept.shape, texts[0].shape[1]), np.float32)
-        vectors[kept] = np.concatenate([texts[n] for n in positions])
-        yield Block(positions, TokenVectors(vectors=vectors, mask=kept))  # pyright: ignore[reportArgumentType]
+        flat = np.concatenate([texts[n] for n in positions]).astype(np.float32)
+        yield Block(positions, pad_block(flat, lengths[positions]))
 
 
 def rows_of(length: int) -> int:
@@ -72,13 +70,20 @@ def without_gaps(
     vectors: Float[np.ndarray, "N L E"], mask: Bool[np.ndarray, "N L"], rows: Int[np.ndarray, "R"]
 ) -> TokenVectors:
     """Some rows, real tokens first, and no more padding than a block needs. MaxSim knows no order of tokens."""
-    mask = mask[rows]
-    counts = mask.sum(axis=1)
-    kept = np.arange(blocked_length(int(counts.max()))) < counts[:, None]
-    cut = np.zeros((*kept.shape, vectors.shape[2]), vectors.dtype)
-    text, place = np.nonzero(mask)
-    cut[kept] = vectors[rows[text], place]
-    return TokenVectors(vectors=cut, mask=kept)  # pyright: ignore[reportArgumentType]
+    text, place = np.nonzero(mask[rows])
+    return pad_block(vectors[rows[text], place], mask[rows].sum(axis=1))
+
+
+def pad_block(vectors: Float[np.ndarray, "tokens E"], lengths: Int[np.ndarray, "R"]) -> TokenVectors:
+    """Texts whose vectors stand end to end, a row each of the length that a block of them has."""
+    mask = np.arange(blocked_length(int(lengths.max()))) < lengths[:, None]
+    if mask.all():
+        # Not copied: they may lie on disk.
+        padded = vectors.reshape(*mask.shape, vectors.shape[1])
+    else:
+        padded = np.zeros((*mask.shape, vectors.shape[1]), vectors.dtype)
+        padded[mask] = vectors
+    return TokenVectors(vectors=padded, mask=mask)  # pyright: ignore[reportArgumentType]
 
 
 # ---- queries ---------------------------------------------------------------------------------------------------

@@ -15,9 +15,8 @@ import numpy as np
 from jaxtyping import Int
 
 from optical_jax.errors import ConfigError, DataError
-from optical_jax.evaluation.blocks import Block, blocked_length, cut_into_blocks
+from optical_jax.evaluation.blocks import Block, cut_into_blocks, pad_block
 from optical_jax.files import read_json, write_json
-from optical_jax.types import TokenVectors
 
 ABOUT = "documents.json"
 FILES = {ABOUT, f"{ABOUT}.new", "vectors.bf16", "vectors.bf16.new", "offsets.npy", "ids.txt"}
@@ -46,18 +45,10 @@ class DocumentVectors:
         """All documents in their order. A block's pages can be dropped when the next is asked for."""
         lengths = np.diff(self.offsets)
         for rows in cut_into_blocks(lengths):
-            positions = np.arange(rows.start, rows.stop)
-            padded = blocked_length(int(lengths[rows].max()))
             first, last = int(self.offsets[rows.start]), int(self.offsets[rows.stop])
             # Mapped anew for each block: pages of a mapping that is gone do not count as this process's.
             flat = np.memmap(self._path, ml_dtypes.bfloat16, "r", 2 * first * self.width, (last - first, self.width))
-            mask = np.arange(padded) < lengths[positions][:, None]
-            if mask.all():
-                vectors = flat.reshape(len(positions), padded, self.width)
-            else:
-                vectors = np.zeros((len(positions), padded, self.width), ml_dtypes.bfloat16)
-                vectors[mask] = flat
-            yield Block(positions, TokenVectors(vectors=vectors, mask=mask))  # pyright: ignore[reportArgumentType]
+            yield Block(np.arange(rows.start, rows.stop), pad_block(flat, lengths[rows]))
 
 
 def write_document_vectors(

@@ -1,0 +1,44 @@
+"""The other side of a comparison, in a process of its own: neither side's threads or memory weigh on the other."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from contextlib import suppress
+from typing import Any
+
+from optical_jax.errors import ConfigError
+
+
+class PeerProcess:
+    """A module that reads a line of JSON, and answers each with one."""
+
+    def __init__(self, module: str):
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def ask(self, question: Any) -> Any:
+        """The answer to one line.
+
+        Raises:
+          ConfigError: the process ended, which says why on its stderr.
+        """
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        answer = ""
+        with suppress(BrokenPipeError):
+            self.process.stdin.write(json.dumps(question) + "\n")
+            self.process.stdin.flush()
+            answer = self.process.stdout.readline()
+        if not answer:
+            raise ConfigError("the PyTorch side ended (see above); peer=torch needs the extra: pip install '.[parity]'")
+        return json.loads(answer)
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        self.process.wait(timeout=60)
+        self.process.stdout.close()
