@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -18,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from optical_jax.config import EncoderConfig, TowerConfig
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import REFERENCE
-from optical_jax.models.bert import Packed, encode_hidden
+from optical_jax.models.bert import Packed, encode_hidden, unstack_layers
 from optical_jax.models.late_interaction import encode_tokens, to_unit_vectors, tower_specs
 from optical_jax.params import count_params
 from optical_jax.partitioning import constrain, params_shardings
@@ -30,13 +29,14 @@ if TYPE_CHECKING:
 Side = Literal["query", "document"]
 Pooling = Literal["none", "auto", "mean", "cls"]
 
-PADDED_LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-"""Texts are padded to one of these, so that a collection costs a few compilations. Beyond: multiples of the last."""
 ROW_LENGTH = 128
 """Texts up to this length share rows of so many tokens; longer ones have rows of their padded length. Of rows of 64
 sentences leave a fifth empty, of 128 a fortieth."""
 TEXT_TOKENS = 32
 """A batch has as many tokens as `batch_size` texts of this length, however long its rows are."""
+FEW_LENGTHS, MANY_LENGTHS = (4, 8), (16, 4)
+"""For `padded_length`. Few where compiling a shape takes as long as many batches; many on a CPU, which compiles one in
+half a second and pays for padding."""
 
 
 @struct.dataclass
@@ -164,14 +164,13 @@ def part_of(run: Path, name: str) -> Path:
 def encode(tower: Tower, texts: Sequence[str], batch_size: int = 64) -> TokenVectors:
     """Token vectors of texts, as NumPy arrays in the order of the texts.
 
-    Texts are laid end to end in rows of a few lengths, without padding between them, and run in batches; equal shapes
-    compile once a process. Under `jax.set_mesh` batches are split over the mesh.
+    Texts run in batches of a few shapes, each compiled once a process: on a CPU one text a row, beside texts of about
+    its length; elsewhere laid end to end in rows. Under `jax.set_mesh` batches are split over the mesh.
 
     Args:
       tower: its `side` says how texts are tokenised and cut.
       texts: none of them empty.
       batch_size: texts of 32 tokens that a batch has room for; of longer ones it holds fewer, of shorter ones more.
-        For a tower that pools: texts a batch.
 
     Returns:
       vectors [N, L, E], float32, unit length; zero where mask [N, L] is False. L is the longest text in tokens, or 1
@@ -214,7 +213,7 @@ def encode(tower: Tower, texts: Sequence[str], batch_size: int = 64) -> TokenVec
         owners, places, at, found = running.pop(0)
         vectors[owners, places] = np.asarray(found).reshape(-1, vectors.shape[2])[at]
 
-    for owners, places, at, inputs in (pooled_batches if pooled else packed_batches)(tokens, batch_size, tower.cfg):
+    for owners, places, at, inputs in batches_of(tokens, batch_size, tower.cfg):
         running.append((owners, places, at, encode_batch(params, inputs, tower.cfg)))
         # One batch is read back while the next is computed.
         if len(running) == 2:
@@ -242,6 +241,13 @@ Placed = tuple[np.ndarray, np.ndarray, np.ndarray, Any]
 """For every vector wanted its text, its place in it, and where it is among a batch's vectors; and the batch's input."""
 
 
+def batches_of(tokens: Sequence[Tokens], batch_size: int, cfg: TowerConfig) -> Iterator[Placed]:
+    """The texts in batches, as `encode_batch` takes them, in the way that suits the device."""
+    # A CPU takes as long for what attention computes across the texts of a row as for anything else.
+    alone = cfg.head.pooling != "none" or jax.default_backend() == "cpu"
+    return (padded_batches if alone else packed_batches)(tokens, batch_size, cfg)
+
+
 def packed_batches(tokens: Sequence[Tokens], batch_size: int, cfg: TowerConfig) -> Iterator[Placed]:
     """Batches of rows, those of the longest texts first: what does not fit in memory fails at once."""
     from optical_jax.data.packing import fit
@@ -249,7 +255,7 @@ def packed_batches(tokens: Sequence[Tokens], batch_size: int, cfg: TowerConfig) 
     lengths = np.array([len(text.ids) for text in tokens])
     # Few short texts do not fill a row.
     shared = min(ROW_LENGTH, cfg.encoder.max_length, int(lengths.sum()))
-    row_lengths = np.array([padded_length(max(int(n), shared), cfg.encoder.max_length) for n in lengths])
+    row_lengths = np.array([cut_length(max(int(n), shared), cfg.encoder, FEW_LENGTHS) for n in lengths])
     for L in np.unique(row_lengths)[::-1].tolist():
         texts = np.flatnonzero(row_lengths == L)
         row, start, rows = fit(lengths[texts], L)
@@ -271,27 +277,38 @@ def packed_batches(tokens: Sequence[Tokens], batch_size: int, cfg: TowerConfig) 
             yield owners, places, at, inputs
 
 
-def pooled_batches(tokens: Sequence[Tokens], batch_size: int, cfg: TowerConfig) -> Iterator[Placed]:
-    """Batches of texts a row each, padded to the longest; rows beyond the last text are masked."""
+def padded_batches(tokens: Sequence[Tokens], batch_size: int, cfg: TowerConfig) -> Iterator[Placed]:
+    """Batches of texts a row each, longest first; rows beyond the last text are masked."""
     from optical_jax.data.tokenization import pad_tokens
 
-    order = np.argsort([len(text.ids) for text in tokens], kind="stable")[::-1]
-    for start in range(0, len(order), batch_size):
-        texts = order[start : start + batch_size]
-        length = padded_length(len(tokens[texts[0]].ids), cfg.encoder.max_length)
-        size = padded_rows(len(texts), batch_size)
-        inputs = pad_tokens([tokens[n] for n in texts], length, cfg.encoder.pad_id)
-        inputs = jax.tree.map(lambda x, size=size: np.pad(x, ((0, size - len(x)), (0, 0))), inputs)
-        yield texts, np.zeros_like(texts), np.arange(len(texts)), inputs
+    lengths = np.array([len(text.ids) for text in tokens])
+    order = np.argsort(-lengths, kind="stable")
+    few = MANY_LENGTHS if jax.default_backend() == "cpu" else FEW_LENGTHS
+    start = 0
+    while start < len(order):
+        L = cut_length(int(lengths[order[start]]), cfg.encoder, few)
+        most = max(1, batch_size * TEXT_TOKENS // L)
+        texts = order[start : start + most]
+        R = padded_rows(len(texts), most)
+        inputs = pad_tokens([tokens[n] for n in texts], L, cfg.encoder.pad_id)
+        inputs = jax.tree.map(lambda x, R=R: np.pad(x, ((0, R - len(x)), (0, 0))), inputs)
+        if cfg.head.pooling != "none":
+            yield texts, np.zeros_like(texts), np.arange(len(texts)), inputs
+        else:
+            counts = lengths[texts]
+            places = np.concatenate([np.arange(n) for n in counts])
+            yield np.repeat(texts, counts), places, np.repeat(np.arange(len(texts)) * L, counts) + places, inputs
+        start += len(texts)
 
 
-def padded_length(length: int, most: int) -> int:
-    for padded in PADDED_LENGTHS:
-        if length <= padded:
-            break
-    else:
-        padded = math.ceil(length / PADDED_LENGTHS[-1]) * PADDED_LENGTHS[-1]
-    return max(length, min(padded, most))
+def cut_length(length: int, cfg: EncoderConfig, few: tuple[int, int]) -> int:
+    return max(length, min(padded_length(length, *few), cfg.max_length))
+
+
+def padded_length(length: int, parts: int, least: int) -> int:
+    """The next of a few lengths: a multiple of `least`, or of a `parts`-th of the power of two that holds it."""
+    step = max(least, (1 << max(length - 1, 1).bit_length()) // parts)
+    return -(-max(length, 1) // step) * step
 
 
 def padded_rows(rows: int, batch_size: int) -> int:
@@ -309,7 +326,11 @@ def on_device(params: Params, cfg: TowerConfig) -> Params:
     if all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(params)):
         return params
     mesh = jax.sharding.get_mesh()
-    return jax.device_put(params) if mesh.empty else jax.device_put(params, params_shardings(tower_specs(cfg), mesh))
+    if not mesh.empty:
+        return jax.device_put(params, params_shardings(tower_specs(cfg), mesh))
+    if jax.default_backend() == "cpu":
+        params = {**params, "encoder": unstack_layers(params["encoder"])}
+    return jax.device_put(params)
 
 
 def _vectors(params: Params, inputs: TextInputs | PackedRows, cfg: TowerConfig) -> Float[Array, "R L E"]:

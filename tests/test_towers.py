@@ -19,7 +19,19 @@ from optical_jax.models.export import save_tower
 from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.params import init_params
 from optical_jax.partitioning import make_mesh, params_shardings
-from optical_jax.towers import Tower, encode, hidden_states, load, packed_batches, padded_length
+from optical_jax.towers import (
+    FEW_LENGTHS,
+    MANY_LENGTHS,
+    Tower,
+    cut_length,
+    encode,
+    hidden_states,
+    load,
+    on_device,
+    packed_batches,
+    padded_batches,
+    padded_length,
+)
 
 WORDS = ["moja", "mbili", "tatu", "nne", "tano", "sita", "saba", "nane", "tisa", "kumi", ",", "."]
 TEXTS = [" ".join(np.random.default_rng(i).choice(WORDS, size=(3, 9, 1, 6)[i % 4])) for i in range(21)]
@@ -144,12 +156,57 @@ def test_texts_share_rows_and_long_ones_have_their_own():
     assert all(rows * 128 <= 8 * 32 for rows, _ in sizes[1:])
 
 
+def test_texts_of_about_one_length_share_a_batch():
+    """On a CPU: the same texts, longest first, a row each; padded to a multiple of 4, or an eighth more than needed."""
+    rng = np.random.default_rng(0)
+    lengths = [*rng.integers(7, 61, 30), 90, 200]
+    tokens = [Tokens(rng.integers(5, 90, n), rng.random(n) < 0.9, rng.random(n) < 0.9) for n in lengths]
+    cfg = TowerConfig(dataclasses.replace(CFG.encoder, max_positions=512))
+    seen, sizes = [], []
+    for owners, places, at, rows in padded_batches(tokens, 8, cfg):
+        sizes.append(rows.ids.shape)
+        for name in ("ids", "attend", "keep"):
+            taken = getattr(rows, name).reshape(-1)[at]
+            assert taken.tolist() == [getattr(tokens[n], name)[s] for n, s in zip(owners, places, strict=True)]
+        seen += list(zip(owners.tolist(), places.tolist(), strict=True))
+    assert sorted(seen) == [(n, s) for n, length in enumerate(lengths) for s in range(length)]
+    assert sizes[:3] == [(1, 208), (2, 96), (4, 60)]
+    assert all(rows * length <= 8 * 32 for rows, length in sizes)
+
+
 def test_padded_lengths_are_few_and_fit():
-    assert [padded_length(n, 512) for n in (1, 8, 9, 33, 300)] == [8, 8, 16, 48, 384]
-    assert padded_length(70, 77) == 77
-    assert padded_length(600, 8192) == 1024
-    assert len({padded_length(n, 512) for n in range(1, 513)}) == 12
-    assert all(n <= padded_length(n, 514) <= 514 for n in range(1, 515))
+    assert [padded_length(n, *FEW_LENGTHS) for n in (1, 8, 9, 33, 300, 600)] == [8, 8, 16, 48, 384, 768]
+    assert len({padded_length(n, *FEW_LENGTHS) for n in range(1, 513)}) == 12
+    assert [padded_length(n, *MANY_LENGTHS) for n in (1, 9, 33, 70, 300)] == [4, 12, 36, 72, 320]
+    encoder = dataclasses.replace(CFG.encoder, max_positions=77)
+    assert cut_length(70, encoder, FEW_LENGTHS) == 77
+    assert all(n <= cut_length(n, encoder, FEW_LENGTHS) <= 77 for n in range(1, 78))
+
+
+def test_packed_and_padded_texts_have_the_same_vectors(tower):
+    """Whichever way the device takes."""
+    tokens = tokenize(tower.tokenizer, TEXTS, CFG.head, "query")
+    params, found = on_device(tower.params, CFG), []
+    for batches in (packed_batches, padded_batches):
+        vectors = {}
+        for owners, places, at, inputs in batches(tokens, 8, CFG):
+            flat = np.asarray(towers.encode_batch(params, inputs, CFG)).reshape(-1, 12)
+            vectors |= dict(zip(zip(owners.tolist(), places.tolist(), strict=True), flat[at], strict=True))
+        found.append(vectors)
+    packed, padded = found
+    assert len(packed) == len(padded) == sum(len(text.ids) for text in tokens)
+    np.testing.assert_allclose([packed[key] for key in padded], list(padded.values()), atol=2e-6)
+
+
+def test_layers_apart_compute_what_a_stack_does(tower):
+    """To rounding; what is apart stays as it is."""
+    inputs = padded_batches(tokenize(tower.tokenizer, TEXTS, CFG.head, "query"), 8, CFG)
+    stacked, apart = jax.device_put(tower.params), on_device(tower.params, CFG)
+    assert on_device(apart, CFG) is apart
+    assert len(apart["encoder"]["layers"]) == 2
+    for _, _, _, batch in inputs:
+        found, expected = (towers.encode_batch(params, batch, CFG) for params in (apart, stacked))
+        np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
 def test_on_a_mesh_equals_one_device(tower):

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import ml_dtypes
 import numpy as np
 
@@ -27,7 +26,7 @@ from optical_jax.evaluation.blocks import Block, cut_into_blocks
 from optical_jax.evaluation.document_vectors import write_document_vectors
 from optical_jax.evaluation.search import rank
 from optical_jax.partitioning import batch_shards, over_all_devices
-from optical_jax.towers import encode_batch, packed_batches
+from optical_jax.towers import batches_of, encode_batch, on_device
 from optical_jax.types import TokenVectors
 
 REPEATS = 5
@@ -52,13 +51,13 @@ def measure_input(work: Work, cfg: Config, step_seconds: float | None) -> dict[s
 
 
 def measure_encode(work: Work, batch: int) -> dict[str, Any]:
-    """Teacher's side of the pairs, packed in rows as `encode` does; tokenising is not counted."""
+    """Teacher's side of the pairs, in batches as `encode` makes them; tokenising is not counted."""
     side = work.pairs.teacher
     texts = [
         Tokens(ids, np.ones(len(ids), bool), np.ones(len(ids), bool)) for ids in np.split(side.ids, side.offsets[1:-1])
     ]
-    inputs = [rows for _, _, _, rows in packed_batches(texts, batch, work.tower)]
-    params = jax.device_put(work.teacher)
+    inputs = [rows for _, _, _, rows in batches_of(texts, batch, work.tower)]
+    params = on_device(work.teacher, work.tower)
 
     def whole() -> list[Any]:
         return [encode_batch(params, each, work.tower) for each in inputs]

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from optical_jax.evaluation.scoring import score_tokens
 from optical_jax.partitioning import batch_shards, partition_spec
+from optical_jax.towers import MANY_LENGTHS, padded_length
 from optical_jax.types import TokenVectors
 
 BLOCK_TOKENS = {"cpu": 1 << 12, "other": 1 << 16}
@@ -62,8 +63,7 @@ def rows_of(length: int) -> int:
 
 def blocked_length(length: int) -> int:
     """Blocks have one of a few lengths, an eighth longer than it takes at most (or 4), so that few are compiled."""
-    step = max(4, (1 << max(length - 1, 1).bit_length()) // 16)
-    return -(-max(length, 1) // step) * step
+    return padded_length(length, *MANY_LENGTHS)
 
 
 def without_gaps(

@@ -57,6 +57,18 @@ def encoder_specs(cfg: EncoderConfig) -> SpecTree:
     }
 
 
+def unstack_layers(params: Params) -> Params:
+    """An encoder's parameters with its layers in a tuple, for forward passes alone.
+
+    Out of a stack every call copies each layer's weights before it multiplies by them, which a CPU takes time for.
+    """
+    stacked = params["layers"]
+    return {
+        **params,
+        "layers": tuple(jax.tree.map(lambda x, n=n: x[n], stacked) for n in range(len(jax.tree.leaves(stacked)[0]))),
+    }
+
+
 @struct.dataclass
 class Packed:
     """Which tokens of a row belong together, and where each stands in its text."""
@@ -81,7 +93,7 @@ def encode_hidden(
     """Hidden states of the last layer, in `cfg.dtype`.
 
     Args:
-      params: a tree of `encoder_specs(cfg)`, float32.
+      params: a tree of `encoder_specs(cfg)`, float32; or what `unstack_layers` makes of one.
       ids: token ids, padded with anything.
       attend: True on the tokens that are read. The others get hidden states too, and touch nobody else's.
       cfg: the encoder's shape; static under jit.
@@ -98,6 +110,10 @@ def encode_hidden(
     def layer(x: jax.Array, params: Any) -> tuple[jax.Array, None]:
         return feed_forward(params["mlp"], attention(params["attention"], x, mix, cfg), cfg), None
 
+    if isinstance(params["layers"], tuple):
+        for one in params["layers"]:
+            x, _ = layer(x, one)
+        return x
     if cfg.remat != "none":
         # Between two loops XLA cannot merge the recomputation with the forward pass: no barrier against it is needed.
         again = jax.checkpoint(layer, prevent_cse=False, policy=KEPT[cfg.remat])
