@@ -35,8 +35,7 @@ sentences leave a fifth empty, of 128 a fortieth."""
 TEXT_TOKENS = 32
 """A batch has as many tokens as `batch_size` texts of this length, however long its rows are."""
 FEW_LENGTHS, MANY_LENGTHS = (4, 8), (16, 4)
-"""For `padded_length`. Few where compiling a shape takes as long as many batches; many on a CPU, which compiles one in
-half a second and pays for padding."""
+"""For `padded_length`. Few where compiling a shape takes as long as many batches."""
 
 
 @struct.dataclass
@@ -54,7 +53,8 @@ class Tower:
     """
 
     params: Params
-    """A tree of `tower_specs(cfg)`. `load` gives host arrays; `jax.device_put(tower)` moves them to a device."""
+    """A tree of `tower_specs(cfg)`. `load` gives host arrays; `jax.device_put(tower)` moves them to a device, and
+    `placed` does so in the form that encodes fastest there."""
     cfg: TowerConfig = struct.field(pytree_node=False)
     tokenizer: Any = struct.field(pytree_node=False, default=None)
     """A fast tokenizer of transformers; None where there is none, which `hidden_states` does not mind."""
@@ -164,7 +164,7 @@ def part_of(run: Path, name: str) -> Path:
 def encode(tower: Tower, texts: Sequence[str], batch_size: int = 64) -> TokenVectors:
     """Token vectors of texts, as NumPy arrays in the order of the texts.
 
-    Texts run in batches of a few shapes, each compiled once a process: on a CPU one text a row, beside texts of about
+    Texts run in batches of a few shapes, each compiled once a process: on one CPU a text a row, beside texts of about
     its length; elsewhere laid end to end in rows. Under `jax.set_mesh` batches are split over the mesh.
 
     Args:
@@ -243,8 +243,7 @@ Placed = tuple[np.ndarray, np.ndarray, np.ndarray, Any]
 
 def batches_of(tokens: Sequence[Tokens], batch_size: int, cfg: TowerConfig) -> Iterator[Placed]:
     """The texts in batches, as `encode_batch` takes them, in the way that suits the device."""
-    # A CPU takes as long for what attention computes across the texts of a row as for anything else.
-    alone = cfg.head.pooling != "none" or jax.default_backend() == "cpu"
+    alone = cfg.head.pooling != "none" or on_one_cpu()
     return (padded_batches if alone else packed_batches)(tokens, batch_size, cfg)
 
 
@@ -283,7 +282,7 @@ def padded_batches(tokens: Sequence[Tokens], batch_size: int, cfg: TowerConfig) 
 
     lengths = np.array([len(text.ids) for text in tokens])
     order = np.argsort(-lengths, kind="stable")
-    few = MANY_LENGTHS if jax.default_backend() == "cpu" else FEW_LENGTHS
+    few = MANY_LENGTHS if on_one_cpu() else FEW_LENGTHS
     start = 0
     while start < len(order):
         L = cut_length(int(lengths[order[start]]), cfg.encoder, few)
@@ -328,9 +327,15 @@ def on_device(params: Params, cfg: TowerConfig) -> Params:
     mesh = jax.sharding.get_mesh()
     if not mesh.empty:
         return jax.device_put(params, params_shardings(tower_specs(cfg), mesh))
-    if jax.default_backend() == "cpu":
-        params = {**params, "encoder": unstack_layers(params["encoder"])}
-    return jax.device_put(params)
+    return jax.device_put({**params, "encoder": unstack_layers(params["encoder"])} if on_one_cpu() else params)
+
+
+def on_one_cpu() -> bool:
+    """True for a CPU without a mesh, as retrieval has it: what it encodes is worth half a second a shape.
+
+    Training has a mesh, and encodes its few dev pairs in as few shapes as an accelerator.
+    """
+    return jax.default_backend() == "cpu" and jax.sharding.get_mesh().empty
 
 
 def _vectors(params: Params, inputs: TextInputs | PackedRows, cfg: TowerConfig) -> Float[Array, "R L E"]:

@@ -22,7 +22,9 @@ from optical_jax.partitioning import make_mesh, params_shardings
 from optical_jax.towers import (
     FEW_LENGTHS,
     MANY_LENGTHS,
+    PackedRows,
     Tower,
+    batches_of,
     cut_length,
     encode,
     hidden_states,
@@ -32,6 +34,7 @@ from optical_jax.towers import (
     padded_batches,
     padded_length,
 )
+from optical_jax.types import TextInputs
 
 WORDS = ["moja", "mbili", "tatu", "nne", "tano", "sita", "saba", "nane", "tisa", "kumi", ",", "."]
 TEXTS = [" ".join(np.random.default_rng(i).choice(WORDS, size=(3, 9, 1, 6)[i % 4])) for i in range(21)]
@@ -196,6 +199,14 @@ def test_packed_and_padded_texts_have_the_same_vectors(tower):
     packed, padded = found
     assert len(packed) == len(padded) == sum(len(text.ids) for text in tokens)
     np.testing.assert_allclose([packed[key] for key in padded], list(padded.values()), atol=2e-6)
+
+
+def test_training_encodes_in_few_shapes(tower):
+    """Which is told by its mesh; retrieval on one CPU has none."""
+    tokens = tokenize(tower.tokenizer, TEXTS, CFG.head, "query")
+    with jax.set_mesh(make_mesh(MeshConfig(), jax.devices()[:1])):
+        assert {type(inputs) for *_, inputs in batches_of(tokens, 8, CFG)} == {PackedRows}
+    assert {type(inputs) for *_, inputs in batches_of(tokens, 8, CFG)} == {TextInputs}
 
 
 def test_layers_apart_compute_what_a_stack_does(tower):
