@@ -159,3 +159,30 @@ def test_a_signal_is_noted_though_nobody_can_be_told(monkeypatch):
         os.kill(os.getpid(), signal.SIGINT)
         assert caught == ["SIGINT"]
         assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("", "--xla_a=1"),
+        ("--xla_b", "--xla_b --xla_a=1"),
+        ("--xla_a=2 --xla_b", "--xla_a=2 --xla_b"),
+        ("--xla_ab=2", "--xla_ab=2 --xla_a=1"),
+    ],
+)
+def test_a_users_own_xla_flags_stay(monkeypatch, given, expected):
+    monkeypatch.setenv("XLA_FLAGS", given)
+    doors.add_xla_flag("--xla_a=1")
+    assert os.environ["XLA_FLAGS"] == expected
+
+
+def test_the_products_of_a_command_are_eigens():
+    program = """
+import jax, jax.numpy as jnp
+from optical_jax.commands.doors import open_door
+compiled = lambda: jax.jit(lambda x: x @ x).lower(jnp.ones((256, 256))).compile().as_text()
+open_door(lambda: print("ynn_fusion" in compiled()))
+"""
+    env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, check=True)
+    assert done.stdout == b"False\n"

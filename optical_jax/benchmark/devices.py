@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import resource
 import sys
@@ -74,14 +75,13 @@ def processor() -> str:
 
 
 def describe_device() -> dict[str, Any]:
-    import os
-
     return {
         "platform": jax.default_backend(),
         "kind": jax.devices()[0].device_kind,
         "count": jax.device_count(),
         "host": processor(),
         "host_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
 
 

@@ -15,10 +15,23 @@ from optical_jax.errors import ConfigError, Interrupted, MachineError, OpticalEr
 MACHINE_ERRNOS = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT}
 
 
+PRODUCTS_BY_EIGEN = "--xla_cpu_experimental_ynn_fusion_type=reduce"
+"""On a CPU: products of matrices by Eigen and not by XLA's YNNPACK, which goes on with sums. A training step takes a
+twentieth less of the processor's time, encoding a tenth to a quarter."""
+
+
+def add_xla_flag(flag: str) -> None:
+    """Set one of XLA's flags, which are read when the first device is asked for. The user's own value stays."""
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    if not any(given.startswith(flag.partition("=")[0] + "=") for given in flags):
+        os.environ["XLA_FLAGS"] = " ".join([*flags, flag])
+
+
 def open_door(command: Callable[[], None]) -> int:
     """Run a command and return its exit code; a bug keeps its traceback."""
     # transformers would tell at every start that it found no PyTorch, which nothing here asks for.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    add_xla_flag(PRODUCTS_BY_EIGEN)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("optical_jax").setLevel(logging.INFO)
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import signal
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optical_jax.commands.curves import draw_training_curves
-from optical_jax.commands.doors import open_door, refuse_no_flags
+from optical_jax.commands.doors import add_xla_flag, open_door, refuse_no_flags
 from optical_jax.commands.settings import parse_train_command
 from optical_jax.config import Config, expand_path
 from optical_jax.errors import ConfigError, Interrupted
@@ -42,8 +41,7 @@ def run_command(argv: Sequence[str]) -> None:
     validate(cfg, needs_run=not command.dry_run)
     check_tracker(cfg.training.tracker)
     if cfg.training.deterministic:
-        # Read by XLA when the first device is asked for; jax is not imported before this line.
-        os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
+        add_xla_flag("--xla_gpu_deterministic_ops=true")
     if command.dry_run:
         from optical_jax.commands.dry_run import dry_run
 
