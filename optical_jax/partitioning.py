@@ -46,10 +46,11 @@ def find_devices() -> Sequence[Any]:
         return jax.devices()
     except (AssertionError, RuntimeError) as error:
         # Without the platform's plugin it is a bare assertion.
+        asked = getattr(jax.config, "jax_platforms", None) or ""
         why = f" ({str(error).splitlines()[0]})" if str(error) else ""
         raise MachineError(
-            f"JAX_PLATFORMS={jax.config.jax_platforms or ''}: JAX finds no such device{why}; install the extra for it "
-            "(cuda13, tpu), or unset JAX_PLATFORMS"
+            f"JAX_PLATFORMS={asked}: JAX finds no such device{why}; install the extra for it (cuda13, tpu), or unset "
+            "JAX_PLATFORMS"
         ) from error
 
 
