@@ -11,7 +11,7 @@ import jax
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from optical_jax.config import Config, MeshConfig
-from optical_jax.errors import ConfigError
+from optical_jax.errors import ConfigError, MachineError
 from optical_jax.params import SpecTree, map_specs
 
 MESH_AXES = ("data", "fsdp", "tensor")
@@ -36,13 +36,32 @@ Axes = tuple[str | None, ...]
 """The logical axis of every dimension of an array."""
 
 
+def find_devices() -> Sequence[Any]:
+    """All devices.
+
+    Raises:
+      MachineError: there is none of the platform that was asked for.
+    """
+    try:
+        return jax.devices()
+    except (AssertionError, RuntimeError) as error:
+        # Without the platform's plugin it is a bare assertion.
+        asked = getattr(jax.config, "jax_platforms", None) or ""
+        why = f" ({str(error).splitlines()[0]})" if str(error) else ""
+        raise MachineError(
+            f"JAX_PLATFORMS={asked}: JAX finds no such device{why}; install the extra for it (cuda13, tpu), or unset "
+            "JAX_PLATFORMS"
+        ) from error
+
+
 def make_mesh(cfg: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     """The ("data", "fsdp", "tensor") mesh over all devices.
 
     Raises:
       ConfigError: the sizes do not multiply to the number of devices.
+      MachineError: as `find_devices`.
     """
-    devices = jax.devices() if devices is None else devices
+    devices = find_devices() if devices is None else devices
     fixed = cfg.fsdp * cfg.tensor
     if cfg.fsdp < 1 or cfg.tensor < 1 or (cfg.data < 1 and cfg.data != -1):
         raise ConfigError(f"mesh={cfg} has a size below 1; mesh.data alone may be -1 (take what is left)")

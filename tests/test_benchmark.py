@@ -1,5 +1,7 @@
 """The bench: counts by hand, peaks by name, and one whole run of the smallest preset."""
 
+import dataclasses
+import io
 import json
 import os
 import subprocess
@@ -7,20 +9,32 @@ import sys
 import time
 from contextlib import closing
 
+import jax
 import numpy as np
 import pytest
 import tyro
+from rich.console import Console
 
+from optical_jax.benchmark import parts, presets
 from optical_jax.benchmark.devices import known_peak
-from optical_jax.benchmark.presets import drawn_pairs, first_pairs, make_work, preset_tower
+from optical_jax.benchmark.presets import drawn_pairs, first_pairs, preset_tower
 from optical_jax.benchmark.profile import PARTS
-from optical_jax.benchmark.report import flat, read_figures, told
-from optical_jax.benchmark.step import WARM_UP_STEPS, Runner, bitext_loader
+from optical_jax.benchmark.report import flat, print_comparison, ratio_of, read_figures, told
+from optical_jax.benchmark.step import WARM_UP_STEPS, Runner, bitext_loader, row_figures
 from optical_jax.benchmark.timing import Times, paired_ratio
 from optical_jax.benchmark.torch_peer import TorchPeer
 from optical_jax.benchmark.transport import vectors_of_run
-from optical_jax.commands.bench import BenchCommand, check, startup_flags, step_config
-from optical_jax.errors import ConfigError
+from optical_jax.commands.bench import (
+    BenchCommand,
+    check,
+    check_devices,
+    check_extra,
+    check_rows,
+    make_work,
+    startup_flags,
+    step_config,
+)
+from optical_jax.errors import ConfigError, MachineError
 from optical_jax.partitioning import batch_shards
 from optical_jax.training.estimate import parameter_counts
 from optical_jax.types import TokenVectors
@@ -28,6 +42,8 @@ from optical_jax.types import TokenVectors
 
 def test_peaks_by_name():
     assert known_peak("NVIDIA H100 80GB HBM3", "bfloat16") == 989e12
+    assert known_peak("NVIDIA H100 PCIe", "bfloat16") == 756e12
+    assert known_peak("NVIDIA H100 NVL", "float32") == 60e12
     assert known_peak("TPU v5 lite", "bfloat16") == 197e12
     assert known_peak("TPU v5", "bfloat16") == 459e12
     assert known_peak("TPU v5", "float32") is None
@@ -75,6 +91,11 @@ def test_medians_and_ratios():
         ({"peer_compile": True}, "peer_compile is for --peer torch"),
         ({"attention": "cudnn"}, "attention=cudnn works in bfloat16; add --dtype bfloat16"),
         ({"json": "no/such/folder/x.json"}, "no such folder"),
+        ({"json": "."}, "json=. is a folder; name a file"),
+        ({"trace": __file__}, "is a file; name a folder"),
+        ({"parts": ()}, "parts names none"),
+        ({"documents": 20_001}, "documents=20001 are more than are searched in memory; add --from-disk"),
+        ({"compare": ("a.json",)}, "compare takes two files, and here are 1"),
     ],
 )
 def test_impossible_flags(flags, said):
@@ -82,8 +103,100 @@ def test_impossible_flags(flags, said):
         check(BenchCommand(**flags))
 
 
+def test_what_is_possible_after_all():
+    check(BenchCommand(documents=20_001, from_disk=True))
+    check(BenchCommand(documents=20_001, parts=("step",)))
+    check(BenchCommand(parts=(), collection=".", model="."))
+
+
+def test_the_other_side_wants_its_extra(monkeypatch):
+    there = {"torch"}
+    monkeypatch.setattr("optical_jax.commands.bench.find_spec", lambda name: name if name in there else None)
+    check_extra(BenchCommand(peer="torch"))
+    with pytest.raises(ConfigError, match=r"needs sentence_transformers, which is not installed; .*parity"):
+        check_extra(BenchCommand(peer="torch", collection=".", model="."))
+    there.clear()
+    with pytest.raises(ConfigError, match="peer=torch needs torch"):
+        check_extra(BenchCommand(peer="torch"))
+    check_extra(BenchCommand())
+
+
+def test_the_other_side_is_no_match_for_many_devices():
+    """Tests have 8."""
+    check_devices(BenchCommand())
+    with pytest.raises(ConfigError, match=r"8 of them are no match for it; show one \(CUDA_VISIBLE_DEVICES=0\)"):
+        check_devices(BenchCommand(peer="torch"))
+    with pytest.raises(ConfigError, match="--attention=splash runs on TPUs"):
+        check_devices(BenchCommand(attention="splash", dtype="bfloat16"))
+
+
+def test_rows_as_they_are_and_kernels_that_do_not_take_them():
+    """Pairs are drawn with texts of 64 tokens among them, to which rows of 32 are lengthened."""
+    short = BenchCommand(preset="tiny", batch=64, steps=1, row_length=32, dtype="bfloat16")
+    work = make_work(short)
+    assert max(work.pairs.student.lengths) == 64
+    cfg = step_config(short)
+    assert row_figures(cfg, work, bitext_loader(cfg, work, 1)) == {"row_length": 64, "attention": "xla"}
+    splash = dataclasses.replace(short, attention="splash")
+    with pytest.raises(ConfigError, match=r"multiple of 128 tokens, not of 64; pad them to 128 by --row-length"):
+        check_rows(splash, work)
+    check_rows(dataclasses.replace(splash, row_length=128), work)
+
+
+def test_the_process_of_the_first_step_speaks_for_itself(monkeypatch):
+    """What it told need not be told again; what it did not tell (a crash) is."""
+    ended = subprocess.CompletedProcess([], 0, stdout="")
+    monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: ended)
+    for code in (2, 3, 5):
+        ended.returncode = code
+        with pytest.raises(SystemExit) as stopped:
+            parts.measure_startup([])
+        assert stopped.value.code == code
+    for code in (1, -9):
+        ended.returncode = code
+        with pytest.raises(ConfigError, match="leave out the part startup"):
+            parts.measure_startup([])
+
+
+def test_encoding_is_timed_as_towers_encode(monkeypatch):
+    """Drawn weights too go over all devices, or lie there in layers: as those that are loaded."""
+    seen = []
+
+    def on_device(params, tower):
+        seen.extend(jax.tree.leaves(params))
+        assert jax.sharding.get_mesh().shape["data"] == 8
+        return params
+
+    monkeypatch.setattr(parts, "on_device", on_device)
+    monkeypatch.setattr(parts, "encode_batch", lambda params, each, tower: each.ids)
+    found = parts.measure_encode(make_work(BenchCommand(preset="tiny", batch=8, steps=1)), 8)
+    assert {type(leaf) for leaf in seen} == {np.ndarray}
+    assert found["texts_per_second"] * found["seconds"] == pytest.approx(24)
+
+
+def test_two_files_side_by_side():
+    """Settings that differ and figures of one side alone are named; a ratio has only what was measured."""
+    name = "transport.0.02: logs, 100, relaxed 1.8.marginal_error_mean"
+    a = {"work": {"batch": 8}, "step": {"seconds": 2.0, "share": -0.1}, name: 0.1, "mine": 1}
+    b = {"work": {"batch": 16}, "step": {"seconds": 3.0, "share": 0.1}, name: 0.1, "yours": 1}
+    console = Console(width=60, record=True, file=io.StringIO())
+    print_comparison(a, b, ("one/a.json", "two/b.json"), console)
+    text = console.export_text()
+    assert "settings that differ: work.batch" in text
+    assert "only in a.json: mine" in text
+    assert "only in b.json: yours" in text
+    assert "…" not in text
+    assert [text.count(ratio) for ratio in ("1.500", "1.000", "2.000")] == [1, 1, 0]
+    for figure, x, y, said in (
+        ("step.seconds", 2.0, 3.0, "1.500"), ("work.batch", 8, 16, ""), ("device.count", 1, 2, ""),
+        ("step.share", -0.1, 0.1, ""), ("step.share", -0.1, -0.2, "2.000"), ("step.waste", 0, 1, ""),
+        ("step.seconds", None, 1.0, ""), ("work.teacher_cache", True, True, ""),
+    ):  # fmt: skip
+        assert ratio_of(figure, x, y) == said, figure
+
+
 def test_files_of_something_else_are_refused(tmp_path):
-    (tmp_path / "a.json").write_text('{"a": 1}')
+    (tmp_path / "a.json").write_text('{"versions": {}, "device": {}, "work": "none"}')
     (tmp_path / "b.json").write_text("no")
     for name, said in (("a", "something else"), ("b", "is no JSON"), ("c", "no such file")):
         with pytest.raises(ConfigError, match=said):
@@ -177,7 +290,7 @@ def test_the_step_is_measured_as_it_was_asked_for():
 
 
 def test_what_is_started_again_is_the_same_bench():
-    command = BenchCommand(dtype="bfloat16", attention="cudnn", remat="full", batching="buckets", batch=8)
+    command = BenchCommand(dtype="bfloat16", attention="cudnn", remat="full", batching="buckets", batch=8, peer="torch")
     again = tyro.cli(BenchCommand, args=startup_flags(command))
     assert again == command
 
@@ -187,7 +300,30 @@ def test_a_kernel_of_another_device_is_refused():
     done = bench("--preset", "tiny", "--batch", 8, "--steps", 1, "--parts", "step", "--dtype", "bfloat16",
                  "--attention", "cudnn")  # fmt: skip
     assert done.returncode == 2
-    assert "attention=cudnn runs on NVIDIA GPUs" in done.stderr
+    assert "--attention=cudnn runs on NVIDIA GPUs" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(AssertionError(), "such device;"), (RuntimeError("no plugin"), "(no plugin)")]
+)
+def test_a_platform_without_devices_is_one_line(monkeypatch, error, said):
+    """JAX says nothing at all of some."""
+
+    def devices():
+        raise error
+
+    monkeypatch.setattr(jax, "devices", devices)
+    with pytest.raises(MachineError) as caught:
+        check_devices(BenchCommand())
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_the_first_error_is_told_once():
+    done = bench("--preset", "tiny", "--batch", 8, "--steps", 1, "--parts", "startup", JAX_PLATFORMS="nowhere")
+    assert done.returncode == 5
+    assert [line[:28] for line in done.stderr.splitlines() if "rror" in line] == ["error: JAX_PLATFORMS=nowhere"]
 
 
 @pytest.mark.slow
@@ -202,7 +338,7 @@ def test_the_first_step_says_when_it_was_done():
 def test_the_other_side_does_the_same_step(data_dir, minilm_dir):
     """Sixteen pairs, one batch: the loss of either side, from the same weights, and again after its update."""
     bitext = str(next((data_dir / "bitext" / "tico19").glob("sw.train.tsv*")))
-    work = make_work("mini", "float32", bitext, str(minilm_dir), 16)
+    work = presets.make_work("mini", "float32", bitext, str(minilm_dir), 16)
     cfg = step_config(BenchCommand(batch=16))
     ours = Runner(cfg, work)
     batch = next(bitext_loader(cfg, work, batch_shards(ours.mesh)))

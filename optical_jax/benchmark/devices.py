@@ -26,6 +26,8 @@ PEAK_TFLOPS: dict[str, dict[str, float]] = {
     "TPU v6e": {"bfloat16": 918.0},
     "NVIDIA A100": {"bfloat16": 312.0, "float32": 19.5},
     "NVIDIA H100": {"bfloat16": 989.0, "float32": 67.0},
+    "NVIDIA H100 PCIe": {"bfloat16": 756.0, "float32": 51.0},
+    "NVIDIA H100 NVL": {"bfloat16": 835.0, "float32": 60.0},
     "NVIDIA H200": {"bfloat16": 989.0, "float32": 67.0},
     "NVIDIA B200": {"bfloat16": 2250.0, "float32": 75.0},
 }

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import ml_dtypes
 import numpy as np
 
@@ -21,7 +22,7 @@ from optical_jax.benchmark.step import Runner, bitext_loader
 from optical_jax.benchmark.timing import in_turns
 from optical_jax.config import Config
 from optical_jax.data.tokenization import Tokens
-from optical_jax.errors import ConfigError
+from optical_jax.errors import ConfigError, DataError, MachineError
 from optical_jax.evaluation.blocks import Block, cut_into_blocks
 from optical_jax.evaluation.document_vectors import write_document_vectors
 from optical_jax.evaluation.search import rank
@@ -35,7 +36,10 @@ DOCUMENT_LENGTH = 64
 
 
 def measure_input(work: Work, cfg: Config, step_seconds: float | None) -> dict[str, Any]:
-    """How fast batches are made, without a step to hide behind, and the share of a step (where known) that takes."""
+    """How fast batches are made, without a step to hide behind, and the share of a step (where known) that takes.
+
+    Both sides of them are tokens: of a step that reads the teacher's vectors this share is not known.
+    """
     loader = bitext_loader(cfg, work, shards=1)
     next(loader)
     count = 4 * loader.epoch_size
@@ -56,13 +60,15 @@ def measure_encode(work: Work, batch: int) -> dict[str, Any]:
     texts = [
         Tokens(ids, np.ones(len(ids), bool), np.ones(len(ids), bool)) for ids in np.split(side.ids, side.offsets[1:-1])
     ]
-    inputs = [rows for _, _, _, rows in batches_of(texts, batch, work.tower)]
-    params = on_device(work.teacher, work.tower)
+    with over_all_devices():
+        inputs = [rows for _, _, _, rows in batches_of(texts, batch, work.tower)]
+        # From the host, as `load` gives them: drawn ones lie on a device as training has them.
+        params = on_device(jax.tree.map(np.asarray, work.teacher), work.tower)
 
-    def whole() -> list[Any]:
-        return [encode_batch(params, each, work.tower) for each in inputs]
+        def whole() -> list[Any]:
+            return [encode_batch(params, each, work.tower) for each in inputs]
 
-    seconds = in_turns({"encode": whole}, REPEATS)["encode"]
+        seconds = in_turns({"encode": whole}, REPEATS)["encode"]
     real = int(side.lengths.sum())
     return {
         **seconds.as_json(),
@@ -153,7 +159,12 @@ class AnonymousMemory:
 
 
 def measure_startup(argv: list[str]) -> dict[str, Any]:
-    """Seconds from the start of a process to the end of its first step: with an empty compile cache, and again."""
+    """Seconds from the start of a process to the end of its first step: with an empty compile cache, and again.
+
+    Raises:
+      SystemExit: what a user can mend; the process told it, and this is its exit code.
+      ConfigError: it ended otherwise.
+    """
     with tempfile.TemporaryDirectory() as cache:
         # As a training keeps what it compiles in its run folder.
         environ = os.environ | {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
@@ -167,6 +178,8 @@ def measure_startup(argv: list[str]) -> dict[str, Any]:
                 text=True,
                 check=False,
             )
+            if done.returncode in {kind.exit_code for kind in (ConfigError, DataError, MachineError)}:
+                raise SystemExit(done.returncode)
             if done.returncode:
                 raise ConfigError("the process that does one step failed (see above); leave out the part startup")
             found.append(json.loads(done.stdout.splitlines()[-1])["at"] - began)

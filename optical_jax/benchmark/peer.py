@@ -33,7 +33,7 @@ class PeerProcess:
             self.process.stdin.flush()
             answer = self.process.stdout.readline()
         if not answer:
-            raise ConfigError("the PyTorch side ended (see above); peer=torch needs the extra: pip install '.[parity]'")
+            raise ConfigError("the PyTorch side ended, see above; mend that, or leave out --peer torch")
         return json.loads(answer)
 
     def close(self) -> None:

@@ -9,9 +9,12 @@ from typing import Any
 
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from optical_jax.errors import ConfigError
+
+ABOUT = ("work.", "device.", "versions.")
+"""Figures that tell what was measured, not how fast it is."""
 
 
 def read_figures(path: str) -> dict[str, Any]:
@@ -26,7 +29,7 @@ def read_figures(path: str) -> dict[str, Any]:
         raise ConfigError(f"compare={path}: no such file; name files that bench --json wrote") from None
     except (ValueError, UnicodeDecodeError):
         raise ConfigError(f"compare={path} is no JSON; name files that bench --json wrote") from None
-    if not isinstance(found, dict) or "versions" not in found:
+    if not isinstance(found, dict) or not all(isinstance(found.get(part[:-1]), dict) for part in ABOUT):
         raise ConfigError(f"compare={path} is JSON of something else; name files that bench --json wrote")
     return found
 
@@ -105,11 +108,27 @@ def print_profile(found: Mapping[str, Any], console: Console) -> None:
 
 
 def print_comparison(a: Mapping[str, Any], b: Mapping[str, Any], names: tuple[str, str], console: Console) -> None:
-    """Every figure that both have, and b / a of the numbers."""
+    """Every figure of either, b / a of the numbers that were measured, and in words what makes them two cases."""
     of_a, of_b = dict(flat(a)), dict(flat(b))
-    table = Table("figure", *names, "ratio")
-    for name in [name for name in of_a if name in of_b]:
-        x, y = of_a[name], of_b[name]
-        numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (x, y)) and x
-        table.add_row(name, told(x), told(y), f"{y / x:.3f}" if numbers else "")
+    short = [Path(name).name for name in names]
+    heads = short if short[0] != short[1] else list(names)
+    table = Table(*(Column(head, overflow="fold") for head in ("figure", *heads)), Column("ratio", no_wrap=True))
+    for name in of_a | of_b:
+        x, y = (told(figures[name]) if name in figures else "" for figures in (of_a, of_b))
+        table.add_row(name, x, y, ratio_of(name, of_a.get(name), of_b.get(name)))
     console.print(table)
+    both = [name for name in of_a if name in of_b]
+    lines = {
+        "settings that differ": [name for name in both if name.startswith(ABOUT) and of_a[name] != of_b[name]],
+        f"only in {heads[0]}": [name for name in of_a if name not in of_b],
+        f"only in {heads[1]}": [name for name in of_b if name not in of_a],
+    }
+    for what, found in lines.items():
+        if found:
+            console.print(f"{what}: {', '.join(found)}", markup=False, highlight=False)
+
+
+def ratio_of(name: str, a: Any, b: Any) -> str:
+    """b / a of two measured numbers of one sign; empty for anything else."""
+    numbers = all(isinstance(x, int | float) and not isinstance(x, bool) for x in (a, b))
+    return f"{b / a:.3f}" if numbers and not name.startswith(ABOUT) and a * b > 0 else ""

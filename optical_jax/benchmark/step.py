@@ -27,6 +27,7 @@ from optical_jax.config import (
     TrainingConfig,
 )
 from optical_jax.data.loader import Loader, make_loader
+from optical_jax.models.attention import choose_attention, platform
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.partitioning import batch_shards, check_divisible, make_mesh, named_sharding, params_shardings
 from optical_jax.training.estimate import compiled_memory_bytes, model_flops, step_cost
@@ -160,7 +161,7 @@ def measure_step(
     timed = batches[WARM_UP_STEPS:]
     figures = step_figures(cfg, work, ours, timed, seconds["ours"], peak)
     figures["transport_share"] = 1.0 - 1.0 / paired_ratio(seconds["ours"], seconds["uniform"])
-    result["step"] = figures
+    result["step"] = figures | row_figures(cfg, work, loader)
     if trace:
         # The same batch again and again, so that one program runs.
         profile = measure_profile(lambda: ours.run(timed[0]), ours.compile(timed[0]).as_text(), trace)
@@ -185,10 +186,21 @@ def bitext_loader(cfg: Config, work: Work, shards: int) -> Loader:
     return make_loader({"xx": work.pairs}, cfg.data, cfg.seed, shards=shards)
 
 
+def row_figures(cfg: Config, work: Work, loader: Loader) -> dict[str, Any]:
+    """Tokens of the longest rows, whatever `data.row_length` asked for, and what the student's attention is there."""
+    length = max(loader.layout.row_lengths)
+    encoder = replace(work.tower.encoder, attention=cfg.student.attention)
+    return {"row_length": length, "attention": choose_attention(encoder, length, platform())}
+
+
 def step_figures(
     cfg: Config, work: Work, ours: Runner, timed: list[Batch], seconds: list[float], peak: int
 ) -> dict[str, Any]:
-    """All that is told of the timed steps. `peak`: bytes held at most until the end of the first one."""
+    """All that is told of the timed steps. `peak`: bytes held at most until the end of the first one.
+
+    Real tokens are those that the loss saw, the student's and the teacher's, whether encoded in the step or read from
+    the cache: so is a step with it compared with one without. The flops are of tokens that were encoded.
+    """
     times, tokens = Times(tuple(seconds)), tokens_of(timed)
     cached = isinstance(timed[0].teacher, TokenVectors)
     useful = model_flops(work.tower, work.tower, tokens.real[0], 0 if cached else tokens.real[1])

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -30,6 +31,7 @@ class BenchCommand:
     """Time a distillation step and what lies around it, on the devices found. Nothing is downloaded.
 
     python -m optical_jax bench --preset mini
+
     python -m optical_jax bench --preset base --dtype bfloat16 --batch 512 --json base.json
     """
 
@@ -54,15 +56,17 @@ class BenchCommand:
     batching: Literal["packed", "buckets"] = "packed"
     """How batches are laid out, as data.batching."""
     row_length: int = 64
-    """Tokens of a packed row, as data.row_length."""
+    """Tokens of a packed row, as data.row_length; at least as many as the longest text has."""
     parts: tuple[Part, ...] = PARTS
     """What to measure. agreement, which is not among the usual: loss curves with and without what makes steps fast."""
     documents: int = 20_000
-    """Documents of 64 tokens to search."""
+    """Documents of 64 tokens to search. More than 20,000 are searched on disk alone: --from-disk."""
     from_disk: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Search them on disk too: 16 KiB a document in the folder for temporary files, and time to write them."""
+    """Search them on disk too (20,000 at most in memory): 16 KiB a document in the folder for temporary files, and time
+    to write them."""
     teacher_cache: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Read the teacher's vectors from disk, as every step with teacher.cache does; filling it is timed apart."""
+    """Read the teacher's vectors from disk, as every step with teacher.cache does; filling it is timed apart. The
+    part input makes its batches without it, so tells no share of the step."""
     collection: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
     """BEIR folder whose documents and queries are encoded and ranked by --model."""
     language: str = "sw"
@@ -77,7 +81,7 @@ class BenchCommand:
     """Write a profile of two more steps there, for xprof, and step.png: where their time goes."""
     json: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
     """Write all figures here too."""
-    compare: Annotated[tuple[str, str] | None, tyro.conf.arg(metavar="A.json B.json")] = None
+    compare: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="A.json B.json")] = None
     """Measure nothing; put two files of figures side by side."""
     only_first_step: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Do one step, print when it was done, and stop: what the part `startup` starts."""
@@ -92,7 +96,7 @@ def run_command(argv: list[str]) -> None:
     command = tyro.cli(BenchCommand, args=argv, prog="python -m optical_jax bench")
     check(command)
     if command.compare is not None:
-        compare(command.compare)
+        compare((command.compare[0], command.compare[1]))
     elif command.only_first_step:
         only_first_step(command)
     else:
@@ -105,6 +109,8 @@ def check(command: BenchCommand) -> None:
     Raises:
       ConfigError: names the flag, its value and the remedy.
     """
+    if command.compare is not None and len(command.compare) != 2:
+        raise ConfigError(f"compare takes two files, and here are {len(command.compare)}: --compare A.json B.json")
     for name in ("batch", "steps", "documents", "row_length"):
         if getattr(command, name) < 1:
             raise ConfigError(f"{name}={getattr(command, name)} is impossible; give at least 1")
@@ -119,6 +125,13 @@ def check(command: BenchCommand) -> None:
         raise ConfigError(f"attention={command.attention} works in bfloat16; add --dtype bfloat16")
     if command.run and not command.bitext:
         raise ConfigError("run is given, but no pairs for its towers; name a file of its language: --bitext FILE")
+    if not command.parts and not command.collection:
+        raise ConfigError(f"parts names none; give some of {' '.join(PARTS)} agreement, or leave the flag out")
+    if "search" in command.parts and command.documents > IN_MEMORY and not command.from_disk:
+        raise ConfigError(
+            f"documents={command.documents} are more than are searched in memory; add --from-disk, or give at most "
+            f"{IN_MEMORY}"
+        )
     for flag, part in (("trace", "step"), ("teacher_cache", "step"), ("from_disk", "search")):
         if getattr(command, flag) and part not in command.parts:
             raise ConfigError(f"{flag} is for the part {part}, which is not among --parts; add it, or leave {flag} out")
@@ -126,8 +139,56 @@ def check(command: BenchCommand) -> None:
         raise ConfigError("peer=torch is for the part step and for --collection; add one, or leave it out")
     if command.peer_compile and command.peer is None:
         raise ConfigError("peer_compile is for --peer torch; add it")
+    if command.trace and Path(command.trace).exists() and not Path(command.trace).is_dir():
+        raise ConfigError(f"trace={command.trace} is a file; name a folder")
+    if command.json and Path(command.json).is_dir():
+        raise ConfigError(f"json={command.json} is a folder; name a file")
     if command.json and not Path(command.json).absolute().parent.is_dir():
         raise ConfigError(f"json={command.json}: no such folder; make it first")
+
+
+def check_extra(command: BenchCommand) -> None:
+    """Raise ConfigError where PyTorch, or what else the other side needs, is not installed."""
+    for name in ("torch", "sentence_transformers") if command.collection else ("torch",):
+        if command.peer is not None and find_spec(name) is None:
+            raise ConfigError(
+                f"peer={command.peer} needs {name}, which is not installed; pip install '.[parity]', or leave it out"
+            )
+
+
+def check_devices(command: BenchCommand) -> None:
+    """Refuse what the devices here cannot do, before anything is read.
+
+    Raises:
+      MachineError: there are none of the platform that was asked for.
+      ConfigError: names the flag, its value and the remedy.
+    """
+    from optical_jax.models.attention import check_platform, platform
+    from optical_jax.partitioning import find_devices
+
+    count = len(find_devices())
+    if command.peer is not None and count > 1:
+        raise ConfigError(
+            f"peer={command.peer} runs on one device, and {count} of them are no match for it; show one "
+            "(CUDA_VISIBLE_DEVICES=0), or leave the peer out"
+        )
+    check_platform(command.attention, platform(), "--attention")
+
+
+def check_rows(command: BenchCommand, work: Any) -> None:
+    """Raise ConfigError where the kernel that --attention names does not take the rows of these pairs."""
+    from optical_jax.benchmark.step import bitext_loader
+    from optical_jax.models.attention import find_obstacle
+
+    if command.attention == "auto" or command.attention == "xla":
+        return
+    for length in bitext_loader(step_config(command), work, shards=1).layout.row_lengths:
+        obstacle = find_obstacle(command.attention, work.tower.encoder, length)
+        if obstacle:
+            raise ConfigError(
+                f"--attention={command.attention} {obstacle} by --row-length, which --batching packed goes by; or take "
+                "--attention xla"
+            )
 
 
 def compare(paths: tuple[str, str]) -> None:
@@ -136,7 +197,8 @@ def compare(paths: tuple[str, str]) -> None:
     from optical_jax.benchmark.report import print_comparison, read_figures
 
     a, b = (read_figures(path) for path in paths)
-    print_comparison(a, b, paths, Console(soft_wrap=True))
+    # A file or a pipe has room for every line.
+    print_comparison(a, b, paths, Console(width=None if sys.stdout.isatty() else 200))
 
 
 def step_config(command: BenchCommand) -> Config:
@@ -152,12 +214,15 @@ def make_work(command: BenchCommand) -> Any:
     from optical_jax.benchmark.step import WARM_UP_STEPS
 
     pairs = command.batch * (command.steps + WARM_UP_STEPS)
-    return presets.make_work(command.preset, command.dtype, command.bitext, command.teacher, pairs)
+    work = presets.make_work(command.preset, command.dtype, command.bitext, command.teacher, pairs)
+    check_rows(command, work)
+    return work
 
 
 def only_first_step(command: BenchCommand) -> None:
     from optical_jax.benchmark.parts import first_step
 
+    check_devices(command)
     first_step(lambda: make_work(command), step_config(command))
 
 
@@ -169,6 +234,7 @@ def measure(command: BenchCommand) -> None:
     from optical_jax.benchmark.devices import describe_device, describe_versions
     from optical_jax.benchmark.report import print_figures
 
+    check_extra(command)
     if command.peer is not None:
         # Read when the first device is asked for: two frameworks are to share a GPU's memory.
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -181,8 +247,10 @@ def measure(command: BenchCommand) -> None:
             Path(command.json).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
     if "startup" in command.parts:
-        # First: a process that has an accelerator does not share it with the one that is measured.
+        # First, before even the devices are looked at, which it does itself: a process that has an accelerator does not
+        # share it with the one that is measured.
         take({"startup": parts.measure_startup(startup_flags(command))})
+    check_devices(command)
     work = make_work(command)
     about = {"preset": command.preset, "dtype": command.dtype, "batch": command.batch, "steps": command.steps}
     about |= {"attention": command.attention, "remat": command.remat}
@@ -198,7 +266,8 @@ def measure(command: BenchCommand) -> None:
             if try_to_draw(lambda path: draw_step(found["profile"], path), picture):
                 console.print(f"picture: {picture}")
     if "input" in command.parts:
-        take({"input": parts.measure_input(work, step_config(command), step_seconds)})
+        beside = None if command.teacher_cache else step_seconds
+        take({"input": parts.measure_input(work, step_config(command), beside)})
     if "transport" in command.parts:
         take({"transport": measure_transport(command, work, step_seconds)})
     if "agreement" in command.parts:
@@ -269,7 +338,7 @@ def startup_flags(command: BenchCommand) -> list[str]:
     flags = ["--preset", command.preset, "--dtype", command.dtype, "--batch", str(command.batch)]
     flags += ["--steps", str(command.steps), "--batching", command.batching, "--row-length", str(command.row_length)]
     flags += ["--attention", command.attention, "--remat", command.remat]
-    for name in ("bitext", "teacher"):
+    for name in ("bitext", "teacher", "peer"):
         if getattr(command, name):
             flags += [f"--{name}", getattr(command, name)]
     return flags
