@@ -49,7 +49,7 @@ class SearchCommand:
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """One JSON object a line instead of tables: query, rank, score, line, text."""
     batch_size: int = 64
-    """Texts of 32 tokens that are encoded at a time; of longer ones fewer."""
+    """Texts of 32 tokens (on accelerators of 512, a device) that are encoded at a time; of longer ones fewer."""
     cache_dir: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
     """Folder for downloads from the hub; empty leaves it to HF_HOME."""
 
