@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from optical_jax.config import DataConfig, EncoderConfig, HeadConfig, MeshConfig, TeacherConfig, TowerConfig
+from optical_jax.config import Attention, DataConfig, EncoderConfig, HeadConfig, MeshConfig, TeacherConfig, TowerConfig
 from optical_jax.data.loader import make_loader
 from optical_jax.data.pairs import FlatTokens, TokenizedPairs
 from optical_jax.data.vector_cache import CachedTexts, VectorCache, text_keys
@@ -135,7 +135,7 @@ def test_the_folder_is_of_the_weights_and_not_of_how_they_are_run(tmp_path):
     assert folder(dtype="bfloat16") != folder()
 
 
-def cached_run(root, attention="auto", gib=1.0, lengths=(3, 1, 70), seed=0):
+def cached_run(root, attention: Attention = "auto", gib=1.0, lengths=(3, 1, 70), seed=0):
     """What a run with these texts says of the cache, and its loader."""
     tower = TowerConfig(
         EncoderConfig(vocab_size=64, width=16, layers=1, heads=2, mlp_width=32, max_positions=80, dtype="bfloat16"),

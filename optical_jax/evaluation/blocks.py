@@ -208,8 +208,8 @@ def no_best(chunk: Chunk, depth: int) -> Best:
     mesh = jax.sharding.get_mesh()
     shape = chunk.size, depth * shards_in_context()
     where = None if mesh.empty else NamedSharding(mesh, _specs()[2])
-    best: Any = Best(np.full(shape, -np.inf, np.float32), np.zeros(shape, np.int32))
-    return jax.device_put(best, where)
+    empty: Any = np.full(shape, -np.inf, np.float32), np.zeros(shape, np.int32)
+    return Best(*jax.device_put(empty, where))
 
 
 def keep_best(best: Best, chunk: Chunk, held: Held) -> Best:
