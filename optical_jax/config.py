@@ -116,7 +116,8 @@ class TeacherConfig:
     """Folder that keeps the teacher's token vectors (float16), so that each English text is encoded once, whatever
     epochs, languages and runs come; several runs may share it. Empty encodes them in every step."""
     cache_gib: float = 16.0
-    """Most GiB a teacher's vectors may take there; with more the teacher runs in every step."""
+    """Most GiB all files under it may hold, of any teacher and run, once this run's texts are added; where they would
+    hold more, none is added and the teacher runs in every step."""
     pooling: Literal["none", "auto", "mean", "cls"] = "none"
     """`none`: a vector a token (late interaction) whatever the checkpoint says; `auto`: as it says; else one a text."""
 

@@ -86,6 +86,12 @@ def batch_shards(mesh: Mesh) -> int:
     return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
+def shards_in_context() -> int:
+    """Ways a batch is split over the mesh in context (`jax.set_mesh`); 1 without one."""
+    mesh = jax.sharding.get_mesh()
+    return 1 if mesh.empty else batch_shards(mesh)
+
+
 def check_divisible(cfg: Config, mesh: Mesh) -> None:
     """Raise ConfigError where a batch, or a part of it, does not divide over the mesh."""
     data, fsdp = mesh.shape["data"], mesh.shape["fsdp"]

@@ -20,7 +20,7 @@ from optical_jax.files import REFERENCE
 from optical_jax.models.bert import Packed, encode_hidden, unstack_layers
 from optical_jax.models.late_interaction import encode_tokens, to_unit_vectors, tower_specs
 from optical_jax.params import count_params
-from optical_jax.partitioning import constrain, params_shardings
+from optical_jax.partitioning import constrain, params_shardings, shards_in_context
 from optical_jax.types import Params, TextInputs, TokenVectors
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ Pooling = Literal["none", "auto", "mean", "cls"]
 ROW_LENGTH = 128
 """Texts up to this length share rows of so many tokens; longer ones have rows of their padded length. Of rows of 64
 sentences leave a fifth empty, of 128 a fortieth."""
-TEXT_TOKENS = 32
+TEXT_TOKENS = {"cpu": 32, "other": 512}
 """A batch has as many tokens as `batch_size` texts of this length, however long its rows are."""
 FEW_LENGTHS, MANY_LENGTHS = (4, 8), (16, 4)
 """For `padded_length`. Few where compiling a shape takes as long as many batches."""
@@ -170,7 +170,8 @@ def encode(tower: Tower, texts: Sequence[str], batch_size: int = 64) -> TokenVec
     Args:
       tower: its `side` says how texts are tokenised and cut.
       texts: none of them empty.
-      batch_size: texts of 32 tokens that a batch has room for; of longer ones it holds fewer, of shorter ones more.
+      batch_size: texts of 32 tokens that a batch has room for, on accelerators of 512 and for each part of the mesh
+        that batches are split into; of longer ones it holds fewer, of shorter ones more.
 
     Returns:
       vectors [N, L, E], float32, unit length; zero where mask [N, L] is False. L is the longest text in tokens, or 1
@@ -258,7 +259,7 @@ def packed_batches(tokens: Sequence[Tokens], batch_size: int, cfg: TowerConfig) 
     for L in np.unique(row_lengths)[::-1].tolist():
         texts = np.flatnonzero(row_lengths == L)
         row, start, rows = fit(lengths[texts], L)
-        most = max(1, batch_size * TEXT_TOKENS // L)
+        most = rows_of_batch(batch_size, L)
         for first in range(0, rows, most):
             here = (row >= first) & (row < first + most)
             chosen, counts = texts[here], lengths[texts[here]]
@@ -282,11 +283,10 @@ def padded_batches(tokens: Sequence[Tokens], batch_size: int, cfg: TowerConfig) 
 
     lengths = np.array([len(text.ids) for text in tokens])
     order = np.argsort(-lengths, kind="stable")
-    few = MANY_LENGTHS if on_one_cpu() else FEW_LENGTHS
     start = 0
     while start < len(order):
-        L = cut_length(int(lengths[order[start]]), cfg.encoder, few)
-        most = max(1, batch_size * TEXT_TOKENS // L)
+        L = cut_length(int(lengths[order[start]]), cfg.encoder, MANY_LENGTHS if on_one_cpu() else FEW_LENGTHS)
+        most = rows_of_batch(batch_size, L)
         texts = order[start : start + most]
         R = padded_rows(len(texts), most)
         inputs = pad_tokens([tokens[n] for n in texts], L, cfg.encoder.pad_id)
@@ -298,6 +298,12 @@ def padded_batches(tokens: Sequence[Tokens], batch_size: int, cfg: TowerConfig) 
             places = np.concatenate([np.arange(n) for n in counts])
             yield np.repeat(texts, counts), places, np.repeat(np.arange(len(texts)) * L, counts) + places, inputs
         start += len(texts)
+
+
+def rows_of_batch(batch_size: int, length: int) -> int:
+    on_cpu = jax.default_backend() == "cpu"
+    tokens = TEXT_TOKENS["cpu"] if on_cpu else TEXT_TOKENS["other"] * shards_in_context()
+    return max(1, batch_size * tokens // length)
 
 
 def cut_length(length: int, cfg: EncoderConfig, few: tuple[int, int]) -> int:

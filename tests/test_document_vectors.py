@@ -1,12 +1,21 @@
 """Documents on disk rank as documents in memory do."""
 
+import os
+
+import ml_dtypes
 import numpy as np
 import pytest
 
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.evaluation import blocks
 from optical_jax.evaluation.blocks import Block
-from optical_jax.evaluation.document_vectors import DocumentVectors, write_document_vectors
+from optical_jax.evaluation.document_vectors import (
+    DocumentVectors,
+    drop_leftovers,
+    is_file_of_ours,
+    open_new,
+    write_document_vectors,
+)
 from optical_jax.evaluation.search import rank
 from optical_jax.types import TokenVectors
 
@@ -52,3 +61,40 @@ def test_what_is_not_whole_is_refused(tmp_path):
     (tmp_path / "documents.json").unlink()
     with pytest.raises(ConfigError, match="no whole document vectors"):
         DocumentVectors(tmp_path)
+
+
+def test_two_processes_write_one_folder(tmp_path):
+    """Both find it empty; the other, known by its number, begins and ends while this one is at its second block."""
+    documents, ids = tokens(9, 5, seed=0), [f"d{n}" for n in range(9)]
+
+    def blocks():
+        yield Block(np.arange(4), TokenVectors(documents.vectors[:4], documents.mask[:4]))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "getpid", lambda: 1)
+            other = write_document_vectors(
+                tmp_path, ids, iter([Block(np.arange(9), documents)]), WIDTH, {"by": "other"}
+            )
+        assert other.about["by"] == "other"
+        yield Block(np.arange(4, 9), TokenVectors(documents.vectors[4:], documents.mask[4:]))
+
+    stored = write_document_vectors(tmp_path, ids, blocks(), WIDTH, {"by": "this"})
+    assert stored.about["by"] == "this"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "documents.json",
+        "ids.txt",
+        "offsets.npy",
+        "vectors.bf16",
+    ]
+    flat = np.fromfile(tmp_path / "vectors.bf16", ml_dtypes.bfloat16).astype(np.float32)
+    np.testing.assert_array_equal(flat.reshape(-1, WIDTH), documents.vectors[documents.mask])
+
+
+def test_what_a_killed_writer_left_is_deleted(tmp_path):
+    """And what one writes now is not."""
+    for name in ("vectors.bf16.1.new", "vectors.bf16.new", "offsets.npy.1.new"):
+        (tmp_path / name).write_bytes(b"half")
+    with open_new(tmp_path / "ids.txt") as held:
+        assert all(map(is_file_of_ours, tmp_path.iterdir()))
+        drop_leftovers(tmp_path)
+        assert [str(path) for path in tmp_path.iterdir()] == [held.name]
+    assert not is_file_of_ours(tmp_path / "cat.png.new")

@@ -70,6 +70,19 @@ def test_equals_sorting_all_scores(monkeypatch, depth):
     np.testing.assert_array_equal(found["two"].scores, found["one"].scores[:3])
 
 
+def test_accelerators_encode_more_at_a_time(monkeypatch):
+    """A CPU 16 texts; elsewhere 4 times as many for each of 2 parts of a batch."""
+    monkeypatch.setattr(search, "WINDOW_TEXTS", 16)
+    seen = []
+    with jax.set_mesh(make_mesh(MeshConfig(tensor=4))):
+        list(encode_blocks(["w1"] * 200, encode, seen.append))
+        assert set(seen) == {16, 200 % 16}
+        monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+        seen.clear()
+        list(encode_blocks(["w1"] * 200, encode, seen.append))
+    assert seen == [128, 72]
+
+
 @pytest.mark.parametrize("mesh", [None, MeshConfig(), MeshConfig(data=2, fsdp=2, tensor=2)])
 @pytest.mark.parametrize("depth", [3, 9, 1000])
 def test_many_devices_rank_as_sorting_does(monkeypatch, depth, mesh):
@@ -91,23 +104,36 @@ def test_widths_must_agree():
         search.search({0: [query]}, {"d": "w1"}, encode)
 
 
-def test_a_device_hands_on_no_more_than_the_best_of_its_part():
-    """64 documents of one token over 8 devices: 3 a device and query."""
+@pytest.mark.parametrize("fsdp", [1, 4])
+def test_devices_keep_the_best_of_many_blocks(monkeypatch, fsdp):
+    """As many documents wanted as a block has, a device's part being an eighth of it, and twenty times as many in all.
+
+    Documents come in an order that is not that of their ids, and their scores are of 2 kinds: a device sees some 80 of
+    the better.
+    """
     rng = np.random.default_rng(0)
-    vectors = rng.standard_normal((64, 1, WIDTH)).astype(np.float32)
-    block = Block(np.arange(64), TokenVectors(vectors=vectors, mask=np.ones((64, 1), bool)))
-    query = Block(np.arange(2), TokenVectors(vectors=vectors[:2], mask=np.ones((2, 1), bool)))
-    with jax.set_mesh(make_mesh(MeshConfig())), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks, "BLOCK_TOKENS", {"cpu": 64, "other": 64})
-        (chunk,) = blocks.chunks_of([query])
-        held = blocks.hold(block, np.arange(64))
-        assert [shard.data.shape for shard in held.vectors.addressable_shards] == [(8, 1, WIDTH)] * 8
-        scores, rows = blocks.best_of_block(chunk, held, depth=3)
-    assert scores.shape == rows.shape == (2, 24)
-    every = (vectors[:2, 0] @ vectors[:, 0].T).reshape(2, 8, 8)
-    np.testing.assert_allclose(np.asarray(scores).reshape(2, 8, 3), -np.sort(-every, axis=2)[:, :, :3], rtol=1e-5)
-    best = np.argsort(-every, axis=2)[:, :, :3] + 8 * np.arange(8)[:, None]
-    np.testing.assert_array_equal(np.asarray(rows).reshape(2, 8, 3), best)
+    monkeypatch.setattr(blocks, "BLOCK_TOKENS", {"cpu": 64, "other": 64})
+    vectors = rng.integers(0, 2, (1280, 1, WIDTH)).astype(np.float32) * (np.arange(WIDTH) == 0)
+    documents = [Block(n, TokenVectors(vectors[n], np.ones((64, 1), bool))) for n in np.arange(1280).reshape(20, 64)]
+    query = Block(np.arange(2), TokenVectors(np.eye(WIDTH, dtype=np.float32)[[[0], [0]]], np.ones((2, 1), bool)))
+    ids, fetched = [f"d{n}" for n in rng.permutation(1280)], []
+    add = TopDocuments.add
+    monkeypatch.setattr(TopDocuments, "add", lambda *given: fetched.append(given[3].shape) or add(*given))
+    with jax.set_mesh(make_mesh(MeshConfig(fsdp=fsdp))):
+        found = search.rank({0: [query]}, ids, documents, depth=64)[0]
+    assert fetched == [(2, 8 * 64)]  # once, and no more than the best of every device
+    best = sorted(zip(vectors[:, 0, 0].tolist(), ids, strict=True), reverse=True)[:64]
+    for row, scores in zip(found.documents, found.scores, strict=True):
+        assert [(score, ids[n]) for n, score in zip(row, scores.tolist(), strict=True)] == best
+
+
+def test_broken_weights_are_found_on_many_devices():
+    vectors = np.ones((16, 1, WIDTH), np.float32)
+    vectors[3] = np.nan
+    broken = Block(np.arange(16), TokenVectors(vectors, np.ones((16, 1), bool)))
+    query = Block(np.arange(1), TokenVectors(np.ones((1, 1, WIDTH), np.float32), np.ones((1, 1), bool)))
+    with jax.set_mesh(make_mesh(MeshConfig())), pytest.raises(ConfigError, match="NaN"):
+        search.rank({0: [query]}, [f"d{n}" for n in range(16)], [broken], depth=2)
 
 
 @pytest.mark.parametrize("length", [1, 4, 5, 63, 64, 65, 129, 500, 513])
@@ -115,6 +141,12 @@ def test_blocks_are_hardly_longer_than_their_texts(length):
     padded = blocks.blocked_length(length)
     assert length <= padded <= max(length + 3, length * 9 / 8)
     assert len({blocks.blocked_length(n) for n in range(1, 513)}) == 40
+
+
+def test_accelerators_compile_few_blocks(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert [blocks.blocked_length(n) for n in (1, 9, 65, 300)] == [8, 16, 96, 384]
+    assert len({blocks.blocked_length(n) for n in range(1, 513)}) == 12
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 5])

@@ -33,6 +33,7 @@ from optical_jax.towers import (
     packed_batches,
     padded_batches,
     padded_length,
+    rows_of_batch,
 )
 from optical_jax.types import TextInputs
 
@@ -157,6 +158,17 @@ def test_texts_share_rows_and_long_ones_have_their_own():
     assert sizes[0] == (1, 256)  # the text of 200, first
     assert {length for _, length in sizes[1:]} == {128}
     assert all(rows * 128 <= 8 * 32 for rows, _ in sizes[1:])
+
+
+def test_accelerators_have_larger_batches(monkeypatch):
+    """64 texts: 2,048 tokens on a CPU, however many devices it feigns; elsewhere 32,768 for each part of a batch."""
+    whole = MeshConfig(data=2, fsdp=2, tensor=2)
+    with jax.set_mesh(make_mesh(whole)):
+        assert [rows_of_batch(64, length) for length in (32, 128, 4096)] == [64, 16, 1]
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    assert [rows_of_batch(64, length) for length in (64, 128, 512)] == [512, 256, 64]
+    with jax.set_mesh(make_mesh(whole)):
+        assert rows_of_batch(64, 128) == 4 * 256
 
 
 def test_texts_of_about_one_length_share_a_batch():

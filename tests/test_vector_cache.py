@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from optical_jax.config import DataConfig, EncoderConfig, HeadConfig, MeshConfig, TeacherConfig, TowerConfig
+from optical_jax.config import Attention, DataConfig, EncoderConfig, HeadConfig, MeshConfig, TeacherConfig, TowerConfig
 from optical_jax.data.loader import make_loader
 from optical_jax.data.pairs import FlatTokens, TokenizedPairs
 from optical_jax.data.vector_cache import CachedTexts, VectorCache, text_keys
@@ -133,6 +133,47 @@ def test_the_folder_is_of_the_weights_and_not_of_how_they_are_run(tmp_path):
 
     assert folder(attention="xla", remat="full") == folder()
     assert folder(dtype="bfloat16") != folder()
+
+
+def cached_run(root, attention: Attention = "auto", gib=1.0, lengths=(3, 1, 70), seed=0):
+    """What a run with these texts says of the cache, and its loader."""
+    tower = TowerConfig(
+        EncoderConfig(vocab_size=64, width=16, layers=1, heads=2, mlp_width=32, max_positions=80, dtype="bfloat16"),
+        HeadConfig(projection=WIDTH),
+    )
+    ids = np.random.default_rng(seed).integers(1, 64, sum(lengths))
+    side = FlatTokens(ids, np.concatenate([[0], np.cumsum(lengths)]), None, None, 0)
+    data = DataConfig(global_batch=len(lengths), batching="buckets", buckets=(128,))
+    loader = make_loader({"sw": TokenizedPairs(side, side)}, data, 0, shards=1)
+    cfg, said = TeacherConfig(cache=str(root), attention=attention, cache_gib=gib), []
+    params, mesh = init_params(tower_specs(tower), jax.random.key(0)), make_mesh(MeshConfig(), jax.devices()[:1])
+    use_teacher_cache(cfg, params, tower, loader, (0, 1), len(lengths), mesh, said.append)
+    return said[0], isinstance(next(loader).teacher, TokenVectors)
+
+
+@pytest.mark.parametrize("attention", ["cudnn", "splash"])
+def test_kernels_are_not_asked_for_rows_they_do_not_take(tmp_path, attention):
+    """The longest text has 70 tokens; neither kernel runs here, so that it would be refused."""
+    assert "3 texts encoded" in cached_run(tmp_path, attention)[0]
+    assert "0 texts encoded" in cached_run(tmp_path)[0]
+
+
+def test_the_bound_is_of_all_files(tmp_path):
+    """Another teacher's 1,000 bytes, then 4 tokens of 16 and 2 records of 32. What is full is read all the same."""
+    (tmp_path / "other").mkdir(parents=True)
+    (tmp_path / "other" / "000.vectors").write_bytes(bytes(1000))
+    said, used = cached_run(tmp_path, lengths=(3, 1), gib=1127 / 2**30)
+    assert "runs in every step" in said
+    assert not used
+    said, used = cached_run(tmp_path, lengths=(3, 1), gib=1128 / 2**30)
+    assert "2 texts encoded" in said
+    assert used
+    assert sum(path.stat().st_size for path in tmp_path.rglob("000.*")) == 1128
+    said, used = cached_run(tmp_path, lengths=(3, 1), gib=1e-9)
+    assert "0 texts encoded" in said
+    assert used
+    said, used = cached_run(tmp_path, lengths=(3, 1), gib=1129 / 2**30, seed=1)
+    assert "runs in every step" in said
 
 
 @pytest.mark.parametrize("pooling", ["none", "mean"])

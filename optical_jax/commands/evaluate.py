@@ -54,7 +54,7 @@ class EvalCommand:
     pooling: Literal["none", "auto", "mean", "cls"] = "none"
     """Of --model: none takes a vector a token whatever the model's files say, auto does as they say."""
     batch_size: int = 64
-    """Texts of 32 tokens that are encoded at a time; of longer ones fewer."""
+    """Texts of 32 tokens (on accelerators of 512, a device) that are encoded at a time; of longer ones fewer."""
     out: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
     """Also write the figures (or the comparison) there, as JSON."""
     cache_dir: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""

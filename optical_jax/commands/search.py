@@ -49,7 +49,7 @@ class SearchCommand:
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """One JSON object a line instead of tables: query, rank, score, line, text."""
     batch_size: int = 64
-    """Texts of 32 tokens that are encoded at a time; of longer ones fewer."""
+    """Texts of 32 tokens (on accelerators of 512, a device) that are encoded at a time; of longer ones fewer."""
     cache_dir: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
     """Folder for downloads from the hub; empty leaves it to HF_HOME."""
 
@@ -194,11 +194,16 @@ def keep_vectors(folder: Path, documents: dict[str, str], tower: Tower, encode: 
     """
     from optical_jax.checkpoint import fingerprint
     from optical_jax.config import identity
-    from optical_jax.evaluation.document_vectors import ABOUT, FILES, DocumentVectors, write_document_vectors
+    from optical_jax.evaluation.document_vectors import (
+        ABOUT,
+        DocumentVectors,
+        is_file_of_ours,
+        write_document_vectors,
+    )
     from optical_jax.evaluation.search import encode_blocks
     from optical_jax.progress import ProgressReport
 
-    if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - FILES):
+    if folder.exists() and not (folder.is_dir() and all(map(is_file_of_ours, folder.iterdir()))):
         raise ConfigError(f"vectors={folder} holds something else; name a folder that is empty or not there yet")
     about = {
         "documents_sha256": hashlib.sha256(json.dumps(documents).encode()).hexdigest(),

@@ -10,12 +10,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from optical_jax.evaluation.scoring import score_tokens
-from optical_jax.partitioning import batch_shards, partition_spec
-from optical_jax.towers import MANY_LENGTHS, padded_length
+from optical_jax.partitioning import partition_spec, shards_in_context
+from optical_jax.towers import FEW_LENGTHS, MANY_LENGTHS, padded_length
 from optical_jax.types import TokenVectors
 
 BLOCK_TOKENS = {"cpu": 1 << 12, "other": 1 << 16}
@@ -62,8 +63,11 @@ def rows_of(length: int) -> int:
 
 
 def blocked_length(length: int) -> int:
-    """Blocks have one of a few lengths, an eighth longer than it takes at most (or 4), so that few are compiled."""
-    return padded_length(length, *MANY_LENGTHS)
+    """Blocks have one of a few lengths, so that few are compiled.
+
+    Longer than it takes by an eighth at most (or 4) on a CPU, elsewhere, where a shape takes longer, by a half (or 8).
+    """
+    return padded_length(length, *(MANY_LENGTHS if jax.default_backend() == "cpu" else FEW_LENGTHS))
 
 
 def without_gaps(
@@ -143,8 +147,8 @@ class Held:
     """Where each stands among all; 0 for a row that only fills up, whose tokens are all masked."""
     vectors: Float[Array, "R P E"]
     mask: Bool[Array, "R P"]
-    order: Int[Array, "R"]
-    """The rows of each device's part by descending id: of equal scores those are kept that rank first."""
+    id_rank: Int[Array, "R"]
+    """Of every row the rank of its document's id."""
     mesh: Mesh
 
 
@@ -152,54 +156,91 @@ def hold(block: Block, id_rank: Int[np.ndarray, "N"]) -> Held:
     """A block put on the devices: over the mesh in context (`jax.set_mesh`), or on one."""
     vectors, mask = np.asarray(block.vectors.vectors), np.asarray(block.vectors.mask)
     mesh = jax.sharding.get_mesh()
-    shards = 1 if mesh.empty else batch_shards(mesh)
+    shards = shards_in_context()
     rows = -(-max(len(mask), block_tokens() // mask.shape[1]) // shards) * shards
     more = rows - len(mask)
     positions = np.pad(block.positions, (0, more))
-    order = np.argsort(-id_rank[positions].reshape(shards, -1), axis=1, kind="stable").astype(np.int32)
     arrays = np.pad(vectors, ((0, more), (0, 0), (0, 0))), np.pad(mask, ((0, more), (0, 0)))
     where = None if mesh.empty else NamedSharding(mesh, partition_spec(("batch",)))
-    placed: Any = (jax.device_put(x, where) for x in (*arrays, order.reshape(-1)))
+    placed: Any = (jax.device_put(x, where) for x in (*arrays, id_rank[positions].astype(np.int32)))
     return Held(positions, *placed, mesh=mesh)
 
 
-def best_of_block(chunk: Chunk, held: Held, depth: int) -> tuple[Float[Array, "b K"], Int[Array, "#b K"]]:
-    """Scores of a chunk's queries with a block's documents, and the rows of the block they are of.
-
-    Each device keeps the best `depth` of its part, if it has more.
-    """
-    arrays: Any = (chunk.tokens, chunk.owner, held.vectors, held.mask, held.order)
+def scores_of_block(chunk: Chunk, held: Held) -> Float[Array, "b R"]:
+    """Scores of a chunk's queries with all documents of a block, each device its part."""
     if held.mesh.empty:
-        return _best(*arrays, size=chunk.size, depth=depth)
-    return _best_by_device(*arrays, size=chunk.size, depth=depth, mesh=held.mesh)
+        return _scores(chunk.tokens, chunk.owner, chunk.size, held.vectors, held.mask)
+    arrays: Any = (chunk.tokens, chunk.owner, held.vectors, held.mask)
+    return _scores_by_device(*arrays, size=chunk.size, mesh=held.mesh)
 
 
-@partial(jax.jit, static_argnames=("size", "depth"))
-def _best(
-    tokens: jax.Array, owner: jax.Array, vectors: jax.Array, mask: jax.Array, order: jax.Array, size: int, depth: int
-) -> tuple[jax.Array, jax.Array]:
+_scores = jax.jit(score_tokens, static_argnums=2)
+
+
+@partial(jax.jit, static_argnames=("size", "mesh"))
+def _scores_by_device(*arrays: jax.Array, size: int, mesh: Mesh) -> jax.Array:
+    whole, split, columns = _specs()
+
+    def part(tokens: Any, owner: Any, vectors: Any, mask: Any) -> jax.Array:
+        return score_tokens(tokens, owner, size, vectors, mask)
+
+    specs = (whole, whole, split, split)
+    return jax.shard_map(part, mesh=mesh, in_specs=specs, out_specs=columns, check_vma=False)(*arrays)
+
+
+def _specs() -> tuple[PartitionSpec, PartitionSpec, PartitionSpec]:
+    """What every device has whole, what is split by documents, and what is split by documents in its columns."""
+    split = partition_spec(("batch",))
+    return PartitionSpec(), split, PartitionSpec(None, split[0])
+
+
+@struct.dataclass
+class Best:
+    """The best documents so far of a chunk's queries, on the devices: of each its own, K columns a device."""
+
+    scores: Float[Array, "b K"]
+    """-inf where a device has seen fewer."""
+    id_ranks: Int[Array, "b K"]
+
+
+def no_best(chunk: Chunk, depth: int) -> Best:
+    """Before the first block, over the mesh in context or on one device."""
+    mesh = jax.sharding.get_mesh()
+    shape = chunk.size, depth * shards_in_context()
+    where = None if mesh.empty else NamedSharding(mesh, _specs()[2])
+    empty: Any = np.full(shape, -np.inf, np.float32), np.zeros(shape, np.int32)
+    return Best(*jax.device_put(empty, where))
+
+
+def keep_best(best: Best, chunk: Chunk, held: Held) -> Best:
+    """Take in a block of documents. Nothing leaves a device, and ties go by id, as in `TopDocuments`."""
+    arrays: Any = (chunk.tokens, chunk.owner, held.vectors, held.mask, held.id_rank)
+    if held.mesh.empty:
+        return _keep_best(best, *arrays, size=chunk.size)
+    return _keep_best_by_device(best, *arrays, size=chunk.size, mesh=held.mesh)
+
+
+@partial(jax.jit, static_argnames="size")
+def _keep_best(
+    best: Best, tokens: jax.Array, owner: jax.Array, vectors: jax.Array, mask: jax.Array, id_rank: jax.Array, size: int
+) -> Best:
     scores = score_tokens(tokens, owner, size, vectors, mask)
-    if depth >= len(mask):
-        return scores, jnp.arange(len(mask))[None]
-    # Zero has one sign, as in the ranking: here a lesser one would lose to the other.
-    scores = jnp.where(scores == 0.0, 0.0, scores)[:, order]
-    scores, columns = jax.lax.top_k(scores, depth)
-    return scores, order[columns]
+    both = (
+        jnp.concatenate([best.scores, scores], axis=1),
+        jnp.concatenate([best.id_ranks, jnp.broadcast_to(id_rank, scores.shape)], axis=1),
+    )
+    # Ascending: NaN stands last, is kept, and is found where scores are merged.
+    both = jax.lax.sort(both, dimension=1, num_keys=2)
+    return Best(*(x[:, -best.scores.shape[1] :] for x in both))
 
 
-@partial(jax.jit, static_argnames=("size", "depth", "mesh"))
-def _best_by_device(*arrays: jax.Array, size: int, depth: int, mesh: Mesh) -> tuple[jax.Array, jax.Array]:
-    whole, split = PartitionSpec(), partition_spec(("batch",))
-    axes = split[0]
-
-    def part(tokens: Any, owner: Any, vectors: Any, mask: Any, order: Any) -> tuple[jax.Array, jax.Array]:
-        scores, rows = _best(tokens, owner, vectors, mask, order, size=size, depth=depth)
-        return scores, rows + jax.lax.axis_index(axes) * len(mask)
-
+@partial(jax.jit, static_argnames=("size", "mesh"))
+def _keep_best_by_device(best: Best, *arrays: jax.Array, size: int, mesh: Mesh) -> Best:
+    whole, split, columns = _specs()
     return jax.shard_map(
-        part,
+        partial(_keep_best, size=size),
         mesh=mesh,
-        in_specs=(whole, whole, split, split, split),
-        out_specs=(PartitionSpec(None, axes), PartitionSpec(None, axes)),
+        in_specs=(columns, whole, whole, split, split, split),
+        out_specs=columns,
         check_vma=False,
-    )(*arrays)
+    )(best, *arrays)

@@ -6,9 +6,12 @@ A folder holds `vectors.bf16` (all vectors, mapped, never read whole), `offsets.
 
 from __future__ import annotations
 
+import fcntl
+import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import ml_dtypes
 import numpy as np
@@ -19,7 +22,7 @@ from optical_jax.evaluation.blocks import Block, cut_into_blocks, pad_block
 from optical_jax.files import read_json, write_json
 
 ABOUT = "documents.json"
-FILES = {ABOUT, f"{ABOUT}.new", "vectors.bf16", "vectors.bf16.new", "offsets.npy", "ids.txt"}
+FILES = {ABOUT, "vectors.bf16", "offsets.npy", "ids.txt"}
 
 
 class DocumentVectors:
@@ -61,24 +64,65 @@ def write_document_vectors(
 ) -> DocumentVectors:
     """Encoded blocks, whatever their order, as a folder; what was there is written over.
 
+    Each process writes files of its own and renames them when they are whole: of several that write the same the last
+    stays, and who reads the old files goes on reading them.
+
     Args:
       ids: of the documents that the blocks' positions count; without line breaks.
       about: what the vectors are of, kept in documents.json.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / ABOUT).unlink(missing_ok=True)
+    drop_leftovers(folder)
     order: list[np.ndarray] = []
     lengths: list[np.ndarray] = []
-    # Renamed when it is whole: who reads the old file goes on reading it.
-    with (folder / "vectors.bf16.new").open("wb") as file:
+    with open_new(folder / "vectors.bf16") as file:
         for block in blocks:
             mask = np.asarray(block.vectors.mask)
             file.write(np.asarray(block.vectors.vectors)[mask].astype(ml_dtypes.bfloat16).tobytes())
             order.append(block.positions)
             lengths.append(mask.sum(axis=1))
             advance(len(block.positions))
-    (folder / "vectors.bf16.new").replace(folder / "vectors.bf16")
-    (folder / "ids.txt").write_text("".join(f"{ids[n]}\n" for n in np.concatenate(order)), encoding="utf-8")
-    np.save(folder / "offsets.npy", np.concatenate([[0], np.cumsum(np.concatenate(lengths), dtype=np.int64)]))
+        with open_new(folder / "ids.txt") as names, open_new(folder / "offsets.npy") as offsets:
+            names.write("".join(f"{ids[n]}\n" for n in np.concatenate(order)).encode())
+            np.save(offsets, np.concatenate([[0], np.cumsum(np.concatenate(lengths), dtype=np.int64)]))
+            for written in (file, names, offsets):
+                written.flush()
+            # Without it the folder is not whole, as long as its files belong to two writers.
+            (folder / ABOUT).unlink(missing_ok=True)
+            for written in (file, names, offsets):
+                new = Path(written.name)
+                new.replace(new.with_name(new.name.removesuffix(own_ending())))
     write_json(folder / ABOUT, {"width": width, "documents": len(ids), **about})
     return DocumentVectors(folder)
+
+
+def is_file_of_ours(path: Path) -> bool:
+    """True for a file of such a folder, and for one that a writer is at, or left when it was killed."""
+    return re.sub(r"(\.\d+)?\.new$", "", path.name) in FILES
+
+
+def own_ending() -> str:
+    return f".{os.getpid()}.new"
+
+
+def open_new(path: Path) -> IO[bytes]:
+    """A file of this process's own beside the one it will replace, locked for as long as it is open."""
+    while True:
+        file = path.with_name(path.name + own_ending()).open("wb")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        # Another process may have taken it for a leftover before it was locked.
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()
+
+
+def drop_leftovers(folder: Path) -> None:
+    """Delete what killed writers left, which may be as large as the collection: files that no process holds locked."""
+    for name in FILES - {ABOUT}:
+        for path in folder.glob(f"{name}*.new"):
+            try:
+                with path.open("rb+") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
+            except (BlockingIOError, FileNotFoundError, PermissionError):
+                pass  # another writer's, who is at it or has just renamed it, or another user's

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from optical_jax.evaluation.blocks import Block, best_of_block, blocks_of, chunks_of, hold
+from optical_jax.evaluation.blocks import Block, blocks_of, chunks_of, hold, scores_of_block
 from optical_jax.evaluation.search import encode_blocks
 from optical_jax.types import Params, TokenVectors
 
@@ -69,7 +69,7 @@ def score_all(queries: Sequence[Block], B: int, documents: Iterable[Block], N: i
     for block in documents:
         held = hold(block, np.arange(N))
         for chunk in chunks:
-            found, _ = best_of_block(chunk, held, depth=len(held.mask))
-            real = np.asarray(found)[: len(chunk.positions), : len(block.positions)]
+            found = np.asarray(scores_of_block(chunk, held))
+            real = found[: len(chunk.positions), : len(block.positions)]
             scores[np.ix_(chunk.positions, block.positions)] = real
     return scores

@@ -8,28 +8,34 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
+import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 
 from optical_jax.errors import ConfigError
 from optical_jax.evaluation.blocks import (
     Block,
     Chunk,
     Held,
-    best_of_block,
     chunks_of,
     cut_into_blocks,
     hold,
+    keep_best,
+    no_best,
+    scores_of_block,
     without_gaps,
 )
+from optical_jax.partitioning import shards_in_context
 from optical_jax.types import TokenVectors
 
 DEPTH = 1000
 """Documents kept a query."""
 WINDOW_TEXTS, WINDOW_CHARACTERS = 4096, 1 << 17
 """Texts encoded at a time at most, and as many as have so many characters if all were as long as the longest."""
+WINDOW_BATCHES = 4
+"""Times as much on accelerators, for each part of a batch: about so many batches as `towers.encode` makes there."""
 ABSENT = np.iinfo(np.int64).min
 """Key of a place in a ranking that no document takes."""
 
@@ -128,10 +134,11 @@ def _ordered(bits: Int[np.ndarray, "*dims"]) -> Int[np.ndarray, "*dims"]:
 def encode_blocks(texts: Sequence[str], encode: Encode, advance: Advance = lambda count: None) -> Iterator[Block]:
     """Encode texts, longest first: texts of a length share a block, and what does not fit in memory fails at once."""
     order = np.array(sorted(range(len(texts)), key=lambda n: -len(texts[n])), dtype=np.int64)
+    more = 1 if jax.default_backend() == "cpu" else WINDOW_BATCHES * shards_in_context()
     start = 0
     while start < len(order):
         longest = max(1, len(texts[int(order[start])]))
-        window = order[start : start + max(1, min(WINDOW_TEXTS, WINDOW_CHARACTERS // longest))]
+        window = order[start : start + max(1, min(more * WINDOW_TEXTS, more * WINDOW_CHARACTERS // longest))]
         tokens = encode([texts[int(n)] for n in window])
         vectors, mask = np.asarray(tokens.vectors), np.asarray(tokens.mask)
         by_length = np.argsort(-mask.sum(axis=1), kind="stable")
@@ -178,7 +185,8 @@ def rank(
 ) -> dict[Name, Ranking]:
     """Rank documents that come in blocks, encoded now or read from disk.
 
-    Under `jax.set_mesh` every device scores its part of a block, and hands on no more than the best of it.
+    Under `jax.set_mesh` every device scores its part of a block. A CPU merges a block's scores as they come; other
+    devices keep the best `depth` of what each has seen, and hand them on once, after the last block.
 
     Args:
       queries: as in `search`.
@@ -195,29 +203,62 @@ def rank(
     ranks = ranks_of_ids(ids)
     tops = {name: TopDocuments(sum(len(b.positions) for b in blocks), ranks, depth) for name, blocks in queries.items()}
     chunks = [(top, chunk) for name, top in tops.items() for chunk in chunks_of(queries[name])]
-    running: list[tuple[TopDocuments, Chunk, Held, tuple[Any, Any]]] = []
+
+    def blocks() -> Iterator[Held]:
+        for block in documents:
+            held = hold(block, ranks)
+            for _, chunk in chunks:
+                if chunk.tokens.shape[1] != held.vectors.shape[2]:
+                    raise ConfigError(
+                        f"queries have vectors of width {chunk.tokens.shape[1]} and documents of width "
+                        f"{held.vectors.shape[2]}; encode both with towers that agree"
+                    )
+            yield held
+            advance(len(block.positions))
+
+    if host_merges():
+        merge_on_host(chunks, blocks())
+    else:
+        merge_on_devices(chunks, blocks(), ranks, depth)
+    return {name: top.ranking() for name, top in tops.items()}
+
+
+def host_merges() -> bool:
+    """True where scores lie with the host already."""
+    return jax.default_backend() == "cpu" and shards_in_context() == 1
+
+
+def merge_on_host(chunks: Sequence[tuple[TopDocuments, Chunk]], blocks: Iterable[Held]) -> None:
+    running: list[tuple[TopDocuments, Chunk, Held, Array]] = []
 
     def collect() -> None:
-        top, chunk, held, (scores, rows) = running.pop(0)
-        count = len(chunk.positions)
-        top.add(chunk.positions, held.positions[np.asarray(rows)[:count]], np.asarray(scores)[:count])
+        top, chunk, held, scores = running.pop(0)
+        top.add(chunk.positions, held.positions, np.asarray(scores)[: len(chunk.positions)])
 
-    for block in documents:
-        held = hold(block, ranks)
+    for held in blocks:
         for top, chunk in chunks:
-            if chunk.tokens.shape[1] != held.vectors.shape[2]:
-                raise ConfigError(
-                    f"queries have vectors of width {chunk.tokens.shape[1]} and documents of width "
-                    f"{held.vectors.shape[2]}; encode both with towers that agree"
-                )
-            running.append((top, chunk, held, best_of_block(chunk, held, depth)))
+            running.append((top, chunk, held, scores_of_block(chunk, held)))
             # Scores are merged while the next are computed.
             if len(running) == 2:
                 collect()
-        advance(len(block.positions))
     while running:
         collect()
-    return {name: top.ranking() for name, top in tops.items()}
+
+
+def merge_on_devices(
+    chunks: Sequence[tuple[TopDocuments, Chunk]], blocks: Iterable[Held], id_rank: Int[np.ndarray, "N"], depth: int
+) -> None:
+    best = [no_best(chunk, min(depth, len(id_rank))) for _, chunk in chunks]
+    before = best[-1:]
+    for held in blocks:
+        best = [keep_best(kept, chunk, held) for kept, (_, chunk) in zip(best, chunks, strict=True)]
+        # Blocks are read faster than they are scored: no more than two wait on the devices.
+        jax.block_until_ready(before)
+        before = best[-1:]
+    position = np.argsort(id_rank)
+    for (top, chunk), kept in zip(chunks, best, strict=True):
+        rows = slice(len(chunk.positions))
+        top.add(chunk.positions, position[np.asarray(kept.id_ranks)[rows]], np.asarray(kept.scores)[rows])
 
 
 def write_trec_run(

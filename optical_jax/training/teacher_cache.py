@@ -17,7 +17,7 @@ from optical_jax.config import TeacherConfig, TowerConfig, expand_path, identity
 from optical_jax.data.loader import Loader
 from optical_jax.data.packing import Packing
 from optical_jax.data.pairs import FlatTokens, TokenizedPairs, take_texts
-from optical_jax.data.vector_cache import CachedTexts, VectorCache, text_keys
+from optical_jax.data.vector_cache import RECORD, CachedTexts, VectorCache, text_keys
 from optical_jax.errors import ConfigError
 from optical_jax.files import write_json
 from optical_jax.models.late_interaction import encode_tokens
@@ -41,7 +41,7 @@ def use_teacher_cache(
 ) -> None:
     """Encode what batches [start, stop) of the loader need and the cache lacks, and let the loader read it there.
 
-    Nothing happens where `cfg.cache` names no folder, or where the vectors would take more than `cfg.cache_gib`.
+    Nothing happens where `cfg.cache` names no folder, or where its files would come to more than `cfg.cache_gib`.
     """
     if not cfg.cache or steps[0] >= steps[1]:
         return
@@ -49,20 +49,22 @@ def use_teacher_cache(
         raise ConfigError(
             f"teacher.cache={cfg.cache} is for one process, and there are {jax.process_count()}; leave it out"
         )
-    cache = open_cache(Path(expand_path(cfg.cache, "teacher.cache")), params, tower)
+    root = Path(expand_path(cfg.cache, "teacher.cache"))
+    cache = open_cache(root, params, tower)
     tokens, pooled = loader.teacher_texts, tower.head.pooling != "none"
     keys = text_keys(tokens)
     # `get`, not `in`: damaged vectors are encoded again.
     missing = [n for n in distinct_texts(keys, loader.pairs_of(*steps)) if cache.get(keys[n]) is None]
-    needed = cache.bytes + vector_bytes(tokens, missing, tower)
-    if needed > cfg.cache_gib * GIB:
+    needed = bytes_under(root) + bytes_of(tokens, missing, tower)
+    if missing and needed > cfg.cache_gib * GIB:
         say(
             f"teacher cache: {needed / GIB:.1f} GiB would be needed, and teacher.cache_gib={cfg.cache_gib:g}; "
             "the teacher runs in every step"
         )
         return
     if missing:
-        tower = replace(tower, encoder=replace(tower.encoder, attention=cfg.attention))
+        # Rows here are short, and of lengths that kernels do not take.
+        tower = replace(tower, encoder=replace(tower.encoder, attention="xla"))
         fill(cache, params, tower, tokens, keys, np.array(missing), batch, mesh)
         cache.close()
         cache.reload()
@@ -71,15 +73,20 @@ def use_teacher_cache(
     loader.read_teacher_from(CachedTexts(cache, tokens, keys, pooled=pooled))
 
 
+def bytes_under(root: Path) -> int:
+    """Of all vectors there and their indices, whatever teacher they are of and whoever wrote them, twice too."""
+    return sum(path.stat().st_size for ending in ("vectors", "index") for path in root.rglob(f"*.{ending}"))
+
+
 def distinct_texts(keys: list[bytes], wanted: np.ndarray) -> list[int]:
     """Of these texts the first of each key, in the order in which they come."""
     return list({keys[n]: n for n in wanted[::-1].tolist()}.values())[::-1]
 
 
-def vector_bytes(tokens: FlatTokens, texts: list[int], tower: TowerConfig) -> int:
-    """What the vectors of these texts take in the cache."""
+def bytes_of(tokens: FlatTokens, texts: list[int], tower: TowerConfig) -> int:
+    """What these texts take in the cache."""
     vectors = len(texts) if tower.head.pooling != "none" else int(tokens.lengths[texts].sum())
-    return vectors * 2 * tower.vector_width
+    return vectors * 2 * tower.vector_width + len(texts) * RECORD.itemsize
 
 
 def texts_to_fill(cfg: TeacherConfig, tower: TowerConfig, loader: Loader, steps: int) -> int:
@@ -88,7 +95,7 @@ def texts_to_fill(cfg: TeacherConfig, tower: TowerConfig, loader: Loader, steps:
         return 0
     tokens = loader.teacher_texts
     texts = distinct_texts(text_keys(tokens), loader.pairs_of(0, steps))
-    return len(texts) if vector_bytes(tokens, texts, tower) <= cfg.cache_gib * GIB else 0
+    return len(texts) if bytes_of(tokens, texts, tower) <= cfg.cache_gib * GIB else 0
 
 
 def as_if_cached(batch: Batch, tower: TowerConfig, longest: int) -> Batch:
