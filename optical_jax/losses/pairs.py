@@ -32,12 +32,19 @@ def mean_over_tokens(values: Float[Array, "B L"], mask: Bool[Array, "B L"]) -> F
     return jnp.where(mask, values, 0.0).sum(axis=1) / jnp.maximum(mask.sum(axis=1), 1)
 
 
+def at_least_float32(x: Array) -> Array:
+    """Halves as float32; float64 stays what it is."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def pooled_vectors(side: TokenVectors) -> Float[Array, "B E"]:
+    """Directions of the mean token vectors; zero for a text without tokens."""
+    return mean_pool(TokenVectors(at_least_float32(side.vectors), side.mask)).vectors[:, 0]
+
+
 def pooled_cosines(student: TokenVectors, teacher: TokenVectors) -> Float[Array, "B"]:
     """Cosine of the two sides' mean-pooled vectors, of each pair."""
-    s, t = (
-        mean_pool(TokenVectors(side.vectors.astype(jnp.float32), side.mask)).vectors[:, 0]
-        for side in (student, teacher)
-    )
+    s, t = pooled_vectors(student), pooled_vectors(teacher)
     return jnp.einsum("BE,BE->B", s, t, precision=jax.lax.Precision.HIGHEST)
 
 
@@ -45,8 +52,10 @@ def comparison_metrics(student: TokenVectors, teacher: TokenVectors) -> Metrics:
     """Figures that do not depend on the loss, float32 means over real pairs.
 
     greedy_cosine: mean over student tokens of the cosine with the best teacher token (MaxSim over the number of
-    query tokens). pooled_cosine: cosine of the mean-pooled vectors.
+    query tokens). pooled_cosine: cosine of the mean-pooled vectors. Between vectors of different widths there are none.
     """
+    if student.vectors.shape[2] != teacher.vectors.shape[2]:
+        return {}
     cosine = 1.0 - cosine_cost(student.vectors, teacher.vectors)
     best = jnp.where(real_cells(student, teacher), cosine, -jnp.inf).max(axis=2)  # [B, S]
     return {

@@ -8,8 +8,44 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from optical_jax.config import OtConfig
-from optical_jax.ot.sinkhorn import sinkhorn_plan
+from optical_jax.loss_config import OtConfig
+from optical_jax.ot.assignment import exact_plan
+from optical_jax.ot.partial import partial_plan
+from optical_jax.ot.proximal import ipot_plan
+from optical_jax.ot.sinkhorn import EMPTY, as_differentiated, sinkhorn_plan, unbalanced_plan
+
+
+def greedy_plan(
+    cost: Float[Array, "B S T"], rows: Float[Array, "B S"], cols: Float[Array, "B T"], cfg: OtConfig
+) -> Float[Array, "B S T"]:
+    """All mass of every student token on its match by `greedy_matching`; a constant to differentiation.
+
+    Source: DR.DECR (Li et al., NAACL 2022).
+    """
+    return _to_matches(greedy_matching(cost, rows > 0.0, cols > 0.0), cost, rows, cols)
+
+
+def argmax_plan(
+    cost: Float[Array, "B S T"], rows: Float[Array, "B S"], cols: Float[Array, "B T"], cfg: OtConfig
+) -> Float[Array, "B S T"]:
+    """All mass of every student token on its cheapest teacher token, taken or not; a constant to differentiation.
+
+    Source: what MaxSim scores by (Khattab and Zaharia, SIGIR 2020).
+    """
+    return _to_matches(jnp.where(cols[:, None, :] > 0.0, cost, jnp.inf).argmin(axis=2), cost, rows, cols)
+
+
+def softmax_plan(
+    cost: Float[Array, "B S T"], rows: Float[Array, "B S"], cols: Float[Array, "B T"], cfg: OtConfig
+) -> Float[Array, "B S T"]:
+    """Every student token over the teacher tokens by softmax of -cost / epsilon; what they receive is free.
+
+    Source: entropic transport without its second constraint, which leaves attention (Vaswani et al., NeurIPS 2017).
+    """
+    cost, rows, cols = as_differentiated(cost, rows, cols, cfg)
+    some = cols[:, None, :] > 0.0
+    shares = jax.nn.softmax(jnp.where(some, -cost / cfg.epsilon, EMPTY), axis=2)  # [B, S, T]
+    return jnp.where(some, rows[:, :, None] * shares, 0.0)
 
 
 def uniform_plan(
@@ -19,11 +55,27 @@ def uniform_plan(
     return jax.lax.stop_gradient(rows[:, :, None] * cols[:, None, :])
 
 
+def _to_matches(match: jax.Array, cost: jax.Array, rows: jax.Array, cols: jax.Array) -> jax.Array:
+    """The plan that moves all mass of each student token onto its match; zero where a side is empty."""
+    plan = rows[:, :, None] * jax.nn.one_hot(match, cost.shape[2], dtype=rows.dtype)
+    return jax.lax.stop_gradient(jnp.where(cols[:, None, :] > 0.0, plan, 0.0))
+
+
 PLANS: dict[str, Callable[[jax.Array, jax.Array, jax.Array, OtConfig], jax.Array]] = {
     "sinkhorn": sinkhorn_plan,
+    "unbalanced": unbalanced_plan,
+    "partial": partial_plan,
+    "ipot": ipot_plan,
+    "exact": exact_plan,
+    "greedy": greedy_plan,
+    "argmax": argmax_plan,
+    "softmax": softmax_plan,
     "uniform": uniform_plan,
 }
-"""`OtConfig.plan` -> f(cost [B, S, T], row masses [B, S], column masses [B, T], cfg) -> plan [B, S, T]."""
+"""`OtConfig.plan` -> f(cost [B, S, T], row masses [B, S], column masses [B, T], cfg) -> plan [B, S, T].
+
+Masses are zero on padding, and so is the plan; a pair with an empty side gets the zero plan.
+"""
 
 
 def greedy_matching(
