@@ -72,7 +72,17 @@ def load_bitext(cfg: DataConfig) -> BitextSplits:
       ConfigError: no bitext named, an entry without a language, a column or score setting that cannot be.
       DataError: a file is missing, empty or broken, or no pair of a language is left.
     """
-    return read_dev(cfg, read_bitext(cfg))
+    splits = read_dev(cfg, read_bitext(cfg))
+    if not cfg.max_pairs:
+        return splits
+    return replace(splits, train={language: _at_most(one, cfg.max_pairs) for language, one in splits.train.items()})
+
+
+def _at_most(bitext: Bitext, pairs: int) -> Bitext:
+    """By the English side alone: languages that translate the same texts keep the same ones."""
+    english = [(text_key(text),) for text in bitext.english]
+    chosen = _lowest_hashes(english, range(len(english)), pairs)
+    return _select(bitext, chosen, {"over_max_pairs": len(english) - len(chosen)})
 
 
 def read_bitext(cfg: DataConfig) -> dict[str, Bitext]:
@@ -218,7 +228,7 @@ def _keys(bitext: Bitext) -> list[tuple[str, str]]:
     return [(text_key(a), text_key(b)) for a, b in zip(bitext.english, bitext.foreign, strict=True)]
 
 
-def _lowest_hashes(keys: Sequence[tuple[str, str]], among: Sequence[int], n: int) -> set[int]:
+def _lowest_hashes(keys: Sequence[tuple[str, ...]], among: Sequence[int], n: int) -> set[int]:
     return set(sorted(among, key=lambda i: _digest(*keys[i]))[:n])
 
 

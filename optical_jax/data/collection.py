@@ -1,22 +1,30 @@
-"""Collections in BEIR's form: English documents, queries a language, graded judgements a split."""
+"""Collections: documents, queries a language, graded judgements a split; and their form on disk, BEIR's."""
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from optical_jax.data.records import (
+    BadLines,
+    Entry,
+    Judgement,
+    Qrels,
+    Stream,
+    gather_qrels,
+    jsonl_texts,
+    read_lines,
+    unique_texts,
+    whole_number,
+)
 from optical_jax.errors import ConfigError, DataError
-from optical_jax.files import sha256_file
-
-Qrels = dict[str, dict[str, int]]
-"""Query id -> document id -> grade; above 0 is relevant."""
+from optical_jax.files import read_json, sha256_file
 
 HEADER = "query-id<TAB>corpus-id<TAB>score"
+ABOUT = "collection.json"
+"""Of a folder that `beir_writer` wrote: where it comes from, and the language of its documents."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,7 @@ class Collection:
     """Query id -> text of all English queries; empty where the collection has none."""
     sha256: dict[str, str]
     """File name -> hash of every file that was read for this."""
+    document_language: str = "en"
 
     def is_parallel(self, language: str) -> bool:
         """Whether query and document are one sentence: each query's one relevant document has the query's own id."""
@@ -42,6 +51,80 @@ class Collection:
             [document for document, grade in self.qrels[query].items() if grade > 0] == [query]
             for query in self.queries[language]
         )
+
+
+@dataclass(frozen=True)
+class CollectionFiles:
+    """A collection before it is read: streams over its files."""
+
+    name: str
+    split: str
+    documents: Stream[Entry]
+    queries: Mapping[str, Stream[Entry]]
+    """Language -> its queries, judged or not."""
+    judgements: Stream[Judgement]
+    english: Stream[Entry] | None = None
+    document_language: str = "en"
+    roots: tuple[Path, ...] = ()
+    """Folders from which the names of files are told."""
+    triples: Path | None = None
+    """Lines of query, relevant and other document, by id, where the split has them."""
+
+    def gather(self, languages: Sequence[str] = ()) -> Collection:
+        """Read all of it into memory.
+
+        Args:
+          languages: those that must have judged queries; none takes those that have.
+
+        Raises:
+          DataError: something is empty, broken or contradictory, or no query is judged; the message says where.
+        """
+        documents = dict(unique_texts(self.documents, "document", BadLines()))
+        qrels = gather_qrels(self.judgements, documents, BadLines())
+        every = {language: dict(unique_texts(stream, "query", BadLines())) for language, stream in self.queries.items()}
+        judged = {language: {q: text for q, text in texts.items() if q in qrels} for language, texts in every.items()}
+        queries = {language: texts for language, texts in judged.items() if languages or texts}
+        if not queries:
+            raise DataError(
+                f"{self.judgements.name} judges no query of {self.name} in any language ({', '.join(every)})"
+            )
+        for language, texts in queries.items():
+            if not any(grade > 0 for query in texts for grade in qrels[query].values()):
+                raise DataError(
+                    f"{self.queries[language].name}: no query of language {language} has a relevant document in "
+                    f"{self.judgements.name}; take another split or language"
+                )
+        kept = {query for texts in queries.values() for query in texts}
+        return Collection(
+            name=self.name,
+            split=self.split,
+            documents=documents,
+            queries=queries,
+            qrels={query: grades for query, grades in qrels.items() if query in kept},
+            english=dict(unique_texts(self.english, "query", BadLines())) if self.english else {},
+            sha256=self.hashes(list(queries)),
+            document_language=self.document_language,
+        )
+
+    def hashes(self, languages: Sequence[str]) -> dict[str, str]:
+        """File name -> sha256 of every file that is read for the queries of these languages."""
+        streams: list[Stream[Entry] | Stream[Judgement]] = [self.documents, self.judgements]
+        streams += [self.queries[language] for language in languages]
+        streams += [self.english] if self.english else []
+        found: dict[str, str] = {}
+        for stream in streams:
+            for path in stream.paths:
+                above = [root for root in self.roots if path.is_relative_to(root)]
+                name = path.relative_to(above[0]).as_posix() if above else str(path)
+                if name not in found:
+                    found[name] = sha256_file(path)
+            if not stream.paths:
+                # What has no file of its own is known by what it holds.
+                content = hashlib.sha256()
+                for record in stream:
+                    content.update(repr(record[1:]).encode())
+                found[stream.name] = content.hexdigest()
+        return found
 
 
 def read_collection(folder: str | Path, split: str = "dev", languages: Sequence[str] = ()) -> Collection:
@@ -57,48 +140,36 @@ def read_collection(folder: str | Path, split: str = "dev", languages: Sequence[
       DataError: something is missing, empty, broken or contradictory; the message says where.
       ConfigError: ``queries.jsonl`` and not exactly one language.
     """
-    folder = Path(folder)
+    return beir_files(Path(folder), split, languages).gather(languages)
+
+
+def beir_files(folder: Path, split: str, languages: Sequence[str]) -> CollectionFiles:
+    """The streams of a folder in BEIR's form; arguments and errors as `read_collection`."""
     if not folder.is_dir():
         raise DataError(f"collection {folder} does not exist; name a folder with corpus.jsonl, queries.* and qrels/")
-    documents = dict(_read_texts(_find(folder, "corpus"), "document"))
-    qrels_path = _find_split(folder, split)
-    qrels = _read_qrels(qrels_path, documents)
-    files = _query_files(folder, languages)
-    every = {language: dict(_read_texts(path, "query")) for language, path in files.items()}
-    judged = {language: {q: text for q, text in texts.items() if q in qrels} for language, texts in every.items()}
-    queries = {language: texts for language, texts in judged.items() if languages or texts}
-    if not queries:
-        raise DataError(f"{qrels_path} judges no query of {folder} in any language ({', '.join(files)})")
-    for language, texts in queries.items():
-        if not any(grade > 0 for query in texts for grade in qrels[query].values()):
-            raise DataError(
-                f"{files[language]}: no query of language {language} has a relevant document in {qrels_path}; "
-                "take another split or language"
-            )
-    english_path = _existing(folder, "queries.en")
-    kept = {query for texts in queries.values() for query in texts}
-    read = [_find(folder, "corpus"), qrels_path, *(files[language] for language in queries)]
-    read += [english_path] if english_path and english_path not in read else []
-    return Collection(
+    english = existing(folder, "queries.en")
+    documents, judgements = find_file(folder, "corpus"), _find_split(folder, split)
+    return CollectionFiles(
         name=folder.resolve().name,
         split=split,
-        documents=documents,
-        queries=queries,
-        qrels={query: grades for query, grades in qrels.items() if query in kept},
-        english=dict(_read_texts(english_path, "query")) if english_path else {},
-        sha256={path.relative_to(folder).as_posix(): sha256_file(path) for path in read},
+        documents=jsonl_texts(documents, kind="document"),
+        queries={lang: jsonl_texts(path, kind="query") for lang, path in _query_files(folder, languages).items()},
+        judgements=Stream((judgements,), lambda: _read_qrels(judgements)),
+        english=jsonl_texts(english, kind="query") if english else None,
+        document_language=read_json(about)["document_language"] if (about := folder / ABOUT).is_file() else "en",
+        roots=(folder,),
     )
 
 
 # ---- which files -------------------------------------------------------------------------------------------------
 
 
-def _existing(folder: Path, stem: str) -> Path | None:
+def existing(folder: Path, stem: str) -> Path | None:
     return next((p for p in (folder / f"{stem}.jsonl", folder / f"{stem}.jsonl.gz") if p.is_file()), None)
 
 
-def _find(folder: Path, stem: str) -> Path:
-    path = _existing(folder, stem)
+def find_file(folder: Path, stem: str) -> Path:
+    path = existing(folder, stem)
     if path is None:
         raise DataError(f"collection {folder} has neither {stem}.jsonl nor {stem}.jsonl.gz")
     return path
@@ -117,7 +188,7 @@ def _query_files(folder: Path, languages: Sequence[str]) -> dict[str, Path]:
     there: dict[str, Path] = {}
     for path in sorted([*folder.glob("queries.*.jsonl"), *folder.glob("queries.*.jsonl.gz")]):
         there.setdefault(path.name.split(".")[1], path)
-    only = _existing(folder, "queries")
+    only = existing(folder, "queries")
     if not there and only:
         if len(languages) != 1:
             raise ConfigError(f"lang={' '.join(languages)!r}: {only} holds one language; name it, as in --lang sw")
@@ -134,78 +205,30 @@ def _query_files(folder: Path, languages: Sequence[str]) -> dict[str, Path]:
 # ---- what is in them ---------------------------------------------------------------------------------------------
 
 
-def _read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines that are not blank, as strict UTF-8."""
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                try:
-                    text = line.decode("utf-8").rstrip("\r\n")
-                except UnicodeDecodeError as error:
-                    raise DataError(f"{path}:{number}: not UTF-8 ({error.reason}); convert the file") from None
-                if text.strip():
-                    yield number, text
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path} is no whole gzip file ({error}); fetch it again") from None
+def read_texts(path: Path, kind: str) -> Iterator[tuple[str, str]]:
+    """Ids and texts of a JSONL file of documents or queries.
+
+    Raises:
+      DataError: it is empty, or a line is broken or has an id that was there.
+    """
+    return unique_texts(jsonl_texts(path, kind=kind), kind, BadLines())
 
 
-def _read_texts(path: Path, kind: str) -> Iterator[tuple[str, str]]:
-    """Ids and texts of a JSONL file of documents or queries."""
-    seen: dict[str, int] = {}
-    for number, line in _read_lines(path):
-        where = f"{path}:{number}"
-        try:
-            record: Any = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{where}: not JSON ({error})") from None
-        if (
-            not isinstance(record, dict)
-            or not isinstance(record.get("_id"), str)
-            or not isinstance(record.get("text"), str)
-        ):
-            raise DataError(f'{where}: not a {kind}; a line must be {{"_id": "...", "text": "..."}}')
-        identity, title = record["_id"], record.get("title") or ""
-        if not identity or any(c.isspace() for c in identity):
-            raise DataError(f"{where}: _id {identity!r} is empty or has white space, which a TREC run file cannot hold")
-        if identity in seen:
-            raise DataError(
-                f"{where}: {kind} {identity!r} stands in line {seen[identity]} already; give each its own _id"
-            )
-        seen[identity] = number
-        text = f"{title} {record['text']}".strip()
-        if not text:
-            raise DataError(f"{where}: {kind} {identity!r} has no text; remove it")
-        yield identity, text
-    if not seen:
-        raise DataError(f"{path} is empty; it must hold a {kind} a line")
-
-
-def _read_qrels(path: Path, documents: dict[str, str]) -> Qrels:
-    qrels: Qrels = {}
-    for number, line in _read_lines(path):
-        fields = line.split("\t")
+def _read_qrels(path: Path) -> Iterator[Judgement]:
+    judged = False
+    for number, line in read_lines(path):
+        where, fields = f"{path}:{number}", line.split("\t")
         if len(fields) != 3:
-            raise DataError(f"{path}:{number}: {len(fields)} columns; a line must be {HEADER}")
+            raise DataError(f"{where}: {len(fields)} columns; a line must be {HEADER}")
         query, document, score = (field.strip() for field in fields)
-        grade = _integer(score)
+        grade = whole_number(score)
         if number == 1:
             if grade is not None:
-                raise DataError(f"{path}:1: a judgement where the header must stand; put {HEADER} before it")
+                raise DataError(f"{where}: a judgement where the header must stand; put {HEADER} before it")
             continue
         if grade is None:
-            raise DataError(f"{path}:{number}: score {score!r} is no whole number")
-        if document not in documents:
-            raise DataError(f"{path}:{number}: document {document!r} is not in the corpus")
-        if document in qrels.setdefault(query, {}):
-            raise DataError(f"{path}:{number}: query {query!r} and document {document!r} are judged twice")
-        qrels[query][document] = grade
-    if not qrels:
+            raise DataError(f"{where}: score {score!r} is no whole number")
+        judged = True
+        yield Judgement(where, query, document, grade)
+    if not judged:
         raise DataError(f"{path} is empty; it must hold a judgement a line after the header {HEADER}")
-    return qrels
-
-
-def _integer(text: str) -> int | None:
-    try:
-        return int(text)
-    except ValueError:
-        return None

@@ -29,27 +29,34 @@ class Streams:
     quotas: Mapping[str, int]
     """Places of an epoch that each language gets."""
     seed: int
+    versions: int = 1
+    """Of every pair; version v of pair n of the joined pairs is row v * pairs + n. Pass k over a language takes version
+    (n + k) % versions: each in as many passes, and an equal part of the pairs in each."""
 
     def epoch(self, number: int) -> Int[np.ndarray, "places"]:
         """The epoch's pairs, as rows of the joined pairs; languages one after the other, each in its stream's order."""
         first, parts = 0, []
         for language, size in self.sizes.items():
             start = number * self.quotas[language]
-            parts.append(first + self._stream(language, size, start, start + self.quotas[language]))
+            pairs, passes = self._stream(language, size, start, start + self.quotas[language])
+            version = (pairs + passes) % self.versions
+            parts.append(first + pairs + version * sum(self.sizes.values()))
             first += size
         return np.concatenate(parts)
 
     def rng(self, purpose: str, *numbers: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, zlib.crc32(purpose.encode()), *numbers])
 
-    def _stream(self, language: str, size: int, start: int, stop: int) -> Int[np.ndarray, "n"]:
-        """Places [start, stop) of the language's permutations, one after the other."""
+    def _stream(
+        self, language: str, size: int, start: int, stop: int
+    ) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
+        """Places [start, stop) of the language's permutations, one after the other, and which one each is of."""
         if stop == start:
-            return np.zeros(0, np.int64)
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
         first, last = start // size, (stop - 1) // size
         own = zlib.crc32(language.encode())
         whole = [self.rng("language", own, k).permutation(size) for k in range(first, last + 1)]
-        return np.concatenate(whole)[start - first * size : stop - first * size]
+        return np.concatenate(whole)[start - first * size : stop - first * size], np.arange(start, stop) // size
 
 
 def language_quotas(sizes: Mapping[str, int], cfg: DataConfig, places: int) -> dict[str, int]:

@@ -9,11 +9,11 @@ import os
 import re
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from optical_jax.config import DataConfig, expand_variables
+from optical_jax.config import Config, DataConfig, expand_variables
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import sha256_file
 
@@ -100,6 +100,29 @@ def parse_entry(entry: str, field: str) -> Source:
             what = "is a folder, not a file" if path.is_dir() else "no such file"
             raise DataError(f"{path}: {what} ({field}={entry})")
     return Source(language, paths)
+
+
+def for_each_language(cfg: Config) -> dict[str, Config]:
+    """One student a language: the config with the files of each language alone, and a run folder RUN/LANG.
+
+    Args:
+      cfg: of one student for all; data.weights, which have no meaning for one language, are left out.
+
+    Raises:
+      ConfigError, DataError: as `parse_entry`.
+    """
+    names = ("bitext", "dev", "lexicon")
+    entries = [
+        (name, entry, parse_entry(entry, f"data.{name}").language)
+        for name in names
+        for entry in getattr(cfg.data, name)
+    ]
+    found = {}
+    for language in dict.fromkeys(language for name, _, language in entries if name == "bitext"):
+        own = {name: tuple(entry for kind, entry, of in entries if (kind, of) == (name, language)) for name in names}
+        run = f"{cfg.run}/{language}" if cfg.run else ""
+        found[language] = replace(cfg, run=run, data=replace(cfg.data, weights=(), **own))
+    return found
 
 
 def fingerprint(path: Path) -> InputFile:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -73,13 +73,49 @@ class BatchSource:
             return self._epochs[number]
 
 
-class Loader:
-    """An endless iterator over batches; the next ones are made in a thread meanwhile."""
+class Batches:
+    """An endless iterator over a source's batches; the next ones are made in a thread meanwhile."""
 
-    def __init__(self, source: BatchSource, fingerprint: str):
-        self._source, self._fingerprint = source, fingerprint
+    def __init__(self, source: Any, fingerprint: str):
+        """
+        Args:
+          source: `source[i]` is batch i for every i below `len(source)`, and nothing else decides it.
+          fingerprint: of all that decides what batch i holds.
+        """
+        self._fingerprint = fingerprint
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=PREFETCHED_BATCHES)
         self._batches = iter(grain.MapDataset.source(source).to_iter_dataset(options))
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._batches)
+
+    def state(self) -> dict[str, Any]:
+        """The position, for `restore`: plain numbers and strings, the same in every process."""
+        return {"next_batch": int(self._batches.get_state()["next_index"]), "fingerprint": self._fingerprint}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on as if the batches before that position had been taken.
+
+        Raises:
+          ConfigError: the position belongs to other data, another seed or batch size.
+        """
+        if state["fingerprint"] != self._fingerprint:
+            raise ConfigError(
+                f"the saved data position ({state['fingerprint']}) is of other pairs, seed or buckets than these "
+                f"({self._fingerprint}); use the same data and settings, or a new run folder"
+            )
+        self._batches.set_state({"next_index": int(state["next_batch"])})
+
+
+class Loader(Batches):
+    """The batches of a run that learns from bitext."""
+
+    def __init__(self, source: BatchSource, fingerprint: str):
+        super().__init__(source, fingerprint)
+        self._source = source
 
     @property
     def epoch_size(self) -> int:
@@ -107,35 +143,13 @@ class Loader:
         """Batches that are made from now on have the teacher's vectors instead of its tokens, where all are there."""
         self._source.cached = cached
 
-    def __iter__(self) -> Iterator[Batch]:
-        return self
-
-    def __next__(self) -> Batch:
-        return next(self._batches)
-
-    def state(self) -> dict[str, Any]:
-        """The position, for `restore`: plain numbers and strings, the same in every process."""
-        return {"next_batch": int(self._batches.get_state()["next_index"]), "fingerprint": self._fingerprint}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on as if the batches before that position had been taken.
-
-        Raises:
-          ConfigError: the position belongs to other data, another seed or batch size.
-        """
-        if state["fingerprint"] != self._fingerprint:
-            raise ConfigError(
-                f"the saved data position ({state['fingerprint']}) is of other pairs, seed or buckets than these "
-                f"({self._fingerprint}); use the same data and settings, or a new run folder"
-            )
-        self._batches.set_state({"next_index": int(state["next_batch"])})
-
 
 def make_loader(
     pairs: Mapping[str, TokenizedPairs],
     cfg: DataConfig,
     seed: int,
     *,
+    versions: Sequence[Mapping[str, TokenizedPairs]] = (),
     idf: bool = False,
     process_index: int = 0,
     process_count: int = 1,
@@ -146,6 +160,7 @@ def make_loader(
 
     Args:
       pairs: tokenised pairs by language.
+      versions: the same pairs tokenised in other ways (another side, other words switched), taken in turn with `pairs`.
       idf: give every token its inverse document frequency in these pairs as weight.
       process_index, process_count: each process gets its equal part of every batch's rows.
       shards: ways the batch is split over the devices.
@@ -158,9 +173,11 @@ def make_loader(
         raise ConfigError(
             f"data.global_batch={cfg.global_batch} does not divide over {process_count} processes; use a multiple of it"
         )
-    joined = join_pairs(list(pairs.values()))
+    each = [join_pairs(list(one.values())) for one in (pairs, *versions)]
+    joined = join_pairs(each)
     sizes, batch = {language: len(p) for language, p in pairs.items()}, cfg.global_batch
-    streams = Streams(sizes, language_quotas(sizes, cfg, math.ceil(len(joined) / batch) * batch), seed)
+    quotas = language_quotas(sizes, cfg, math.ceil(len(each[0]) / batch) * batch)
+    streams = Streams(sizes, quotas, seed, len(each))
     if cfg.batching == "packed":
         if shards % process_count:
             raise ConfigError(
@@ -172,12 +189,18 @@ def make_loader(
         layout = Buckets(joined, cfg.buckets, batch)
     part = batch // process_count
     rows = slice(process_index * part, (process_index + 1) * part)
-    weights = (idf_table(joined.student), idf_table(joined.teacher)) if idf else (None, None)
+    weights = (lowest_idf([p.student for p in each]), lowest_idf([p.teacher for p in each])) if idf else (None, None)
     source = BatchSource(streams, layout, batch, rows, weights)
     if isinstance(layout, Packing):
         every = (pairs for number in itertools.count() for pairs in source.epoch(number))
         layout.learn_rows(itertools.islice(every, math.ceil(PACKED_AHEAD / batch)))
     return Loader(source, _fingerprint(joined, source, cfg))
+
+
+def lowest_idf(versions: Sequence[FlatTokens]) -> Float[np.ndarray, "V"]:
+    """Weight by id over versions of the same texts, each by itself: a marker in all texts of one weighs nothing."""
+    size = max(max(int(tokens.ids.max()), tokens.pad_id) for tokens in versions) + 1
+    return np.minimum.reduce([idf_table(tokens, size) for tokens in versions])
 
 
 def _fingerprint(pairs: TokenizedPairs, source: BatchSource, cfg: DataConfig) -> str:

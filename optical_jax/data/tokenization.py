@@ -222,6 +222,21 @@ def train_vocabulary(texts: Iterable[str], vocab_size: int, lowercase: bool = Tr
     return _wrap(_word_piece(backend.get_vocab(), lowercase))
 
 
+def with_pieces(
+    tokenizer: PreTrainedTokenizerFast, pieces: Iterable[str], lowercase: bool = True
+) -> PreTrainedTokenizerFast:
+    """A tokenizer of `train_vocabulary` that knows these pieces (WordPiece's spelling) beside its own.
+
+    Its own keep their ids. A piece that text never comes to, with capitals where they are folded, is left out.
+    """
+    vocab = dict(tokenizer.get_vocab())
+    normalise = tokenizer.backend_tokenizer.normalizer.normalize_str
+    for piece in pieces:
+        if normalise(piece) == piece:
+            vocab.setdefault(piece, len(vocab))
+    return _wrap(_word_piece(vocab, lowercase))
+
+
 def _word_piece(vocab: dict[str, int], lowercase: bool) -> Tokenizer:
     backend = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]", max_input_chars_per_word=MAX_WORD_CHARS))
     backend.normalizer = normalizers.Sequence(

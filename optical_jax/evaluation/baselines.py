@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 
 import bm25s
 import numpy as np
 
+from optical_jax.data.folding import words
 from optical_jax.evaluation.search import DEPTH, Ranking, TopDocuments, ranks_of_ids
-
-
-def words(text: str) -> list[str]:
-    """Runs of letters, marks and digits, NFKC and case folded; no stemming, no stop words.
-
-    >>> words("Ndege ya pili, 1903: l'avion «Éole»")
-    ['ndege', 'ya', 'pili', '1903', 'l', 'avion', 'éole']
-    """
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return "".join(c if _in_word(c) else " " for c in folded).split()
-
-
-@functools.cache
-def _in_word(character: str) -> bool:
-    """Marks belong to words: without them Devanagari and Khmer fall apart (Python's \\w leaves them out)."""
-    return unicodedata.category(character)[0] in "LMN"
 
 
 def make_bm25(documents: Mapping[str, str], depth: int = DEPTH) -> Callable[[Sequence[str]], Ranking]:

@@ -29,8 +29,10 @@ def rank_figures(ranks: np.ndarray) -> dict[str, float]:
 
 def make_dev_evaluation(
     dev: Mapping[str, tuple[Sequence[str], Sequence[str]]],
-    encode_queries: Callable[[Params, Sequence[str]], TokenVectors],
-    encode_documents: Callable[[Sequence[str]], TokenVectors],
+    encode_student: Callable[[Params, Sequence[str]], TokenVectors],
+    encode_teacher: Callable[[Sequence[str]], TokenVectors],
+    *,
+    student_asks: bool = True,
 ) -> Callable[[Params], dict[str, dict[str, float]]]:
     """A function from the student's parameters to figures per language.
 
@@ -38,12 +40,13 @@ def make_dev_evaluation(
 
     Args:
       dev: language -> (English sentences, foreign sentences), in the same order.
-      encode_queries: the student, for given parameters.
-      encode_documents: the teacher; called here, and never again.
+      encode_student: for given parameters.
+      encode_teacher: called here, and never again.
+      student_asks: whether foreign sentences look for English ones, or English for foreign ones.
     """
     texts = list(dict.fromkeys(text for english, _ in dev.values() for text in english))
     vectors: dict[str, np.ndarray] = {}
-    for block in encode_blocks(texts, encode_documents):
+    for block in encode_blocks(texts, encode_teacher):
         found, mask = np.asarray(block.vectors.vectors), np.asarray(block.vectors.mask)
         vectors.update(
             (texts[int(n)], found[row, mask[row]].astype(np.float16)) for row, n in enumerate(block.positions)
@@ -52,11 +55,16 @@ def make_dev_evaluation(
     def evaluate(params: Params) -> dict[str, dict[str, float]]:
         figures = {}
         for language, (english, foreign) in dev.items():
-            documents = list(dict.fromkeys(english))
+            asked, held = (foreign, english) if student_asks else (english, foreign)
+            documents = list(dict.fromkeys(held))
             place = {text: n for n, text in enumerate(documents)}
-            queries = list(encode_blocks(list(foreign), lambda batch: encode_queries(params, batch)))
-            scores = score_all(queries, len(foreign), blocks_of([vectors[text] for text in documents]), len(documents))
-            figures[language] = rank_figures(ranks_of_gold(scores, np.array([place[text] for text in english])))
+            learned = encode_blocks(
+                list(foreign) if student_asks else documents, lambda batch: encode_student(params, batch)
+            )
+            known = blocks_of([vectors[text] for text in (documents if student_asks else asked)])
+            queries, found = (list(learned), known) if student_asks else (list(known), learned)
+            scores = score_all(queries, len(asked), found, len(documents))
+            figures[language] = rank_figures(ranks_of_gold(scores, np.array([place[text] for text in held])))
         return figures
 
     return evaluate

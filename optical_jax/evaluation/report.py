@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Collection as AnyCollection
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -16,14 +17,45 @@ from rich.table import Table
 from optical_jax.data.collection import Collection
 from optical_jax.evaluation.metrics import METRICS, Figures, PerQuery, group_means, mean_figures
 from optical_jax.evaluation.search import Ranking, write_trec_run
-from optical_jax.evaluation.significance import ROUNDS, PairedTest
+from optical_jax.evaluation.significance import ROUNDS, PairedTest, holm, paired_ttest
 
 SHOWN = ("R@1", "R@5", "R@10", "R@100", "RR@10", "AP", "nDCG@10", "P@10")
 """The metrics in the order of the printed table."""
 SHOWN_NARROW = ("R@1", "R@10", "RR@10", "nDCG@10")
 WIDE = 76
 """Columns of a terminal that hold all of `SHOWN`."""
-REFERENCES = ("untrained", "teacher", "bm25")
+REFERENCES = ("untrained", "teacher", "mt", "mt-bm25", "dictionary", "bm25")
+"""In the order of the tables; what they are: docs/evaluation.md."""
+
+
+SUMMED = ("R@1", "R@10", "AP")
+"""Metrics of the table of baselines."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """One reference over all its languages, each counting once, beside the system evaluated on the same queries."""
+
+    system: str
+    languages: list[str]
+    means: Figures
+    own_ap: float
+    """AP of the system evaluated, on these queries."""
+    p_ttest: list[float]
+    """Of the difference in AP, by language."""
+    p_ttest_holm: list[float] = field(default_factory=list)
+    """Corrected over all languages of all references."""
+    better: int = 0
+    """Languages in which the system evaluated is better, Holm's p below 0.05."""
+    worse: int = 0
+
+
+def _p_of(own: PerQuery, other: PerQuery, queries: Sequence[str]) -> float:
+    return float(paired_ttest(np.array([[own[q]["AP"] - other[q]["AP"]] for q in queries]))[0])
+
+
+def _count(row: Baseline, differences: Sequence[float], sign: int) -> int:
+    return sum(p < 0.05 and sign * by > 0 for p, by in zip(row.p_ttest_holm, differences, strict=True))
 
 
 @dataclass(frozen=True)
@@ -33,7 +65,7 @@ class Evaluation:
     collection: Collection
     scoring: str
     system: str
-    """Name of the system evaluated: student, or model."""
+    """Name of the system evaluated: student, or model (one tower on both sides)."""
     per_query: Mapping[str, Mapping[str, PerQuery]]
     """System -> language -> query id -> figures; the system itself and its references."""
     rankings: Mapping[str, Ranking]
@@ -46,6 +78,30 @@ class Evaluation:
     def means(self, system: str) -> dict[str, Figures]:
         return {language: mean_figures(queries) for language, queries in self.per_query.get(system, {}).items()}
 
+    def baselines(self) -> list[Baseline]:
+        """Every reference beside the system itself, on the queries that both were asked."""
+        own = self.per_query[self.system]
+        rows: list[Baseline] = []
+        differences: list[list[float]] = []
+        for name in (name for name in REFERENCES if name in self.per_query):
+            both = {lang: [q for q in found if q in own[lang]] for lang, found in self.per_query[name].items()}
+            theirs, ours = (
+                [mean_figures({q: per_query[lang][q] for q in queries}) for lang, queries in both.items()]
+                for per_query in (self.per_query[name], own)
+            )
+            p = [_p_of(own[lang], self.per_query[name][lang], queries) for lang, queries in both.items()]
+            differences.append([b["AP"] - a["AP"] for a, b in zip(theirs, ours, strict=True)])
+            means = {metric: sum(figures[metric] for figures in theirs) / len(theirs) for metric in SUMMED}
+            own_ap = sum(figures["AP"] for figures in ours) / len(ours)
+            rows.append(Baseline(name, list(both), means, own_ap, p))
+        # As many tests as rows have languages, corrected together.
+        adjusted = iter(holm(np.array([p for row in rows for p in row.p_ttest])).tolist()) if rows else iter(())
+        corrected = [replace(row, p_ttest_holm=[next(adjusted) for _ in row.languages]) for row in rows]
+        return [
+            replace(row, better=_count(row, by, 1), worse=_count(row, by, -1))
+            for row, by in zip(corrected, differences, strict=True)
+        ]
+
     def as_json(self, low_resource: AnyCollection[str]) -> dict[str, Any]:
         """The content of metrics.json."""
         languages = self.means(self.system)
@@ -53,10 +109,12 @@ class Evaluation:
             "collection": self.collection.name,
             "split": self.collection.split,
             "scoring": self.scoring,
+            "system": self.system,
             **self.origin,
             "languages": languages,
             "groups": group_means(languages, low_resource),
             "references": {name: self.means(name) for name in self.per_query if name != self.system},
+            "baselines": [asdict(row) for row in self.baselines()],
             "shared_with_training": self.shared_with_training,
             "inputs": self.collection.sha256,
         }
@@ -142,6 +200,21 @@ def print_evaluation(evaluation: Evaluation, low_resource: AnyCollection[str], c
     console.print(table)
     if trivial:
         say(console, "trivial: query and document are one sentence, so there is no ceiling to show")
+    print_baselines(evaluation, console)
+
+
+def print_baselines(evaluation: Evaluation, console: Console) -> None:
+    """All references in one table, a row each."""
+    own = evaluation.system
+    table = make_table(console, "baseline", "langs", *SUMMED, f"{own} AP", "better", "worse", left=1)
+    for row in evaluation.baselines():
+        figures = (f"{row.means[metric]:.3f}" for metric in SUMMED)
+        counts = (str(row.better), str(row.worse))
+        table.add_row(row.system, str(len(row.languages)), *figures, f"{row.own_ap:.3f}", *counts)
+    say(console, "")
+    console.print(table)
+    say(console, f"{own} AP: on the same queries; better, worse: languages in which {own}'s AP is, p below 0.05")
+    say(console, "p: paired t-test over queries, corrected over all languages and baselines by Holm")
 
 
 def _row(figures: Figures, shown: Sequence[str]) -> list[str]:

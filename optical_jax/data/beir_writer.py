@@ -1,0 +1,135 @@
+"""Any collection as a folder in BEIR's form, which evaluation and training both read."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from optical_jax.data.collection import ABOUT, HEADER, CollectionFiles
+from optical_jax.data.records import BadLines, Qrels, gather_qrels, read_lines, unique_texts
+from optical_jax.errors import ConfigError, DataError
+from optical_jax.files import write_json
+
+
+def write_beir(splits: Sequence[CollectionFiles], out: Path, source: str, bad: BadLines) -> dict[str, Any]:
+    """Write corpus.jsonl, queries.<lang>.jsonl, qrels/<split>.tsv and, where there are some, triples.<split>.tsv.
+
+    Documents pass through one at a time; held are their ids, and the queries that are judged, which alone are written.
+    The folder is there whole or not at all.
+
+    Args:
+      splits: one collection, a split each.
+      out: the folder to make.
+      source: what the user calls the collection, noted in collection.json.
+      bad: takes documents without text, and judgements and triples of documents that are not there.
+
+    Returns:
+      The content of collection.json: source, document_language, counts, inputs (sha256 by file).
+
+    Raises:
+      ConfigError: the folder is there already, or a split is named twice.
+      DataError: something is missing, broken or contradictory, or nothing is judged.
+    """
+    names = [split.split for split in splits]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"split={' '.join(names)} names one twice; name each once")
+    if out.exists():
+        raise ConfigError(f"out={out} is there already; name another folder, or delete it")
+    unfinished = out.with_name(f"{out.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    (unfinished / "qrels").mkdir(parents=True)
+    documents = _write_corpus(splits[0], unfinished / "corpus.jsonl", bad)
+    queries: dict[str, dict[str, str]] = {}
+    counts: dict[str, Any] = {"documents": len(documents), "queries": {}, "judgements": {}, "triples": {}}
+    for files in splits:
+        qrels = gather_qrels(files.judgements, documents, bad)
+        _gather_queries(files, qrels, queries)
+        _write_qrels(unfinished / "qrels" / f"{files.split}.tsv", qrels)
+        counts["judgements"][files.split] = sum(map(len, qrels.values()))
+        if files.triples:
+            asked = {query for texts in queries.values() for query in texts}
+            triples = _triples(files.triples, asked, documents, bad)
+            counts["triples"][files.split] = _write_lines(unfinished / f"triples.{files.split}.tsv", triples)
+    for language, texts in queries.items():
+        _write_texts(unfinished / f"queries.{language}.jsonl", texts.items())
+        counts["queries"][language] = len(texts)
+    about = {
+        "source": source,
+        "document_language": splits[0].document_language,
+        **counts,
+        "inputs": {name: sha256 for files in splits for name, sha256 in files.hashes(list(files.queries)).items()},
+    }
+    write_json(unfinished / ABOUT, about)
+    unfinished.replace(out)
+    return about
+
+
+def _write_corpus(files: CollectionFiles, path: Path, bad: BadLines) -> set[str]:
+    ids: set[str] = set()
+
+    def noted() -> Iterator[tuple[str, str]]:
+        for identity, text in unique_texts(files.documents, "document", bad):
+            ids.add(identity)
+            yield identity, text
+
+    _write_texts(path, noted())
+    return ids
+
+
+def _gather_queries(files: CollectionFiles, qrels: Qrels, into: dict[str, dict[str, str]]) -> None:
+    """The judged queries of every language, and the English ones, beside those of the splits before."""
+    streams = {**files.queries, **({"en": files.english} if files.english else {})}
+    for language, stream in streams.items():
+        texts = into.setdefault(language, {})
+        judged = False
+        for query, text in unique_texts(stream, "query", BadLines()):
+            if query not in qrels:
+                continue
+            judged = True
+            if texts.setdefault(query, text) != text:
+                raise DataError(f"{stream.name}: query {query!r} has another text in another split; write one split")
+        if not judged and language in files.queries:
+            raise DataError(f"{files.judgements.name} judges no query of {stream.name}; take another split or language")
+
+
+def _triples(path: Path, queries: Collection[str], documents: Collection[str], bad: BadLines) -> Iterator[str]:
+    for number, line in read_lines(path):
+        cells = line.split("\t")
+        if len(cells) != 3:
+            raise DataError(
+                f"{path}:{number}: {len(cells)} columns; a line must be query<TAB>relevant<TAB>other, by id"
+            )
+        query, *both = cells
+        lacking = (
+            [f"query {query!r}"] if query not in queries else [f"document {d!r}" for d in both if d not in documents]
+        )
+        if lacking:
+            bad.add(f"{path}:{number}: {lacking[0]} is not in the collection")
+        else:
+            yield line
+
+
+# ---- lines -------------------------------------------------------------------------------------------------------
+
+
+def _write_texts(path: Path, texts: Iterable[tuple[str, str]]) -> None:
+    _write_lines(path, (json.dumps({"_id": query, "text": text}, ensure_ascii=False) for query, text in texts))
+
+
+def _write_qrels(path: Path, qrels: Qrels) -> None:
+    rows = (f"{query}\t{document}\t{grade}" for query, grades in qrels.items() for document, grade in grades.items())
+    _write_lines(path, itertools.chain([HEADER.replace("<TAB>", "\t")], rows))
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> int:
+    """Returns how many there were."""
+    count = 0
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for line in lines:
+            file.write(line + "\n")
+            count += 1
+    return count

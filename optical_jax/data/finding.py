@@ -1,0 +1,88 @@
+"""The files of a public collection, found by name wherever its makers or its users put them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from optical_jax.errors import ConfigError, DataError
+
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+class FileFinder:
+    """Folders, and data sets of the hub (``org/name``), in which files are looked for at any depth.
+
+    Of the hub those files alone are fetched that are asked for, into `cache_dir`.
+    """
+
+    def __init__(self, spec: str, roots: Sequence[str], cache_dir: str | None = None) -> None:
+        """
+        Raises:
+          DataError: a root is neither a folder nor named like a data set of the hub.
+        """
+        self.spec, self._roots, self._cache_dir = spec, tuple(roots), cache_dir
+        self.folders = [Path(root) for root in roots if Path(root).is_dir()]
+        for root in roots:
+            if not Path(root).is_dir() and (Path(root).exists() or not HUB_NAME.fullmatch(root)):
+                raise DataError(f"{spec}: {root} is no folder; name the folder that holds the collection's files")
+
+    def one(self, what: str, *patterns: str) -> Path:
+        """The file of the first pattern that has any, in the first root that does; plain or .gz.
+
+        Raises:
+          DataError: no such file.
+          ConfigError: more than one.
+        """
+        found = self.some(what, *patterns)
+        if len(found) > 1:
+            names = ", ".join(str(path) for path in found[:3])
+            raise ConfigError(f"{self.spec}: {what} is there {len(found)} times ({names}); name the folder of one")
+        return found[0]
+
+    def maybe(self, *patterns: str) -> Path | None:
+        """As `one`, or None where there is no such file.
+
+        Raises:
+          ConfigError: several.
+        """
+        return self.one(" or ".join(patterns), *patterns) if self._search(patterns) else None
+
+    def some(self, what: str, *patterns: str) -> list[Path]:
+        """All files of the first pattern that has any, in the first root that does: docs-2 before docs-10.
+
+        Raises:
+          DataError: no such file.
+        """
+        found = self._search(patterns)
+        if not found:
+            either = " or ".join(patterns)
+            raise DataError(f"{self.spec} lacks {what}: no file {either} (or .gz) below {', '.join(self._roots)}")
+        return found
+
+    def _search(self, patterns: Sequence[str]) -> list[Path]:
+        for pattern in patterns:
+            wanted = [name for name in (pattern, f"{pattern}.gz") for name in (name, f"*/{name}")]
+            for root in self._roots:
+                folder = Path(root) if Path(root).is_dir() else self._fetch(root, wanted)
+                names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+                found = [name for name in names if any(fnmatchcase(name, one) for one in wanted)]
+                if found:
+                    return [folder / name for name in sorted(found, key=lambda name: (len(name), name))]
+        return []
+
+    def _fetch(self, name: str, patterns: Sequence[str]) -> Path:
+        from huggingface_hub import snapshot_download
+
+        try:
+            folder = snapshot_download(
+                name, repo_type="dataset", allow_patterns=list(patterns), cache_dir=self._cache_dir
+            )
+        except (OSError, ValueError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ConfigError(f"{name}: no such folder, and it cannot be had from the hub: {reason}") from error
+        if Path(folder) not in self.folders:
+            self.folders.append(Path(folder))
+        return Path(folder)

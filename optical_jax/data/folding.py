@@ -1,0 +1,22 @@
+"""Words to be looked for: folded so that they match, in any script."""
+
+from __future__ import annotations
+
+import functools
+import unicodedata
+
+
+def words(text: str) -> list[str]:
+    """Runs of letters, marks and digits, NFKC and case folded; no stemming, no stop words.
+
+    >>> words("Ndege ya pili, 1903: l'avion «Éole»")
+    ['ndege', 'ya', 'pili', '1903', 'l', 'avion', 'éole']
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return "".join(c if _in_word(c) else " " for c in folded).split()
+
+
+@functools.cache
+def _in_word(character: str) -> bool:
+    """Marks belong to words: without them Devanagari and Khmer fall apart (Python's \\w leaves them out)."""
+    return unicodedata.category(character)[0] in "LMN"

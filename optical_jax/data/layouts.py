@@ -1,0 +1,284 @@
+"""Public collections as their makers lay them out: which files there are, and what stands in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from optical_jax.data.collection import CollectionFiles
+from optical_jax.data.records import Entry, Judgement, Stream, jsonl_texts, judgement_lines, read_json_lines, tsv_texts
+from optical_jax.data.requests import Request, collection
+from optical_jax.data.xor_tydi import xor_tydi
+from optical_jax.errors import ConfigError, DataError
+
+# ---- MS MARCO and its translations -------------------------------------------------------------------------------
+
+MMARCO = {
+    "ar": "arabic", "zh": "chinese", "nl": "dutch", "en": "english", "fr": "french", "de": "german", "hi": "hindi",
+    "id": "indonesian", "it": "italian", "ja": "japanese", "pt": "portuguese", "ru": "russian", "es": "spanish",
+    "vi": "vietnamese",
+}  # fmt: skip
+
+
+def msmarco(ask: Request) -> CollectionFiles:
+    """Passages: collection.tsv, queries.SPLIT.tsv, qrels.SPLIT.tsv (train, dev, dev.small)."""
+    ask.queries_in(["en"])
+    queries = ask.files.one("queries", *(f"queries.{split}.tsv" for split in _wider(ask.split)))
+    return collection(
+        ask,
+        tsv_texts(ask.files.one("passages", "collection.tsv"), "document"),
+        {"en": tsv_texts(queries, "query")},
+        judgement_lines(ask.files.one("judgements", f"qrels.{ask.split}.tsv")),
+        "en",
+        triples=ask.files.maybe("qidpidtriples.train.full*.tsv") if ask.split == "train" else None,
+    )
+
+
+def mmarco(ask: Request) -> CollectionFiles:
+    """LANGUAGE_collection.tsv, LANGUAGE_queries.SPLIT.tsv; judgements and triples are MS MARCO's, one for all."""
+    language = ask.document_language or "en"
+    if language not in MMARCO:
+        ask.documents_in(list(MMARCO))
+    if not ask.languages:
+        raise ConfigError(f"lang is empty; name languages of the queries of {ask.spec}, as in --lang pt")
+
+    def queries(language: str) -> Path:
+        names = [f"{MMARCO[language]}_queries.{split}.tsv" for split in _wider(ask.split)]
+        # Where there are two translations, Google's.
+        return ask.files.one(f"{language} queries", *(f"google/queries/*/{name}" for name in names), *names)
+
+    name = f"{MMARCO[language]}_collection.tsv"
+    return collection(
+        ask,
+        tsv_texts(ask.files.one("passages", f"google/collections/{name}", name), "document"),
+        {language: tsv_texts(queries(language), "query") for language in ask.queries_in(list(MMARCO))},
+        judgement_lines(ask.files.one("judgements", f"qrels.{ask.split}.tsv")),
+        language,
+        english=_if_there(lambda: tsv_texts(queries("en"), "query")),
+        triples=ask.files.maybe("triples.train.ids*.tsv") if ask.split == "train" else None,
+    )
+
+
+def _wider(split: str) -> list[str]:
+    """dev.small is judged apart, but its queries may stand among those of dev alone."""
+    return list(dict.fromkeys([split, split.partition(".")[0]]))
+
+
+def _if_there(make: Callable[[], Stream[Entry]]) -> Stream[Entry] | None:
+    try:
+        return make()
+    except DataError:
+        return None
+
+
+# ---- Wikipedia ---------------------------------------------------------------------------------------------------
+
+WIKICLIR = (
+    "ar", "ca", "zh", "cs", "nl", "fi", "fr", "de", "it", "ja", "ko", "no", "nn", "pl", "pt", "ro", "ru", "simple",
+    "es", "sw", "sv", "tl", "tr", "uk", "vi",
+)  # fmt: skip
+
+
+def wikiclir(ask: Request) -> CollectionFiles:
+    """Two of a name: German sentences for English articles (2014), English ones for articles of 25 languages (2018)."""
+    language = ask.documents_in(["en", *WIKICLIR])
+    if language == "en":
+        ask.queries_in(["de"])
+        parts = {end: ask.files.one(f".{end} of {ask.split}", f"*{ask.split}*.{end}") for end in _WIKICLIR_2014}
+        return collection(
+            ask,
+            tsv_texts(parts["docs"], "document"),
+            {"de": tsv_texts(parts["queries"], "query")},
+            judgement_lines(parts["qrels"], ("query", "document", "grade")),
+            language,
+        )
+    ask.queries_in(["en"])
+    ask.split_of(["all"])
+    documents = ask.files.one("documents", f"wiki_{language}.documents")
+    queries = ask.files.one("queries", "wiki_en.queries")
+    return collection(
+        ask,
+        tsv_texts(documents, "document", ("id", "title", "text"), ("title", "text")),
+        # Its makers took the title's words out of the sentence, and the title is no query of theirs.
+        {"en": tsv_texts(queries, "query", ("id", "title", "sentence"), ("sentence",))},
+        judgement_lines(ask.files.one("judgements", f"en2{language}.rel"), ("query", "document", "grade")),
+        language,
+    )
+
+
+_WIKICLIR_2014 = ("docs", "queries", "qrels")
+
+
+def clirmatrix(ask: Request) -> CollectionFiles:
+    """DOCS/LANG.tsv and QUERIES.LANG.SPLIT[.base].jl, of which a line has a query and the documents found for it."""
+    language = ask.document_language or "en"
+    if len(ask.languages) != 1:
+        raise ConfigError(
+            f"lang={' '.join(ask.languages)!r}: {ask.spec} numbers the queries of each language by themselves; "
+            "name one, as in --lang sw"
+        )
+    asked = f"{ask.languages[0]}.{language}.{ask.split}"
+    documents = ask.files.one("documents", f"DOCS/{language}.tsv", f"{language}.tsv")
+    queries = ask.files.one(f"queries of {asked}", f"{asked}.base.jl", f"{asked}.jl")
+
+    def lines() -> Iterator[tuple[int, Mapping[str, Any]]]:
+        for number, record in read_json_lines(queries):
+            try:
+                yield number, record | {"src_id": str(record["src_id"]), "src_query": record["src_query"].strip()}
+            except (AttributeError, KeyError, TypeError):
+                raise DataError(f"{queries}:{number}: not a query; a line has src_id, src_query, tgt_results") from None
+
+    def judgements() -> Iterator[Judgement]:
+        for number, record in lines():
+            for result in record.get("tgt_results", ()):
+                if not (isinstance(result, list) and len(result) == 2 and isinstance(result[1], int)):
+                    raise DataError(f"{queries}:{number}: {result!r} in tgt_results is not [document, grade]")
+                yield Judgement(f"{queries}:{number}", record["src_id"], str(result[0]), result[1])
+
+    def texts() -> Iterator[Entry]:
+        for number, record in lines():
+            yield Entry(str(queries), number, record["src_id"], record["src_query"])
+
+    return collection(
+        ask,
+        tsv_texts(documents, "document"),
+        {ask.languages[0]: Stream((queries,), texts)},
+        Stream((queries,), judgements),
+        language,
+    )
+
+
+def miracl(ask: Request) -> CollectionFiles:
+    """Queries and passages of one language: miracl-corpus-v1.0-LANG/docs-*.jsonl, topics.miracl-v1.0-LANG-SPLIT.tsv."""
+    if len({*ask.languages, *filter(None, [ask.document_language])}) != 1:
+        raise ConfigError(
+            f"lang={' '.join(ask.languages)!r}: {ask.spec} is a collection a language; name one: --lang sw"
+        )
+    language = ask.document_language or ask.languages[0]
+    name = f"miracl-v1.0-{language}-{ask.split}.tsv"
+    return collection(
+        ask,
+        jsonl_texts(
+            *ask.files.some("passages", f"miracl-corpus-v1.0-{language}/docs-*.jsonl"),
+            kind="document",
+            identity="docid",
+        ),
+        {language: tsv_texts(ask.files.one("topics", f"topics.{name}"), "query")},
+        judgement_lines(ask.files.one("judgements", f"qrels.{name}")),
+        language,
+    )
+
+
+# ---- English queries, African documents --------------------------------------------------------------------------
+
+CIRAL = {"ha": "hausa", "so": "somali", "yo": "yoruba", "sw": "swahili"}
+AFRICLIRMATRIX = {
+    "af": ("afr", "afrikaans"), "am": ("amh", "amharic"), "ary": ("ary", "moroccan_arabic"),
+    "arz": ("arz", "egyptian_arabic"), "ha": ("hau", "hausa"), "ig": ("ibo", "igbo"), "nso": ("nso", "northern_sotho"),
+    "sn": ("sna", "shona"), "so": ("som", "somali"), "ti": ("tir", "tigrinya"), "tw": ("twi", "twi"),
+    "wo": ("wol", "wolof"), "yo": ("yor", "yoruba"), "zu": ("zul", "zulu"), "sw": ("swa", "swahili"),
+}  # fmt: skip
+
+
+def ciral(ask: Request) -> CollectionFiles:
+    """passages-v1.0/LANGUAGE_passages.jsonl, topics.ciral-v1.0-LANG-SPLIT.tsv (dev, test-a, test-b)."""
+    language = ask.documents_in(list(CIRAL))
+    ask.queries_in(["en"])
+    passages = f"{CIRAL[language]}_passages.jsonl"
+    name = f"ciral-v1.0-{language}-{ask.split}.tsv"
+    return collection(
+        ask,
+        jsonl_texts(
+            ask.files.one("passages", f"passages-v1.0/{passages}", passages), kind="document", identity="docid"
+        ),
+        {"en": tsv_texts(ask.files.one("topics", f"topics.{name}"), "query")},
+        judgement_lines(ask.files.one("judgements", f"qrels.{name}")),
+        language,
+    )
+
+
+def africlirmatrix(ask: Request) -> CollectionFiles:
+    """africlirmatrix-v1.0-LANGUAGE/corpus.jsonl, SPLIT/queries/topics.*.en.CODE.tsv and SPLIT/qrels/."""
+    language = ask.documents_in(list(AFRICLIRMATRIX))
+    ask.queries_in(["en"])
+    code, word = AFRICLIRMATRIX[language]
+    corpus = ask.files.one("documents", f"africlirmatrix-v1.*-{word}/corpus.jsonl")
+    topics = ask.files.one("topics", f"{ask.split}/queries/topics.africlirmatrix-v1.*.en.{code}.tsv")
+    qrels = ask.files.one("judgements", f"{ask.split}/qrels/qrels.africlirmatrix-v1.*.en.{code}.txt")
+    return collection(
+        ask,
+        jsonl_texts(corpus, kind="document", identity="id", text="contents"),
+        {"en": tsv_texts(topics, "query")},
+        judgement_lines(qrels),
+        language,
+    )
+
+
+# ---- TREC NeuCLIR ------------------------------------------------------------------------------------------------
+
+NEUCLIR = {"zh": "zho", "fa": "fas", "ru": "rus"}
+NEUCLIR_TOPICS = {
+    "2022": ("topics.*.utf8.jsonl", "trec-2022/topics.jsonl"),
+    "2023": ("neuclir-2023-topics.*.jsonl", "trec-2023/topics.jsonl"),
+}
+
+
+def neuclir(ask: Request) -> CollectionFiles:
+    """News of one language for English topics and their human translations: TREC 2022 and 2023, and NeuCLIRBench."""
+    language = ask.documents_in(list(NEUCLIR))
+    code = NEUCLIR[language]
+    asked = ask.queries_in(["en", language]) if ask.languages else ["en"]
+    documents = ask.files.some("documents", f"{code}-*-of-*.jsonl", f"{code}/docs.jsonl")
+    if ask.split_of([*NEUCLIR_TOPICS, "bench"]) == "bench":
+        topics = {one: ask.files.one(f"{one} topics", f"news.{NEUCLIR.get(one, 'eng')}.tsv") for one in ["en", *asked]}
+        streams = {one: tsv_texts(path, "query") for one, path in topics.items()}
+        judgements = judgement_lines(ask.files.one("judgements", f"qrels.{code}.gains.txt"))
+    else:
+        path = ask.files.one("topics", *NEUCLIR_TOPICS[ask.split])
+        streams = {one: _neuclir_topics(path, NEUCLIR.get(one, "eng")) for one in ["en", *asked]}
+        if ask.split == "2022":
+            # One file for the three languages; the second column says which.
+            columns = ("query", "language", "document", "grade")
+            qrels = ask.files.one("judgements", "2022-qrels.all", "trec-2022/qrels")
+            judgements = judgement_lines(qrels, columns, language=code)
+        else:
+            judgements = judgement_lines(ask.files.one("judgements", f"qrels.final.gains.{code}"))
+    return collection(
+        ask,
+        jsonl_texts(*documents, kind="document", identity="id"),
+        {one: streams[one] for one in asked},
+        judgements,
+        language,
+        english=streams["en"],
+    )
+
+
+def _neuclir_topics(path: Path, code: str) -> Stream[Entry]:
+    """Titles in one language: as they were written, or by a human translator."""
+
+    def read() -> Iterator[Entry]:
+        for number, record in read_json_lines(path):
+            try:
+                for topic in record["topics"]:
+                    if topic["lang"] == code and (code == "eng" or topic["source"] == "human translation"):
+                        yield Entry(str(path), number, record["topic_id"], topic["topic_title"].strip())
+            except (AttributeError, KeyError, TypeError):
+                raise DataError(
+                    f"{path}:{number}: not a topic; a line has topic_id and topics with lang, source, topic_title"
+                ) from None
+
+    return Stream((path,), read)
+
+
+LAYOUTS: dict[str, Callable[[Request], CollectionFiles]] = {
+    "africlirmatrix": africlirmatrix,
+    "ciral": ciral,
+    "clirmatrix": clirmatrix,
+    "miracl": miracl,
+    "mmarco": mmarco,
+    "msmarco": msmarco,
+    "neuclir": neuclir,
+    "wikiclir": wikiclir,
+    "xor-tydi": xor_tydi,
+}

@@ -1,0 +1,308 @@
+"""What a teacher learns from: queries, the passages relevant to each, and others to be told from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from optical_jax.config import expand_path
+from optical_jax.data.collection import existing, find_file, read_collection, read_texts
+from optical_jax.data.ranking_formats import Listed, Named, read_rankings
+from optical_jax.data.records import read_lines
+from optical_jax.errors import ConfigError, DataError
+from optical_jax.files import sha256_file
+from optical_jax.teacher_config import RankingDataConfig
+
+
+@dataclass(frozen=True)
+class Rankings:
+    """Distinct queries and passages, by number, and what is known of their pairs. Equal texts are one, whatever ids."""
+
+    queries: list[str]
+    passages: list[str]
+    candidates: list[Int[np.ndarray, "n"]]
+    """Of each query its passages, the relevant ones first."""
+    relevant: Int[np.ndarray, "Q"]
+    """How many of them are relevant; at least one."""
+    scores: list[Float[np.ndarray, "n"]]
+    """Beside `candidates`; NaN where no file gives one."""
+    query_ids: list[str]
+    """Empty where a file gives texts alone."""
+    passage_ids: list[str]
+    files: dict[str, str] = field(default_factory=dict)
+    """Path -> sha256 of all that was read."""
+    unjudged: int = 0
+    """Queries that were left out: nothing is relevant to them."""
+
+    def pairs(self) -> Int[np.ndarray, "N 2"]:
+        """Every query with every passage relevant to it, by number."""
+        queries = np.repeat(np.arange(len(self.queries)), self.relevant)
+        found = [candidates[:count] for candidates, count in zip(self.candidates, self.relevant, strict=True)]
+        return np.stack([queries, np.concatenate(found)], axis=1)
+
+    def has_scores(self) -> bool:
+        return any(np.isfinite(scores).any() for scores in self.scores)
+
+    def report(self) -> dict[str, int]:
+        """Counts, for the record and the printed line."""
+        others = sum(len(candidates) for candidates in self.candidates) - int(self.relevant.sum())
+        return {
+            "queries": len(self.queries),
+            "passages": len(self.passages),
+            "relevant_pairs": int(self.relevant.sum()),
+            "other_pairs": others,
+            "queries_without_relevant": self.unjudged,
+        }
+
+
+@dataclass(frozen=True)
+class DevSet:
+    """A small collection that is searched while training."""
+
+    queries: dict[str, str]
+    documents: dict[str, str]
+    qrels: dict[str, dict[str, int]]
+
+
+# ---- reading -----------------------------------------------------------------------------------------------------
+
+
+def load_rankings(cfg: RankingDataConfig) -> Rankings:
+    """Read and join all files of `cfg.train`.
+
+    A passage that any file calls relevant is. Of a query's passages that come with scores and without judgement the
+    best scored one is relevant, if no file says better.
+
+    Raises:
+      ConfigError: ids and no collection, a variable that is not set.
+      DataError: a file is missing, empty or broken, or an id leads nowhere; file and line are named.
+    """
+    paths = [Path(expand_path(name, "data.train")) for name in cfg.train]
+    by_query: dict[Named, dict[Named, tuple[bool | None, float]]] = {}
+    where: dict[tuple[str, str], str] = {}
+    for path in paths:
+        for listed in read_rankings(path, by_id=bool(cfg.collection)):
+            _join(by_query, listed)
+            _note_ids(where, listed)
+    texts, files = _texts_of_ids(cfg, where)
+    files |= {str(path): sha256_file(path) for path in paths}
+    return _number(by_query, texts, files)
+
+
+def _join(by_query: dict[Named, dict[Named, tuple[bool | None, float]]], listed: Listed) -> None:
+    known = by_query.setdefault(listed.query, {})
+    for named, relevant, score in listed.passages:
+        known[named] = _merge(known.get(named), relevant, score)
+
+
+def _merge(before: tuple[bool | None, float] | None, relevant: bool | None, score: float) -> tuple[bool | None, float]:
+    """Relevant outweighs not relevant, which outweighs silence; the first score stays."""
+    if before is None:
+        return relevant, score
+    said = [one for one in (before[0], relevant) if one is not None]
+    return (any(said) if said else None), (score if np.isnan(before[1]) else before[1])
+
+
+def _note_ids(where: dict[tuple[str, str], str], listed: Listed) -> None:
+    """Where each id was first named, for the message if it leads nowhere."""
+    if listed.query.id:
+        where.setdefault(("query", listed.query.id), listed.where)
+    for passage in listed.passages:
+        if passage.named.id:
+            where.setdefault(("passage", passage.named.id), listed.where)
+
+
+def _number(
+    by_query: Mapping[Named, Mapping[Named, tuple[bool | None, float]]],
+    texts: Mapping[tuple[str, str], str],
+    files: dict[str, str],
+) -> Rankings:
+    numbers: dict[str, int] = {}
+    passage_ids: list[str] = []
+    joined: dict[str, dict[int, tuple[bool | None, float]]] = {}
+    query_ids: dict[str, str] = {}
+    for query, known in by_query.items():
+        text = query.text or texts["query", query.id]
+        query_ids.setdefault(text, query.id)
+        found = joined.setdefault(text, {})
+        for named, (relevant, score) in known.items():
+            passage = named.text or texts["passage", named.id]
+            number = numbers.setdefault(passage, len(numbers))
+            if number == len(passage_ids):
+                passage_ids.append(named.id)
+            found[number] = _merge(found.get(number), relevant, score)
+    queries, candidates, counts, scores = [], [], [], []
+    for text, found in joined.items():
+        first = [number for number, (relevant, _) in found.items() if relevant]
+        if not first:
+            scored = [number for number, (relevant, score) in found.items() if relevant is None and score == score]
+            first = [max(scored, key=lambda number: found[number][1])] if scored else []
+        if not first:
+            continue
+        order = [*first, *(number for number in found if number not in first)]
+        queries.append(text)
+        counts.append(len(first))
+        candidates.append(np.array(order, np.int32))
+        scores.append(np.array([found[number][1] for number in order], np.float32))
+    if not queries:
+        raise DataError(f"{', '.join(files)}: no query has a relevant passage; name judgements (qrels) or triples")
+    return Rankings(
+        queries=queries,
+        passages=list(numbers),
+        candidates=candidates,
+        relevant=np.array(counts),
+        scores=scores,
+        query_ids=[query_ids[text] for text in queries],
+        passage_ids=passage_ids,
+        files=files,
+        unjudged=len(joined) - len(queries),
+    )
+
+
+def _texts_of_ids(
+    cfg: RankingDataConfig, where: Mapping[tuple[str, str], str]
+) -> tuple[dict[tuple[str, str], str], dict[str, str]]:
+    """(kind, id) -> text of every id that was named, and the files they came from."""
+    texts: dict[tuple[str, str], str] = {}
+    files: dict[str, str] = {}
+    for kind, path in (("query", _query_file), ("passage", _passage_file)):
+        wanted = {identity for of, identity in where if of == kind}
+        if not wanted:
+            continue
+        first = where[kind, next(identity for of, identity in where if of == kind)]
+        source = path(cfg, first)
+        files[str(source)] = sha256_file(source)
+        texts |= {(kind, identity): text for identity, text in read_id_texts(source, kind) if identity in wanted}
+        for identity in wanted:
+            if (kind, identity) not in texts:
+                raise DataError(f"{where[kind, identity]}: {kind} {identity!r} is not in {source}")
+    return texts, files
+
+
+def _passage_file(cfg: RankingDataConfig, first: str) -> Path:
+    if not cfg.collection:
+        raise ConfigError(f"data.collection is empty, and {first} names passages by id; name a BEIR folder or a .tsv")
+    path = Path(expand_path(cfg.collection, "data.collection"))
+    return find_file(path, "corpus") if path.is_dir() else _file(path, "data.collection")
+
+
+def _query_file(cfg: RankingDataConfig, first: str) -> Path:
+    if cfg.queries:
+        return _file(Path(expand_path(cfg.queries, "data.queries")), "data.queries")
+    folder = Path(expand_path(cfg.collection, "data.collection")) if cfg.collection else None
+    if folder is None or not folder.is_dir():
+        raise ConfigError(f"data.queries is empty, and {first} names queries by id; name their file")
+    return existing(folder, f"queries.{cfg.language}") or find_file(folder, "queries")
+
+
+def _file(path: Path, field: str) -> Path:
+    if not path.is_file():
+        raise DataError(f"{field}={path} {'is a folder' if path.is_dir() else 'does not exist'}; name a file")
+    return path
+
+
+def with_collection(rankings: Rankings, cfg: RankingDataConfig) -> Rankings:
+    """The rankings with all passages of the collection, not only those that its files name."""
+    path = _passage_file(cfg, "--pool collection")
+    known, texts, ids = set(rankings.passages), [], []
+    for identity, text in read_id_texts(path, "passage"):
+        if text not in known:
+            known.add(text)
+            texts.append(text)
+            ids.append(identity)
+    return replace(rankings, passages=rankings.passages + texts, passage_ids=rankings.passage_ids + ids)
+
+
+def read_id_texts(path: Path, kind: str) -> Iterator[tuple[str, str]]:
+    """Ids and texts of a file of JSON lines (BEIR) or of id<TAB>text (MS MARCO; a third column is a title).
+
+    Raises:
+      DataError: a line is of neither form.
+    """
+    if ".jsonl" in path.name:
+        yield from read_texts(path, kind)
+        return
+    for number, line in read_lines(path):
+        identity, *columns = line.split("\t")
+        text = " ".join(reversed([column.strip() for column in columns])).strip()
+        if not identity.strip() or not text or len(columns) > 2:
+            raise DataError(f"{path}:{number}: no {kind}; a line must be ID<TAB>TEXT, or ID<TAB>TEXT<TAB>TITLE")
+        yield identity.strip(), text
+
+
+# ---- what is held out --------------------------------------------------------------------------------------------
+
+
+def text_number(text: str) -> int:
+    """A number of 64 bits that depends on the text alone."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest())
+
+
+def by_hash(texts: Iterable[str]) -> list[int]:
+    """Positions in an order that looks drawn, and that depends on each text alone: no seed, no file order."""
+    keys = [text_number(text) for text in texts]
+    return sorted(range(len(keys)), key=keys.__getitem__)
+
+
+def hold_out(rankings: Rankings, cfg: RankingDataConfig) -> tuple[Rankings, DevSet | None]:
+    """Split queries off for dev figures: what is left to train on, and a small collection to search.
+
+    The passages relevant to held-out queries are no negatives of the others any more.
+
+    Raises:
+      ConfigError: nothing would be left to train on.
+    """
+    count = min(round(cfg.hold_out * len(rankings.queries)), cfg.dev_queries)
+    if count == 0:
+        return rankings, None
+    if count == len(rankings.queries):
+        raise ConfigError(
+            f"data.hold_out={cfg.hold_out} leaves none of {count} queries to train on; give less, or a data.dev folder"
+        )
+    held = sorted(by_hash(rankings.queries)[:count])
+    judged = {int(p) for q in held for p in rankings.candidates[q][: rankings.relevant[q]]}
+    kept = sorted(set(range(len(rankings.queries))) - set(held))
+    candidates, scores = [], []
+    for q in kept:
+        places = np.arange(len(rankings.candidates[q]))
+        stays = (places < rankings.relevant[q]) | ~np.isin(rankings.candidates[q], list(judged))
+        candidates.append(rankings.candidates[q][stays])
+        scores.append(rankings.scores[q][stays])
+    train = replace(
+        rankings,
+        queries=[rankings.queries[q] for q in kept],
+        query_ids=[rankings.query_ids[q] for q in kept],
+        candidates=candidates,
+        scores=scores,
+        relevant=rankings.relevant[kept],
+    )
+    qrels = {f"q{q}": {f"p{p}": 1 for p in rankings.candidates[q][: rankings.relevant[q]].tolist()} for q in held}
+    documents = {f"p{p}": text for p, text in enumerate(rankings.passages)}
+    dev = DevSet({f"q{q}": rankings.queries[q] for q in held}, documents, qrels)
+    return train, fewer_documents(dev, cfg.dev_documents)
+
+
+def load_dev(cfg: RankingDataConfig) -> tuple[DevSet, dict[str, str]]:
+    """The dev folder's collection, cut to size, and the sha256 of its files."""
+    folder = Path(expand_path(cfg.dev, "data.dev"))
+    found = read_collection(folder, cfg.dev_split, [cfg.language])
+    queries, qrels = found.queries[cfg.language], found.qrels
+    ids = [query for query in queries if any(grade > 0 for grade in qrels[query].values())]
+    taken = sorted(by_hash(queries[query] for query in ids)[: cfg.dev_queries])
+    chosen = [ids[n] for n in taken]
+    dev = DevSet({q: queries[q] for q in chosen}, found.documents, {q: qrels[q] for q in chosen})
+    return fewer_documents(dev, cfg.dev_documents), {str(folder / name): sha for name, sha in found.sha256.items()}
+
+
+def fewer_documents(dev: DevSet, most: int) -> DevSet:
+    """All judged documents, and others up to `most`."""
+    judged = {document for grades in dev.qrels.values() for document in grades}
+    others = [document for document in dev.documents if document not in judged]
+    order = by_hash(dev.documents[document] for document in others)
+    kept = judged | {others[n] for n in order[: max(0, most - len(judged))]}
+    return replace(dev, documents={name: text for name, text in dev.documents.items() if name in kept})

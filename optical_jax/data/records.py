@@ -1,0 +1,252 @@
+"""Documents, queries and judgements as streams that know where each of them stands, and what makes them a collection.
+
+A stream begins anew each time it is read, so that millions of documents can be gone through without being held.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from optical_jax.errors import DataError
+
+Qrels = dict[str, dict[str, int]]
+"""Query id -> document id -> grade; above 0 is relevant."""
+
+
+class Entry(NamedTuple):
+    """A document or a query."""
+
+    name: str
+    """The file it stands in."""
+    line: int
+    identity: str
+    text: str
+
+    @property
+    def where(self) -> str:
+        return f"{self.name}:{self.line}"
+
+
+class Judgement(NamedTuple):
+    where: str
+    """FILE:LINE"""
+    query: str
+    document: str
+    grade: int
+
+
+Record = TypeVar("Record")
+
+
+class Stream(Generic[Record]):
+    """Records of one kind, read from the files anew by every loop over it."""
+
+    def __init__(self, paths: Sequence[Path], read: Callable[[], Iterator[Record]], name: str = "") -> None:
+        self.paths = tuple(paths)
+        self.name = name or ", ".join(map(str, paths))
+        self._read = read
+
+    def __iter__(self) -> Iterator[Record]:
+        return self._read()
+
+
+class BadLines:
+    """Lines that are left out, of which there may be so many; one more is an error."""
+
+    def __init__(self, limit: int = 0) -> None:
+        self.limit = limit
+        self.count = 0
+        self.first: list[str] = []
+        """The first few, to be shown."""
+
+    def add(self, message: str) -> None:
+        """Count one.
+
+        Raises:
+          DataError: it is one too many.
+        """
+        self.count += 1
+        if self.count > self.limit:
+            raise DataError(message + (f" (bad line {self.count}, max_bad_lines={self.limit})" if self.limit else ""))
+        if len(self.first) < 5:
+            self.first.append(message)
+
+
+# ---- lines -------------------------------------------------------------------------------------------------------
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Numbered lines that are not blank, as strict UTF-8; plain or gzip by the name.
+
+    Raises:
+      DataError: not UTF-8, or the gzip file is broken.
+    """
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    text = line.decode("utf-8").rstrip("\r\n")
+                except UnicodeDecodeError as error:
+                    raise DataError(f"{path}:{number}: not UTF-8 ({error.reason}); convert the file") from None
+                if text.strip():
+                    yield number, text
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{path} is no whole gzip file ({error}); fetch it again") from None
+
+
+def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """Numbered values of a JSONL file.
+
+    Raises:
+      DataError: as `read_lines`, or a line is not JSON.
+    """
+    for number, line in read_lines(path):
+        try:
+            yield number, json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path}:{number}: not JSON ({error})") from None
+
+
+def jsonl_texts(
+    *paths: Path, kind: str, identity: str = "_id", text: str = "text", title: str = "title"
+) -> Stream[Entry]:
+    """A document or query a line, title before text, under these keys; a title may be absent."""
+
+    def read() -> Iterator[Entry]:
+        for path in paths:
+            for number, record in read_json_lines(path):
+                if not isinstance(record, dict) or not all(isinstance(record.get(k), str) for k in (identity, text)):
+                    raise DataError(
+                        f'{path}:{number}: not a {kind}; a line must be {{"{identity}": "...", "{text}": "..."}}'
+                    )
+                yield Entry(str(path), number, record[identity], f"{record.get(title) or ''} {record[text]}".strip())
+
+    return Stream(paths, read)
+
+
+def tsv_texts(
+    path: Path,
+    kind: str,
+    columns: Sequence[str] = ("id", "text"),
+    text: Sequence[str] = ("text",),
+    *,
+    header: str = "",
+    quoted: bool = False,
+) -> Stream[Entry]:
+    """A document or query a line, the first column its id.
+
+    Args:
+      path: the file.
+      kind: "document" or "query", for messages.
+      columns: names of the columns, which a tab separates.
+      text: those that are joined by a space.
+      header: a first line that begins with this cell is none of them.
+      quoted: a cell may stand in double quotes, its own doubled.
+    """
+    order = [columns.index(name) for name in text]
+
+    def read() -> Iterator[Entry]:
+        for number, line in read_lines(path):
+            cells = line.split("\t")
+            if number == 1 and header and cells[0] == header:
+                continue
+            if len(cells) != len(columns):
+                raise DataError(
+                    f"{path}:{number}: {len(cells)} columns, not a {kind}; a line must be {'<TAB>'.join(columns)}"
+                )
+            parts = [_unquoted(cells[n]) if quoted else cells[n] for n in order]
+            yield Entry(str(path), number, cells[0], " ".join(part.strip() for part in parts).strip())
+
+    return Stream((path,), read)
+
+
+def _unquoted(cell: str) -> str:
+    inside = len(cell) > 1 and cell[0] == cell[-1] == '"'
+    return cell[1:-1].replace('""', '"') if inside else cell
+
+
+TREC = ("query", "", "document", "grade")
+"""Columns of TREC's judgements; the second says nothing to most collections."""
+
+
+def judgement_lines(path: Path, columns: Sequence[str] = TREC, **only: str) -> Stream[Judgement]:
+    """A judgement a line, columns apart by white space; those alone in which a column has the value that `only` gives.
+
+    Raises (when read):
+      DataError: another number of columns, or a grade that is no whole number.
+    """
+
+    def read() -> Iterator[Judgement]:
+        for number, line in read_lines(path):
+            where, cells = f"{path}:{number}", line.split()
+            if len(cells) != len(columns):
+                names = " ".join(name or "Q0" for name in columns)
+                raise DataError(f"{where}: {len(cells)} columns, not a judgement; a line must be {names}")
+            named = dict(zip(columns, cells, strict=True))
+            if any(named[column] != value for column, value in only.items()):
+                continue
+            grade = whole_number(named["grade"])
+            if grade is None:
+                raise DataError(f"{where}: grade {named['grade']!r} is no whole number")
+            yield Judgement(where, named["query"], named["document"], grade)
+
+    return Stream((path,), read)
+
+
+def whole_number(text: str) -> int | None:
+    try:
+        return int(text)
+    except ValueError:
+        return None
+
+
+# ---- what may stand in a collection ------------------------------------------------------------------------------
+
+
+def unique_texts(entries: Stream[Entry], kind: str, bad: BadLines) -> Iterator[tuple[str, str]]:
+    """Ids and texts, each id once; all ids are held, no text is.
+
+    Raises:
+      DataError: there is none; an id is empty, has white space or was there; a text is empty beyond what `bad` allows.
+    """
+    seen: set[str] = set()
+    for entry in entries:
+        where, identity = entry.where, entry.identity
+        if not identity or any(c.isspace() for c in identity):
+            raise DataError(f"{where}: _id {identity!r} is empty or has white space, which a TREC run file cannot hold")
+        if identity in seen:
+            # Read again, for the sake of one message, rather than hold the lines of millions.
+            first = next(earlier for earlier in entries if earlier.identity == identity)
+            of = "" if first.name == entry.name else f" of {first.name}"
+            raise DataError(
+                f"{where}: {kind} {identity!r} stands in line {first.line}{of} already; give each its own _id"
+            )
+        seen.add(identity)
+        if not entry.text:
+            bad.add(f"{where}: {kind} {identity!r} has no text; remove it")
+            continue
+        yield identity, entry.text
+    if not seen:
+        raise DataError(f"{entries.name} is empty; it must hold a {kind} a line")
+
+
+def gather_qrels(judgements: Stream[Judgement], documents: Collection[str], bad: BadLines) -> Qrels:
+    """All judgements by query.
+
+    Raises:
+      DataError: one of a document that is not in the corpus beyond what `bad` allows, or a pair judged twice.
+    """
+    qrels: Qrels = {}
+    for where, query, document, grade in judgements:
+        if document not in documents:
+            bad.add(f"{where}: document {document!r} is not in the corpus")
+        elif document in qrels.setdefault(query, {}):
+            raise DataError(f"{where}: query {query!r} and document {document!r} are judged twice")
+        else:
+            qrels[query][document] = grade
+    return {query: grades for query, grades in qrels.items() if grades}

@@ -1,0 +1,60 @@
+"""Any collection by what the user calls it: a folder in BEIR's form, an id of ir_datasets, or NAME:FOLDER."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from optical_jax.data.collection import Collection, CollectionFiles, beir_files
+from optical_jax.data.finding import FileFinder
+from optical_jax.data.ir_catalogue import PREFIX, ir_collection
+from optical_jax.data.layouts import LAYOUTS
+from optical_jax.data.requests import Request
+from optical_jax.errors import ConfigError
+
+NAMED = re.compile(r"(?P<name>[a-z][a-z_-]+)(?:/(?P<language>[A-Za-z_-]+))?:(?P<roots>.+)")
+
+
+def read_source(
+    spec: str, split: str = "dev", languages: Sequence[str] = (), cache_dir: str | None = None
+) -> Collection:
+    """Read a collection of any form into memory; a document costs its text and about 200 bytes.
+
+    Args, Raises: as `open_source`.
+
+    Raises:
+      DataError: something in it is broken or contradictory; file and line are named.
+    """
+    return open_source(spec, split, languages, cache_dir).gather(languages)
+
+
+def open_source(
+    spec: str, split: str = "dev", languages: Sequence[str] = (), cache_dir: str | None = None
+) -> CollectionFiles:
+    """Find the files of a collection; they are read when its streams are.
+
+    Args:
+      spec: a folder in BEIR's form; ``ir_datasets:ID``; or ``NAME:FOLDER``, NAME one of `layouts.LAYOUTS`, with
+        ``NAME/LANG:FOLDER`` for documents in that language. FOLDER may be a data set of the hub (``org/name``), or
+        several of both, joined by commas.
+      split: which judgements; an id of ir_datasets has its own.
+      languages: of the queries; none takes what there is.
+      cache_dir: for what comes from the hub.
+
+    Raises:
+      ConfigError: no such name, language or split.
+      DataError: a folder or file is missing.
+    """
+    if spec.startswith(PREFIX):
+        return ir_collection(spec, languages)
+    named = None if Path(spec).exists() else NAMED.fullmatch(spec)
+    if not named:
+        return beir_files(Path(spec), split, languages)
+    if named["name"] not in LAYOUTS:
+        raise ConfigError(
+            f"collection={spec}: no collection is called {named['name']}; there are ir_datasets, {', '.join(LAYOUTS)}"
+        )
+    files = FileFinder(spec, named["roots"].split(","), cache_dir)
+    request = Request(spec, named["name"], files, split, languages, named["language"] or "")
+    return LAYOUTS[named["name"]](request)
