@@ -1,0 +1,123 @@
+"""`python -m optical_jax study`: a grid of runs under equal conditions, its table, its tests, and its page."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from optical_jax.commands.doors import open_door, refuse_no_flags
+from optical_jax.errors import ConfigError
+
+if TYPE_CHECKING:
+    from optical_jax.studies.design import Study
+
+
+@dataclass(frozen=True)
+class StudyCommand:
+    """Run a study: every arm tuned with the same number of trials, then trained in every language with every seed.
+
+    The same command again goes on where it stopped. Results: FOLDER/table.csv, tests.csv, report.html.
+    """
+
+    config: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="STUDY.py")]
+    """Python file with get_study() -> Study, such as configs/studies/tiny_losses.py."""
+    folder: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
+    """Where its runs and results go; empty takes the study's own."""
+    workers: int = 1
+    """Runs at a time, each in a process with its share of the cores."""
+    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Tell how many runs there are, and stop."""
+    report: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Write the results of what is done so far, and stop."""
+
+
+EXAMPLE = "python -m optical_jax study configs/studies/tiny_losses.py"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command. Returns the exit code."""
+    return open_door(lambda: run_command(sys.argv[1:] if argv is None else argv))
+
+
+def run_command(argv: Sequence[str]) -> None:
+    """Run what is missing, and write the results.
+
+    Raises:
+      ConfigError: no such study, or one that could not be fair.
+      MachineError: another process runs it.
+    """
+    refuse_no_flags(argv, "name a study", EXAMPLE)
+    command = tyro.cli(StudyCommand, args=list(argv), prog="python -m optical_jax study")
+    if command.workers < 1:
+        raise ConfigError(f"workers={command.workers} is impossible; give at least 1")
+    study = load_study(command.config)
+    if command.folder:
+        study = replace(study, folder=command.folder)
+
+    from optical_jax.studies.design import check_study
+
+    check_study(study)
+    if command.dry_run:
+        tell(study)
+        return
+    if not command.report:
+        from optical_jax.studies.runner import run_study
+
+        run_study(study, command.workers)
+    from optical_jax.studies.results import collect_results, write_results
+    from optical_jax.studies.terminal import print_study
+
+    results = collect_results(study)
+    paths = write_results(study, results)
+    print_study(study, results)
+    print(f"page: {paths[-1]}; tables beside it: {', '.join(path.name for path in paths[:-1])}")
+
+
+def tell(study: Study) -> None:
+    """How large the study is."""
+    from optical_jax.studies.design import pairs_seen, tuning_tasks
+
+    tuning, final = len(tuning_tasks(study)), len(study.arms) * len(study.languages) * len(study.seeds)
+    config = next(iter(study.arms[0].trials.values()))
+    print(f"{study.title}")
+    print(f"arms: {', '.join(arm.name for arm in study.arms)}")
+    print(f"tuning: {tuning} runs ({len(study.arms[0].trials)} trials an arm, {' '.join(study.tuning_languages)})")
+    print(f"final: {final} runs ({len(study.languages)} languages, {len(study.seeds)} seeds)")
+    print(f"each run: {config.training.steps} steps, {pairs_seen(config):,} pairs")
+
+
+def load_study(path: str) -> Study:
+    """Run a study's file and call its get_study().
+
+    Raises:
+      ConfigError: no such file, no get_study in it, or it fails.
+    """
+    from optical_jax.studies.design import Study
+
+    file = Path(path)
+    if not file.is_file():
+        others = sorted(str(p) for p in Path("configs/studies").glob("*.py"))
+        raise ConfigError(f"config={path} does not exist; there are: {', '.join(others) or 'none in configs/studies/'}")
+    spec = importlib.util.spec_from_file_location(f"optical_jax_study_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"config={path} is no Python file; name one with get_study() in it")
+    module = importlib.util.module_from_spec(spec)
+    before = list(sys.path)
+    # A study may build on the configs one folder up, and on its neighbours.
+    sys.path[:0] = [str(file.parent.absolute().parent), str(file.parent.absolute())]
+    try:
+        spec.loader.exec_module(module)
+        study = module.get_study()
+    except Exception as error:
+        raise ConfigError(f"config={path} cannot be read: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path[:] = before
+    if not isinstance(study, Study):
+        raise ConfigError(f"config={path}: get_study() returned {type(study).__name__}; return an optical_jax Study")
+    return replace(study, file=path)

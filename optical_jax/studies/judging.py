@@ -1,0 +1,135 @@
+"""A run of a study on its collections: the teacher's documents are encoded once a process, not once a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from optical_jax.checkpoint import find_step, fingerprint
+from optical_jax.commands.baselines import count_lexicons, rank_by_words
+from optical_jax.commands.bitext_of_run import saved_data
+from optical_jax.config import identity
+from optical_jax.data.bitext import load_bitext
+from optical_jax.data.collection import Collection, read_collection
+from optical_jax.evaluation.blocks import Block
+from optical_jax.evaluation.metrics import PerQuery
+from optical_jax.evaluation.metrics import evaluate_run as judge
+from optical_jax.evaluation.report import Evaluation, write_files
+from optical_jax.evaluation.search import Ranking, encode_blocks, rank
+from optical_jax.files import read_json, write_json
+from optical_jax.models.late_interaction import mean_pool
+from optical_jax.studies.folders import SCORINGS, SPLIT, languages_of, results_folder
+from optical_jax.towers import Tower, encode, load, placed
+from optical_jax.types import TokenVectors
+
+
+class Judge:
+    """Evaluates runs that share a teacher; keeps what does not change between them."""
+
+    def __init__(self, collections: Sequence[str], split: str = SPLIT) -> None:
+        self._paths, self._split = list(collections), split
+        self._languages = {path: languages_of(path) for path in self._paths}
+        self._collections: dict[tuple[str, str], Collection] = {}
+        self._documents: dict[tuple[str, ...], list[Block]] = {}
+
+    def evaluate(self, run: Path, language: str, *, references: bool) -> None:
+        """Write RUN/eval/<collection>-<split>[-pooled]/ for every collection that has the language, as eval.py does.
+
+        With `references` also the student before training, the teacher asked in English, BM25, and BM25 through a
+        dictionary counted in the run's bitext.
+        """
+        step = find_step(run, "last")
+        paths = [path for path in self._paths if language in self._languages[path]]
+        if all(self._is_there(run, step, path, scoring) for path in paths for scoring in SCORINGS):
+            return
+        teacher = load(run, side="document", part="teacher")
+        systems = {"student": load(run, checkpoint=step, part="student")}
+        if references:
+            systems |= {
+                "untrained": load(run, checkpoint="untrained", part="student"),
+                "teacher": replace(teacher, side="query"),
+            }
+        for path in paths:
+            collection = self._collection(path, language)
+            queries = collection.queries[language]
+            asked = dict.fromkeys(systems, queries)
+            asked["teacher"] = {q: collection.english[q] for q in queries if q in collection.english}
+            vectors = {name: encode_texts(tower, asked[name]) for name, tower in systems.items() if asked[name]}
+            documents = self._blocks(path, collection, teacher)
+            by_words = rank_alone(run, collection) if references else {}
+            asked |= dict.fromkeys(by_words, queries)
+            for scoring in SCORINGS:
+                rankings = by_words | rank_texts(vectors, list(collection.documents), documents, scoring)
+                self._write(run, step, collection, language, scoring, rankings, asked, path)
+
+    def _is_there(self, run: Path, step: int | str, path: str, scoring: str) -> bool:
+        figures = run / "eval" / results_folder(path, scoring, self._split) / "metrics.json"
+        return figures.is_file() and read_json(figures)["checkpoint"] == step
+
+    def _write(
+        self,
+        run: Path,
+        step: int,
+        collection: Collection,
+        language: str,
+        scoring: str,
+        rankings: Mapping[str, Ranking],
+        asked: Mapping[str, Mapping[str, str]],
+        path: str,
+    ) -> None:
+        ids = list(collection.documents)
+        per_query: dict[str, dict[str, PerQuery]] = {}
+        for name, ranking in rankings.items():
+            found = ranking.as_run(list(asked[name]), ids)
+            per_query[name] = {language: judge(found, {query: collection.qrels[query] for query in asked[name]})}
+        origin = {"run": str(run), "checkpoint": step}
+        # No TREC files: hundreds of runs would fill the disk with what eval.py writes again when asked.
+        evaluation = Evaluation(collection, scoring, "student", per_query, {}, origin)
+        folder = run / "eval" / results_folder(path, scoring, self._split)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_files(folder, evaluation, tag=run.name)
+        write_json(folder / "metrics.json", evaluation.as_json(read_json(run / "config.json")["low_resource"]))
+
+    def _collection(self, path: str, language: str) -> Collection:
+        if (path, language) not in self._collections:
+            self._collections[path, language] = read_collection(path, self._split, [language])
+        return self._collections[path, language]
+
+    def _blocks(self, path: str, collection: Collection, teacher: Tower) -> list[Block]:
+        key = path, fingerprint(teacher.params), str(identity(teacher.cfg))
+        if key not in self._documents:
+            self._documents[key] = encode_texts(teacher, collection.documents)
+        return self._documents[key]
+
+
+def rank_alone(run: Path, collection: Collection) -> dict[str, Ranking]:
+    """What is found without a model, in the collection's one language: by `commands.baselines.rank_by_words`."""
+    lexicons = count_lexicons(load_bitext(saved_data(read_json(run / "config.json"))).train, collection)
+    return {system: ranking for (system, _), ranking in rank_by_words(collection, {}, lexicons).items()}
+
+
+def encode_texts(tower: Tower, texts: Mapping[str, str]) -> list[Block]:
+    there = placed(tower)
+    return list(encode_blocks(list(texts.values()), lambda batch: encode(there, batch)))
+
+
+def rank_texts(
+    queries: Mapping[str, Sequence[Block]], ids: Sequence[str], documents: Sequence[Block], scoring: str
+) -> dict[str, Ranking]:
+    if scoring == "pooled":
+        queries = {name: [_pooled(block) for block in blocks] for name, blocks in queries.items()}
+        documents = [_pooled(block) for block in documents]
+    found: dict[Any, Ranking] = rank(queries, ids, documents)
+    return found
+
+
+_mean_pool = jax.jit(mean_pool)
+
+
+def _pooled(block: Block) -> Block:
+    tokens: TokenVectors = _mean_pool(block.vectors)
+    return Block(block.positions, tokens)

@@ -1,0 +1,377 @@
+"""report.html: what a study asked, how it was run and what came out, for readers who have nothing else at hand."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Sequence
+from html import escape
+from importlib import resources
+from pathlib import Path
+
+from optical_jax.evaluation.significance import ROUNDS
+from optical_jax.files import read_json
+from optical_jax.studies.comparison import GROUPS, ArmTest
+from optical_jax.studies.design import Study, pairs_seen, reference_of
+from optical_jax.studies.folders import SCORINGS, failure_of, read_choices
+from optical_jax.studies.plots import (
+    VARIABLES,
+    colour_of,
+    draw_budget,
+    draw_languages,
+    draw_low_high,
+    draw_sharpness,
+    means_by_language,
+)
+from optical_jax.studies.results import REFERENCES, TIMING, Results, Summary
+from optical_jax.studies.verdict import (
+    GROUP_WORDS,
+    LEVEL,
+    best_arms,
+    collections_of,
+    groups_of,
+    is_significant,
+    progress_line,
+    shown_of,
+    summaries_by_key,
+    tests_by_key,
+    verdict,
+)
+
+REFERENCE_WORDS = {
+    "untrained": "the student before its first step",
+    "bm25": "the foreign words looked for in the English documents (BM25), no model at all",
+    "dictionary": "BM25 through a dictionary counted in the same sentence pairs, no model at all",
+    "teacher": "the ceiling: the teacher, asked in English; absent where question and document are one sentence",
+}
+GLOSSARY = {
+    "R@1, R@10": "The share of a query's relevant documents that stand first, or among the first ten. 1 is perfect.",
+    "AP": "Average precision: precision at the place of every relevant document, averaged. With one relevant document "
+    "it is one over its place.",
+    "RR@10": "One over the place of the first relevant document, 0 beyond the tenth.",
+    "maxsim": "The score of a document: each token of the query takes its highest cosine with any of the document's "
+    "tokens, and these are added up.",
+    "pooled": "The same models asked another way: one mean vector a text, compared by the cosine.",
+    "teacher, student": "The teacher is an English retriever that stays as it is. The student learns to give a foreign "
+    "sentence the token vectors that the teacher gives to its translation, from pairs of sentences alone.",
+    "arm, trial": "An arm is one of the ways that are compared; a trial is an arm with one choice of its settings.",
+    "dev pairs": "Sentence pairs kept from training: each foreign side looks for its English side. Trials are chosen "
+    "by them; no collection has a say.",
+    "low, high resource": "Whether much text in the language exists for training models. Each language counts once in "
+    "a group's mean.",
+    "± (spread)": "The standard deviation over seeds: the same run from other random numbers.",
+    "p, Holm": "p: how often a difference at least this large would come up if it did not matter which arm a query's "
+    "figure came from. Holm: p made larger for the number of tests, so that among all of them together a chance find "
+    "is as rare as the level says.",
+    "entropy of the plan": "How a student token's mass is spread over the teacher's tokens: 1 evenly, 0 one to one.",
+}  # fmt: skip
+
+
+def write_page(study: Study, results: Results) -> Path:
+    """FOLDER/report.html, whole in itself: no script, no other file, nothing from a network. Returns its path."""
+    sections = [
+        ("In short", in_short(study, results)),
+        ("What was compared", compared(study, results)),
+        ("Under which conditions", conditions(study, results)),
+        *((f"Results on {name}", result_section(study, results, name)) for name in collections_of(study, results)),
+        ("On the way there", on_the_way(study, results)),
+        ("How each arm was tuned", tuning(study)),
+        ("Failed and missing runs", absent(results)),
+        ("To repeat it", repeating(study, results)),
+        ("Words", "<dl>" + "".join(f"<dt>{escape(a)}</dt><dd>{escape(b)}</dd>" for a, b in GLOSSARY.items()) + "</dl>"),
+    ]
+    style = resources.files("optical_jax.studies").joinpath("style.css").read_text(encoding="utf-8")
+    body = "".join(f"<section><h2>{escape(title)}</h2>{text}</section>\n" for title, text in sections if text)
+    page = (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(study.title)}</title>\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>\n{style}</style></head>\n'
+        f"<body>\n<h1>{escape(study.title)}</h1>\n{body}</body></html>\n"
+    )
+    path = Path(study.folder) / "report.html"
+    new = path.with_suffix(".html.new")
+    new.write_text(page, encoding="utf-8")
+    new.replace(path)
+    return path
+
+
+# ---- words -------------------------------------------------------------------------------------------------------
+
+
+def in_short(study: Study, results: Results) -> str:
+    line = progress_line(results)
+    text = paragraph(study.question) + f'<p><span class="status {line.split(":")[0]}">{escape(line)}</span></p>'
+    if results.tests:
+        text += "<ul>" + "".join(f"<li>{escape(said)}</li>" for said in verdict(study, results)) + "</ul>"
+        text += paragraph(
+            f"Above stands only what a test shows, p < {LEVEL:g} after Holm's correction; where no difference could be "
+            "shown there may still be one, smaller than these queries tell.",
+            "note",
+        )
+    return text
+
+
+def compared(study: Study, results: Results) -> str:
+    role = dict.fromkeys(results.references, " Tuning found it best, so the others are tested against it too.")
+    role[reference_of(study)] = " All others are tested against it."
+    about = {arm.name: arm.about + role.get(arm.name, "") for arm in study.arms}
+    rows = "".join(f"<dt>{key(study, name)}{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in about.items())
+    others = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in REFERENCE_WORDS.items())
+    return f"<dl>{rows}</dl><h3>Beside them, in grey</h3><dl>{others}</dl>"
+
+
+def conditions(study: Study, results: Results) -> str:
+    config = next(iter(study.arms[0].trials.values()))
+    low = [x for x in study.languages if x in config.low_resource]
+    high = [x for x in study.languages if x not in low]
+    student = Path(config.student.path or config.teacher.path).name
+    budget = f"{pairs_seen(config):,} pairs seen ({config.training.steps} steps of {config.data.global_batch})"
+    if study.budget == "seconds":
+        budget = (
+            f"as many seconds of steps as the quickest arm needs for {budget}: who takes longer for one makes fewer"
+        )
+    queries: dict[str, int] = {}
+    for row in results.rows:
+        queries[row.collection] = max(queries.get(row.collection, 0), row.queries)
+    asked = ", ".join(f"{name} (up to {queries[name]} queries a language)" for name in collections_of(study, results))
+    said = {
+        "Data": study.data,
+        "Languages": f"low-resource: {' '.join(low) or 'none'}; high-resource: {' '.join(high) or 'none'}",
+        "Teacher": Path(config.teacher.path).name,
+        "Student": f"from {student}, "
+        + ("with a new vocabulary" if config.student.vocabulary == "train" else "with its own vocabulary"),
+        "Budget of a run": budget,
+        "Seeds": f"{len(study.seeds)} ({' '.join(map(str, study.seeds))}); tuning had another, {study.tuning_seed}",
+        "Collections": asked,
+    }
+    return "<dl>" + "".join(f"<dt>{a}</dt><dd>{escape(b)}</dd>" for a, b in said.items() if b) + "</dl>"
+
+
+def absent(results: Results) -> str:
+    lines = [f"{task.folder}: failed: {failure_of(task)}" for task in results.failed]
+    lines += [f"{task.folder}: missing, or its evaluation is" for task in results.missing]
+    if not lines:
+        return paragraph("None.") if results.tasks else ""
+    items = "".join(f"<li><code>{escape(line)}</code></li>" for line in lines)
+    return f"<details open><summary>{len(lines)} runs</summary><ul>{items}</ul></details>"
+
+
+def repeating(study: Study, results: Results) -> str:
+    envs = [read_json(path) for task in results.done if (path := task.folder / "env.json").is_file()]
+    text = "<p>The study's file, run again, repeats it; in the same folder it goes on where it stopped.</p>"
+    words = ("python", "-m", "optical_jax", "study", study.file or "STUDY.py", "--folder", study.folder)
+    text += f"<pre>{escape(shlex.join(words))}</pre>"
+    # Runs of one study may have been made on several machines.
+    machines = {json.dumps({k: v for k, v in env.items() if k not in ("inputs", "resumed")}): env for env in envs}
+    for env in machines.values():
+        packages = ", ".join(f"{name} {number}" for name, number in env["packages"].items())
+        text += paragraph(
+            f"optical_jax {env['optical_jax']}, Python {env['python']}, {env['device_count']} x {env['device']}, "
+            f"{env['cpu_count']} cores, {env['platform']}; {packages}.",
+            "note",
+        )
+    hashes = {(Path(name).name, sha) for env in envs for files in env["inputs"].values() for name, sha in files.items()}
+    if hashes:
+        rows = [[name, f"<code>{sha}</code>"] for name, sha in sorted(hashes)]
+        text += details("SHA-256 of every input file", table(["file", "SHA-256"], rows, words=2))
+    return text
+
+
+# ---- tables ------------------------------------------------------------------------------------------------------
+
+
+def result_section(study: Study, results: Results, name: str) -> str:
+    units = {test.scope: test.units for test in results.tests if test.collection == name}
+    groups, metrics = groups_of(results, name), shown_of(name)
+    main, pooled = (
+        "".join(main_table(study, results, name, metric, scoring, groups) for metric in metrics) for scoring in SCORINGS
+    )
+    text = f'<div class="tables">{main}</div>'
+    if units:
+        told = ", ".join(f"{units[group]} in {GROUP_WORDS[group]}" for group in groups if group in units)
+        family = sum(test.collection == name and test.scope in GROUPS for test in results.tests)
+        text += paragraph(
+            f"Means over languages and seeds; below them the spread over seeds, and p of the difference from "
+            f"{reference_of(study)}. Bold: the highest of the arms. ▲ above, ▼ below the reference with p < {LEVEL:g} "
+            f"after Holm's correction over the {family} tests of groups on this collection. The unit of a test is "
+            f"a query, its figure averaged over the seeds and over the languages that ask it ({told}); "
+            f"{ROUNDS:,} random signs. So p tells whether a difference would hold for other queries; whether it holds "
+            "for other seeds, the spread tells alone. In orange: means over fewer languages or seeds than others.",
+            "note",
+        )
+    if pooled:
+        text += details("The same models by mean vectors (pooled); not tested", f'<div class="tables">{pooled}</div>')
+    text += figure(draw_languages(study, results, name), "Means over seeds; references in grey.")
+    text += "".join(
+        details(f"{metric} of every language", language_table(study, results, name, metric)) for metric in metrics
+    )
+    text += figure(
+        draw_low_high(study, results, name),
+        "Up: better for low-resource languages; right: for the others. Bars: ± one spread.",
+    )
+    text += figure(
+        draw_sharpness(study, results, name),
+        "A faint point an arm and language, a full one the arm's mean. Languages differ by themselves: compare points "
+        "of one language, not the cloud.",
+    )
+    rows = [
+        [escape(t.arm), escape(t.reference), t.scope, t.metric, str(t.units), f"{t.languages} x {t.seeds}",
+         f"{t.difference:+.4f}", p_text(t.p), p_text(t.p_holm), p_text(t.p_ttest_holm)]
+        for t in results.tests if t.collection == name
+    ]  # fmt: skip
+    head = ["arm", "against", "scope", "metric", "units", "languages x seeds", "difference", "p", "p, Holm",
+            "t-test, Holm"]  # fmt: skip
+    return text + (details(f"All {len(rows)} tests", table(head, rows, words=4)) if rows else "")
+
+
+def main_table(study: Study, results: Results, name: str, metric: str, scoring: str, groups: Sequence[str]) -> str:
+    """A row an arm and reference, a column a group."""
+    summaries = summaries_by_key(results)
+    tests = tests_by_key(results, reference_of(study)) if scoring == "maxsim" else {}
+    rows, marks = [], []
+    best = {group: best_arms(study, results, group, name, metric, scoring) for group in groups}
+    most = {g: max((s.languages for s in results.summaries if (s.collection, s.group) == (name, g)), default=0)
+            for g in groups}  # fmt: skip
+    for arm in (*(arm.name for arm in study.arms), *REFERENCES):
+        found = {group: summaries.get((arm, group, name, scoring, metric)) for group in groups}
+        if any(found.values()):
+            cells = [
+                summary_cell(study, found[g], tests.get((arm, g, name, metric)), arm in best[g], most[g])
+                for g in groups
+            ]
+            rows.append([key(study, arm) + escape(arm), *cells])
+            marks.append("reference" + (" rule" * (marks.count("reference rule") == 0)) if arm in REFERENCES else "")
+    return table([metric, *groups], rows, marks=marks) if rows else ""
+
+
+def summary_cell(study: Study, summary: Summary | None, test: ArmTest | None, best: bool, languages: int) -> str:
+    if summary is None:
+        return ""
+    figure = f"<b>{summary.mean:.3f}</b>" if best else f"{summary.mean:.3f}"
+    small = [f"±{summary.sd:.3f}"] if not math.isnan(summary.sd) else []
+    small += [f"p {p_text(test.p_holm)}"] if test else []
+    # A mean over fewer languages or seeds than the others' cannot be compared with theirs.
+    small += [f'<span class="warn">{summary.languages} of {languages}</span>'] if summary.languages < languages else []
+    small += [f'<span class="warn">{summary.seeds} seeds</span>'] if summary.seeds < len(study.seeds) else []
+    return figure + mark(test) + f"<small>{'<br>'.join(small)}</small>"
+
+
+def language_table(study: Study, results: Results, name: str, metric: str) -> str:
+    scores = means_by_language(
+        results.rows, lambda row: (row.collection, row.scoring, row.metric) == (name, "maxsim", metric)
+    )
+    tests, groups = tests_by_key(results, reference_of(study)), {row.language: row.group for row in results.rows}
+    systems = [x for x in (*(arm.name for arm in study.arms), *REFERENCES) if any(x == system for system, _ in scores)]
+    rows, marks = [], []
+    for group in ("low", "high"):
+        for n, language in enumerate(x for x in study.languages if groups.get(x) == group):
+            own = {arm.name: scores.get((arm.name, language), -1.0) for arm in study.arms}
+            if max(own.values()) < 0:
+                continue
+            cells = []
+            for system in systems:
+                figure = f"{scores[system, language]:.3f}" if (system, language) in scores else "-"
+                figure = f"<b>{figure}</b>" if own.get(system) == max(own.values()) else figure
+                cells.append(figure + mark(tests.get((system, language, name, metric))))
+            rows.append([language, group, *cells])
+            marks.append("rule" if n == 0 and rows[1:] else "")
+    return table(["language", "resource", *map(escape, systems)], rows, words=2, marks=marks)
+
+
+def tuning(study: Study) -> str:
+    """All trials of all arms with their dev figures, the chosen ones marked."""
+    choices = read_choices(study)
+    if choices is None or not study.tuning_languages:
+        return paragraph("No arm had a choice to make.") if choices else ""
+    rows, marks = [], []
+    for arm in study.arms:
+        found = choices["arms"].get(arm.name)
+        for n, trial in enumerate(arm.trials if found else ()):
+            figures, chosen = found["trials"].get(trial, {}), trial == found["trial"]
+            cells = [f"{figures[x]:.3f}" if x in figures else "failed" for x in study.tuning_languages]
+            mean = f"{sum(figures.values()) / len(figures):.3f}" if figures else "-"
+            rows.append([key(study, arm.name) + escape(arm.name), escape(trial), "✓" if chosen else "", mean, *cells])
+            marks.append(("chosen" if chosen else "") + (" rule" if n == 0 and rows[1:] else ""))
+    steps = {name: found["steps"] for name, found in choices["arms"].items() if "steps" in found}
+    told = f" Steps for equal seconds: {', '.join(f'{name} {n}' for name, n in steps.items())}." if steps else ""
+    trials = len(study.arms[0].trials)
+    text = paragraph(
+        f"Every arm had {trials} trials, each run in {' '.join(study.tuning_languages)} with seed {study.tuning_seed}; "
+        f"taken was the one with the highest mean {choices['metric']} on dev pairs, after the last step.{told}"
+    )
+    return text + table(["arm", "trial", "taken", "mean", *study.tuning_languages], rows, words=2, marks=marks)
+
+
+def on_the_way(study: Study, results: Results) -> str:
+    """Curves, and what a step costs."""
+    text = "".join(
+        figure(draw_budget(study, results, seconds=seconds), said)
+        for seconds, said in (
+            (False, "Means over the group's languages; the band is ± one spread over seeds."),
+            (
+                True,
+                "The same over the time of steps alone (each run's median step; compiling and dev figures left out).",
+            ),
+        )
+    )
+    names = {
+        "step_seconds": "ms a step",
+        "loss": "last loss",
+        "plan_entropy": "plan entropy",
+        "greedy_cosine": "nearest cosine",
+    }
+    of_runs = [s for s in results.summaries if s.group == "all" and s.collection in (TIMING, "training")]
+    found = {(s.arm, s.metric): s.mean for s in of_runs}
+    rows = []
+    for arm in study.arms:
+        if (arm.name, "step_seconds") in found:
+            values = {metric: found.get((arm.name, metric)) for metric in names}
+            values["step_seconds"] = 1e3 * found[arm.name, "step_seconds"]
+            cells = ["-" if value is None else f"{value:.4g}" for value in values.values()]
+            rows.append([key(study, arm.name) + escape(arm.name), *cells])
+    return text + (table(["arm", *names.values()], rows) if rows else "")
+
+
+# ---- pieces ------------------------------------------------------------------------------------------------------
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 1, marks: Sequence[str] = ()) -> str:
+    """Cells are HTML; the first `words` columns are set left, `marks` are classes of rows."""
+    top = "".join(f'<th scope="col"{" class=word" * (n < words)}>{cell}</th>' for n, cell in enumerate(head))
+    body = ""
+    for n, (first, *rest) in enumerate(rows):
+        cells = "".join(f"<td{' class=word' * (m < words - 1)}>{cell}</td>" for m, cell in enumerate(rest))
+        body += f'<tr class="{marks[n] if marks else ""}"><th scope="row">{first}</th>{cells}</tr>'
+    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def figure(svg: str | None, caption: str) -> str:
+    return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>" if svg else ""
+
+
+def details(title: str, text: str) -> str:
+    return f"<details><summary>{escape(title)}</summary>{text}</details>" if text else ""
+
+
+def paragraph(text: str, kind: str = "") -> str:
+    return f'<p class="{kind}">{escape(text)}</p>' if text else ""
+
+
+def key(study: Study, arm: str) -> str:
+    """The arm's colour in the plots, as a dot; nothing for a reference."""
+    names = [each.name for each in study.arms]
+    if arm not in names:
+        return ""
+    colour = colour_of(names.index(arm))
+    return f'<span class="key" style="background:{VARIABLES.get(colour, colour)}"></span>'
+
+
+def mark(test: ArmTest | None) -> str:
+    if test is None or not is_significant(test):
+        return '<span class="none"></span>'
+    up = test.difference > 0
+    return f'<span class="{"up" if up else "down"}" title="p {p_text(test.p_holm)}">{"▲" if up else "▼"}</span>'
+
+
+def p_text(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.001 else "&lt; 0.001"

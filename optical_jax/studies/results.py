@@ -1,0 +1,177 @@
+"""What a study found: one long table, means and spread over seeds, tests of significance, and the files they go to."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optical_jax.evaluation.metrics import METRICS
+from optical_jax.studies.comparison import ArmTest, references_of, tests_of
+from optical_jax.studies.design import Study, Task, group_of, pairs_seen
+from optical_jax.studies.folders import (
+    dev_lines,
+    evaluations_of,
+    expected_evaluations,
+    failure_of,
+    is_evaluated,
+    read_choices,
+    step_lines,
+)
+from optical_jax.studies.runner import chosen_tasks
+
+REFERENCES = ("untrained", "teacher", "bm25", "dictionary")
+TIMING = "timing"
+"""Stands for a collection in rows that another run with the same seeds does not repeat."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure of one run; the long table has nothing else."""
+
+    arm: str
+    """Or one of REFERENCES."""
+    trial: str
+    language: str
+    group: str
+    """low or high resource."""
+    seed: int
+    collection: str
+    """A collection's name and split; "dev" for the bitext's dev pairs, "training" and "timing" for figures of the run
+    itself."""
+    scoring: str
+    metric: str
+    value: float
+    queries: int
+    """What the figure is a mean over; 0 where it is none."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """An arm's figure over a group's languages, each counting once: mean and spread over seeds."""
+
+    arm: str
+    group: str
+    collection: str
+    scoring: str
+    metric: str
+    mean: float
+    sd: float
+    """Sample standard deviation over seeds; NaN of one."""
+    seeds: int
+    languages: int
+
+
+@dataclass(frozen=True)
+class Results:
+    rows: list[Row]
+    summaries: list[Summary]
+    tests: list[ArmTest]
+    references: list[str]
+    """Arms that the others are tested against."""
+    tasks: list[Task]
+    """The final runs, done or not."""
+    done: list[Task]
+    missing: list[Task]
+    """Not begun, or not whole."""
+    failed: list[Task]
+    """Their loss stopped being a number."""
+
+
+def collect_results(study: Study) -> Results:
+    """Everything that the final runs in the study's folder hold so far."""
+    choices = read_choices(study)
+    tasks = chosen_tasks(study, choices) if choices else []
+    expected, references = expected_evaluations(study, tasks), references_of(study, choices)
+    failed = [task for task in tasks if failure_of(task) is not None]
+    done = [task for task in tasks if task not in failed and is_evaluated(task, expected)]
+    rows = [row for task in done for row in rows_of_run(study, task)]
+    missing = [task for task in tasks if task not in done and task not in failed]
+    return Results(rows, summarise(rows), tests_of(study, done, references), references, tasks, done, missing, failed)
+
+
+def rows_of_run(study: Study, task: Task) -> list[Row]:
+    group = group_of(task)
+    first = task.arm == study.arms[0].name
+
+    def row(collection: str, scoring: str, metric: str, value: float, queries: int, arm: str = task.arm) -> Row:
+        trial = task.trial if arm == task.arm else ""
+        return Row(arm, trial, task.language, group, task.seed, collection, scoring, metric, float(value), queries)
+
+    rows = []
+    for _, figures in evaluations_of(study, task):
+        path = f"{figures['collection']}-{figures['split']}"
+        systems = {task.arm: figures["languages"], **(figures["references"] if first else {})}
+        for arm, languages in systems.items():
+            if found := languages.get(task.language):
+                rows += [row(path, figures["scoring"], m, found[m], found["queries"], arm) for m in METRICS]
+    rows += [row("dev", "maxsim", metric, value, 0) for metric, value in dev_lines(task)[-1][1].items()]
+    steps = step_lines(task.folder)
+    seconds = float(np.median([task.config.data.global_batch / line["pairs_per_second"] for line in steps]))
+    rows.append(row(TIMING, "", "step_seconds", seconds, 0))
+    own: dict[str, float] = {"pairs_seen": pairs_seen(task.config)}
+    told = ("loss", "plan_entropy", "greedy_cosine", "pooled_cosine")
+    own |= {name: steps[-1][name] for name in told if name in steps[-1]}
+    return rows + [row("training", "", name, value, 0) for name, value in own.items()]
+
+
+# ---- means -------------------------------------------------------------------------------------------------------
+
+
+def summarise(rows: Sequence[Row]) -> list[Summary]:
+    """For every arm, group, collection, scoring and metric; a seed counts if it has all languages that any seed has."""
+    cells: dict[tuple[str, str, str, str, str], dict[int, dict[str, float]]] = {}
+    for row in rows:
+        for group in (row.group, "all"):
+            key = row.arm, group, row.collection, row.scoring, row.metric
+            cells.setdefault(key, {}).setdefault(row.seed, {})[row.language] = row.value
+    found = []
+    for key, seeds in cells.items():
+        languages = set().union(*seeds.values())
+        means = [float(np.mean(list(values.values()))) for values in seeds.values() if values.keys() == languages]
+        if means:
+            sd = float(np.std(means, ddof=1)) if len(means) > 1 else float("nan")
+            found.append(Summary(*key, float(np.mean(means)), sd, len(means), len(languages)))
+    return found
+
+
+# ---- files -------------------------------------------------------------------------------------------------------
+
+
+def write_results(study: Study, results: Results) -> list[Path]:
+    """table.csv (and table.parquet where pyarrow is there), summary.csv, tests.csv, timing.csv and report.html.
+
+    Returns their paths. All but timing.csv and the page hold what the same study gives again.
+    """
+    from optical_jax.studies.page import write_page
+
+    folder = Path(study.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lasting = [row for row in results.rows if row.collection != TIMING]
+    tables: dict[str, tuple[type, Sequence[Any]]] = {
+        "table": (Row, lasting),
+        "summary": (Summary, [summary for summary in results.summaries if summary.collection != TIMING]),
+        "tests": (ArmTest, results.tests),
+        "timing": (Row, [row for row in results.rows if row.collection == TIMING]),
+    }
+    written = []
+    for name, (kind, rows) in tables.items():
+        path = folder / f"{name}.csv"
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, [field.name for field in fields(kind)])
+            writer.writeheader()
+            writer.writerows(asdict(row) for row in rows)
+        written.append(path)
+    if importlib.util.find_spec("pyarrow"):
+        import pyarrow  # pyright: ignore[reportMissingImports]
+        import pyarrow.parquet  # pyright: ignore[reportMissingImports]
+
+        columns = pyarrow.Table.from_pylist([asdict(row) for row in lasting])
+        pyarrow.parquet.write_table(columns, folder / "table.parquet")
+        written.append(folder / "table.parquet")
+    return [*written, write_page(study, results)]

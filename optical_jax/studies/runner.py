@@ -1,0 +1,163 @@
+"""Run a study: its tuning runs, the choices they lead to, and its final runs."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from optical_jax.errors import MachineError, NonFiniteLossError
+from optical_jax.files import write_json
+from optical_jax.progress import ProgressReport
+from optical_jax.studies.design import Study, Task, best_trials, final_tasks, tuning_tasks
+from optical_jax.studies.folders import (
+    CHOICES,
+    FAILED,
+    Expected,
+    check_collections,
+    expected_evaluations,
+    failure_of,
+    is_evaluated,
+    is_trained,
+    last_dev,
+    step_lines,
+)
+from optical_jax.studies.pool import Outcome, Pool, signals_interrupt
+
+
+def run_study(study: Study, workers: int = 1) -> None:
+    """Run what is missing. The same call again goes on after whatever stopped it.
+
+    Raises:
+      ConfigError: the folder holds a run of another config, or a collection is not there.
+      MachineError: another process runs this study, or a worker was killed.
+      Interrupted: by SIGINT or SIGTERM; what was being trained is saved.
+      OpticalError: as training; but a loss that stops being a number is a result, and the study goes on.
+    """
+    check_collections(study)
+    folder = Path(study.folder)
+    with locked(folder), signals_interrupt(), Pool(study, workers) as pool:
+        tuning = tuning_tasks(study)
+        figures = run_missing(pool, "tuning", tuning, {})
+        choices = choose(study, tuning, figures)
+        write_json(folder / CHOICES, choices)
+        for arm, found in choices["arms"].items() if tuning else ():
+            print(f"chosen: {arm}: {found['trial']}", file=sys.stderr, flush=True)
+        final = chosen_tasks(study, choices)
+        run_missing(pool, "final", final, expected_evaluations(study, final))
+
+
+def run_missing(pool: Pool, label: str, tasks: Sequence[Task], expected: Expected) -> list[float]:
+    """Every task's dev figure, in their order. All are looked at before the first is run."""
+    figures = [figure_of(task, expected) for task in tasks]
+    missing = [number for number, figure in enumerate(figures) if figure is None]
+    if not missing:
+        return [figure for figure in figures if figure is not None]
+    with ProgressReport(label, len(tasks), "runs", done=len(tasks) - len(missing), slow=True) as progress:
+        progress.advance(0)
+        for position, outcome in pool.run([tasks[number] for number in missing]):
+            task = tasks[missing[position]]
+            figures[missing[position]] = outcome.dev
+            progress.advance()
+            found = f"dev {outcome.dev:.3f}" if outcome.dev == outcome.dev else "failed, its loss is no number"
+            progress.say(
+                f"{label} {len(tasks) - figures.count(None)}/{len(tasks)}  {task.arm} {task.trial} {task.language} "
+                f"seed {task.seed}: {found}, {outcome.seconds:.0f} s, eta {progress.eta()}"
+            )
+    return [figure for figure in figures if figure is not None]
+
+
+def figure_of(task: Task, expected: Expected) -> float | None:
+    """The dev figure of a run that is whole; NaN of one that failed; None of one to be run."""
+    trained = is_trained(task)
+    if failure_of(task) is not None:
+        return float("nan")
+    if not trained or (task.stage == "final" and not is_evaluated(task, expected)):
+        return None
+    return last_dev(task)
+
+
+def run_task(task: Task, judge: Any, references: bool) -> Outcome:
+    """Train and evaluate, as far as that is not done; what training prints goes to the run's log.txt."""
+    from optical_jax.commands.train import train_run
+
+    began = time.monotonic()
+    if not is_trained(task):
+        task.folder.mkdir(parents=True, exist_ok=True)
+        with (task.folder / "log.txt").open("a", encoding="utf-8") as log:
+            try:
+                with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+                    train_run(task.config)
+            except NonFiniteLossError as error:
+                (task.folder / FAILED).write_text(f"{error}\n", encoding="utf-8")
+                return Outcome(float("nan"), time.monotonic() - began)
+    if task.stage == "final":
+        judge.evaluate(task.folder, task.language, references=references)
+    return Outcome(last_dev(task), time.monotonic() - began)
+
+
+# ---- choices -----------------------------------------------------------------------------------------------------
+
+
+def choose(study: Study, tasks: Sequence[Task], dev: Sequence[float]) -> dict[str, Any]:
+    """Arm -> its trial, the figures of all its trials by language, and its steps, as choices.json keeps them."""
+    figures: dict[tuple[str, str], dict[str, float]] = {}
+    for task, figure in zip(tasks, dev, strict=True):
+        if figure == figure:
+            figures.setdefault((task.arm, task.trial), {})[task.language] = figure
+    best = best_trials(study, {trial: list(found.values()) for trial, found in figures.items()})
+    steps = equal_steps(study, best) if study.budget == "seconds" else {}
+    arms = {
+        arm.name: {
+            "trial": best[arm.name],
+            "trials": {trial: figures.get((arm.name, trial), {}) for trial in arm.trials},
+            **({"steps": steps[arm.name]} if arm.name in steps else {}),
+        }
+        for arm in study.arms
+    }
+    return {"metric": study.arms[0].trials[best[study.arms[0].name]].checkpoint.best_metric, "arms": arms}
+
+
+def chosen_tasks(study: Study, choices: Mapping[str, Any]) -> list[Task]:
+    """The final runs, by choices.json."""
+    arms = choices["arms"]
+    steps = {name: found["steps"] for name, found in arms.items() if "steps" in found}
+    return final_tasks(study, {name: found["trial"] for name, found in arms.items()}, steps)
+
+
+def equal_steps(study: Study, best: Mapping[str, str]) -> dict[str, int]:
+    """Steps that take every arm as long as the quickest arm's take it: by the median step of its tuning runs.
+
+    An arm whose tuning runs all failed before they could be timed is left out.
+    """
+    seconds = {}
+    for arm, trial in best.items():
+        runs = [task.folder for task in tuning_tasks(study) if (task.arm, task.trial) == (arm, trial)]
+        batch = study.arm(arm).trials[trial].data.global_batch
+        if rates := [line["pairs_per_second"] for run in runs for line in step_lines(run)]:
+            seconds[arm] = batch / median(rates)
+    return {
+        arm: max(1, round(study.arm(arm).trials[best[arm]].training.steps * min(seconds.values()) / took))
+        for arm, took in seconds.items()
+    }
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep a second process out of the study; the kernel frees the lock with the process.
+
+    Raises:
+      MachineError: another process has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise MachineError(f"study {folder} is being run by another process; wait for it") from None
+        yield

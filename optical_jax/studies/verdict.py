@@ -1,0 +1,121 @@
+"""What the tests of a study say, in words that claim no more than they do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from optical_jax.studies.comparison import GROUPS, TESTED, ArmTest
+from optical_jax.studies.design import Study
+from optical_jax.studies.folders import results_folder
+from optical_jax.studies.results import Results, Summary
+
+LEVEL = 0.05
+SHOWN = ("R@1", "R@10", "AP")
+SHOWN_OF_DEV = ("R@1", "R@10", "RR@10")
+"""What tables have of a collection; of dev pairs, where a study has no collection."""
+GROUP_WORDS = {"low": "low-resource languages", "high": "high-resource languages", "all": "all languages"}
+
+Key = tuple[str, str, str, str, str]
+"""Arm, group, collection, scoring, metric."""
+
+
+def summaries_by_key(results: Results) -> dict[Key, Summary]:
+    return {(s.arm, s.group, s.collection, s.scoring, s.metric): s for s in results.summaries}
+
+
+def tests_by_key(results: Results, reference: str) -> dict[tuple[str, str, str, str], ArmTest]:
+    """(arm, scope, collection, metric) -> test against this reference."""
+    return {(t.arm, t.scope, t.collection, t.metric): t for t in results.tests if t.reference == reference}
+
+
+def is_significant(test: ArmTest | None) -> bool:
+    return test is not None and test.p_holm < LEVEL
+
+
+def progress_line(results: Results) -> str:
+    """How far the study is."""
+    if not results.tasks:
+        return "unfinished: no trial is chosen yet, so that no final run could begin"
+    total, done, failed = len(results.tasks), len(results.done), len(results.failed)
+    told = f"{done} of {total} final runs are done"
+    told += f", {failed} failed" if failed else ""
+    return f"finished: {told}" if done + failed == total else f"unfinished: {told}, {total - done - failed} are missing"
+
+
+def collections_of(study: Study, results: Results) -> list[str]:
+    """Names of collections with their split, in the study's order; dev pairs, if it is to look at nothing else."""
+    found = {row.collection for row in results.rows}
+    names = [results_folder(collection, "maxsim") for collection in study.collections] or ["dev"]
+    return [name for name in names if name in found]
+
+
+def shown_of(collection: str) -> tuple[str, ...]:
+    return SHOWN_OF_DEV if collection == "dev" else SHOWN
+
+
+def groups_of(results: Results, collection: str) -> list[str]:
+    """The groups with languages; without `all` where it is the same as the only one."""
+    found = {summary.group for summary in results.summaries if summary.collection == collection}
+    groups = [group for group in GROUPS if group in found]
+    return groups if len(groups) == 3 else groups[:1]
+
+
+def best_arms(study: Study, results: Results, group: str, collection: str, metric: str, scoring: str) -> set[str]:
+    """Arms with the highest mean, among those that have as many languages and seeds as any has."""
+    by_key = summaries_by_key(results)
+    found = [by_key.get((arm.name, group, collection, scoring, metric)) for arm in study.arms]
+    most = max(((summary.languages, summary.seeds) for summary in found if summary), default=(0, 0))
+    whole = {s.arm: s.mean for s in found if s and (s.languages, s.seeds) == most}
+    return {arm for arm, mean in whole.items() if mean == max(whole.values())}
+
+
+def verdict(study: Study, results: Results) -> list[str]:
+    """For each reference a sentence on the whole, if the tests agree; then one for every collection and group."""
+    if not results.tests:
+        return ["Nothing could be tested yet: no arm and the reference have a language and a seed in common."]
+    said = []
+    for reference in results.references:
+        tests = tests_by_key(results, reference)
+        said += overall(study, reference, list(tests.values()))
+        for collection in collections_of(study, results):
+            for group in groups_of(results, collection):
+                told = {
+                    arm.name: {m: tests[arm.name, group, collection, m] for m in TESTED}
+                    for arm in study.arms
+                    if (arm.name, group, collection, TESTED[0]) in tests
+                }
+                if told:
+                    said.append(f"{collection}, {GROUP_WORDS[group]}: {_sentence(reference, told)}")
+    return said
+
+
+def overall(study: Study, reference: str, tests: Sequence[ArmTest]) -> list[str]:
+    """What holds in every group of every collection, on every metric."""
+    groups = [test for test in tests if test.scope in GROUPS]
+    said = []
+    for arm in (arm.name for arm in study.arms):
+        own = [test for test in groups if test.arm == arm]
+        for word, sign in (("above", 1), ("below", -1)):
+            if own and all(is_significant(test) and test.difference * sign > 0 for test in own):
+                said.append(f"{arm} is {word} {reference} on every collection, group and metric that was tested.")
+    if groups and not any(is_significant(test) for test in groups):
+        said.append(f"No difference between {reference} and any other arm could be shown on anything that was tested.")
+    return said
+
+
+def _sentence(reference: str, told: Mapping[str, Mapping[str, ArmTest]]) -> str:
+    parts: list[str] = []
+    for word, sign in (("above", 1), ("below", -1)):
+        arms = {
+            arm: [t for t in tests.values() if is_significant(t) and t.difference * sign > 0]
+            for arm, tests in told.items()
+        }
+        if found := [f"{arm} ({_differences(tests)})" for arm, tests in arms.items() if tests]:
+            parts.append(f"{word} {reference}: {'; '.join(found)}")
+    if none := [arm for arm, tests in told.items() if not any(map(is_significant, tests.values()))]:
+        parts.append(f"no difference from {reference} could be shown for {', '.join(none)}")
+    return ". ".join(part[0].upper() + part[1:] if n else part for n, part in enumerate(parts)) + "."
+
+
+def _differences(tests: Sequence[ArmTest]) -> str:
+    return ", ".join(f"{test.metric} {test.difference:+.3f}" for test in tests)
