@@ -12,7 +12,8 @@ from dataclasses import replace
 import swahili
 import swahili_lexicon
 
-from optical_jax.config import Config, LossConfig
+from optical_jax.config import Config
+from optical_jax.loss_config import LossConfig
 
 SHIPPABLE = {
     "so": ("tico19", "storybooks"),

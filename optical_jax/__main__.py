@@ -12,8 +12,16 @@ COMMANDS = {
     "train": ("optical_jax.commands.train", "teach a student a language from bitext"),
     "eval": ("optical_jax.commands.evaluate", "evaluate a run or a model on a collection, or compare two runs"),
     "names": ("optical_jax.commands.names", "write bitext and a test of names in any language CLDR has"),
-    "align": ("optical_jax.commands.align", "draw which English word each foreign word is matched to"),
+    "collect": ("optical_jax.commands.collect", "write a public collection as a folder that eval and training read"),
+    "align": (
+        "optical_jax.commands.align",
+        "draw which English word each foreign word is matched to, or count how many rightly",
+    ),
+    "lexicon": ("optical_jax.commands.lexicon", "write the dictionary that a run's student has found in its bitext"),
     "export": ("optical_jax.commands.export", "write a run's student as a Hugging Face folder"),
+    "teacher": ("optical_jax.commands.teacher", "train an English teacher from an encoder and judged passages"),
+    "mine": ("optical_jax.commands.mine", "find hard negatives for a teacher's training"),
+    "study": ("optical_jax.commands.study", "compare ways to teach: a grid of runs, its tests and its page"),
     "bench": ("optical_jax.commands.bench", "time training, encoding and search on this machine"),
     "search": ("optical_jax.commands.search", "rank the lines of a text file for queries of your own"),
 }

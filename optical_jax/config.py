@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from optical_jax.errors import ConfigError
+from optical_jax.loss_config import LossConfig
 
 LOW_RESOURCE = ("sw", "so", "tl", "mr", "yo", "ha", "am", "km", "ne", "ig", "rw", "zu", "bem", "tw")
 """Languages that count as low-resource in tables of results; every other one is high-resource."""
@@ -79,6 +80,9 @@ class HeadConfig:
     """Drop the vectors of punctuation tokens of documents."""
     special_tokens: bool = True
     """Keep the vectors of [CLS], [SEP] and the markers."""
+    masses: Literal["none", "norm", "learned"] = "none"
+    """What vectors carry as weight beside what their inputs do: nothing, their length before it is made one, or the
+    logit of a linear map of theirs that is learned with the rest (a parameter of the head)."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,18 @@ class SizeConfig:
 @dataclass(frozen=True)
 class StudentConfig:
     path: str = ""
-    """Folder or hub name of the student's starting weights; empty starts from the teacher's."""
+    """Folder or hub name of the student's starting weights; empty starts from the teacher's. A raw start names the
+    plain encoder that the teacher itself was made from."""
+    head: Literal["own", "teacher", "drawn"] = "own"
+    """Projection to the teacher's vectors: own, that of `path` (drawn if it has none of that width); teacher, the
+    teacher's, for an encoder of the teacher's width; drawn, at random."""
+    sides: Literal["queries", "documents", "both"] = "queries"
+    """What foreign texts are learned as: queries; documents (their marker, no vectors of punctuation if the teacher
+    leaves them out); both, in turn: every pair once as each in two passes, so that a batch costs no more."""
+    freeze_embeddings: bool = False
+    """Leave the embeddings of words, positions and types, and their norm, as they start."""
+    freeze_layers: int = 0
+    """Leave the first layers, so many, as they start."""
     size: SizeConfig = field(default_factory=SizeConfig)
     """A body of another size: layers drawn at random, word embeddings shrunk from the starting weights'."""
     word_order: bool = True
@@ -145,6 +160,9 @@ class StudentConfig:
     """`keep` uses the tokenizer at `path`; `train` makes one from the bitext's foreign side."""
     vocab_size: int = 12_000
     """Pieces of a trained vocabulary."""
+    keep_pieces: bool = False
+    """A trained vocabulary stands beside the starting one's pieces instead of replacing them: names, numbers and
+    borrowed words are read as they are in English."""
     lowercase: bool = True
     """A trained vocabulary folds case (accents always stay)."""
     new_embeddings: Literal["random", "lexicon"] = "random"
@@ -167,6 +185,9 @@ class DataConfig:
     """Training files: <lang>.<split>.tsv[.gz] | .jsonl[.gz], or sw=PATH; Moses: sw=ENGLISH_FILE,FOREIGN_FILE."""
     dev: tuple[str, ...] = ()
     """Dev files in the same forms; empty takes <lang>.dev.* beside each <lang>.train.*, or holds pairs out."""
+    max_pairs: int = 0
+    """At most so many training pairs a language, chosen by a hash of their English so that languages which translate
+    the same texts keep the same ones; 0 takes all."""
     dev_pairs: int = 500
     """At most so many dev pairs a language are used, or held out of training where there is no dev file; 0 for none."""
     english_column: str = "0"
@@ -185,8 +206,14 @@ class DataConfig:
     """Keep pairs whose sides are the same text: for a student of the teacher's own language, such as a smaller one."""
     max_bad_lines: int = 0
     """So many broken lines a file are listed and skipped; one more is an error."""
+    code_switch: float = 0.0
+    """Share (0 to 1) of the foreign words with a known translation that are replaced by it, anew in each of four passes
+    over the pairs. The words are those that the plans between untrained student and teacher pair up in the bitext."""
+    lexicon: tuple[str, ...] = ()
+    """Translations for code_switch instead, one file a language: sw=FILE, lines of a word, a tab and its English."""
     temperature: float = 1.0
-    """Language sampling: share of a language ~ pairs ** (1 / temperature)."""
+    """Language sampling: share of a language ~ pairs ** (1 / temperature). 1 draws a language as often as it has pairs;
+    more favours the small ones."""
     weights: tuple[str, ...] = ()
     """Sampling weights instead of the temperature, one a language: sw=2 so=1."""
     global_batch: int = 64
@@ -197,33 +224,6 @@ class DataConfig:
     """Tokens of a row of packed texts, if no text is longer."""
     buckets: tuple[int, ...] = (16, 24, 32, 48, 64)
     """Padded lengths for batching=buckets. One compilation each."""
-
-
-@dataclass(frozen=True)
-class OtConfig:
-    cost: Literal["cosine"] = "cosine"
-    plan: Literal["sinkhorn", "uniform"] = "sinkhorn"
-    """uniform spreads every student token over all teacher tokens: to see what a plan buys."""
-    epsilon: float = 0.05
-    """Entropic regularisation, in units of the cost (0 to 2)."""
-    iterations: int = 50
-    """Sinkhorn iterations."""
-    relaxation: float = 1.0
-    """1 is plain Sinkhorn; above, up to 1.9, updates go further: pairs that are slow to settle settle sooner, and those
-    that settle at once do so less exactly."""
-    threshold: float = 0.0
-    """Stop a plan early once the L1 error of its teacher-side masses is at most that, looked at every 10 iterations; 0
-    always runs all iterations (fastest on accelerators)."""
-    masses: Literal["uniform", "idf"] = "uniform"
-    """Mass of a token: equal, or by its inverse document frequency in the bitext."""
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    name: Literal["transport", "pooled_cosine", "greedy"] = "transport"
-    """transport: OPTICAL's OT cost; pooled_cosine: mean vectors; greedy: DR.DECR's matching, where the closest pair of
-    tokens is taken again and again, one to one (student tokens left over take their best match)."""
-    ot: OtConfig = field(default_factory=OtConfig)
 
 
 @dataclass(frozen=True)
@@ -336,6 +336,8 @@ def identity(cfg: TowerConfig) -> dict[str, Any]:
     found = to_json(cfg)
     for name in ("attention", "remat"):
         del found["encoder"][name]
+    if cfg.head.masses == "none":  # as before there was a choice, so that what was kept by identity stays valid
+        del found["head"]["masses"]
     return found
 
 

@@ -31,3 +31,13 @@ def write_json(path: Path, value: Any) -> None:
     new = path.with_name(f"{path.name}.{os.getpid()}.new")
     new.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     new.replace(path)
+
+
+def trains_teacher(run: Path) -> bool:
+    """True for the run of a teacher: one tower, in model/, for queries and documents."""
+    return (run / "model").is_dir()
+
+
+def own_system(run: Path) -> str:
+    """What a run trains, as its results call it."""
+    return "model" if trains_teacher(run) else "student"

@@ -13,12 +13,15 @@ from typing import Any
 
 from optical_jax.config import TowerConfig
 from optical_jax.data.formats import FILE_NAME
+from optical_jax.markdown import block, code, listed, pairs, table
 from optical_jax.models.recipe import own_recipe, quoted, sentence_transformers_recipe, transformers_recipe
 from optical_jax.validation import parse_licences
 
 TAGS = ("colbert", "late-interaction", "cross-lingual", "optical_jax")
 SHOWN = ("R@1", "R@10", "nDCG@10")
-SYSTEMS = {"student": "student", "untrained": "untrained", "bm25": "BM25"}
+SYSTEMS = {
+    "student": "student", "model": "model", "untrained": "untrained", "dictionary": "dictionary, BM25", "bm25": "BM25",
+}  # fmt: skip
 YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
 """Words that YAML takes for something else than text; `no` is also Norwegian."""
 HOMES = {"home", "Users"}
@@ -26,8 +29,16 @@ HOMES = {"home", "Users"}
 LOSSES = {
     "transport": "by optimal transport",
     "greedy": "by greedy matching of tokens",
+    "gromov_wasserstein": "by Gromov-Wasserstein transport",
     "pooled_cosine": "by the cosine of mean vectors",
+    "pooled_mse": "by the distance of mean vectors",
+    "contrastive": "by telling translations from the other texts of a batch",
+    "pooled_contrastive": "by telling translations from the other texts of a batch, with mean vectors",
+    "ot_contrastive": "by telling translations from the other texts of a batch, by optimal transport",
+    "relational": "by the distances between the texts of a batch",
+    "score_kl": "by its scores of the texts of a batch",
 }
+"""By what the loss moves vectors; of a sum, the first."""
 
 
 @dataclass(frozen=True)
@@ -59,29 +70,33 @@ class CardFacts:
     """config.json of the run; what an old run lacks is left out."""
     env: Mapping[str, Any] = field(default_factory=dict)
     bitext: Mapping[str, Any] = field(default_factory=dict)
+    """bitext.json of the run; of a teacher's, rankings.json."""
     metrics: Sequence[Mapping[str, Any]] = ()
     """The lines of metrics.jsonl."""
     evaluations: Sequence[Mapping[str, Any]] = ()
     """Every eval/*/metrics.json."""
 
     @property
+    def sides(self) -> str:
+        return self.config.get("student", {}).get("sides", "queries")
+
+    @property
     def languages(self) -> list[str]:
+        if "encoder" in self.config:
+            return [self.config["data"]["language"]]
         return [one["language"] for one in self.bitext.get("train", [])]
 
 
 def model_card(facts: CardFacts) -> str:
     """The whole card."""
-    sections = [
-        front_matter(facts),
-        f"# {facts.name}",
-        description(facts),
-        usage(facts),
-        training_data(facts),
-        licences(facts),
-        results(facts),
-        settings(facts),
-    ]
-    return "\n\n".join(section.strip("\n") for section in sections) + "\n"
+    sections = description, usage, training_data, licences, results, settings
+    return card_of(facts, *(section(facts) for section in sections))
+
+
+def card_of(facts: CardFacts, *sections: str) -> str:
+    """A card with these sections below its front matter and title."""
+    parts = front_matter(facts), f"# {facts.name}", *sections
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
 def front_matter(facts: CardFacts) -> str:
@@ -111,8 +126,13 @@ def description(facts: CardFacts) -> str:
     pooled = facts.tower.head.pooling != "none"
     what = "one vector a text" if pooled else "a vector a token, scored by late interaction (ColBERT's MaxSim)"
     how = LOSSES.get(facts.config.get("loss", {}).get("name", ""), "by distillation")
+    purpose = {
+        "queries": f"A query encoder for {languages}: it looks for English documents that {teacher} encoded",
+        "documents": f"A document encoder for {languages}: English queries that {teacher} encoded find its documents",
+        "both": f"An encoder of queries and documents in {languages}, beside English ones that {teacher} encoded",
+    }
     return (
-        f"A query encoder for {languages}: it looks for English documents that {teacher} encoded, with {what}. "
+        f"{purpose[facts.sides]}, with {what}. "
         f"It learned from sentence pairs alone, without relevance labels, by moving its vectors onto its teacher's "
         f"{how} ([OPTICAL](https://arxiv.org/abs/2301.12566), trained with optical_jax)."
     )
@@ -130,9 +150,21 @@ def usage(facts: CardFacts) -> str:
     as_on_the_hub = facts.teacher.hub and not own_teacher and head.pooling == "none"
     documents = facts.teacher.name if as_on_the_hub else "teacher"
     where = "on the hub" if as_on_the_hub else "the folder `teacher` of the training run, which goes with this one"
+    teacher = f"its teacher, {code(facts.teacher.name) or 'unnamed'} ({where})"
+    if facts.sides == "documents":
+        return "\n\n".join(
+            [
+                "## Use",
+                f"This model encodes documents. English queries are encoded by {teacher}. With optical_jax:",
+                block(own_recipe(documents, facts.folder)),
+            ]
+        )
+    asks = f"This model asks. Documents are encoded by {teacher}."
+    if facts.sides == "both":
+        asks = f"This model asks. English documents are encoded by {teacher}; those in its own language it encodes too."
     parts = [
         "## Use",
-        f"This model asks. Documents are encoded by its teacher, {code(facts.teacher.name) or 'unnamed'} ({where}).",
+        asks,
         "With optical_jax:",
         block(own_recipe(facts.folder, documents)),
         "With transformers alone (queries):",
@@ -240,8 +272,8 @@ def results(facts: CardFacts) -> str:
 
 
 def evaluation(found: Mapping[str, Any]) -> list[str]:
-    """One collection: the student beside itself untrained and BM25."""
-    systems = {"student": found["languages"], **found["references"]}
+    """One collection: the student (or a teacher) beside itself untrained and the searches by words."""
+    systems = {found.get("system", "student"): found["languages"], **found["references"]}
     rows = []
     for language in found["languages"]:
         for system, name in SYSTEMS.items():
@@ -253,6 +285,8 @@ def evaluation(found: Mapping[str, Any]) -> list[str]:
         table(("language", "system", "queries", *SHOWN), rows, numbers=4),
     ]
     shared = found.get("shared_with_training")
+    if "model" in systems:
+        return parts
     if shared is None:
         parts.append("Whether training pairs share a text with this collection could not be told.")
     else:
@@ -263,20 +297,26 @@ def evaluation(found: Mapping[str, Any]) -> list[str]:
     return parts
 
 
-def dev_figures(facts: CardFacts) -> list[str]:
-    """Retrieval over the dev pairs before training and at the exported step."""
+def dev_figures(
+    facts: CardFacts,
+    title: str = "Dev pairs of the bitext",
+    note: str = "Each sentence looks for its own English one among all dev pairs of its language.",
+) -> list[str]:
+    """Dev retrieval before training and at the exported step."""
     at = {line["step"]: line["dev"] for line in facts.metrics if "dev" in line}
-    head = "### Dev pairs of the bitext"
+    head = f"### {title}"
     if facts.step not in at:
         return [head, f"No dev figures were taken at step {facts.step}."]
     names = list(dict.fromkeys(name for figures in at[facts.step].values() for name in figures))
+    own = "model" if "encoder" in facts.config else "student"
     rows = [
-        (language, "student" if step else "untrained", *(f"{at[step][language][name]:.3f}" for name in names))
+        (language, own if step else "untrained", *(f"{at[step][language][name]:.3f}" for name in names))
         for language in at[facts.step]
         for step in dict.fromkeys((facts.step, 0))
         if language in at.get(step, {})
     ]
-    note = "Each sentence looks for its own English one among all dev pairs of its language."
+    if facts.sides == "documents":
+        note = "Each English sentence looks for its translation among all dev pairs of a language."
     return [head, note, table(("language", "system", *names), rows, numbers=len(names))]
 
 
@@ -284,37 +324,54 @@ def dev_figures(facts: CardFacts) -> list[str]:
 
 
 def settings(facts: CardFacts) -> str:
-    cfg, tower = facts.config, facts.tower
-    loss, data, student = cfg.get("loss", {}), cfg.get("data", {}), cfg.get("student", {})
+    cfg = facts.config
+    loss, student = cfg.get("loss", {}), cfg.get("student", {})
+    chosen = ("vocabulary", "keep_pieces", "new_embeddings", "lowercase", "word_order")
+    data = cfg.get("data", {})
+    transport = pairs(loss["ot"]) if loss.get("name") in ("transport", "ot_contrastive") else []
+    added = [f"+ {one}" for one in loss.get("add", ())]
+    rows = [
+        ("loss", " ".join([loss.get("name", "?"), *transport, *added])),
+        ("pairs a step", str(data.get("global_batch", "?"))),
+        ("vocabulary", " ".join(pairs({name: student[name] for name in chosen if name in student}))),
+        ("learned as", facts.sides),
+        *where_it_learned(data, student),
+    ]
+    return "\n\n".join(["## Settings and versions", table(("what", "value"), [*rows, *settings_rows(facts)])])
+
+
+def settings_rows(facts: CardFacts) -> list[tuple[str, str]]:
+    """What cards of students and teachers tell alike."""
+    cfg, encoder, env = facts.config, facts.tower.encoder, facts.env
     rows = [
         (
             "encoder",
-            f"{tower.encoder.family}, {tower.encoder.layers} layers, width {tower.encoder.width}, "
-            f"{tower.encoder.vocab_size:,} pieces, vectors of {tower.vector_width}",
+            f"{encoder.family}, {encoder.layers} layers, width {encoder.width}, "
+            f"{encoder.vocab_size:,} pieces, vectors of {facts.tower.vector_width}",
         ),
         ("begun from", begun_from(facts)),
-        ("loss", " ".join([loss.get("name", "?"), *(_pairs(loss["ot"]) if loss.get("name") == "transport" else [])])),
         ("steps", f"{facts.step} of {cfg.get('training', {}).get('steps', '?')}"),
-        ("pairs a step", str(data.get("global_batch", "?"))),
-        ("optimiser", " ".join(["AdamW", *_pairs(cfg.get("optimizer", {}))])),
-        (
-            "vocabulary",
-            " ".join(
-                _pairs(
-                    {k: student[k] for k in ("vocabulary", "new_embeddings", "lowercase", "word_order") if k in student}
-                )
-            ),
-        ),
+        ("optimiser", " ".join(["AdamW", *pairs(cfg.get("optimizer", {}))])),
         ("seed", str(cfg.get("seed", "?"))),
     ]
-    env = facts.env
     if env:
         versions = {"optical_jax": env["optical_jax"], "Python": env["python"], **env["packages"]}
         rows.append(("versions", ", ".join(f"{name} {version}" for name, version in versions.items())))
         rows.append(("device", f"{env['device_count']} x {env['device']}"))
     if env.get("resumed"):
         rows.append(("resumed", f"{len(env['resumed'])} times; versions and device are those of the first start"))
-    return "\n\n".join(["## Settings and versions", table(("what", "value"), rows)])
+    return rows
+
+
+def where_it_learned(data: Mapping[str, Any], student: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What is told only of runs that do it: words switched, parts frozen."""
+    frozen = [f"the first {student['freeze_layers']} layers"] if student.get("freeze_layers") else []
+    frozen += ["embeddings"] if student.get("freeze_embeddings") else []
+    rows = [("left as it began", listed(frozen))] if frozen else []
+    if data.get("code_switch"):
+        source = "a given lexicon" if data.get("lexicon") else "a lexicon from the plans of the untrained student"
+        rows.append(("words switched to English", f"{data['code_switch']:.0%} of those in {source}"))
+    return rows
 
 
 def resized(facts: CardFacts) -> bool:
@@ -325,35 +382,10 @@ def resized(facts: CardFacts) -> bool:
 def begun_from(facts: CardFacts) -> str:
     """Names of teacher and start, each with its weights' fingerprint."""
     told = ["layers drawn at random; word embeddings: principal components of those of"] if resized(facts) else []
-    for role, model in (("teacher", facts.teacher), ("student", facts.start)):
+    start = "encoder" if "encoder" in facts.config else "student"
+    for role, model in (("teacher", facts.teacher), (start, facts.start)):
         files = facts.env.get("inputs", {}).get(f"{role}.path", {})
         weights = [sha256[:12] for name, sha256 in files.items() if name.endswith(".safetensors")]
         if model.name:
             told.append(f"{role} {code(model.name)}" + (f" (sha256 {', '.join(weights)})" if weights else ""))
     return "; ".join(told) or "not recorded"
-
-
-def _pairs(values: Mapping[str, Any]) -> list[str]:
-    return [f"{name}={value}" for name, value in values.items()]
-
-
-# ---- Markdown ----------------------------------------------------------------------------------------------------
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: int = 0) -> str:
-    """Rows of cells; the last `numbers` columns stand to the right."""
-    rules = ["---"] * (len(head) - numbers) + ["---:"] * numbers
-    cells = [head, rules, *([" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
-
-
-def block(text: str) -> str:
-    return f"```python\n{text}```"
-
-
-def code(text: str) -> str:
-    return f"`{text}`" if text else ""
-
-
-def listed(words: Iterable[str]) -> str:
-    return ", ".join(words)

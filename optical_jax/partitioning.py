@@ -13,6 +13,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 from optical_jax.config import Config, MeshConfig
 from optical_jax.errors import ConfigError, MachineError
 from optical_jax.params import SpecTree, map_specs
+from optical_jax.teacher_config import TeacherStageConfig
 
 MESH_AXES = ("data", "fsdp", "tensor")
 
@@ -92,7 +93,7 @@ def shards_in_context() -> int:
     return 1 if mesh.empty else batch_shards(mesh)
 
 
-def check_divisible(cfg: Config, mesh: Mesh) -> None:
+def check_divisible(cfg: Config | TeacherStageConfig, mesh: Mesh) -> None:
     """Raise ConfigError where a batch, or a part of it, does not divide over the mesh."""
     data, fsdp = mesh.shape["data"], mesh.shape["fsdp"]
     shards = batch_shards(mesh)
@@ -138,13 +139,13 @@ def constrain(x: jax.Array, axes: Axes) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, partition_spec(axes))
 
 
-def by_shard(f: Callable[..., jax.Array], *arrays: jax.Array, axes: Sequence[Axes] | None = None) -> jax.Array:
+def by_shard(f: Callable[..., Any], *arrays: jax.Array, axes: Sequence[Axes] | None = None) -> Any:
     """`f` on every shard by itself: what it needs lies in its own shard, and nothing travels.
 
     Without a mesh in context, or on one device, `f` sees whole arrays.
 
     Args:
-      f: gives an array that is split as the first of `arrays` is.
+      f: gives an array, or a tree of arrays, split as the first of `arrays` is.
       arrays: its arguments.
       axes: logical axes of each; None splits the batch, their first dimension, alone.
     """

@@ -1,4 +1,4 @@
-"""Pictures of plans, of training, of results and of a step's time. matplotlib is imported here and nowhere else.
+"""Pictures of plans, of training, of results and of a step's time. matplotlib is imported here and in studies/plots.py.
 
 Figures are objects of their own: pyplot, with its windows and its current figure, is left alone.
 """
@@ -172,6 +172,9 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "untrained": {"color": "#d55e00", "linestyle": (0, (5, 2)), "linewidth": 1.5},
     "bm25": {"color": FAINT_INK, "linestyle": (0, (1, 1.5)), "linewidth": 1.8},
     "teacher": {"color": "#009e73", "linewidth": 0.9},
+    "mt": {"color": "#cc79a7", "linewidth": 1.5},
+    "mt-bm25": {"color": "#cc79a7", "linestyle": (0, (1, 1.5)), "linewidth": 1.8},
+    "dictionary": {"color": "#e69f00", "linestyle": (0, (1, 1.5)), "linewidth": 1.8},
 }
 OWN: dict[str, Any] = {"color": "#0072b2", "linewidth": 2.4}
 LANGUAGES_A_ROW = 5
@@ -207,7 +210,7 @@ def draw_training(records: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 def draw_evaluation(figures: Mapping[str, Any], path: Path) -> None:
     """A metrics.json of eval.py: the share of relevant documents among the first k, a panel a language."""
-    own = "student" if "run" in figures else "model"
+    own = figures["system"]
     systems = {own: figures["languages"], **figures["references"]}
     languages = list(figures["languages"])
     title = f"{figures['collection']}, {figures['split']}: recall within the first k documents"

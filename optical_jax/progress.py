@@ -14,14 +14,19 @@ PLAIN_LINE_SECONDS = 10.0
 
 
 class ProgressReport:
-    """Counts `total` units of work on stderr. `say` prints a line of news above the bar."""
+    """Counts `total` units of work on stderr. `say` prints a line of news above the bar.
 
-    def __init__(self, label: str, total: int, unit: str, *, done: int = 0) -> None:
+    With `slow` units take a minute rather than a moment: the rate is told in seconds each, over all of them.
+    """
+
+    def __init__(self, label: str, total: int, unit: str, *, done: int = 0, slow: bool = False) -> None:
         self._label, self._total, self._unit = label, total, unit
         self._start: float | None = None
         self._first, self._done = done, done
         self._last_line = time.monotonic()
-        self._console = Console(stderr=True)
+        self._slow = slow
+        # This stderr, whatever the name stands for while a unit's own messages are sent to a file.
+        self._console = Console(file=sys.stderr)
         self._bar: Progress | None = None
         if self._console.is_terminal and not self._console.is_dumb_terminal:
             self._bar = Progress(
@@ -33,6 +38,7 @@ class ProgressReport:
                 TextColumn("eta"),
                 TimeRemainingColumn(),
                 console=self._console,
+                speed_estimate_period=float("inf") if slow else 30.0,
             )
             self._task = self._bar.add_task(label, total=total, completed=done, rate="")
 
@@ -51,7 +57,8 @@ class ProgressReport:
             self._start, self._first = time.monotonic(), self._done
         rate = self.rate()
         if self._bar is not None:
-            self._bar.update(self._task, completed=self._done, rate=f"{rate:.1f} {self._unit}/s" if rate else "")
+            told = f"{1 / rate:.0f} s each" if rate and self._slow else f"{rate:.1f} {self._unit}/s" if rate else ""
+            self._bar.update(self._task, completed=self._done, rate=told)
         elif time.monotonic() - self._last_line > PLAIN_LINE_SECONDS:
             told = f", {rate:.1f}/s, eta {self.eta()}" if rate else ""
             self.say(f"{self._label} {self._done}/{self._total} {self._unit}{told}")

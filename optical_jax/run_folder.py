@@ -9,28 +9,33 @@ import fnmatch
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optical_jax
-from optical_jax.config import Config, expand_path, to_json
+from optical_jax.config import Config, to_json
 from optical_jax.errors import ConfigError, MachineError
 from optical_jax.files import OWN_CONFIG, REFERENCE, read_json, write_json
 from optical_jax.metrics_writer import read_metrics
+from optical_jax.teacher_config import TeacherStageConfig
 
 if TYPE_CHECKING:
+    from optical_jax.data.code_switch import Lexicon
     from optical_jax.towers import Tower
 
 FREE_SETTINGS = (
     "run", "resume", "cache_dir", "low_resource", "licences", "teacher.cache_gib", "training.steps",
     "training.log_every", "training.dev_every", "training.tracker", "training.deterministic", "mesh.*",
-    "teacher.attention", "student.attention", "student.remat", "checkpoint.every", "checkpoint.keep",
-    "checkpoint.keep_best",
+    "teacher.attention", "student.attention", "student.remat", "encoder.attention", "encoder.remat",
+    "checkpoint.every", "checkpoint.keep", "checkpoint.keep_best",
 )  # fmt: skip
 """Settings that may change between two starts of one run: how it is watched and computed, not what it learns."""
-PATH_SETTINGS = ("data.bitext", "data.dev", "teacher.path", "student.path")
+PATH_SETTINGS = (
+    "data.bitext", "data.dev", "teacher.path", "student.path", "data.train", "data.collection", "data.queries",
+    "encoder.path",
+)  # fmt: skip
 """Settings that may change as long as the files are the same: a run copied to another machine finds them elsewhere."""
 
 
@@ -38,7 +43,9 @@ BEFORE = {"data.batching": "buckets"}
 """What runs did before there was the setting, where that is not its default."""
 
 Inputs = dict[str, dict[str, str]]
-"""Kind of input ("bitext", "teacher.path", "student.path") -> path -> sha256."""
+"""Kind of input ("bitext", "rankings", "teacher.path", "student.path", "encoder.path") -> path -> sha256."""
+RunConfig = Config | TeacherStageConfig
+"""Runs are of two kinds: a student that learns from a teacher, and a teacher."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +67,11 @@ class RunFolder:
     @property
     def teacher(self) -> Path:
         return self.path / "teacher"
+
+    @property
+    def model(self) -> Path:
+        """The one tower of a teacher's training, as it starts."""
+        return self.path / "model"
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -98,7 +110,7 @@ class RunFolder:
         path = self.path / "config.json"
         return read_json(path) if path.is_file() else None
 
-    def holds_run_of(self, cfg: Config) -> bool:
+    def holds_run_of(self, cfg: RunConfig) -> bool:
         """False where no run began here; True where one did whose config differs in free settings alone.
 
         Raises:
@@ -112,14 +124,17 @@ class RunFolder:
             return False
         if cfg.resume == "never":
             raise ConfigError(f"resume=never, but {self.path} holds a run already; name another --run")
-        differences = diff(saved, to_json(cfg))
+        if ("encoder" in saved) != isinstance(cfg, TeacherStageConfig):
+            kind = "a teacher" if "encoder" in saved else "a student"
+            raise ConfigError(f"{self.path} holds a training of {kind}; name another --run")
+        differences = diff(saved, cfg)
         if differences:
             remedy = "give the same values, or name another --run"
             told = f" {differences[0]}; " if len(differences) == 1 else "\n  " + "\n  ".join(differences) + "\n"
             raise ConfigError(f"{self.path} holds a run of another config:{told}{remedy}")
         return True
 
-    def _check_free(self, cfg: Config) -> None:
+    def _check_free(self, cfg: RunConfig) -> None:
         """Refuse to begin a run over anything but the leftovers of a start that failed.
 
         Raises:
@@ -131,41 +146,56 @@ class RunFolder:
                     f"{self.path} holds {name} without config.json, so it is no whole run; "
                     "copy the whole folder, or name another --run"
                 )
-        sources = {Path(path).resolve() for path in (cfg.teacher.path, cfg.student.path) if path}
-        for part in (self.teacher, self.student):
+        paths = (cfg.encoder.path,) if isinstance(cfg, TeacherStageConfig) else (cfg.teacher.path, cfg.student.path)
+        sources = {Path(path).resolve() for path in paths if path}
+        for part in (self.teacher, self.student, self.model):
             ours = any((part / name).is_file() for name in (OWN_CONFIG, REFERENCE))
             if part.resolve() in sources or (part.exists() and not ours):
                 raise ConfigError(f"{part} is not of a run, and would be written over; name another --run")
 
-    def begin(self, cfg: Config, teacher: Tower, student: Tower, inputs: Inputs, bitext: Any) -> None:
+    def begin(
+        self,
+        cfg: RunConfig,
+        towers: Mapping[str, Tower],
+        inputs: Inputs,
+        records: Mapping[str, Any],
+        *,
+        references: Mapping[str, str] | None = None,
+        lexicons: Mapping[str, Lexicon] | None = None,
+    ) -> None:
         """Write all that makes the folder a run, config.json last: a start that fails before leaves none behind.
 
         Args:
-          teacher: copied, or kept by reference where the config says so.
-          student: as it starts.
+          cfg: the run's settings.
+          towers: "teacher" and "student", or "model", as they start; each is copied.
           inputs: by kind, path -> sha256 of every input file.
-          bitext: the reports, as JSON.
+          records: file name -> content, as JSON: what became of the data.
+          references: towers that are not copied, and the path that is kept of each.
+          lexicons: by language, what data.code_switch replaces.
         """
+        from optical_jax.data.code_switch import lexicon_file, write_lexicon
         from optical_jax.models.export import save_tower
         from optical_jax.references import save_reference
 
-        for leftover in (self.teacher, self.student):
+        for leftover in (self.teacher, self.student, self.model):
             if leftover.is_dir():
                 shutil.rmtree(leftover)
-        if cfg.checkpoint.copy_teacher:
-            save_tower(teacher.params, teacher.cfg, teacher.tokenizer, self.teacher)
-        else:
-            path = expand_path(cfg.teacher.path, "teacher.path")
-            save_reference(teacher, path, self.teacher, cfg.cache_dir or None)
-        save_tower(student.params, student.cfg, student.tokenizer, self.student)
+        for name, tower in towers.items():
+            if references and name in references:
+                save_reference(tower, references[name], self.path / name, cfg.cache_dir or None)
+            else:
+                save_tower(tower.params, tower.cfg, tower.tokenizer, self.path / name)
         write_json(self.path / "env.json", environment() | {"inputs": inputs, "resumed": []})
-        write_json(self.path / "bitext.json", bitext)
+        for name, content in records.items():
+            write_json(self.path / name, content)
+        for language, lexicon in (lexicons or {}).items():
+            write_lexicon(lexicon_file(self.path, language), lexicon)
         self.save_config(cfg)
 
-    def save_config(self, cfg: Config) -> None:
+    def save_config(self, cfg: RunConfig) -> None:
         write_json(self.path / "config.json", to_json(cfg))
 
-    def save_licences(self, cfg: Config) -> None:
+    def save_licences(self, cfg: RunConfig) -> None:
         """Licences may be stated once a run is finished: they are asked for when its weights are exported."""
         saved, stated = self.saved_config() or {}, list(cfg.licences)
         if stated and saved.get("licences") != stated:
@@ -176,11 +206,11 @@ class RunFolder:
         records = read_metrics(self.metrics)
         return records[-1] if records and "params_sha256" in records[-1] else None
 
-    def resume(self, cfg: Config, inputs: Inputs) -> None:
+    def resume(self, cfg: RunConfig, inputs: Inputs) -> None:
         """Check that the run goes on with the files it began with, wherever they lie now, and note where it goes on.
 
         Args:
-          inputs: those of the bitext; models are in the run, and count where their path has changed.
+          inputs: those of the data; models are in the run, and count where their path has changed.
 
         Raises:
           ConfigError: a file has changed since.
@@ -218,12 +248,13 @@ def environment() -> dict[str, Any]:
     }
 
 
-def diff(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+def diff(old: dict[str, Any], new: RunConfig) -> list[str]:
     """Settings whose values differ, as "name: old -> new"; free settings are passed over.
 
     A setting that `old` lacks is younger than its run, and counts as what the run did: its default, or BEFORE.
     """
-    a, b = flatten(to_json(Config())) | BEFORE | flatten(old), flatten(new)
+    before = {} if isinstance(new, TeacherStageConfig) else BEFORE
+    a, b = flatten(to_json(type(new)())) | before | flatten(old), flatten(to_json(new))
     # Any folder does, but with or without one the teacher's vectors are rounded or not.
     a, b = (tree | {"teacher.cache": bool(tree.get("teacher.cache"))} for tree in (a, b))
     return [

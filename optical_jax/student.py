@@ -12,15 +12,16 @@ import numpy as np
 
 from optical_jax.config import Config, EncoderConfig, HeadConfig, TowerConfig, expand_path
 from optical_jax.data.bitext import Bitext
-from optical_jax.data.tokenization import load_tokenizer, tokenize, train_vocabulary
+from optical_jax.data.tokenization import load_tokenizer, tokenize, train_vocabulary, with_pieces
 from optical_jax.errors import ConfigError
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.models.pretrained import load_pretrained
 from optical_jax.models.vocabulary import (
     lexicon_embeddings,
+    mutual_translations,
     principal_components,
+    spelled_pieces,
     transfer_embeddings,
-    translation_table,
 )
 from optical_jax.params import init_params
 from optical_jax.towers import Tower, check_vocabulary
@@ -35,20 +36,26 @@ def load_teacher(cfg: Config) -> Tower:
     path = expand_path(cfg.teacher.path, "teacher.path")
     found = load_pretrained(path, pooling=cfg.teacher.pooling, cache_dir=cfg.cache_dir or None)
     chosen = {name: getattr(cfg.teacher, name) for name in ("augment_queries", "skip_punctuation", "special_tokens")}
-    head = replace(found.cfg.head, **{name: value for name, value in chosen.items() if value is not None})
+    # Masses that it learned as a student of its own are of that run's loss.
+    head = replace(found.cfg.head, masses="none", **{k: value for k, value in chosen.items() if value is not None})
+    params = {**found.params, "head": {k: x for k, x in found.params["head"].items() if k != "mass"}}
     encoder = replace(found.cfg.encoder, dtype=cfg.teacher.dtype)
     check_length("teacher.max_length", cfg.teacher.max_length, encoder)
     tokenizer = load_tokenizer(str(found.tokenizer_path or path))
     check_vocabulary(tokenizer, encoder, path)
-    return Tower(params=found.params, cfg=TowerConfig(encoder, head), tokenizer=tokenizer, side="document")
+    return Tower(params=params, cfg=TowerConfig(encoder, head), tokenizer=tokenizer, side="document")
 
 
 def make_student(cfg: Config, teacher: Tower, bitext: Mapping[str, Bitext]) -> Tower:
     """The student before its first step.
 
     Weights come from `student.path` (or from the teacher), the tokenizer from there too or from the bitext. The head
-    asks as the teacher's does (markers, lengths, augmentation, pooling); where its vectors would have another width
-    than the teacher's, a new projection is drawn. With `student.size` the encoder's layers are drawn too.
+    does as the teacher's does (markers, lengths, augmentation, pooling); its projection is what `student.head` says,
+    and drawn where its vectors would have another width than the teacher's. With `student.size` the encoder's layers
+    are drawn too.
+
+    Raises:
+      ConfigError: settings that do not fit the weights: lengths, widths, or nothing left to train.
     """
     if cfg.student.path:
         path = expand_path(cfg.student.path, "student.path")
@@ -68,12 +75,54 @@ def make_student(cfg: Config, teacher: Tower, bitext: Mapping[str, Bitext]) -> T
     encoder = replace(encoder, dtype=cfg.student.dtype)
     check_length("student.max_length", cfg.student.max_length, encoder)
 
-    head = replace(teacher.cfg.head, projection=start.head.projection, **marker_ids(teacher, tokenizer))
-    if start.vector_width != teacher.cfg.vector_width:
-        head = replace(head, projection=teacher.cfg.vector_width)
-        drawn = init_params(tower_specs(TowerConfig(encoder, head)), jax.random.key(cfg.seed))
-        params = {**params, "head": jax.tree.map(np.asarray, drawn["head"])}
-    return Tower(params=params, cfg=TowerConfig(encoder, head), tokenizer=tokenizer, side="query")
+    if cfg.loss.ot.masses != "uniform" and teacher.cfg.head.pooling != "none":
+        raise ConfigError(
+            f"loss.ot.masses={cfg.loss.ot.masses!r} weighs tokens, and by teacher.pooling=auto this teacher gives one "
+            "vector a text; leave it out, or take --teacher.pooling none"
+        )
+    params, projection = choose_head(cfg, params, TowerConfig(encoder, start.head), teacher)
+    check_freezing(cfg, encoder, projection)
+    # What another run learned of masses is of its own loss: they start equal.
+    masses = "learned" if cfg.loss.ot.masses == "learned" else "none"
+    head = replace(teacher.cfg.head, projection=projection, masses=masses, **marker_ids(teacher, tokenizer))
+    learned = {name: value for name, value in params["head"].items() if name != "mass"}
+    if masses == "learned":
+        learned["mass"] = {"kernel": np.zeros(TowerConfig(encoder, head).vector_width, np.float32)}
+    params = {**params, "head": learned}
+    side = "document" if cfg.student.sides == "documents" else "query"
+    return Tower(params=params, cfg=TowerConfig(encoder, head), tokenizer=tokenizer, side=side)
+
+
+def choose_head(cfg: Config, params: Params, start: TowerConfig, teacher: Tower) -> tuple[Params, int]:
+    """The parameters with the projection that `student.head` asks for, and its width (0 for none).
+
+    Raises:
+      ConfigError: the teacher's, for an encoder of another width.
+    """
+    wanted = teacher.cfg
+    if cfg.student.head == "teacher":
+        if start.encoder.width != wanted.encoder.width:
+            raise ConfigError(
+                f"student.head=teacher: the teacher's head reads hidden states of width {wanted.encoder.width}, and "
+                f"the student's are of width {start.encoder.width}; take student.head=drawn"
+            )
+        return {**params, "head": teacher.params["head"]}, wanted.head.projection
+    if cfg.student.head == "own" and start.vector_width == wanted.vector_width:
+        return params, start.head.projection
+    drawn = TowerConfig(start.encoder, HeadConfig(projection=wanted.vector_width))
+    head = init_params({"head": tower_specs(drawn)["head"]}, jax.random.key(cfg.seed))["head"]
+    return {**params, "head": jax.tree.map(np.asarray, head)}, wanted.vector_width
+
+
+def check_freezing(cfg: Config, encoder: EncoderConfig, projection: int) -> None:
+    layers = cfg.student.freeze_layers
+    if layers > encoder.layers:
+        raise ConfigError(f"student.freeze_layers={layers}: the student has {encoder.layers}; give at most as many")
+    if cfg.student.freeze_embeddings and layers == encoder.layers and not projection:
+        raise ConfigError(
+            f"student.freeze_embeddings=True and student.freeze_layers={layers} leave nothing to train, as the student "
+            "has no projection; freeze less"
+        )
 
 
 def adopt_vocabulary(
@@ -81,12 +130,15 @@ def adopt_vocabulary(
 ) -> tuple[Params, EncoderConfig, Any]:
     """The tokenizer the student will read with, and its starting weights fitted to it.
 
-    A trained vocabulary replaces the old one; a kept one only gains the teacher's markers if it lacks them.
+    A trained vocabulary replaces the old one, or stands beside its pieces; a kept one only gains the teacher's markers
+    if it lacks them.
     """
     old = tokenizer
     if cfg.student.vocabulary == "train":
-        foreign = [text for one in bitext.values() for text in one.foreign]
-        tokenizer = train_vocabulary(foreign, cfg.student.vocab_size, cfg.student.lowercase)
+        read = [text for one in bitext.values() for text in texts_to_read(one, cfg.data.code_switch)]
+        tokenizer = train_vocabulary(read, cfg.student.vocab_size, cfg.student.lowercase)
+        if cfg.student.keep_pieces:
+            tokenizer = with_pieces(tokenizer, spelled_pieces(old.get_vocab()), cfg.student.lowercase)
     missing = [piece for piece in marker_pieces(teacher).values() if piece not in tokenizer.get_vocab()]
     if missing:
         tokenizer = copy.deepcopy(tokenizer)
@@ -121,6 +173,15 @@ def adopt_vocabulary(
     return {**params, "encoder": {**params["encoder"], "embeddings": embeddings}}, encoder, tokenizer
 
 
+def texts_to_read(bitext: Bitext, code_switch: float) -> list[str]:
+    """What a trained vocabulary is to read: the foreign texts, and of switched ones about their share of English.
+
+    English whole sentences, evenly spaced: which words are switched is known only when there is a student.
+    """
+    some = round(code_switch * len(bitext))
+    return bitext.foreign + [bitext.english[n * len(bitext) // some] for n in range(some)]
+
+
 def resize(cfg: Config, params: Params, encoder: EncoderConfig) -> tuple[Params, EncoderConfig]:
     """An encoder of `student.size`, drawn but for its word embeddings, which keep what they knew of each other."""
     words = params["encoder"]["embeddings"]["word"]["embedding"]
@@ -145,7 +206,7 @@ def without_word_order(params: Params) -> Params:
 
 
 def count_translations(bitext: Mapping[str, Bitext], english: Any, foreign: Any, english_size: int) -> Any:
-    """p(English piece | foreign piece) over all languages of the bitext, as both tokenizers cut it.
+    """What foreign pieces translate to in English ones, over all languages of the bitext, as both tokenizers cut it.
 
     `english_size` is the height of the English embedding table, which may be more than the tokenizer's pieces.
     """
@@ -154,7 +215,7 @@ def count_translations(bitext: Mapping[str, Bitext], english: Any, foreign: Any,
     for one in bitext.values():
         sides["english"] += [t.ids for t in tokenize(english, one.english, plain, "document", LEXICON_TOKENS)]
         sides["foreign"] += [t.ids for t in tokenize(foreign, one.foreign, plain, "document", LEXICON_TOKENS)]
-    return translation_table(
+    return mutual_translations(
         sides["english"],
         sides["foreign"],
         english_size=english_size,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,28 +14,19 @@ from flax import struct
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
-from optical_jax.config import EncoderConfig, TowerConfig
+from optical_jax.config import EncoderConfig, HeadConfig, TowerConfig
 from optical_jax.errors import ConfigError, DataError
-from optical_jax.files import REFERENCE
+from optical_jax.files import REFERENCE, read_json, trains_teacher
 from optical_jax.models.bert import Packed, encode_hidden, unstack_layers
 from optical_jax.models.late_interaction import encode_tokens, to_unit_vectors, tower_specs
 from optical_jax.params import count_params
-from optical_jax.partitioning import constrain, params_shardings, shards_in_context
+from optical_jax.partitioning import constrain, params_shardings
+from optical_jax.text_batches import PackedRows, batches_of, on_one_cpu
 from optical_jax.types import Params, TextInputs, TokenVectors
 
-if TYPE_CHECKING:
-    from optical_jax.data.tokenization import Tokens
-
 Side = Literal["query", "document"]
+Part = Literal["auto", "student", "teacher"]
 Pooling = Literal["none", "auto", "mean", "cls"]
-
-ROW_LENGTH = 128
-"""Texts up to this length share rows of so many tokens; longer ones have rows of their padded length. Of rows of 64
-sentences leave a fifth empty, of 128 a fortieth."""
-TEXT_TOKENS = {"cpu": 32, "other": 512}
-"""A batch has as many tokens as `batch_size` texts of this length, however long its rows are."""
-FEW_LENGTHS, MANY_LENGTHS = (4, 8), (16, 4)
-"""For `padded_length`. Few where compiling a shape takes as long as many batches."""
 
 
 @struct.dataclass
@@ -75,16 +66,20 @@ def load(
     side: Side = "query",
     checkpoint: str | int = "last",
     *,
+    part: Part = "auto",
     pooling: Pooling = "none",
     cache_dir: str | None = None,
 ) -> Tower:
     """A tower from a run folder, a folder of weights, or a hub name.
 
     Args:
-      path: a run folder gives its student for queries and its teacher for documents. Any other folder (Hugging Face,
-        Stanford ColBERT, PyLate, Sentence Transformers, an export of ours) and a hub name give the same tower for both.
+      path: a run folder, or any other folder (Hugging Face, Stanford ColBERT, PyLate, Sentence Transformers, an export
+        of ours) or a hub name, which give the same tower for both sides, as a teacher's training does.
       side: "query" or "document".
-      checkpoint: which one of a run's student: "last", "best" by dev figure, a step, or "untrained" (before its first
+      part: of a run. "auto" gives its student for queries and its teacher for documents; of a run with
+        student.sides=documents its teacher for queries and its student for documents. "student" for documents, where
+        it learned both sides, is the one for documents in its own language.
+      checkpoint: which one of what a run trains: "last", "best" by dev figure, a step, or "untrained" (before its first
         step).
       pooling: of a folder or hub name from outside: "none" gives a vector a token whatever its files say, "auto" does
         as they say, "mean" and "cls" give one a text. Runs and exports are read as they were written.
@@ -94,7 +89,8 @@ def load(
       The tower, its parameters on the host in float32.
 
     Raises:
-      ConfigError: nothing there, no weights, no such checkpoint, or something a tower cannot express.
+      ConfigError: nothing there, no weights, no such checkpoint, something a tower cannot express, or a side that the
+        run's student did not learn.
 
     >>> tower = load("runs/swahili", checkpoint="best")  # doctest: +SKIP
     >>> teacher = load("runs/swahili", side="document")  # doctest: +SKIP
@@ -102,7 +98,9 @@ def load(
     if side not in get_args(Side):
         raise ConfigError(f"side={side!r} is not one of {', '.join(get_args(Side))}")
     if is_run(Path(path)):
-        return load_from_run(Path(path), side, checkpoint, cache_dir)
+        return load_from_run(Path(path), side, checkpoint, part, cache_dir)
+    if part != "auto":
+        raise ConfigError(f"{path} is not a run, so it has no {part}; leave part={part!r} out")
     if checkpoint != "last":
         raise ConfigError(f"{path} is not a run, so it has no checkpoint {checkpoint}; leave the checkpoint out")
     return load_from_folder(path, side, cache_dir, pooling)
@@ -119,21 +117,70 @@ def load_from_folder(path: str | Path, side: Side, cache_dir: str | None, poolin
     return Tower(params=found.params, cfg=found.cfg, tokenizer=tokenizer, side=side)
 
 
-def load_from_run(run: Path, side: Side, checkpoint: str | int, cache_dir: str | None) -> Tower:
-    from optical_jax.checkpoint import load_params
+def sides_of(run: Path) -> tuple[Side, ...]:
+    """The sides that a run's student learned; one for queries where the run does not tell, as older ones."""
+    named = read_json(run / "config.json").get("student", {}).get("sides", "queries")
+    known: dict[str, tuple[Side, ...]] = {"queries": ("query",), "documents": ("document",)}
+    return known.get(named, get_args(Side))
+
+
+def towers_of_run(
+    run: Path, checkpoint: str | int = "last", documents: Part = "auto", cache_dir: str | None = None
+) -> tuple[Tower, Tower]:
+    """Who asks a run's queries, and who encodes its documents.
+
+    Args:
+      documents: "teacher", of English ones; "student", of those in its language; "auto" takes the teacher, unless the
+        student learned documents alone. The student asks, or where it did not learn to, the teacher, in English.
+
+    Raises:
+      ConfigError: as `load`.
+    """
+    learned = sides_of(run)
+    if documents == "auto":
+        documents = "student" if learned == ("document",) else "teacher"
+    asker: Part = "student" if documents == "teacher" or "query" in learned else "teacher"
+    return (
+        load(run, "query", checkpoint, part=asker, cache_dir=cache_dir),
+        load(run, "document", checkpoint, part=documents, cache_dir=cache_dir),
+    )
+
+
+def load_from_run(run: Path, side: Side, checkpoint: str | int, part: Part, cache_dir: str | None) -> Tower:
     from optical_jax.references import load_reference
 
-    if side == "document":
+    if trains_teacher(run):
+        return at_checkpoint(load_from_folder(run / "model", side, cache_dir), run, checkpoint)
+    learned = sides_of(run)
+    if part == "teacher" or (part == "auto" and side != learned[0]):
         if (run / "teacher" / REFERENCE).is_file():
-            return load_reference(run / "teacher", cache_dir)
+            return dataclasses.replace(load_reference(run / "teacher", cache_dir), side=side)
         return load_from_folder(part_of(run, "teacher"), side, cache_dir)
     student = load_from_folder(part_of(run, "student"), side, cache_dir)
+    if side not in learned and not sides_alike(student.cfg.head):
+        raise ConfigError(
+            f"run {run}: its student learned to encode as a {learned[0]} alone, not as a {side}; train one with "
+            "--student.sides both"
+        )
+    return at_checkpoint(student, run, checkpoint)
+
+
+def at_checkpoint(start: Tower, run: Path, checkpoint: str | int) -> Tower:
+    """What a run has made of a tower it started from."""
+    from optical_jax.checkpoint import load_params
+
     if checkpoint == "untrained":
-        return student
+        return start
     which: Any = int(checkpoint) if str(checkpoint).isdecimal() else checkpoint
-    trained, _ = load_params(run, which)
+    params, _ = load_params(run, which)
     # A head without parameters is an empty dict, which a checkpoint may leave out.
-    return dataclasses.replace(student, params={"head": {}, **trained})
+    return dataclasses.replace(start, params={"head": {}, **params})
+
+
+def sides_alike(head: HeadConfig) -> bool:
+    """True where queries and documents are one to a tower but for their length: no markers, [MASK]s or skiplist."""
+    marked = head.query_marker_id is not None or head.document_marker_id is not None
+    return not (marked or head.augment_queries or head.skip_punctuation)
 
 
 def check_vocabulary(tokenizer: Any, cfg: EncoderConfig, source: str) -> None:
@@ -152,7 +199,7 @@ def check_vocabulary(tokenizer: Any, cfg: EncoderConfig, source: str) -> None:
 
 def is_run(path: Path) -> bool:
     """True for a folder that training wrote, from its first seconds on."""
-    return (path / "config.json").is_file() and ((path / "checkpoints").is_dir() or (path / "student").is_dir())
+    return (path / "config.json").is_file() and any((path / p).is_dir() for p in ("checkpoints", "student", "model"))
 
 
 def part_of(run: Path, name: str) -> Path:
@@ -227,100 +274,6 @@ def encode(tower: Tower, texts: Sequence[str], batch_size: int = 64) -> TokenVec
     return TokenVectors(vectors=vectors, mask=mask)  # pyright: ignore[reportArgumentType]
 
 
-@struct.dataclass
-class PackedRows:
-    """Texts laid end to end in rows, NumPy or JAX arrays."""
-
-    ids: Int[Array, "R L"]
-    attend: Bool[Array, "R L"]
-    text: Int[Array, "R L"]
-    """A number of its own for every text; -1 is padding."""
-    position: Int[Array, "R L"]
-
-
-Placed = tuple[np.ndarray, np.ndarray, np.ndarray, Any]
-"""For every vector wanted its text, its place in it, and where it is among a batch's vectors; and the batch's input."""
-
-
-def batches_of(tokens: Sequence[Tokens], batch_size: int, cfg: TowerConfig) -> Iterator[Placed]:
-    """The texts in batches, as `encode_batch` takes them, in the way that suits the device."""
-    alone = cfg.head.pooling != "none" or on_one_cpu()
-    return (padded_batches if alone else packed_batches)(tokens, batch_size, cfg)
-
-
-def packed_batches(tokens: Sequence[Tokens], batch_size: int, cfg: TowerConfig) -> Iterator[Placed]:
-    """Batches of rows, those of the longest texts first: what does not fit in memory fails at once."""
-    from optical_jax.data.packing import fit
-
-    lengths = np.array([len(text.ids) for text in tokens])
-    # Few short texts do not fill a row.
-    shared = min(ROW_LENGTH, cfg.encoder.max_length, int(lengths.sum()))
-    row_lengths = np.array([cut_length(max(int(n), shared), cfg.encoder, FEW_LENGTHS) for n in lengths])
-    for L in np.unique(row_lengths)[::-1].tolist():
-        texts = np.flatnonzero(row_lengths == L)
-        row, start, rows = fit(lengths[texts], L)
-        most = rows_of_batch(batch_size, L)
-        for first in range(0, rows, most):
-            here = (row >= first) & (row < first + most)
-            chosen, counts = texts[here], lengths[texts[here]]
-            R = padded_rows(min(most, rows - first), most)
-            places = np.concatenate([np.arange(n) for n in counts])
-            at = np.repeat((row[here] - first) * L + start[here], counts) + places
-            owners = np.repeat(chosen, counts)
-            arrays: dict[str, np.ndarray] = {}
-            for name, padding in (("ids", cfg.encoder.pad_id), ("attend", False), ("text", -1), ("position", 0)):
-                arrays[name] = np.full(R * L, padding, bool if name == "attend" else np.int32)
-            arrays["ids"][at] = np.concatenate([tokens[n].ids for n in chosen])
-            arrays["attend"][at] = np.concatenate([tokens[n].attend for n in chosen])
-            arrays["text"][at], arrays["position"][at] = owners, places
-            inputs: Any = PackedRows(**{name: x.reshape(R, L) for name, x in arrays.items()})  # pyright: ignore
-            yield owners, places, at, inputs
-
-
-def padded_batches(tokens: Sequence[Tokens], batch_size: int, cfg: TowerConfig) -> Iterator[Placed]:
-    """Batches of texts a row each, longest first; rows beyond the last text are masked."""
-    from optical_jax.data.tokenization import pad_tokens
-
-    lengths = np.array([len(text.ids) for text in tokens])
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        L = cut_length(int(lengths[order[start]]), cfg.encoder, MANY_LENGTHS if on_one_cpu() else FEW_LENGTHS)
-        most = rows_of_batch(batch_size, L)
-        texts = order[start : start + most]
-        R = padded_rows(len(texts), most)
-        inputs = pad_tokens([tokens[n] for n in texts], L, cfg.encoder.pad_id)
-        inputs = jax.tree.map(lambda x, R=R: np.pad(x, ((0, R - len(x)), (0, 0))), inputs)
-        if cfg.head.pooling != "none":
-            yield texts, np.zeros_like(texts), np.arange(len(texts)), inputs
-        else:
-            counts = lengths[texts]
-            places = np.concatenate([np.arange(n) for n in counts])
-            yield np.repeat(texts, counts), places, np.repeat(np.arange(len(texts)) * L, counts) + places, inputs
-        start += len(texts)
-
-
-def rows_of_batch(batch_size: int, length: int) -> int:
-    on_cpu = jax.default_backend() == "cpu"
-    tokens = TEXT_TOKENS["cpu"] if on_cpu else TEXT_TOKENS["other"] * shards_in_context()
-    return max(1, batch_size * tokens // length)
-
-
-def cut_length(length: int, cfg: EncoderConfig, few: tuple[int, int]) -> int:
-    return max(length, min(padded_length(length, *few), cfg.max_length))
-
-
-def padded_length(length: int, parts: int, least: int) -> int:
-    """The next of a few lengths: a multiple of `least`, or of a `parts`-th of the power of two that holds it."""
-    step = max(least, (1 << max(length - 1, 1).bit_length()) // parts)
-    return -(-max(length, 1) // step) * step
-
-
-def padded_rows(rows: int, batch_size: int) -> int:
-    """A full batch, or for fewer texts the next power of two."""
-    return min(batch_size, 1 << (rows - 1).bit_length())
-
-
 def placed(tower: Tower) -> Tower:
     """The tower with its parameters on the devices: to be encoded with again and again."""
     return dataclasses.replace(tower, params=on_device(tower.params, tower.cfg))
@@ -334,14 +287,6 @@ def on_device(params: Params, cfg: TowerConfig) -> Params:
     if not mesh.empty:
         return jax.device_put(params, params_shardings(tower_specs(cfg), mesh))
     return jax.device_put({**params, "encoder": unstack_layers(params["encoder"])} if on_one_cpu() else params)
-
-
-def on_one_cpu() -> bool:
-    """True for a CPU without a mesh, as retrieval has it: what it encodes is worth half a second a shape.
-
-    Training has a mesh, and encodes its few dev pairs in as few shapes as an accelerator.
-    """
-    return jax.default_backend() == "cpu" and jax.sharding.get_mesh().empty
 
 
 def _vectors(params: Params, inputs: TextInputs | PackedRows, cfg: TowerConfig) -> Float[Array, "R L E"]:

@@ -61,7 +61,7 @@ class TokenVectors:
     vectors: Float[Array, "B L E"]
     mask: Bool[Array, "B L"]
     weight: Float[Array, "B L"] | None = None
-    """Importance of a token, handed on from `TextInputs`; None means equal."""
+    """Importance of a token, handed on from `TextInputs` or given by the head (`HeadConfig.masses`); None: equal."""
 
 
 @struct.dataclass
@@ -77,3 +77,28 @@ class Batch:
     student: TextInputs | PackedInputs
     teacher: TextInputs | PackedInputs | TokenVectors
     """Token vectors where they were encoded before (`teacher.cache`)."""
+
+
+@struct.dataclass
+class RankingMarks:
+    """What is known of the passages of a ranking batch: n of each of B queries, the relevant one first."""
+
+    passage_ids: Int[Array, "B n"]
+    """Equal where the texts are."""
+    first: Bool[Array, "B n"]
+    """False where the same passage stands earlier in the global batch."""
+    relevant: Int[Array, "B R"]
+    """All passages relevant to each query, in the batch or not; -1 fills rows up."""
+    scores: Float[Array, "B n"]
+    """Given with the data; NaN where there is none."""
+
+
+@struct.dataclass
+class RankingBatch:
+    """One step's queries, and the passages of each."""
+
+    queries: PackedInputs
+    """B texts."""
+    passages: PackedInputs
+    """B n texts, those of query b at [b n, (b + 1) n)."""
+    marks: RankingMarks

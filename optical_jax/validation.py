@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 from collections.abc import Iterable
-from typing import Any, get_args
+from functools import partial
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from optical_jax.config import Attention, Config, Remat
+from optical_jax.config import Config
 from optical_jax.errors import ConfigError
+from optical_jax.loss_config import LossConfig, LossName, OtConfig
+from optical_jax.teacher_config import DEV_METRICS, TeacherStageConfig
 
+COMPARES_TEXTS = ("contrastive", "pooled_contrastive", "ot_contrastive", "relational", "score_kl")
+"""Losses between the texts of a batch: from one text alone there is nothing to learn."""
 AT_LEAST_1 = (
     "data.global_batch", "data.min_chars", "data.row_length", "loss.ot.iterations", "training.steps",
     "training.accumulate", "training.log_every", "checkpoint.every", "checkpoint.keep",
 )  # fmt: skip
 AT_LEAST_0 = (
-    "seed", "data.dev_pairs", "data.max_bad_lines", "loss.ot.threshold", "training.dev_every", "optimizer.warmup_steps",
-    "optimizer.weight_decay", "optimizer.clip_norm", "optimizer.final_lr_fraction",
+    "seed", "data.max_pairs", "data.dev_pairs", "data.max_bad_lines", "loss.ot.threshold", "loss.ot.epsilon_start",
+    "training.dev_every", "optimizer.warmup_steps", "optimizer.weight_decay", "optimizer.clip_norm",
+    "optimizer.final_lr_fraction", "student.freeze_layers",
 )  # fmt: skip
-ABOVE_0 = ("teacher.cache_gib", "loss.ot.epsilon", "optimizer.peak_lr", "optimizer.eps", "data.temperature")
+ABOVE_0 = (
+    "teacher.cache_gib", "loss.ot.epsilon", "loss.ot.marginal_weight", "loss.temperature", "optimizer.peak_lr",
+    "optimizer.eps", "data.temperature",
+)  # fmt: skip
 
 
 def validate(cfg: Config, *, needs_run: bool = True) -> None:
@@ -28,33 +38,21 @@ def validate(cfg: Config, *, needs_run: bool = True) -> None:
       ConfigError: names the field, its value and the remedy.
     """
 
-    def require(fine: bool, name: str, remedy: str) -> None:
-        if not fine:
-            raise ConfigError(f"{name}={_get(cfg, name)!r} is impossible; {remedy}")
-
+    require = partial(_require, cfg)
+    check_choices(cfg)
     require(bool(cfg.run) or not needs_run, "run", "name a run folder: --run runs/x")
     require(bool(cfg.teacher.path), "teacher.path", "name a teacher: --teacher.path FOLDER_OR_HUB_NAME")
-    for name in AT_LEAST_1:
-        require(_get(cfg, name) >= 1, name, "give at least 1")
-    for name in AT_LEAST_0:
-        require(_get(cfg, name) >= 0, name, "give 0 or more")
-    for name in ABOVE_0:
-        require(0 < _get(cfg, name) < math.inf, name, "give a number above 0")
-    for name in ("optimizer.b1", "optimizer.b2"):
-        require(0 <= _get(cfg, name) < 1, name, "give a number from 0 to below 1")
+    _check_ranges(cfg, AT_LEAST_1, AT_LEAST_0, ABOVE_0)
     # Above, some pairs run in circles, limit or not.
     require(1 <= cfg.loss.ot.relaxation <= 1.9, "loss.ot.relaxation", "give a number from 1 to 1.9")
+    require(0 < cfg.loss.ot.partial_mass <= 1, "loss.ot.partial_mass", "give a share above 0 and at most 1")
+    require(0 <= cfg.loss.fusion <= 1, "loss.fusion", "give a share from 0 to 1")
+    require(0 < cfg.loss.ot.epsilon_until <= 1, "loss.ot.epsilon_until", "give a share above 0 and at most 1")
+    check_transport(cfg)
     for name in ("teacher.max_length", "student.max_length"):
         require(_get(cfg, name) >= 4, name, "give at least 4 tokens")
-    require(cfg.student.remat in get_args(Remat), "student.remat", f"take one of {', '.join(get_args(Remat))}")
     for name, tower in (("teacher", cfg.teacher), ("student", cfg.student)):
-        known = get_args(Attention)
-        require(tower.attention in known, f"{name}.attention", f"take one of {', '.join(known)}")
-        if tower.attention in ("cudnn", "splash") and tower.dtype != "bfloat16":
-            raise ConfigError(
-                f"{name}.attention={tower.attention} works in bfloat16, not in {name}.dtype={tower.dtype}; "
-                f"add --{name}.dtype bfloat16"
-            )
+        _check_kernel_dtype(name, tower)
     require(cfg.data.max_chars >= cfg.data.min_chars, "data.max_chars", f"give at least min_chars={cfg.data.min_chars}")
     require(cfg.data.max_length_ratio >= 1, "data.max_length_ratio", "give 1 or more")
     require(cfg.student.vocab_size >= 100, "student.vocab_size", "give at least 100 pieces")
@@ -63,19 +61,209 @@ def validate(cfg: Config, *, needs_run: bool = True) -> None:
     if cfg.student.new_embeddings == "lexicon" and cfg.student.vocabulary == "keep":
         raise ConfigError(
             "student.new_embeddings='lexicon' is for a new vocabulary, and student.vocabulary='keep' makes none; "
-            "add --student.vocabulary train"
+            "take --student.new-embeddings random, or add --student.vocabulary train"
+        )
+    if cfg.student.keep_pieces and cfg.student.vocabulary == "keep":
+        raise ConfigError(
+            "student.keep_pieces=True stands beside a trained vocabulary, and student.vocabulary='keep' keeps all; "
+            "leave it out, or add --student.vocabulary train"
         )
     size = dataclasses.astuple(cfg.student.size)
     require(min(size) > 0 or max(size) == min(size) == 0, "student.size", "give all four above 0, or none")
     if size[0] and size[0] % size[2]:
         raise ConfigError(f"student.size.width={size[0]} does not divide into heads={size[2]}; take a multiple")
+    if cfg.student.freeze_layers and size[0]:
+        raise ConfigError(
+            f"student.freeze_layers={cfg.student.freeze_layers} would leave layers as student.size draws them, at "
+            "random; leave one of the two out"
+        )
+    _validate_code_switch(cfg)
     parse_licences(cfg.licences)
+    part = cfg.data.global_batch // cfg.training.accumulate
+    for name in (cfg.loss.name, *parse_added_losses(cfg.loss)):
+        if name in COMPARES_TEXTS and part < 2:
+            raise ConfigError(
+                f"data.global_batch={cfg.data.global_batch} in training.accumulate={cfg.training.accumulate} parts is "
+                f"one pair at a time, and loss {name} compares the texts of a part; give more pairs a part"
+            )
     buckets = cfg.data.buckets
     rising = bool(buckets) and min(buckets) > 0 and list(buckets) == sorted(set(buckets))
     if cfg.data.batching == "buckets":
         require(rising, "data.buckets", "give rising lengths, such as 16 32 64")
         longest = max(cfg.teacher.max_length, cfg.student.max_length)
         require(buckets[-1] >= longest, "data.buckets", f"the last must hold max_length={longest} tokens")
+
+
+TEACHER_AT_LEAST_1 = (
+    "data.global_batch", "data.passages", "data.row_length", "data.dev_queries", "data.dev_documents",
+    "training.steps", "training.accumulate", "training.log_every", "checkpoint.every", "checkpoint.keep",
+)  # fmt: skip
+TEACHER_AT_LEAST_0 = (
+    "seed", "encoder.projection", "loss.contrastive", "loss.kl", "loss.margin_mse", "training.dev_every",
+    "optimizer.warmup_steps", "optimizer.weight_decay", "optimizer.clip_norm", "optimizer.final_lr_fraction",
+)  # fmt: skip
+TEACHER_ABOVE_0 = ("loss.temperature", "loss.score_scale", "optimizer.peak_lr", "optimizer.eps")
+
+
+def validate_teacher(cfg: TeacherStageConfig, *, needs_run: bool = True) -> None:
+    """As `validate`, for a teacher's training.
+
+    Raises:
+      ConfigError: names the field, its value and the remedy.
+    """
+    require = partial(_require, cfg)
+    check_choices(cfg)
+    require(bool(cfg.run) or not needs_run, "run", "name a run folder: --run runs/x")
+    require(bool(cfg.encoder.path), "encoder.path", "name an encoder: --encoder.path FOLDER_OR_HUB_NAME")
+    require(bool(cfg.data.train), "data.train", "name judgements, triples or lists: --data.train FILE")
+    _check_ranges(cfg, TEACHER_AT_LEAST_1, TEACHER_AT_LEAST_0, TEACHER_ABOVE_0)
+    for name in ("encoder.query_length", "encoder.document_length"):
+        require(_get(cfg, name) is None or _get(cfg, name) >= 4, name, "give at least 4 tokens, or none")
+    length = cfg.data.passage_length
+    require(length == 0 or length >= 4, "data.passage_length", "give at least 4 tokens, or 0")
+    frozen = cfg.encoder.frozen_layers
+    require(frozen is None or frozen >= 0, "encoder.frozen_layers", "give 0 or more, or none")
+    _check_kernel_dtype("encoder", cfg.encoder)
+    require(0 <= cfg.data.hold_out < 1, "data.hold_out", "give a share from 0 to below 1")
+    loss = cfg.loss
+    if not (loss.contrastive or loss.kl or loss.margin_mse):
+        raise ConfigError("loss.contrastive, loss.kl and loss.margin_mse are all 0; give one of them a weight")
+    if cfg.data.passages == 1:
+        require(not loss.kl and not loss.margin_mse, "data.passages", "kl and margin_mse compare two and more")
+        require(loss.in_batch, "data.passages", "without loss.in_batch there is no negative; give 2 or more")
+    if loss.contrastive and cfg.data.global_batch == 1 and cfg.data.passages == 1:
+        raise ConfigError("data.global_batch=1 and data.passages=1 leave no negative; raise one of them")
+    known = DEV_METRICS
+    require(cfg.checkpoint.best_metric in known, "checkpoint.best_metric", f"take one of {', '.join(known)}")
+    parse_licences(cfg.licences)
+
+
+def check_choices(cfg: Any, prefix: str = "") -> None:
+    """Refuse what is none of a Literal's values: flags are looked at by tyro, what a file says by nobody else.
+
+    Raises:
+      ConfigError: names the field, its value and those there are.
+    """
+    types = get_type_hints(type(cfg))
+    for each in dataclasses.fields(cfg):
+        value, name = getattr(cfg, each.name), prefix + each.name
+        if dataclasses.is_dataclass(value):
+            check_choices(value, f"{name}.")
+        elif get_origin(types[each.name]) is Literal and value not in (known := get_args(types[each.name])):
+            raise ConfigError(f"{name}={value!r} is impossible; take one of {', '.join(known)}")
+
+
+def _validate_code_switch(cfg: Config) -> None:
+    share, student = cfg.data.code_switch, cfg.student
+    if not 0 <= share <= 1:
+        raise ConfigError(f"data.code_switch={share!r} is impossible; give a share from 0 to 1")
+    if cfg.data.lexicon and not share:
+        raise ConfigError("data.lexicon is what data.code_switch takes words from, and that is 0; give it a share")
+    at_random = {
+        "student.new_embeddings='random'": student.vocabulary == "train" and student.new_embeddings == "random",
+        f"student.size.width={student.size.width}": student.size.width > 0,
+        "student.head='drawn'": student.head == "drawn",
+    }
+    if share and not cfg.data.lexicon and any(at_random.values()):
+        named = next(name for name, is_so in at_random.items() if is_so)
+        raise ConfigError(
+            f"data.code_switch={share} takes its words from the plans of the untrained student, and {named} makes one "
+            "whose plans mean nothing; give data.lexicon, or start from weights and student.new_embeddings=lexicon"
+        )
+
+
+def parse_added_losses(cfg: LossConfig) -> dict[str, float]:
+    """Name -> weight, from `cfg.add`.
+
+    Raises:
+      ConfigError: an entry is not NAME=WEIGHT, its name is no loss or is there already, or its weight is no number
+        above 0.
+    """
+    known, found = get_args(LossName), {}
+    for entry in cfg.add:
+        name, _, text = (part.strip() for part in entry.partition("="))
+        said = f"loss.add={entry!r}"
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            remedy = f"did you mean {near[0]}?" if near else f"take one of {', '.join(known)}"
+            raise ConfigError(f"{said} names no loss; {remedy}")
+        if name == cfg.name:
+            raise ConfigError(f"{said} adds the loss that loss.name={cfg.name} is already; leave it out")
+        if name in found:
+            raise ConfigError(f"{said} adds {name} a second time; give one weight")
+        try:
+            found[name] = float(text)
+        except ValueError:
+            raise ConfigError(f"{said} has no weight; write NAME=WEIGHT, such as {name}=0.1") from None
+        if not 0.0 < found[name] < math.inf:
+            raise ConfigError(f"{said} has an impossible weight; give a number above 0")
+    return found
+
+
+PLANS_OF = {
+    "epsilon": ("sinkhorn", "unbalanced", "partial", "ipot", "softmax"),
+    "iterations": ("sinkhorn", "unbalanced", "partial", "ipot"),
+    "epsilon_start": ("sinkhorn", "unbalanced", "partial", "ipot", "softmax"),
+    "relaxation": ("sinkhorn", "unbalanced"),
+    "threshold": ("sinkhorn",),
+    "marginal_weight": ("unbalanced",),
+    "partial_mass": ("partial",),
+    "gradient": ("sinkhorn", "unbalanced", "partial", "ipot", "softmax"),
+}
+"""Settings of `OtConfig` -> the plans that heed them, or for `gradient` have one."""
+LOSSES_OF = {
+    "temperature": ("contrastive", "pooled_contrastive", "ot_contrastive", "score_kl"),
+    "fusion": ("gromov_wasserstein",),
+    "ot.masses": ("transport", "ot_contrastive", "gromov_wasserstein"),
+    "ot.gradient": ("transport", "ot_contrastive"),
+}
+"""Settings of `LossConfig` -> the losses that heed them. Other settings of transport have their use beside a loss: by
+them `align` and lexicons find plans."""
+
+
+def check_transport(cfg: Config) -> None:
+    """Refuse settings of transport that its plan ignores, or that mean nothing together.
+
+    Raises:
+      ConfigError: names both settings and the remedy.
+    """
+    ot, defaults = cfg.loss.ot, {each.name: each.default for each in dataclasses.fields(OtConfig)}
+
+    def refuse(name: str, reason: str) -> None:
+        raise ConfigError(f"loss.ot.{name}={getattr(ot, name)!r} {reason}")
+
+    for name, plans in PLANS_OF.items():
+        if getattr(ot, name) != defaults[name] and ot.plan not in plans:
+            refuse(name, f"is for plan={', '.join(plans)}, not for loss.ot.plan={ot.plan!r}; leave it out")
+    losses = cfg.loss.name, *parse_added_losses(cfg.loss)
+    for name, heeding in LOSSES_OF.items():
+        if _get(cfg.loss, name) != _get(LossConfig(), name) and not set(losses) & set(heeding):
+            raise ConfigError(
+                f"loss.{name}={_get(cfg.loss, name)!r} is for loss {', '.join(heeding)}, not for {', '.join(losses)}; "
+                "leave it out"
+            )
+    by_plan = {"transport", "ot_contrastive"} & set(losses)
+    if not by_plan and "gromov_wasserstein" in losses and ot.plan != "sinkhorn":
+        refuse("plan", "is not what loss gromov_wasserstein moves by; leave it out")
+    if ot.epsilon_until != defaults["epsilon_until"] and not ot.epsilon_start:
+        refuse("epsilon_until", "ends a schedule, and loss.ot.epsilon_start=0 makes none; leave it out")
+    if 0 < ot.epsilon_start < ot.epsilon:
+        refuse("epsilon_start", f"is below loss.ot.epsilon={ot.epsilon}, to which it falls; give more, or 0")
+    if ot.gradient == "through" and ot.threshold > 0:
+        refuse("threshold", "stops at another iteration for each pair, which has no gradient; leave one of them out")
+    if ot.plan == "exact" and ot.masses != "uniform":
+        refuse("masses", "is not what an assignment moves; leave it out, or take --loss.ot.plan ipot")
+    if ot.masses == "learned":
+        if ot.plan != "sinkhorn":
+            refuse("masses", "learns by the prices of loss.ot.plan='sinkhorn'; take that plan")
+        if "transport" not in losses:
+            refuse("masses", f"learns by the transport loss alone, not by loss.name={cfg.loss.name!r}; take that loss")
+    if ot.masses != "uniform" and cfg.teacher.pooling in ("mean", "cls"):
+        refuse("masses", f"weighs tokens, and teacher.pooling={cfg.teacher.pooling!r} leaves one vector; leave it out")
+    if ot.masses == "norm" and cfg.teacher.cache:
+        refuse(
+            "masses", "needs the lengths of the teacher's vectors, and teacher.cache keeps none; leave the cache out"
+        )
 
 
 def parse_licences(entries: Iterable[str]) -> dict[str, str]:
@@ -94,6 +282,30 @@ def parse_licences(entries: Iterable[str]) -> dict[str, str]:
         if found.setdefault(name, licence) != licence:
             raise ConfigError(f"licences: {name} is {found[name]!r} and {licence!r}; give one licence a part")
     return found
+
+
+def _require(cfg: Any, fine: bool, name: str, remedy: str) -> None:
+    if not fine:
+        raise ConfigError(f"{name}={_get(cfg, name)!r} is impossible; {remedy}")
+
+
+def _check_ranges(cfg: Any, at_least_1: Iterable[str], at_least_0: Iterable[str], above_0: Iterable[str]) -> None:
+    for name in at_least_1:
+        _require(cfg, _get(cfg, name) >= 1, name, "give at least 1")
+    for name in at_least_0:
+        _require(cfg, _get(cfg, name) >= 0, name, "give 0 or more")
+    for name in above_0:
+        _require(cfg, 0 < _get(cfg, name) < math.inf, name, "give a number above 0")
+    for name in ("optimizer.b1", "optimizer.b2"):
+        _require(cfg, 0 <= _get(cfg, name) < 1, name, "give a number from 0 to below 1")
+
+
+def _check_kernel_dtype(name: str, tower: Any) -> None:
+    if tower.attention in ("cudnn", "splash") and tower.dtype != "bfloat16":
+        raise ConfigError(
+            f"{name}.attention={tower.attention} works in bfloat16, not in {name}.dtype={tower.dtype}; "
+            f"add --{name}.dtype bfloat16"
+        )
 
 
 def _get(cfg: Any, name: str) -> Any:

@@ -6,6 +6,8 @@ from pathlib import Path
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Models here are tiny: compiling them takes far longer than running them, in the processes that tests start too.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import hypothesis
 import jax
@@ -14,8 +16,7 @@ import pytest
 hypothesis.settings.register_profile("busy", deadline=None)  # a busy machine is no error
 hypothesis.settings.load_profile("busy")
 jax.config.update("jax_num_cpu_devices", 8)
-# Models here are tiny: compiling them takes far longer than running them.
-jax.config.update("jax_disable_most_optimizations", True)
+jax.config.update("jax_disable_most_optimizations", True)  # a plugin may have imported JAX before
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,7 @@ from optical_jax.commands.bench import (
     check_devices,
     check_extra,
     check_rows,
+    main,
     make_work,
     startup_flags,
     step_config,
@@ -235,7 +236,7 @@ def bench(*flags, **environ):
 
 
 @pytest.mark.slow
-def test_a_whole_bench(tmp_path):
+def test_a_whole_bench(tmp_path, capsys):
     """Every part on the tiny preset: the keys that scripts read are there, and are numbers that can be."""
     out = tmp_path / "out.json"
     small = ["--preset", "tiny", "--batch", 8, "--steps", 2, "--documents", 300, "--from-disk"]
@@ -277,10 +278,10 @@ def test_a_whole_bench(tmp_path):
     assert figures["device"]["platform"] == "cpu"
     assert set(figures["versions"]) >= {"python", "jax", "optical_jax"}
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
-    both = bench("--compare", out, out)
-    assert both.returncode == 0, both.stderr
-    assert "step.pairs_per_second" in both.stdout
-    assert "1.000" in both.stdout
+    assert main(["--compare", str(out), str(out)]) == 0
+    both = capsys.readouterr().out
+    assert "step.pairs_per_second" in both
+    assert "1.000" in both
 
 
 def test_the_step_is_measured_as_it_was_asked_for():
@@ -295,12 +296,10 @@ def test_what_is_started_again_is_the_same_bench():
     assert again == command
 
 
-@pytest.mark.slow
-def test_a_kernel_of_another_device_is_refused():
-    done = bench("--preset", "tiny", "--batch", 8, "--steps", 1, "--parts", "step", "--dtype", "bfloat16",
-                 "--attention", "cudnn")  # fmt: skip
-    assert done.returncode == 2
-    assert "--attention=cudnn runs on NVIDIA GPUs" in done.stderr
+def test_a_kernel_of_another_device_is_refused(capsys):
+    flags = ["--preset", "tiny", "--batch", "8", "--steps", "1", "--parts", "step", "--dtype", "bfloat16"]
+    assert main([*flags, "--attention", "cudnn"]) == 2
+    assert "--attention=cudnn runs on NVIDIA GPUs" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

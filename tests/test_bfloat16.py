@@ -94,8 +94,10 @@ def test_the_whole_step_sums_in_float32(side, remat, again):
     for line in text.splitlines():
         if IN_FLOAT32.search(line):
             assert "bf16" not in line, line
-    after = lowered.compile()(state, init_params(tower_specs(TOWER), jax.random.key(0)), Batch(side, side))
-    assert {leaf.dtype for leaf in jax.tree.leaves(after[0])} <= {jnp.dtype("float32"), jnp.dtype("int32")}
+    assert {leaf.dtype for leaf in jax.tree.leaves(traced.out_info[0])} <= {jnp.dtype("float32"), jnp.dtype("int32")}
+    if remat == "full":  # The step with the most in it is also run.
+        _, metrics = lowered.compile()(state, init_params(tower_specs(TOWER), jax.random.key(0)), Batch(side, side))
+        assert np.isfinite(metrics["loss"])
 
 
 def test_a_step_in_float32_has_nothing_narrow():

@@ -23,7 +23,7 @@ import demo
 def get_config():
     cfg = demo.get_config()
     data = replace(cfg.data, bitext=tuple(path for path in cfg.data.bitext if "/de." in path or "/sw." in path))
-    return replace(cfg, data=data, training=replace(cfg.training, steps=8, log_every=4, dev_every=4))
+    return replace(cfg, data=data, training=replace(cfg.training, steps=4, log_every=2, dev_every=4))
 """
 
 
@@ -65,7 +65,7 @@ def test_the_whole_way(tmp_path, monkeypatch, capsys):
 
     weights = (run / "student" / "model.safetensors").stat().st_mtime_ns
     assert demo.main(["--run", str(run)]) == 0
-    assert "is finished: 8 steps" in capsys.readouterr().out
+    assert "is finished: 4 steps" in capsys.readouterr().out
     assert (run / "student" / "model.safetensors").stat().st_mtime_ns == weights
 
 

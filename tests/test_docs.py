@@ -3,9 +3,11 @@
 import doctest
 import importlib
 import itertools
+import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,17 +17,20 @@ from typing import NamedTuple
 import pytest
 import tyro
 
-from optical_jax.commands import align, bench
+from optical_jax.commands import align, bench, collect, lexicon
+from optical_jax.commands import mine as mining
 from optical_jax.commands.evaluate import EvalCommand, check
 from optical_jax.commands.export import ExportCommand
 from optical_jax.commands.names import NamesCommand
 from optical_jax.commands.search import SearchCommand
 from optical_jax.commands.search import check as check_search
-from optical_jax.commands.settings import parse_train_command
+from optical_jax.commands.settings import parse_teacher_command, parse_train_command
+from optical_jax.commands.study import StudyCommand, load_study
 from optical_jax.data.bitext import load_bitext
 from optical_jax.data.names import split_names
 from optical_jax.errors import DataError
-from optical_jax.validation import validate
+from optical_jax.studies.design import check_study
+from optical_jax.validation import validate, validate_teacher
 
 ROOT = Path(__file__).parents[1]
 FIRST = ("README.md", "docs/getting_started.md")
@@ -38,8 +43,13 @@ EVAL = (["eval.py"], ["-m", "optical_jax", "eval"])
 EXPORT = (["-m", "optical_jax", "export"],)
 SEARCH = (["-m", "optical_jax", "search"],)
 ALIGN = (["-m", "optical_jax", "align"],)
+LEXICON = (["-m", "optical_jax", "lexicon"],)
 NAMES = (["-m", "optical_jax", "names"],)
 BENCH = (["-m", "optical_jax", "bench"],)
+TEACHER = (["-m", "optical_jax", "teacher"],)
+MINE = (["-m", "optical_jax", "mine"],)
+COLLECT = (["-m", "optical_jax", "collect"],)
+STUDY = (["-m", "optical_jax", "study"],)
 
 
 class Block(NamedTuple):
@@ -80,7 +90,7 @@ def test_python_examples_of_a_page(page, monkeypatch):
     doctest.DebugRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test)
 
 
-EXAMPLES = ("towers", "data.names", "evaluation.scoring", "evaluation.baselines", "models.nnx_module")
+EXAMPLES = ("towers", "data.folding", "data.names", "data.words", "evaluation.scoring", "models.nnx_module")
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -115,22 +125,34 @@ def test_commands_are_understood(page, command, monkeypatch):
         check_search(tyro.cli(SearchCommand, args=search))
     elif (aligned := arguments(command, ALIGN)) is not None:
         align.check(tyro.cli(align.AlignCommand, args=aligned))
+    elif (found := arguments(command, LEXICON)) is not None:
+        lexicon.check(tyro.cli(lexicon.LexiconCommand, args=found))
     elif (named := arguments(command, NAMES)) is not None:
         split_names(tyro.cli(NamesCommand, args=named).lang)
     elif (timed := arguments(command, BENCH)) is not None:
         bench.check(tyro.cli(bench.BenchCommand, args=timed))
+    elif (taught := arguments(command, TEACHER)) is not None:
+        parsed = parse_teacher_command(taught)
+        validate_teacher(parsed.settings, needs_run=not parsed.dry_run)
+    elif (mined := arguments(command, MINE)) is not None:
+        mining.check(tyro.cli(mining.MineCommand, args=mined))
+    elif (collected := arguments(command, COLLECT)) is not None:
+        collect.check(tyro.cli(collect.CollectCommand, args=collected))
+    elif (studied := arguments(command, STUDY)) is not None:
+        check_study(load_study(tyro.cli(StudyCommand, args=studied).config))
     else:
         pytest.fail(f"{page}: python {' '.join(command)} is no command")
 
 
 def test_settings_that_pages_name_exist():
-    """`data.max_chars` and the like; flags are met by parsing them."""
-    cfg = parse_train_command([]).settings
-    named = re.compile(r"`((?:teacher|student|data|loss|optimizer|training|mesh|checkpoint)\.[a-z_.]+)")
-    found = {name for page in PAGES for name in named.findall((ROOT / page).read_text(encoding="utf-8"))}
+    """`data.max_chars` and the like; flags are met by parsing them. Those of docs/teacher.md are a teacher's."""
+    student, teacher = parse_train_command([]).settings, parse_teacher_command([]).settings
+    named = re.compile(r"`((?:encoder|teacher|student|data|loss|optimizer|training|mesh|checkpoint)\.[a-z_.]+)")
+    found = {(page, name) for page in PAGES for name in named.findall((ROOT / page).read_text(encoding="utf-8"))}
     assert len(found) > 15
-    for name in found:
-        value = cfg
+    for page, name in found:
+        # A student's run has the teacher as one of its settings, wherever it is named.
+        value = teacher if page == "docs/teacher.md" and not name.startswith("teacher.") else student
         for part in name.split("."):
             assert hasattr(value, part), name
             value = getattr(value, part)
@@ -164,6 +186,33 @@ def not_printed(shown: str, output: str) -> list[str]:
     return [line for line in shown.splitlines() if plain(line) not in printed]
 
 
+ONE_AFTER_ANOTHER = """
+import json, os, runpy, sys, traceback
+
+asked, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
+for line in asked:
+    words = json.loads(line)
+    with open("printed.txt", "wb") as file:
+        os.dup2(file.fileno(), 1), os.dup2(file.fileno(), 2)
+    code = 0
+    try:
+        if words[0] == "-m":
+            sys.argv = words[1:]
+            runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+        else:
+            sys.argv = words
+            runpy.run_path(words[0], run_name="__main__")
+    except SystemExit as ended:
+        code = ended.code or 0
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush(), sys.stderr.flush()
+    print(code, file=answers, flush=True)
+"""
+"""What `python` would do with the words of each line, in one process, which imports and compiles once for all."""
+
+
 @pytest.mark.slow
 def test_the_tiny_run_from_page_to_page(tmp_path):
     """In the order of the pages, from an empty folder; the output is what the page shows, but for numbers."""
@@ -172,21 +221,38 @@ def test_the_tiny_run_from_page_to_page(tmp_path):
     environ = {name: value for name, value in os.environ.items() if name != "OPTICAL_DATA"}
     environ |= {"JAX_PLATFORMS": "cpu", "COLUMNS": "200"}
     outputs: dict[str, str] = {}
-    for page, words, shown in tiny_commands():
-        command = f"python {' '.join(words)}"
-        # A command that several pages show is run once, unless a page shows what it prints the second time.
-        if command not in outputs or not_printed(shown, outputs[command]):
-            done = subprocess.run(
-                [sys.executable, *words], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=600
-            )
-            assert done.returncode == 0, f"{page}: {command}\n{done.stderr}"
-            outputs[command] = done.stdout + done.stderr
-        missing = not_printed(shown, outputs[command])
-        assert not missing, f"{page}: {command} does not print {missing} but\n{outputs[command]}"
+    python = subprocess.Popen(
+        [sys.executable, "-c", ONE_AFTER_ANOTHER],
+        cwd=tmp_path, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with python:
+        assert python.stdin is not None
+        assert python.stdout is not None
+        for page, words, shown in tiny_commands():
+            command = f"python {' '.join(words)}"
+            # A command that several pages show is run once, unless a page shows what it prints the second time.
+            if command not in outputs or not_printed(shown, outputs[command]):
+                print(json.dumps(words), file=python.stdin, flush=True)
+                code = python.stdout.readline().strip()
+                outputs[command] = (tmp_path / "printed.txt").read_text("utf-8")
+                assert code == "0", f"{page}: {command}\n{outputs[command]}"
+            missing = not_printed(shown, outputs[command])
+            assert not missing, f"{page}: {command} does not print {missing} but\n{outputs[command]}"
     assert (tmp_path / "runs" / "tiny" / "export" / "model.safetensors").is_file()
 
 
 # ---- files and links ---------------------------------------------------------------------------------------------
+
+
+def test_the_study_of_the_page_is_one(tmp_path):
+    """As configs/studies/mine.py, beside the configs it builds on."""
+    (code,) = (block.text for block in blocks("docs/studies.md") if block.info == "py study")
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "mine.py").write_text(code)
+    shutil.copy(ROOT / "configs" / "own_language.py", tmp_path)
+    study = load_study(str(tmp_path / "studies" / "mine.py"))
+    check_study(study)
+    assert [arm.name for arm in study.arms] == ["contrastive", "transport"]
 
 
 def test_bitext_forms_are_read_as_shown(tmp_path, monkeypatch):
@@ -238,3 +304,11 @@ def test_links_lead_to_files_and_headings(page):
             headings = [line.lstrip("# ").lower() for line in lines if line.startswith("#")]
             slugs = {re.sub(r"[^\w -]", "", line).replace(" ", "-") for line in headings}
             assert heading in slugs, f"{page}: {target}"
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md"])
+def test_prose_is_no_longer_than_a_line(page):
+    """Tables, HTML and what stands in code blocks may be."""
+    text = BLOCK.sub(lambda block: "\n" * block[0].count("\n"), (ROOT / page).read_text(encoding="utf-8"))
+    lines = enumerate(text.splitlines(), start=1)
+    assert not [number for number, line in lines if len(line) > 120 and not re.match(r" *[|<]", line)]

@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optical_jax.config import Config, EncoderConfig, HeadConfig, LossConfig, OtConfig, TowerConfig
+from optical_jax.config import Config, EncoderConfig, HeadConfig, TowerConfig
+from optical_jax.loss_config import LossConfig, OtConfig
 from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.params import abstract_params
 from optical_jax.training.estimate import (
     encoder_forward_flops,
+    loss_flops,
     model_flops,
     parameter_counts,
     side_forward_flops,
@@ -51,8 +53,8 @@ def test_similarities_by_hand():
     pooled = replace(TOWER, head=replace(TOWER.head, pooling="mean"))
     batch, cells = Batch(side(2, 48), side(2, 64)), 2 * 48 * 64
 
-    def transport(name, student=TOWER, teacher=TOWER, **ot):
-        cfg = Config(loss=LossConfig(name=name, ot=OtConfig(iterations=50, **ot)))
+    def transport(name, student=TOWER, teacher=TOWER, add=(), **ot):
+        cfg = Config(loss=LossConfig(name=name, ot=OtConfig(iterations=50, **ot), add=add))
         return step_cost(cfg, student, teacher, batch).transport_flops
 
     assert transport("transport") == 3 * 2 * cells * 32 + 50 * 4 * cells
@@ -61,6 +63,11 @@ def test_similarities_by_hand():
     assert transport("pooled_cosine") == 2 * cells * 32
     assert transport("pooled_cosine", pooled, pooled) == 2 * 2 * 32
     assert transport("greedy", teacher=pooled) == 3 * 2 * (2 * 48) * 32
+    # Both students' tokens meet both teachers' tokens, there and back; a batch whose cosines would fill more than
+    # KEPT_NUMBERS goes there once more.
+    assert transport("contrastive") == (1 + 2 * 2) * 2 * cells * 32
+    assert transport("greedy", add=("contrastive=0.1",)) == (3 + 2 * 2) * 2 * cells * 32
+    assert loss_flops("contrastive", LossConfig("contrastive"), B=256, S=64, T=64, E=32) == 3 * 2 * 256**2 * 64**2 * 32
 
 
 def test_a_pooled_tower_projects_one_vector_a_text():

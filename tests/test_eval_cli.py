@@ -72,10 +72,8 @@ def runs(tmp_path_factory) -> tuple[Path, Path]:
     return make_run(folder / "a", seed=0), make_run(folder / "b", seed=10)
 
 
-@pytest.fixture(scope="module")
-def parallel(tmp_path_factory) -> Path:
+def make_parallel(folder: Path) -> Path:
     """Swahili sentences look for their English ones; German stands in with the English words shuffled."""
-    folder = tmp_path_factory.mktemp("data") / "parallel"
     (folder / "qrels").mkdir(parents=True)
     ids = [f"s{n}" for n in range(len(PAIRS))]
     write_jsonl(folder / "corpus.jsonl", {i: english for i, (english, _) in zip(ids, PAIRS, strict=True)})
@@ -85,10 +83,8 @@ def parallel(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def questions(tmp_path_factory) -> Path:
+def make_questions(folder: Path) -> Path:
     """Questions in Swahili and English over the same documents, graded; q2 is in Swahili alone, q3 is not judged."""
-    folder = tmp_path_factory.mktemp("data") / "questions"
     (folder / "qrels").mkdir(parents=True)
     write_jsonl(folder / "corpus.jsonl", {f"d{n}": english for n, (english, _) in enumerate(PAIRS)})
     write_jsonl(folder / "queries.sw.jsonl", {f"q{n}": PAIRS[n][1] for n in range(4)})
@@ -97,6 +93,16 @@ def questions(tmp_path_factory) -> Path:
         "query-id\tcorpus-id\tscore\nq0\td0\t2\nq0\td5\t1\nq1\td1\t1\nq2\td2\t1\nq2\td0\t0\n"
     )
     return folder
+
+
+@pytest.fixture(scope="module")
+def parallel(tmp_path_factory) -> Path:
+    return make_parallel(tmp_path_factory.mktemp("data") / "parallel")
+
+
+@pytest.fixture(scope="module")
+def questions(tmp_path_factory) -> Path:
+    return make_questions(tmp_path_factory.mktemp("data") / "questions")
 
 
 def read(path: Path):
@@ -125,7 +131,7 @@ def test_a_run_beside_its_references(runs, parallel, tmp_path, capsys):
     assert figures["checkpoint"] == STEP
     assert set(figures["languages"]["sw"]) == {*METRICS, "queries"}
     assert figures["languages"]["sw"]["queries"] == len(PAIRS)
-    assert set(figures["references"]) == {"untrained", "bm25"}
+    assert set(figures["references"]) == {"untrained", "dictionary", "bm25"}
     for metric in METRICS:
         low, high = figures["languages"]["sw"][metric], figures["languages"]["de"][metric]
         assert figures["groups"]["gap"][metric] == pytest.approx(high - low)
@@ -144,7 +150,10 @@ def test_a_run_beside_its_references(runs, parallel, tmp_path, capsys):
     again = ir_measures.calc_aggregate([ir_measures.AP], qrels, trec)[ir_measures.AP]
     assert figures["languages"]["sw"]["AP"] == pytest.approx(again)
     rows = [json.loads(line) for line in (folder / "per_query.jsonl").read_text("utf-8").splitlines()]
-    assert len(rows) == 3 * 2 * len(PAIRS)
+    # The dictionary knows Swahili alone, which the run was trained on: here on these very pairs.
+    assert len(rows) == (3 * 2 + 1) * len(PAIRS)
+    assert set(figures["references"]["dictionary"]) == {"sw"}
+    assert figures["references"]["dictionary"]["sw"]["AP"] == 1.0
     mean = np.mean([r["AP"] for r in rows if (r["system"], r["language"]) == ("untrained", "de")])
     assert figures["references"]["untrained"]["de"]["AP"] == pytest.approx(mean)
 
@@ -262,6 +271,12 @@ def test_comparison_of_two_runs(runs, parallel, tmp_path, capsys):
         (["--run", "RUN", "--checkpoint", "newest"], 2, "checkpoint=newest"),
         (["--run", "RUN", "--checkpoint", "99"], 2, "has no checkpoint 99"),
         (["--run", "RUN", "--batch-size", "0"], 2, "batch_size=0"),
+        (["--run", "RUN", "--translations", "mt.tsv"], 2, "translations=mt.tsv names no language"),
+        (["--run", "RUN", "--translations", "sw=a", "sw=b"], 2, "translations names sw twice"),
+        (["--run", "RUN", "--translations", "fr=a"], 2, "has judged queries in de, sw"),
+        (["--run", "RUN", "--translations", "sw=nowhere.tsv"], 3, "nowhere.tsv: no such file"),
+        (["--run", "RUN", "--translations", "sw=FEW"], 3, "lacks 7 of the judged sw queries, such as 's1'"),
+        (["--compare", "RUN", "RUN", "--translations", "sw=a"], 2, "translations=sw=a belongs to --run or --model"),
         (["--run", "RUN", "--out", "."], 2, "out=. is a folder"),
         (["--run", "nowhere"], 2, "run=nowhere is no run folder"),
         (["--model", "./nowhere"], 2, "nowhere"),
@@ -272,7 +287,9 @@ def test_comparison_of_two_runs(runs, parallel, tmp_path, capsys):
     ],
 )
 def test_errors_are_one_line_and_an_exit_code(runs, parallel, capsys, flags, code, message):
-    flags = [str(runs[1]) if flag == "RUN" else flag for flag in flags]
+    (runs[1].parent / "few.tsv").write_text("s0\tThe sun\n", "utf-8")
+    known = {"RUN": str(runs[1]), "sw=FEW": f"sw={runs[1].parent / 'few.tsv'}"}
+    flags = [known.get(flag, flag) for flag in flags]
     assert main(["--collection", str(parallel), *flags]) == code
     printed = capsys.readouterr().err
     assert printed.startswith("error: ")
@@ -326,4 +343,5 @@ def test_table_fits_a_terminal_and_no_color_is_honoured(runs, parallel, monkeypa
         # Rich shortens a cell that does not fit, ending it in this sign.
         assert "…" not in table
         assert ("P@10" in table) == (width == 80)
-    assert [line.split()[0] for line in table.splitlines() if line.strip()][-4:-1] == ["low", "high", "gap"]
+    first = [line.split()[0] for line in table.splitlines() if line.strip()]
+    assert first[first.index("low") :][:3] == ["low", "high", "gap"]

@@ -48,9 +48,9 @@ def test_a_mistyped_command_and_config_are_guessed(capsys, monkeypatch):
     assert "did you mean" not in capsys.readouterr().err
     monkeypatch.chdir(ROOT)
     with pytest.raises(ConfigError, match=r"did you mean configs/tiny\.py\?"):
-        load_config_file("configs/tny.py")
+        load_config_file("configs/tny.py", Config)
     with pytest.raises(ConfigError, match="configs is a folder; there are"):
-        load_config_file("configs")
+        load_config_file("configs", Config)
 
 
 @pytest.mark.parametrize("words", [["-m", "optical_jax", command] for command in ("names", "align")])

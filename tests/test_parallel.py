@@ -11,6 +11,7 @@ from optical_jax.config import MeshConfig
 from optical_jax.evaluation import blocks
 from optical_jax.evaluation.parallel import make_dev_evaluation, rank_figures
 from optical_jax.partitioning import make_mesh
+from optical_jax.types import TokenVectors
 
 
 def ranks_by_hand(english: list[str], foreign: list[str]) -> np.ndarray:
@@ -55,6 +56,19 @@ def test_dev_figures(monkeypatch, mesh):
         assert figures[language] == pytest.approx(rank_figures(ranks))
         assert 0.1 < figures[language]["R@1"] < 1.0
     assert sorted(asked) == sorted(dev["sw"][1] + dev["so"][1])
+
+
+def test_english_sentences_look_for_foreign_ones():
+    """Of a student that encodes documents: two foreign sentences that are one text are one document."""
+    vectors = {"a": [1.0, 0.0], "b": [0.0, 1.0], "x": [0.9, 0.1], "y": [0.8, 0.6], "z": [0.1, 1.0]}
+
+    def by_name(texts):
+        return TokenVectors(np.array([[vectors[text]] for text in texts], np.float32), np.ones((len(texts), 1), bool))
+
+    dev = {"sw": (["a", "a", "b"], ["x", "y", "y"])}
+    evaluate = make_dev_evaluation(dev, lambda params, texts: by_name(texts), by_name, student_asks=False)
+    # a finds x first and y second, b finds y before x.
+    assert evaluate({})["sw"] == pytest.approx({"R@1": 2 / 3, "R@10": 1.0, "RR@10": (1 + 0.5 + 1) / 3})
 
 
 def test_figures_by_hand():

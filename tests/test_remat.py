@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optical_jax.config import Config, EncoderConfig, HeadConfig, LossConfig, StudentConfig, TowerConfig
+from optical_jax.config import Config, EncoderConfig, HeadConfig, StudentConfig, TowerConfig
 from optical_jax.errors import ConfigError
+from optical_jax.loss_config import LossConfig
 from optical_jax.models import attention
 from optical_jax.models.bert import encode_hidden, encoder_specs
 from optical_jax.models.pretrained import tower_config

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from optical_jax.config import MeshConfig
+from optical_jax.data import folding
+from optical_jax.data.folding import words
 from optical_jax.errors import ConfigError
-from optical_jax.evaluation import baselines, blocks, search
-from optical_jax.evaluation.baselines import make_bm25, words
+from optical_jax.evaluation import blocks, search
+from optical_jax.evaluation.baselines import make_bm25
 from optical_jax.evaluation.blocks import Block
 from optical_jax.evaluation.metrics import evaluate_run
 from optical_jax.evaluation.search import TopDocuments, encode_blocks, ranks_of_ids, write_trec_run
@@ -213,7 +215,7 @@ def test_run_file_reads_back_to_the_same_figures(tmp_path):
 
 
 def test_words():
-    assert doctest.testmod(baselines, raise_on_error=True).attempted > 0
+    assert doctest.testmod(folding, raise_on_error=True).attempted > 0
     # Decomposed marks, Devanagari vowel signs and full-width digits stay inside their words.
     assert words("cafe\u0301 हिन्दी \uff11\uff12_x") == ["café", "हिन्दी", "12", "x"]
 

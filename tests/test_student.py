@@ -8,6 +8,7 @@ import pytest
 from optical_jax.config import Config, DataConfig, SizeConfig, StudentConfig, TeacherConfig
 from optical_jax.data.bitext import load_bitext
 from optical_jax.errors import ConfigError
+from optical_jax.loss_config import LossConfig, OtConfig
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import abstract_params
 from optical_jax.student import load_teacher, make_student
@@ -48,6 +49,30 @@ def test_a_student_of_another_size(cfg):
     assert encode(student, ["the child sees the fish"]).vectors.shape[2] == 48
 
 
+def test_a_head_that_learns_masses_starts_with_equal_ones(cfg):
+    cfg = replace(cfg, loss=LossConfig(ot=OtConfig(masses="learned")))
+    student = make_student(cfg, load_teacher(cfg), load_bitext(cfg.data).train)
+    assert shapes(student.params) == shapes(abstract_params(tower_specs(student.cfg)))
+    assert student.params["head"]["mass"]["kernel"].shape == (48,)
+    assert not student.params["head"]["mass"]["kernel"].any()
+
+
+def test_pieces_that_are_kept_have_the_teachers_embeddings(cfg):
+    """All but those that the bitext's foreign side has, which start from their translations."""
+    student = replace(cfg.student, size=SizeConfig(), keep_pieces=True, new_embeddings="lexicon")
+    cfg, teacher = replace(cfg, student=student), load_teacher(cfg)
+    tower = make_student(cfg, teacher, load_bitext(cfg.data).train)
+    old, new = teacher.tokenizer.get_vocab(), tower.tokenizer.get_vocab()
+    assert {piece for piece in old if not piece.startswith("[")} <= new.keys()
+    a, b = (t.params["encoder"]["embeddings"]["word"]["embedding"] for t in (teacher, tower))
+    assert len(b) == len(new)
+    unseen = old.keys() & new.keys() - set(
+        tower.tokenizer.tokenize(" ".join(load_bitext(cfg.data).train["en"].foreign))
+    )
+    assert len(unseen) > 100
+    np.testing.assert_array_equal(b[[new[piece] for piece in unseen]], a[[old[piece] for piece in unseen]])
+
+
 def test_its_word_embeddings_keep_their_distances(cfg):
     """Of 48 dimensions 47 components hold nearly all: pieces as far apart as in the same student of full width."""
     teacher, bitext = load_teacher(cfg), load_bitext(cfg.data).train
@@ -84,24 +109,60 @@ def test_without_word_order_words_may_change_places(cfg):
         assert np.allclose(here, there, atol=1e-3) == (not word_order)
 
 
-def test_training_leaves_fixed_positions_alone():
-    """Neither gradient nor decay reach them, and they do not count for the norm that is clipped."""
-    import jax.numpy as jnp
-    import optax
+# ---- heads and freezing ------------------------------------------------------------------------------------------
 
-    from optical_jax.config import OptimizerConfig
-    from optical_jax.training.optimizer import make_optimizer
 
-    params = {"position": {"embedding": jnp.ones((4, 2))}, "word": {"embedding": jnp.ones((4, 2))}}
-    grads = {"position": {"embedding": jnp.full((4, 2), 1e6)}, "word": {"embedding": jnp.full((4, 2), 1e-3)}}
-    settings = OptimizerConfig(warmup_steps=1, clip_norm=1.0, weight_decay=0.1, eps=1.0)
-    moved = {}
-    for fixed in (True, False):
-        tx = make_optimizer(settings, 10, fix_positions=fixed)
-        updates, _ = tx.update(grads, tx.init(params), params)
-        moved[fixed] = optax.apply_updates(params, updates)
-    np.testing.assert_array_equal(moved[True]["position"]["embedding"], 1.0)
-    assert not np.array_equal(moved[False]["position"]["embedding"], np.ones((4, 2)))
-    # With eps 1 an update grows with its gradient: clipped by the positions' norm, the words' would all but vanish.
-    words = {fixed: np.asarray(moved[fixed]["word"]["embedding"]) for fixed in (True, False)}
-    assert (words[True] < words[False]).all()
+def with_student(cfg: Config, **settings) -> Config:
+    return replace(cfg, student=replace(cfg.student, size=SizeConfig(), **settings))
+
+
+def projecting(teacher, width: int):
+    """The teacher with a projection to that width."""
+    kernel = np.random.default_rng(0).normal(size=(48, width)).astype(np.float32)
+    head = replace(teacher.cfg.head, projection=width)
+    return teacher.replace(
+        params={**teacher.params, "head": {"projection": {"kernel": kernel}}},
+        cfg=replace(teacher.cfg, head=head),
+    )
+
+
+def test_a_raw_encoder_takes_its_teachers_head_or_one_of_its_own(cfg):
+    """The plain encoder has vectors of 48, the teacher of 16: the head is drawn, or the teacher's kernel."""
+    teacher, bitext = projecting(load_teacher(cfg), 16), load_bitext(cfg.data).train
+    kernels = {
+        name: make_student(with_student(cfg, path=TEACHER, head=name), teacher, bitext).params["head"]["projection"][
+            "kernel"
+        ]
+        for name in ("own", "teacher", "drawn")
+    }
+    assert {kernel.shape for kernel in kernels.values()} == {(48, 16)}
+    np.testing.assert_array_equal(kernels["teacher"], teacher.params["head"]["projection"]["kernel"])
+    np.testing.assert_array_equal(kernels["own"], kernels["drawn"])
+    assert not np.array_equal(kernels["own"], kernels["teacher"])
+
+
+def test_heads_where_nothing_need_be_projected(cfg):
+    """Encoder and teacher of one width, without a projection: none, or a square one that is drawn."""
+    teacher, bitext = load_teacher(cfg), load_bitext(cfg.data).train
+    widths = {
+        name: make_student(with_student(cfg, path=TEACHER, head=name), teacher, bitext).cfg.head.projection
+        for name in ("own", "teacher", "drawn")
+    }
+    assert widths == {"own": 0, "teacher": 0, "drawn": 48}
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"head": "teacher", "size": SIZE}, r"reads hidden states of width 48, and the student's are of width 32"),
+        ({"freeze_layers": 3}, r"student.freeze_layers=3: the student has 2"),
+        ({"freeze_layers": 2, "freeze_embeddings": True}, r"leave nothing to train"),
+    ],
+)
+def test_what_does_not_fit_the_weights(cfg, settings, told):
+    with pytest.raises(ConfigError, match=told):
+        make_student(
+            replace(with_student(cfg), student=replace(with_student(cfg).student, **settings)),
+            load_teacher(cfg),
+            load_bitext(cfg.data).train,
+        )

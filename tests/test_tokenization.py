@@ -13,7 +13,14 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from optical_jax.config import HeadConfig
-from optical_jax.data.tokenization import BERT_SPECIALS, load_tokenizer, pad_tokens, tokenize, train_vocabulary
+from optical_jax.data.tokenization import (
+    BERT_SPECIALS,
+    load_tokenizer,
+    pad_tokens,
+    tokenize,
+    train_vocabulary,
+    with_pieces,
+)
 from optical_jax.errors import ConfigError, DataError
 
 ROOT = Path(__file__).parents[1]
@@ -168,6 +175,14 @@ def test_frequent_words_become_pieces_and_case_folds_on_request():
     cased = train_vocabulary(texts, 100, lowercase=False)
     assert cased.tokenize("Kitabu") == ["Kitabu"]
     assert cased.tokenize("kitabu") == ["kitabu"]
+
+
+def test_pieces_of_another_vocabulary_beside_its_own():
+    own = train_vocabulary(["mji wa washindi", "mji mkubwa"], vocab_size=100)
+    both = with_pieces(own, ["washington", "mji", "##ton", "New"])
+    assert both.tokenize("Washington mji") == ["washington", "mji"]
+    assert both.get_vocab().items() >= own.get_vocab().items()
+    assert both.get_vocab().keys() - own.get_vocab().keys() == {"washington", "##ton"}  # capitals are folded
 
 
 def test_accents_and_vowel_signs_stay():

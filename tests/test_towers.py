@@ -1,7 +1,6 @@
 """The Python face: runs, folders and texts in; vectors in the order of the texts out."""
 
 import dataclasses
-import json
 
 import jax
 import jax.numpy as jnp
@@ -10,31 +9,25 @@ import pytest
 
 import optical_jax
 from optical_jax import towers
-from optical_jax.checkpoint import Checkpoints
-from optical_jax.config import CheckpointConfig, EncoderConfig, HeadConfig, MeshConfig, TowerConfig
+from optical_jax.config import EncoderConfig, HeadConfig, MeshConfig, TowerConfig
 from optical_jax.data.tokenization import Tokens, pad_tokens, tokenize, train_vocabulary
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.models.bert import encode_hidden
-from optical_jax.models.export import save_tower
 from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.params import init_params
 from optical_jax.partitioning import make_mesh, params_shardings
-from optical_jax.towers import (
+from optical_jax.text_batches import (
     FEW_LENGTHS,
     MANY_LENGTHS,
     PackedRows,
-    Tower,
     batches_of,
     cut_length,
-    encode,
-    hidden_states,
-    load,
-    on_device,
     packed_batches,
     padded_batches,
     padded_length,
     rows_of_batch,
 )
+from optical_jax.towers import Tower, encode, hidden_states, load, on_device
 from optical_jax.types import TextInputs
 
 WORDS = ["moja", "mbili", "tatu", "nne", "tano", "sita", "saba", "nane", "tisa", "kumi", ",", "."]
@@ -296,88 +289,3 @@ def test_public_names():
     assert optical_jax.encode is encode
     assert optical_jax.hidden_states is hidden_states
     assert optical_jax.Tower is Tower
-
-
-# ---- load ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def run(tmp_path, tokenizer):
-    """A run folder: teacher, student before training, and two checkpoints of which the first is the best."""
-    headless = dataclasses.replace(CFG, head=dataclasses.replace(CFG.head, projection=0))
-    path = tmp_path / "run"
-    save_tower(random_params(0), CFG, tokenizer, path / "teacher")
-    save_tower(random_params(1, headless), headless, tokenizer, path / "student")
-    (path / "config.json").write_text(json.dumps({"seed": 0}))
-    with Checkpoints(path / "checkpoints", CheckpointConfig()) as checkpoints:
-        for step, figure in ((100, 0.5), (200, 0.25)):
-            params = jax.device_put(random_params(step, headless))
-            checkpoints.save(
-                step, params, {"count": jnp.zeros(())}, data={"i": 0}, config={"seed": 0}, best_metric=figure
-            )
-            checkpoints.wait()
-    return path
-
-
-def test_a_run_gives_its_student_for_queries(run):
-    headless = dataclasses.replace(CFG, head=dataclasses.replace(CFG.head, projection=0))
-    for checkpoint, seed in (("last", 200), ("best", 100), (100, 100), ("200", 200), ("untrained", 1)):
-        student = load(run, checkpoint=checkpoint)
-        assert same_arrays(student.params, random_params(seed, headless)), checkpoint
-        assert student.cfg == headless
-        assert student.side == "query"
-    np.testing.assert_allclose(
-        encode(load(run), TEXTS[:3]).vectors[0, 0], next(one_by_one(load(run), TEXTS[:1])).vectors[0], atol=2e-6
-    )
-
-
-def test_a_run_gives_its_teacher_for_documents(run):
-    teacher = load(str(run), side="document")
-    assert same_arrays(teacher.params, random_params(0))
-    assert (teacher.cfg, teacher.side) == (CFG, "document")
-
-
-def test_a_run_before_its_first_checkpoint(run):
-    """What a start that was killed early leaves behind."""
-    (run / "checkpoints").rename(run / "elsewhere")
-    assert load(run, checkpoint="untrained").side == "query"
-    assert load(run, side="document").side == "document"
-    with pytest.raises(ConfigError, match="checkpoint"):
-        load(run)
-
-
-@pytest.mark.parametrize("side", ["query", "document"])
-def test_a_folder_gives_one_tower_for_both_sides(run, side):
-    tower = load(run / "teacher", side=side)
-    assert same_arrays(tower.params, random_params(0))
-    assert (tower.cfg, tower.side) == (CFG, side)
-
-
-def test_a_folder_without_tokenizer_files(tmp_path):
-    save_tower(random_params(0), CFG, None, tmp_path / "bare")
-    tower = load(tmp_path / "bare")
-    assert tower.tokenizer is None
-    assert hidden_states(tower, np.array([[2, 3]]), np.array([[1, 1]])).shape == (1, 2, 32)
-
-
-def test_what_load_refuses(run, tmp_path):
-    with pytest.raises(ConfigError, match="no checkpoint 150"):
-        load(run, checkpoint=150)
-    with pytest.raises(ConfigError, match="side='passage'"):
-        load(run, side="passage")  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ConfigError, match="is not a run"):
-        load(run / "teacher", checkpoint="best")
-    with pytest.raises(ConfigError, match="nowhere"):
-        load(tmp_path / "nowhere")
-    (run / "teacher").rename(run / "gone")
-    with pytest.raises(ConfigError, match="no teacher/ folder"):
-        load(run, side="document")
-
-
-def test_the_real_encoder(minilm_dir):
-    """MiniLM knows that two sentences say the same."""
-    tower = load(minilm_dir)
-    out = encode(tower, ["A man is eating food.", "Someone eats a meal.", "The sky is blue today."])
-    means = out.vectors.sum(1) / out.mask.sum(1)[:, None]
-    means /= np.linalg.norm(means, axis=-1, keepdims=True)
-    assert means[0] @ means[1] > means[0] @ means[2] + 0.2

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from optical_jax.commands.train import main
+
 ROOT = Path(__file__).parents[1]
 DEMO = [
     "--config",
@@ -42,6 +44,22 @@ def train(*flags: object, environ: dict[str, str]) -> subprocess.CompletedProces
     return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False, timeout=300)
 
 
+@pytest.fixture
+def train_here(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
+    """The same in this process, which has eight devices and has imported all: for what compiles nothing."""
+    monkeypatch.chdir(ROOT)
+
+    def call(*flags: object) -> tuple[int, str, str]:
+        try:
+            code = main([*DEMO, *map(str, flags)])
+        except SystemExit as stopped:  # tyro's own
+            code = stopped.code
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return call
+
+
 def records(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
@@ -55,7 +73,7 @@ def undisturbed(tmp_path_factory, environ) -> Path:
     return run
 
 
-LONGER = ["--checkpoint.every", "1000", "--training.steps", "600"]
+LONGER = ["--checkpoint.every", "1000", "--training.steps", "400"]
 
 
 @pytest.fixture(scope="session")
@@ -95,13 +113,13 @@ def test_a_run_folder_is_whole(undisturbed):
     assert (undisturbed / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_same_command_again_prints_the_result(undisturbed, environ):
+def test_the_same_command_again_prints_the_result(undisturbed, train_here):
     before = (undisturbed / "metrics.jsonl").read_bytes()
     (undisturbed / "curves.png").unlink()
-    done = train("--run", undisturbed, environ=environ)
-    assert done.returncode == 0
-    assert "is finished: 30 steps" in done.stdout
-    assert f"curves: {undisturbed}/curves.png" in done.stdout
+    code, printed, _ = train_here("--run", undisturbed)
+    assert code == 0
+    assert "is finished: 30 steps" in printed
+    assert f"curves: {undisturbed}/curves.png" in printed
     assert (undisturbed / "curves.png").is_file()
     assert (undisturbed / "metrics.jsonl").read_bytes() == before
 
@@ -149,16 +167,17 @@ def test_a_signal_saves_says_how_to_go_on_and_exits_75(undisturbed_longer, envir
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 75, said
-    stopped = re.search(rf"error: stopped by {number.name} after saving step (\d+) of 600; the same command", said)
+    stopped = re.search(rf"error: stopped by {number.name} after saving step (\d+) of 400; the same command", said)
     assert stopped, said
     assert (run / "checkpoints" / stopped[1]).is_dir()
     assert (run / "curves.png").is_file()
-    done = train("--run", run, *LONGER, environ=environ)
-    assert f"at step {stopped[1]} of 600" in done.stdout
-    assert fingerprint(run) == fingerprint(undisturbed_longer)
+    if number == signal.SIGTERM:  # What was saved is the same after either.
+        done = train("--run", run, *LONGER, environ=environ)
+        assert f"at step {stopped[1]} of 400" in done.stdout
+        assert fingerprint(run) == fingerprint(undisturbed_longer)
 
 
-def test_more_steps_go_on_from_the_last(undisturbed, environ, tmp_path):
+def test_more_steps_go_on_from_the_last(environ, train_here, tmp_path):
     run = tmp_path / "more"
     assert train("--run", run, "--training.steps", "5", environ=environ).returncode == 0
     done = train("--run", run, "--training.steps", "10", environ=environ)
@@ -166,9 +185,9 @@ def test_more_steps_go_on_from_the_last(undisturbed, environ, tmp_path):
     assert "at step 5 of 10" in done.stdout
     assert records(run)[-1]["step"] == 10
     (run / "metrics.jsonl").write_text("")  # As a run that is not finished: 7 steps are less than it has behind it.
-    done = train("--run", run, "--training.steps", "7", environ=environ)
-    assert done.returncode == 2
-    assert "training.steps=7 is less than" in done.stderr
+    code, _, said = train_here("--run", run, "--training.steps", "7")
+    assert code == 2
+    assert "training.steps=7 is less than" in said
 
 
 def test_dry_run_tells_the_cost_and_writes_nothing(environ, tmp_path):
@@ -181,21 +200,17 @@ def test_dry_run_tells_the_cost_and_writes_nothing(environ, tmp_path):
 
 def test_dry_run_counts_a_cached_teacher_once(environ, tmp_path):
     """30 steps of 16 pairs; the texts are those that the run's steps see, each once. Nothing is written."""
-    plain = train("--run", tmp_path / "dry", "--dry-run", environ=environ)
-    cached = train("--run", tmp_path / "dry", "--dry-run", "--teacher.cache", tmp_path / "cache", environ=environ)
+    dry = ["--run", tmp_path / "dry", "--dry-run", "--teacher.cache", tmp_path / "cache"]
+    cached, small = (train(*dry, "--teacher.cache-gib", gib, environ=environ) for gib in (1, 1e-6))
     assert cached.returncode == 0, cached.stderr
+    assert "the teacher runs in every step" in small.stdout
     assert not list(tmp_path.iterdir())
     told = re.search(r"teacher.cache: ([\d,]+) texts encoded before the first step", cached.stdout)
     assert told
     assert 16 < int(told[1].replace(",", "")) <= 30 * 16
-    rows = [re.search(r"100\.0%.* (\S+)%\s+(\S+)%\s+(\S+)%", done.stdout) for done in (plain, cached)]
+    rows = [re.search(r"100\.0%.* (\S+)%\s+(\S+)%\s+(\S+)%", done.stdout) for done in (small, cached)]
     assert all(rows)
     assert [float(row[2]) > 0 for row in rows] == [True, False]
-    small = train(
-        "--run", tmp_path / "dry", "--dry-run", "--teacher.cache", tmp_path / "cache",
-        "--teacher.cache-gib", "0.000001", environ=environ,
-    )  # fmt: skip
-    assert "the teacher runs in every step" in small.stdout
 
 
 def broken(tmp_path: Path, text: str | bytes) -> str:
@@ -227,13 +242,12 @@ def broken(tmp_path: Path, text: str | bytes) -> str:
         (["--data.bitext", "/no/such/sw.train.tsv"], 3, "error: /no/such/sw.train.tsv"),
     ],
 )
-def test_wrong_commands_and_missing_files(flags, code, said, environ, tmp_path):
-    done = train("--run", tmp_path / "x", *flags, environ=environ)
-    assert done.returncode == code, done.stderr
-    assert said in done.stdout + done.stderr
+def test_wrong_commands_and_missing_files(flags, code, said, train_here, tmp_path):
+    ended, printed, told = train_here("--run", tmp_path / "x", *flags)
+    assert ended == code, told
+    assert said in printed + told
     if said.startswith("error"):
-        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-    assert "Traceback" not in done.stderr
+        assert len(told.strip().splitlines()) == 1, told
 
 
 @pytest.mark.parametrize(
@@ -245,16 +259,19 @@ def test_wrong_commands_and_missing_files(flags, code, said, environ, tmp_path):
         (b"A dog\tMbwa\nA cat\tPak\xff\n", "sw.train.tsv:2: "),
     ],
 )
-def test_broken_bitext_names_file_and_line(text, said, environ, tmp_path):
-    done = train("--run", tmp_path / "x", "--data.bitext", broken(tmp_path, text), environ=environ)
-    assert done.returncode == 3, done.stderr
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
+def test_broken_bitext_names_file_and_line(text, said, train_here, tmp_path):
+    code, _, told = train_here("--run", tmp_path / "x", "--data.bitext", broken(tmp_path, text))
+    assert code == 3, told
+    assert said in told
 
 
 def test_a_first_start_that_fails_does_not_stand_in_the_way_of_the_next(environ, tmp_path):
     run, nine = tmp_path / "again", "".join(f"Word {i}\tNeno {i}\n" for i in range(9))
-    assert train("--run", run, "--data.bitext", "/no/such/sw.train.tsv", environ=environ).returncode == 3
+    failed = train("--run", run, "--data.bitext", "/no/such/sw.train.tsv", environ=environ)
+    assert failed.returncode == 3
+    # A process of its own says no more than that, whatever is imported and set up on the way.
+    assert failed.stderr.startswith("error: /no/such/sw.train.tsv")
+    assert failed.stderr.count("\n") == 1
     # Nine pairs are too few to hold any out: no dev figures, and no failure for want of them.
     done = train("--run", run, "--data.bitext", broken(tmp_path, nine), "--training.steps", "5", environ=environ)
     assert done.returncode == 0, done.stderr
@@ -268,26 +285,25 @@ def test_a_reader_that_leaves_early_is_no_error(environ):
     assert not done.stderr
 
 
-def test_a_batch_that_does_not_divide_over_the_mesh(environ, tmp_path):
-    eight = environ | {"JAX_NUM_CPU_DEVICES": "8"}
-    done = train("--run", tmp_path / "x", "--data.global-batch", "12", environ=eight)
-    assert done.returncode == 2
-    assert "error: data.global_batch=12 does not divide into 8 shards (mesh data=8 x fsdp=1)" in done.stderr
+def test_a_batch_that_does_not_divide_over_the_mesh(train_here, tmp_path):
+    code, _, said = train_here("--run", tmp_path / "x", "--data.global-batch", "12")
+    assert code == 2
+    assert "error: data.global_batch=12 does not divide into 8 shards (mesh data=8 x fsdp=1)" in said
 
 
-def test_another_config_in_the_folder_is_a_diff(undisturbed, environ):
-    done = train("--run", undisturbed, "--seed", "7", "--loss.ot.epsilon", "0.5", environ=environ)
-    assert done.returncode == 2
-    assert "\n  loss.ot.epsilon: 0.05 -> 0.5\n  seed: 0 -> 7\n" in done.stderr
+def test_another_config_in_the_folder_is_a_diff(undisturbed, train_here):
+    code, _, said = train_here("--run", undisturbed, "--seed", "7", "--loss.ot.epsilon", "0.5")
+    assert code == 2
+    assert "\n  loss.ot.epsilon: 0.05 -> 0.5\n  seed: 0 -> 7\n" in said
 
 
-def test_a_locked_run_is_refused(undisturbed, environ):
+def test_a_locked_run_is_refused(undisturbed, train_here):
     from optical_jax.run_folder import RunFolder
 
     with RunFolder(undisturbed).lock():
-        done = train("--run", undisturbed, environ=environ)
-    assert done.returncode == 5
-    assert "is being trained by another process" in done.stderr
+        code, _, said = train_here("--run", undisturbed)
+    assert code == 5
+    assert "is being trained by another process" in said
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(environ, tmp_path):
@@ -325,7 +341,8 @@ def test_the_teachers_vectors_are_encoded_once(environ, undisturbed, tmp_path):
     """The same losses from a cache that is filled, from a full one, and, to half precision, without."""
 
     def losses(name: str, *flags: object) -> tuple[list[float], str]:
-        done = train("--run", tmp_path / name, "--teacher.cache", tmp_path / "cache", *flags, environ=environ)
+        flags = ("--training.steps", 10, "--teacher.cache", tmp_path / "cache", *flags)
+        done = train("--run", tmp_path / name, *flags, environ=environ)
         assert done.returncode == 0, done.stderr
         return [record["loss"] for record in records(tmp_path / name) if "loss" in record], done.stdout
 
@@ -334,7 +351,8 @@ def test_the_teachers_vectors_are_encoded_once(environ, undisturbed, tmp_path):
     full, said = losses("full")
     assert "teacher cache: 0 texts encoded" in said
     assert full == filling
-    np.testing.assert_allclose(filling, [r["loss"] for r in records(undisturbed) if "loss" in r], atol=1e-3)
+    # Ten steps of warm-up, as the first ten of thirty.
+    np.testing.assert_allclose(filling, [r["loss"] for r in records(undisturbed) if "loss" in r][:2], atol=1e-3)
     (about,) = (tmp_path / "cache").glob("*/teacher.json")
     about.parent.rename(tmp_path / "away")
     refused, said = losses("refused", "--teacher.cache-gib", "1e-6")

@@ -5,7 +5,9 @@ import pytest
 
 from optical_jax.models.vocabulary import (
     lexicon_embeddings,
+    mutual_translations,
     principal_components,
+    spelled_pieces,
     transfer_embeddings,
     translation_table,
 )
@@ -167,6 +169,26 @@ def test_more_bitext_than_memory_is_thinned_evenly():
     np.testing.assert_allclose(table.toarray(), plain.toarray(), atol=1e-12)
 
 
+def test_translations_that_hold_both_ways():
+    """By the definition, from the two directions; `the` is dropped as a translation of Haus where one is kept."""
+    sizes = {"english_size": 3, "foreign_size": 3}
+    there = translation_table(ENGLISH, GERMAN, **sizes).toarray()
+    back = translation_table(GERMAN, ENGLISH, **sizes).toarray()
+    product = there * back.T
+    table = mutual_translations(ENGLISH, GERMAN, **sizes).toarray()
+    np.testing.assert_allclose(table, product / product.sum(axis=1, keepdims=True), atol=1e-12)
+    root = mutual_translations(ENGLISH, GERMAN, **sizes, power=0.5).toarray()
+    np.testing.assert_allclose(root, product**0.5 / (product**0.5).sum(axis=1, keepdims=True), atol=1e-12)
+    assert table[HAUS, HOUSE] > there[HAUS, HOUSE]
+    np.testing.assert_array_equal(mutual_translations(ENGLISH, GERMAN, **sizes, top=1).toarray(), np.eye(3))
+
+
+def test_what_nothing_translates_back_to_keeps_its_own_translation():
+    english, foreign = [np.array([0])] * 3, [np.array([0]), np.array([0]), np.array([0, 1])]
+    table = mutual_translations(english, foreign, english_size=1, foreign_size=3, candidates=1)
+    np.testing.assert_array_equal(table.toarray(), [[1.0], [1.0], [0.0]])
+
+
 def test_translated_pieces_get_the_average_at_the_median_length():
     """Old rows have lengths 1, 1 and 5: the average (1, 2, 0) / 3 is stretched to 1."""
     old = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 5]], np.float32)
@@ -179,3 +201,9 @@ def test_translated_pieces_get_the_average_at_the_median_length():
     table = lexicon_embeddings(rows, old, translations)
     np.testing.assert_allclose(table[1], np.array([1, 2, 0]) / np.sqrt(5), rtol=1e-6)
     np.testing.assert_array_equal(table[[0, 2]], rows[[0, 2]])
+
+
+def test_pieces_of_any_style_as_wordpiece_spells_them():
+    wordpiece = ["[CLS]", "the", "##ing", "##", "7"]
+    assert spelled_pieces(wordpiece) == ["##", "##ing", "7", "the"]
+    assert spelled_pieces(["<s>", "\u2581the", "ing", "\u2581"]) == ["##ing", "##\u2581", "the"]

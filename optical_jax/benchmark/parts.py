@@ -27,7 +27,8 @@ from optical_jax.evaluation.blocks import Block, cut_into_blocks
 from optical_jax.evaluation.document_vectors import write_document_vectors
 from optical_jax.evaluation.search import rank
 from optical_jax.partitioning import batch_shards, over_all_devices
-from optical_jax.towers import batches_of, encode_batch, on_device
+from optical_jax.text_batches import batches_of
+from optical_jax.towers import encode_batch, on_device
 from optical_jax.types import TokenVectors
 
 REPEATS = 5

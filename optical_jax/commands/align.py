@@ -1,21 +1,24 @@
-"""`python -m optical_jax align`: which English word each word of a foreign text learns from, as a heat map."""
+"""`python -m optical_jax align`: which English word each word of a foreign text learns from, and how right that is."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from optical_jax.commands import align_quality
+from optical_jax.commands.bitext_of_run import saved_data
 from optical_jax.commands.doors import open_door, refuse_no_flags
-from optical_jax.config import DataConfig, LossConfig, OtConfig
 from optical_jax.errors import ConfigError, DataError
+from optical_jax.loss_config import LossConfig, OtConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,20 +39,38 @@ class AlignCommand:
 
     A row a foreign word, a column an English one, in each cell the share of the row's mass that goes there, in per
     cent. Printed, and drawn to a PNG.
+
+    With --bitext instead of texts: how good the plans of its pairs are as word alignments. Printed, and written to
+    RUN/align/quality.json.
     """
 
-    foreign: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FOREIGN")]
-    """The foreign text, in quotes."""
-    english: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ENGLISH")]
-    """Its English translation, in quotes."""
     run: Annotated[str, tyro.conf.arg(metavar="RUN")]
     """Run folder."""
+    foreign: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FOREIGN")] = ""
+    """The foreign text, in quotes."""
+    english: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ENGLISH")] = ""
+    """Its English translation, in quotes."""
     checkpoint: Annotated[str, tyro.conf.arg(metavar="last|best|STEP|untrained")] = "last"
     """Which student of the run."""
-    out: Annotated[str, tyro.conf.arg(metavar="FILE.png")] = ""
-    """Picture to write; empty writes RUN/align/<texts>.png."""
+    out: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
+    """Picture to write, or with --bitext JSON; empty writes RUN/align/<texts>.png or RUN/align/quality.json."""
     pieces: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Show word pieces and special tokens instead of whole words."""
+    epsilon: Annotated[float | None, tyro.conf.arg(metavar="EPSILON")] = None
+    """Entropic regularisation of the plan; the run's own where it is not given."""
+    bitext: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LANG=FILE ...")] = ()
+    """Pairs to align, one file a language, as data.bitext names them."""
+    gold: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[LANG=]FILE ...")] = ()
+    """Gold links of the bitext's lines (Pharaoh or NAACL), whose words must be parted by spaces."""
+    foreign_first: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """The gold's links name the foreign word first, not the English one."""
+    pairs: int = 500
+    """At most so many pairs of a bitext, evenly spaced."""
+    rule: Literal["forward", "backward", "intersection", "union", "grow-diag", "grow-diag-final-and", "share"] = (
+        "forward"
+    )
+    """How links are drawn from a plan: each foreign word's largest cell (forward), each English word's (backward),
+    both of them, either, grown from both, or cells with a share of both words' mass."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,21 +90,20 @@ def parse(argv: Sequence[str]) -> AlignCommand:
 
 
 def run_command(argv: Sequence[str]) -> None:
-    """Compute the plan, print it, draw it.
+    """Compute the plan, print it, draw it; or the plans of a bitext, and print and write how good they are.
 
     Raises:
       ConfigError: no such run or checkpoint, towers that give one vector a text, or flags that cannot be.
-      DataError: a text without a word.
+      DataError: a text without a word; a bitext or gold file that is missing or broken.
     """
     command = parse(argv)
     # Here, so that --help answers without importing jax or matplotlib.
     from rich.console import Console
 
-    from optical_jax.alignment import align_texts
     from optical_jax.evaluation.report import say
-    from optical_jax.pictures import draw_plans
+    from optical_jax.files import write_json
     from optical_jax.run_folder import RunFolder
-    from optical_jax.towers import is_run, load
+    from optical_jax.towers import is_run, load, sides_of
 
     run = Path(command.run)
     if not is_run(run):
@@ -95,25 +115,64 @@ def run_command(argv: Sequence[str]) -> None:
         raise ConfigError(
             f"{run / 'config.json'} is not of this version ({error}); take the version it was made with"
         ) from None
-    student, teacher = load(run, checkpoint=command.checkpoint), load(run, side="document")
-    idf = None
-    if cfg.ot.masses == "idf":
-        idf = count_or_tell(saved, student, teacher)
+    if command.epsilon is not None:
+        cfg = replace(cfg, ot=replace(cfg.ot, epsilon=command.epsilon))
+    # Files that are not there are told before weights are read.
+    sources = align_quality.sources_of(command.bitext, command.gold)
+    student = load(run, sides_of(run)[0], command.checkpoint, part="student")
+    teacher = load(run, part="teacher")
+    idf = count_or_tell(saved, student, teacher) if cfg.ot.masses == "idf" else None
+    if cfg.ot.masses == "norm":
+        print("masses are uniform here, not norm as in training: only training sees vectors before they are made unit")
+    console = Console()
+    if not sources:
+        draw(command, student, teacher, cfg, idf, console)
+        return
+    found = align_quality.measure(
+        student,
+        teacher,
+        cfg.ot,
+        sources,
+        saved=saved,
+        pairs=command.pairs,
+        rule=command.rule,
+        foreign_first=command.foreign_first,
+        idf=idf,
+    )
+    align_quality.print_quality(found, console)
+    tell_loss(cfg, console)
+    path = Path(command.out) if command.out else run / "align" / "quality.json"
+    languages = {language: quality.as_json() for language, quality in found.items()}
+    write_json(path, {"run": str(run), "checkpoint": command.checkpoint, "languages": languages})
+    say(console, f"written: {path}")
+
+
+def draw(
+    command: AlignCommand, student: Tower, teacher: Tower, cfg: LossConfig, idf: IdfTables | None, console: Console
+) -> None:
+    """Print and draw the plan of the two texts."""
+    from optical_jax.alignment import align_texts
+    from optical_jax.evaluation.report import say
+    from optical_jax.pictures import draw_plans
+
     texts = [(command.foreign, command.english)]
     (found,) = align_texts(student, teacher, texts, cfg, by_pieces=command.pieces, idf=idf)
-
-    console = Console()
     print_plan(found, console)
     if found.left_out >= 0.005:
         say(console, f"not shown: {found.left_out:.0%} of the words' mass, which goes to special tokens (--pieces)")
     if found.cut:
         say(console, "a text is longer than its tower reads, and was cut")
-    if cfg.name != "transport":
-        say(console, f"this run learned by {cfg.name}: the plan is not what it learned from")
+    tell_loss(cfg, console)
     say(console, f"MaxSim {found.score:.3f}, transport cost {found.cost:.3f} (epsilon {cfg.ot.epsilon:g})")
-    path = Path(command.out) if command.out else run / "align" / f"{slug(command.foreign)}--{slug(command.english)}.png"
+    name = f"{slug(command.foreign)}--{slug(command.english)}.png"
+    path = Path(command.out) if command.out else Path(command.run) / "align" / name
     draw_plans([found], path)
     say(console, f"picture: {path}")
+
+
+def tell_loss(cfg: LossConfig, console: Console) -> None:
+    if cfg.name != "transport":
+        console.print(f"this run learned by {cfg.name}: the plan is not what it learned from", highlight=False)
 
 
 def check(command: AlignCommand) -> None:
@@ -122,13 +181,25 @@ def check(command: AlignCommand) -> None:
     Raises:
       ConfigError: names the flag, its value and the remedy.
     """
-    for name in ("foreign", "english"):
-        if not getattr(command, name).strip():
-            raise ConfigError(f"the {name} text is empty; give two texts, the foreign one first")
+    texts = {name: getattr(command, name) for name in ("foreign", "english")}
+    if command.bitext:
+        if any(texts.values()):
+            raise ConfigError(f"bitext={' '.join(command.bitext)} and a text are given; give two texts or a bitext")
+        if command.pairs < 1:
+            raise ConfigError(f"pairs={command.pairs} is impossible; give at least 1")
+    else:
+        if command.gold:
+            raise ConfigError(f"gold={' '.join(command.gold)} needs the sentences it links; name them with --bitext")
+        for name, text in texts.items():
+            if not text.strip():
+                raise ConfigError(f"the {name} text is empty; give two texts, the foreign one first, or a --bitext")
+    if command.epsilon is not None and not 0.0 < command.epsilon < math.inf:
+        raise ConfigError(f"epsilon={command.epsilon} is impossible; give a number above 0")
     if not re.fullmatch(r"last|best|untrained|[0-9]+", command.checkpoint):
         raise ConfigError(f"checkpoint={command.checkpoint} is none; give last, best, untrained or a step")
-    if command.out and (Path(command.out).suffix != ".png" or Path(command.out).is_dir()):
-        raise ConfigError(f"out={command.out} is no picture; name a file that ends in .png")
+    form, what = (".json", "JSON file") if command.bitext else (".png", "picture")
+    if command.out and (Path(command.out).suffix != form or Path(command.out).is_dir()):
+        raise ConfigError(f"out={command.out} is no {what}; name a file that ends in {form}")
 
 
 def count_or_tell(saved: Mapping[str, Any], student: Tower, teacher: Tower) -> IdfTables | None:
@@ -136,10 +207,9 @@ def count_or_tell(saved: Mapping[str, Any], student: Tower, teacher: Tower) -> I
     from optical_jax.alignment import count_idf
 
     try:
-        settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in saved["data"].items()}
         lengths = saved["student"]["max_length"], saved["teacher"]["max_length"]
-        return count_idf(student, teacher, DataConfig(**settings), lengths)
-    except (ConfigError, DataError, TypeError) as error:
+        return count_idf(student, teacher, saved_data(saved), lengths)
+    except (ConfigError, DataError) as error:
         print(f"masses are uniform here, not idf as in training: {error}")
         return None
 

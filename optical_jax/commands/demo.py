@@ -14,10 +14,10 @@ import tyro
 from optical_jax.commands import evaluate, names, train
 from optical_jax.commands.doors import open_door
 from optical_jax.commands.settings import load_config_file
+from optical_jax.config import Config
 from optical_jax.errors import ConfigError
 
 if TYPE_CHECKING:
-    from optical_jax.config import Config
     from optical_jax.evaluation.report import Evaluation
 
 CONFIG, OWN_CONFIG = "configs/demo.py", "configs/own_language.py"
@@ -50,7 +50,7 @@ def run_command(argv: Sequence[str]) -> None:
     command = tyro.cli(DemoCommand, args=list(argv), prog="python -m optical_jax demo")
     if not Path(CONFIG).is_file():
         raise ConfigError(f"{CONFIG} is not here; run the demo from the folder of a clone of the repository")
-    run, cfg = Path(command.run), load_config_file(CONFIG)
+    run, cfg = Path(command.run), load_config_file(CONFIG, Config)
     files = [Path(path) for path in cfg.data.bitext]
     folder = run / "names"
 

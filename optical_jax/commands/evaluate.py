@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from optical_jax.commands.baselines import count_lexicons, parse_translations, rank_by_words, read_translations
+from optical_jax.commands.bitext_of_run import read_training_text, shared_with_training
 from optical_jax.commands.curves import draw_evaluation_curves
 from optical_jax.commands.doors import open_door, refuse_no_flags
-from optical_jax.config import LOW_RESOURCE, DataConfig
+from optical_jax.config import LOW_RESOURCE
 from optical_jax.errors import ConfigError, DataError
+from optical_jax.files import own_system, trains_teacher, write_json
 
 if TYPE_CHECKING:
     from optical_jax.data.collection import Collection
@@ -35,20 +38,27 @@ class EvalCommand:
     A run's results go to RUN/eval/<collection>-<split>/: metrics.json, run.<lang>.trec, per_query.jsonl.
     """
 
-    collection: Annotated[str, tyro.conf.arg(metavar="DIR")]
-    """Folder in BEIR's form: corpus.jsonl[.gz], queries.<lang>.jsonl[.gz], qrels/<split>.tsv."""
+    collection: Annotated[str, tyro.conf.arg(metavar="SOURCE")]
+    """Folder in BEIR's form: corpus.jsonl[.gz], queries.<lang>.jsonl[.gz], qrels/<split>.tsv; or ir_datasets:ID,
+    NAME:FOLDER, NAME/LANG:FOLDER (docs/collections.md)."""
     run: Annotated[str, tyro.conf.arg(metavar="RUN")] = ""
-    """Run folder: its student asks, its teacher's documents answer."""
+    """Run folder: its student asks, its teacher encodes the documents; a teacher's training does both itself."""
     model: Annotated[str, tyro.conf.arg(metavar="DIR_OR_HUB_NAME")] = ""
     """Any model instead, on both sides; nothing is written but --out."""
     compare: Annotated[tuple[str, ...], tyro.conf.arg(metavar="RUN RUN")] = ()
     """Two runs instead: paired tests over queries. What was not evaluated yet is evaluated first."""
     checkpoint: Annotated[str, tyro.conf.arg(metavar="last|best|STEP")] = "last"
     """Which checkpoint of the run."""
+    documents: Literal["auto", "teacher", "student"] = "auto"
+    """Who of the run encodes the documents: its teacher, English ones, or its student, those in the language it
+    learned; it must have learned documents (student.sides). auto takes the student where it learned nothing else; then
+    the teacher asks, in English."""
     lang: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LANG [LANG ...]")] = ()
     """Languages of the queries; none takes all that have judged queries."""
     split: str = "dev"
     """Which judgements: qrels/<split>.tsv."""
+    translations: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LANG=FILE [LANG=FILE ...]")] = ()
+    """The queries in English, by any system, as baselines: JSONL (_id, text) or TSV (id, text)."""
     scoring: Literal["maxsim", "pooled"] = "maxsim"
     """maxsim: late interaction; pooled: the cosine of mean vectors."""
     pooling: Literal["none", "auto", "mean", "cls"] = "none"
@@ -106,40 +116,67 @@ def check(command: EvalCommand) -> None:
         raise ConfigError(f"checkpoint={command.checkpoint} is none; give last, best or a step")
     if command.model and command.checkpoint != "last":
         raise ConfigError(f"checkpoint={command.checkpoint} belongs to --run; a model has none")
+    if command.model and command.documents != "auto":
+        raise ConfigError(f"documents={command.documents} belongs to --run; a model encodes both sides")
     if command.batch_size < 1:
         raise ConfigError(f"batch_size={command.batch_size} is impossible; give at least 1")
+    if command.compare and command.translations:
+        raise ConfigError(f"translations={command.translations[0]} belongs to --run or --model, not to --compare")
+    parse_translations(command.translations)
     if command.out and Path(command.out).is_dir():
         raise ConfigError(f"out={command.out} is a folder; name a file")
+
+
+@dataclass(frozen=True)
+class System:
+    """Who asks what, and who encodes the documents."""
+
+    queries: Tower
+    documents: Tower
+    texts: Mapping[str, Mapping[str, str]]
+    """Language -> query id -> text."""
 
 
 # ---- one system --------------------------------------------------------------------------------------------------
 
 
 def evaluate_run(command: EvalCommand, run: Path) -> Evaluation:
-    """A run's student beside itself untrained, the teacher on English, and BM25; written into the run."""
-    from optical_jax.data.collection import read_collection
+    """What a run trains beside itself untrained, the teacher on English, and BM25; written into the run."""
+    from optical_jax.data.sources import read_source
     from optical_jax.evaluation.report import print_evaluation, write_files
-    from optical_jax.files import write_json
-    from optical_jax.towers import load
+    from optical_jax.towers import load, sides_of, towers_of_run
 
-    step, saved = find_step(run, command.checkpoint), read_run_config(run)
-    collection = read_collection(command.collection, command.split, command.lang)
+    step, saved, one_tower = find_step(run, command.checkpoint), read_run_config(run), trains_teacher(run)
+    collection = read_source(command.collection, command.split, command.lang, command.cache_dir or None)
+    cache_dir, of_student = command.cache_dir or None, student_encodes_documents(command, run)
+    asker, documents = towers_of_run(run, step, command.documents, cache_dir)
+    student_asks = not of_student or "query" in sides_of(run)
+    if not student_asks:
+        collection = in_english(collection)
+    if of_student:
+        # Documents in a language that it learned, whatever the folder says: neither dictionary nor translations help.
+        collection = replace(collection, document_language="the student's language")
+    translated = read_translations(command.translations, collection)
     folder = results_folder(command, run, collection)
     folder.mkdir(parents=True, exist_ok=True)
 
-    blocks: dict[SystemAndLanguage, list[Block]] = {}
-    blocks |= encode_queries(command, "student", load(run, checkpoint=step), collection.queries)
-    blocks |= encode_queries(command, "untrained", load(run, checkpoint="untrained"), collection.queries)
-    teacher = load(run, side="document", cache_dir=command.cache_dir or None)
-    blocks |= encode_queries(command, "teacher", replace(teacher, side="query"), english_queries(collection))
+    before, documents_before = towers_of_run(run, "untrained", command.documents, cache_dir)
+    systems = {
+        own_system(run): System(asker, documents, collection.queries),
+        "untrained": System(before, documents_before if of_student or one_tower else documents, collection.queries),
+    }
+    if student_asks and not one_tower:
+        teacher = load(run, side="query", part="teacher", cache_dir=cache_dir)
+        systems["teacher"] = System(teacher, documents, english_queries(collection))
+        systems["mt"] = System(teacher, documents, translated)
+    train = None if one_tower else read_training_text(saved, collection)
     evaluation = rank_and_judge(
         command,
         collection,
-        blocks,
-        teacher,
-        system="student",
-        origin={"run": str(run), "checkpoint": step},
-        shared_with_training=shared_with_training(saved, collection),
+        systems,
+        origin={"run": str(run), "checkpoint": step} | ({"documents": "student"} if of_student else {}),
+        by_words=rank_by_words(collection, translated, count_lexicons(train or {}, collection)),
+        shared_with_training=None if train is None else shared_with_training(train, collection),
     )
 
     low_resource = saved.get("low_resource", LOW_RESOURCE)
@@ -159,17 +196,18 @@ def evaluate_run(command: EvalCommand, run: Path) -> Evaluation:
 
 def evaluate_model(command: EvalCommand) -> None:
     """One tower on both sides, beside BM25."""
-    from optical_jax.data.collection import read_collection
+    from optical_jax.data.sources import read_source
     from optical_jax.evaluation.report import print_evaluation
     from optical_jax.towers import is_run, load
 
     if is_run(Path(command.model)):
         raise ConfigError(f"model={command.model} is a run; give --run {command.model}")
-    collection = read_collection(command.collection, command.split, command.lang)
+    collection = read_source(command.collection, command.split, command.lang, command.cache_dir or None)
     tower = load(command.model, cache_dir=command.cache_dir or None, pooling=command.pooling)
-    blocks = encode_queries(command, "model", tower, collection.queries)
-    documents = replace(tower, side="document")
-    evaluation = rank_and_judge(command, collection, blocks, documents, system="model", origin={"model": command.model})
+    documents, translated = replace(tower, side="document"), read_translations(command.translations, collection)
+    systems = {"model": System(tower, documents, collection.queries), "mt": System(tower, documents, translated)}
+    by_words = rank_by_words(collection, translated, {})
+    evaluation = rank_and_judge(command, collection, systems, origin={"model": command.model}, by_words=by_words)
     if command.out:
         write_out(command.out, evaluation.as_json(LOW_RESOURCE))
     print_evaluation(evaluation, LOW_RESOURCE)
@@ -194,35 +232,41 @@ def encode_queries(
 def rank_and_judge(
     command: EvalCommand,
     collection: Collection,
-    blocks: Mapping[SystemAndLanguage, Sequence[Block]],
-    documents: Tower,
+    systems: Mapping[str, System],
     *,
-    system: str,
     origin: Mapping[str, Any],
+    by_words: Mapping[SystemAndLanguage, Ranking],
     shared_with_training: Mapping[str, int] | None = None,
 ) -> Evaluation:
-    """Search for all systems in one pass over the documents, add BM25, and compute the figures."""
-    from optical_jax.evaluation.baselines import make_bm25
+    """Search for the first system and its references, and compute the figures of them and of `by_words`.
+
+    One pass over the documents for all systems whose documents one tower encodes.
+    """
     from optical_jax.evaluation.metrics import evaluate_run as judge
     from optical_jax.evaluation.report import Evaluation
     from optical_jax.evaluation.search import search
     from optical_jax.progress import ProgressReport
 
-    with ProgressReport("encoding and ranking documents", len(collection.documents), "documents") as progress:
-        encode = make_encode(command, documents)
-        rankings: dict[SystemAndLanguage, Ranking] = search(
-            blocks, collection.documents, encode, advance=progress.advance
-        )
-    bm25 = make_bm25(collection.documents)
-    rankings |= {("bm25", lang): bm25(list(queries.values())) for lang, queries in collection.queries.items()}
+    rankings: dict[SystemAndLanguage, Ranking] = {}
+    towers = {id(one.documents): one.documents for one in systems.values()}
+    for documents in towers.values():
+        blocks: dict[SystemAndLanguage, list[Block]] = {}
+        for name, one in systems.items():
+            if one.documents is documents and one.texts:
+                blocks |= encode_queries(command, name, one.queries, one.texts)
+        with ProgressReport("encoding and ranking documents", len(collection.documents), "documents") as progress:
+            encode = make_encode(command, documents)
+            rankings |= search(blocks, collection.documents, encode, advance=progress.advance)
+    rankings |= by_words
 
     document_ids = list(collection.documents)
     per_query: dict[str, dict[str, PerQuery]] = {}
     for (name, language), ranking in rankings.items():
-        queries = english_queries(collection)[language] if name == "teacher" else collection.queries[language]
+        queries = systems[name].texts[language] if name in systems else collection.queries[language]
         found = ranking.as_run(list(queries), document_ids)
         qrels = {query: collection.qrels[query] for query in queries}
         per_query.setdefault(name, {})[language] = judge(found, qrels)
+    system = next(iter(systems))
     own = {language: ranking for (name, language), ranking in rankings.items() if name == system}
     return Evaluation(collection, command.scoring, system, per_query, own, origin, shared_with_training)
 
@@ -253,19 +297,40 @@ def english_queries(collection: Collection) -> dict[str, dict[str, str]]:
     return {language: queries for language, queries in found.items() if queries}
 
 
+def student_encodes_documents(command: EvalCommand, run: Path) -> bool:
+    from optical_jax.towers import sides_of
+
+    return command.documents == "student" or (command.documents == "auto" and sides_of(run) == ("document",))
+
+
+def in_english(collection: Collection) -> Collection:
+    """The collection with its English queries alone, for a teacher who asks a student's documents.
+
+    Raises:
+      DataError: it has none.
+    """
+    queries = english_queries(collection)
+    if not queries:
+        raise DataError(
+            f"collection {collection.name} has no English queries (queries.en.jsonl), and this run's student learned "
+            "documents alone: its teacher asks"
+        )
+    return replace(collection, queries=queries)
+
+
 # ---- two runs ----------------------------------------------------------------------------------------------------
 
 
 def compare(command: EvalCommand) -> None:
     """Paired tests of the second run against the first, over the same queries."""
-    from optical_jax.data.collection import read_collection
+    from optical_jax.data.sources import read_source
     from optical_jax.evaluation.report import comparison_json, print_comparison
     from optical_jax.evaluation.significance import compare_runs
 
-    collection = read_collection(command.collection, command.split, command.lang)
+    collection = read_source(command.collection, command.split, command.lang, command.cache_dir or None)
     runs = [Path(run) for run in command.compare]
     steps = [find_step(run, command.checkpoint) for run in runs]
-    a, b = (student_figures(command, run, step, collection) for run, step in zip(runs, steps, strict=True))
+    a, b = (own_figures(command, run, step, collection) for run, step in zip(runs, steps, strict=True))
     tests = compare_runs(a, b)
     for name, run, step in zip("AB", runs, steps, strict=True):
         print(f"{name} = {run}, checkpoint {step}")
@@ -282,7 +347,7 @@ def compare(command: EvalCommand) -> None:
         write_out(command.out, content)
 
 
-def student_figures(command: EvalCommand, run: Path, step: int, collection: Collection) -> Mapping[str, PerQuery]:
+def own_figures(command: EvalCommand, run: Path, step: int, collection: Collection) -> Mapping[str, PerQuery]:
     """Figures of every query, from the run's last evaluation if it was of this checkpoint and these files."""
     from optical_jax.evaluation.report import read_per_query
 
@@ -292,10 +357,10 @@ def student_figures(command: EvalCommand, run: Path, step: int, collection: Coll
         of_these_files = all(saved["inputs"].get(name, sha256) == sha256 for name, sha256 in collection.sha256.items())
         if saved["checkpoint"] == step and of_these_files:
             if set(asked) <= set(saved["languages"]):
-                return read_per_query(folder, "student", asked)
+                return read_per_query(folder, own_system(run), asked)
             # Results that hold are not thrown away for those of other languages.
             asked = list(dict.fromkeys([*saved["languages"], *asked]))
-    found = evaluate_run(replace(command, lang=tuple(asked)), run).per_query["student"]
+    found = evaluate_run(replace(command, lang=tuple(asked)), run).per_query[own_system(run)]
     return {language: found[language] for language in collection.queries}
 
 
@@ -324,39 +389,11 @@ def read_run_config(run: Path) -> dict[str, Any]:
 
 
 def results_folder(command: EvalCommand, run: Path, collection: Collection) -> Path:
-    pooled = "-pooled" if command.scoring == "pooled" else ""
-    return run / "eval" / f"{collection.name}-{collection.split}{pooled}"
-
-
-def shared_with_training(saved: Mapping[str, Any], collection: Collection) -> dict[str, int] | None:
-    """How many training pairs share a sentence with the collection, told on stdout; None where it cannot be known.
-
-    What counts are queries and the documents judged for them: a document that no query looks for is no answer learned.
-    """
-    from optical_jax.data.bitext import load_bitext, overlap
-
-    try:
-        settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in saved["data"].items()}
-        train = load_bitext(DataConfig(**settings)).train
-    except (ConfigError, DataError, TypeError) as error:
-        print(f"training text could not be checked against {collection.name}: {error}")
-        return None
-    judged = {document for grades in collection.qrels.values() for document in grades}
-    texts = [
-        *(collection.documents[document] for document in judged),
-        *(text for queries in collection.queries.values() for text in queries.values()),
-    ]
-    shared = overlap(train, texts)
-    for language, count in shared.items():
-        print(
-            f"training text: {count:,} of {len(train[language]):,} {language} pairs share a text with the queries of "
-            f"{collection.name} or their documents"
-        )
-    return shared
+    how = "-student" * student_encodes_documents(command, run) + "-pooled" * (command.scoring == "pooled")
+    return run / "eval" / f"{collection.name}-{collection.split}{how}"
 
 
 def write_out(path: str, content: dict[str, Any]) -> None:
-    from optical_jax.files import write_json
 
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_json(Path(path), content)

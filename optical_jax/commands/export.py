@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExportCommand:
-    """Write a run's student as a Hugging Face folder: weights, tokenizer, config, model card.
+    """Write a run's student (or its teacher in training) as a Hugging Face folder: weights, tokenizer, model card.
 
     transformers.AutoModel loads it with the same hidden states, Sentence Transformers 6 with the same token vectors.
     """
@@ -46,7 +46,7 @@ EXAMPLE = "python -m optical_jax export --run runs/tiny --out my_encoder"
 
 
 def run_command(argv: Sequence[str]) -> None:
-    """Load one checkpoint of the run's student, and write it.
+    """Load one checkpoint of what the run trains, and write it.
 
     Raises:
       ConfigError: no such run or checkpoint, or `out` holds something else.
@@ -56,27 +56,32 @@ def run_command(argv: Sequence[str]) -> None:
     command = tyro.cli(ExportCommand, args=list(argv), prog="python -m optical_jax export")
     # Here, so that --help answers without importing jax.
     from optical_jax.checkpoint import find_step
+    from optical_jax.files import trains_teacher
     from optical_jax.model_card import model_card
     from optical_jax.models.export import check_target, save_tower
-    from optical_jax.towers import is_run, load
+    from optical_jax.teacher_card import teacher_card
+    from optical_jax.towers import is_run, load, sides_of
 
     run, out = Path(command.run), Path(command.out)
     if not is_run(run):
         raise ConfigError(f"run={run} holds no run; name the --run folder of a training")
     if command.checkpoint not in ("last", "best") and not command.checkpoint.isdecimal():
         raise ConfigError(f"checkpoint={command.checkpoint!r} is none; give last, best or a step")
-    if out.resolve() in ((run / "student").resolve(), (run / "teacher").resolve()):
+    if out.resolve() in [(run / part).resolve() for part in ("student", "teacher", "model")]:
         raise ConfigError(f"out={out} is a part of the run; name a folder of its own, such as {run / 'export'}")
     check_target(out)
     which: Any = int(command.checkpoint) if command.checkpoint.isdecimal() else command.checkpoint
     step = find_step(run, which)
-    student = load(run, side="query", checkpoint=step)
-    card = model_card(gather_facts(run, out, step, student, command.license))
-    save_tower(student.params, student.cfg, student.tokenizer, out, card, dtype=command.dtype)
-    print(f"wrote the {command.checkpoint} student of {run} to {out}")
+    part, what, make_card = (
+        ("auto", "teacher", teacher_card) if trains_teacher(run) else ("student", "student", model_card)
+    )
+    tower = load(run, side=sides_of(run)[0], checkpoint=step, part=part)
+    card = make_card(gather_facts(run, out, step, tower, command.license))
+    save_tower(tower.params, tower.cfg, tower.tokenizer, out, card, dtype=command.dtype)
+    print(f"wrote the {command.checkpoint} {what} of {run} to {out}")
 
 
-def gather_facts(run: Path, out: Path, step: int, student: Tower, license: str) -> CardFacts:
+def gather_facts(run: Path, out: Path, step: int, tower: Tower, license: str) -> CardFacts:
     """What the run's files tell; a file that is not there (a run of parts, an older one) tells nothing."""
     from optical_jax.metrics_writer import read_metrics
     from optical_jax.model_card import CardFacts
@@ -86,15 +91,15 @@ def gather_facts(run: Path, out: Path, step: int, student: Tower, license: str) 
     return CardFacts(
         name=run.resolve().name,
         folder=out.resolve().name,
-        tower=student.cfg,
+        tower=tower.cfg,
         step=step,
-        special_ids=special_token_ids(student.tokenizer),
+        special_ids=special_token_ids(tower.tokenizer),
         teacher=model_of(config, "teacher"),
-        start=model_of(config, "student"),
+        start=model_of(config, "encoder" if "encoder" in config else "student"),
         license=license.strip(),
         config=config,
         env=read_record(run / "env.json"),
-        bitext=read_record(run / "bitext.json"),
+        bitext=read_record(run / ("rankings.json" if "encoder" in config else "bitext.json")),
         metrics=read_metrics(run / "metrics.jsonl"),
         evaluations=[read_record(path) for path in sorted(run.glob("eval/*/metrics.json"))],
     )

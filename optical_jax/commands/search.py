@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -36,11 +36,15 @@ class SearchCommand:
     queries: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="QUERY")] = ()
     """What to look for; a query of several words in quotes."""
     run: Annotated[str, tyro.conf.arg(metavar="RUN")] = ""
-    """Run folder: its student asks, its teacher's documents answer."""
+    """Run folder: its student asks, its teacher encodes the lines."""
     model: Annotated[str, tyro.conf.arg(metavar="DIR_OR_HUB_NAME")] = ""
     """Any model instead, on both sides."""
     checkpoint: Annotated[str, tyro.conf.arg(metavar="last|best|STEP|untrained")] = "last"
     """Which checkpoint of the run's student."""
+    documents: Literal["auto", "teacher", "student"] = "auto"
+    """Who of the run encodes the lines: its teacher, English ones, or its student, those in the language it learned; it
+    must have learned documents (student.sides). auto takes the student where it learned nothing else; then queries are
+    English."""
     top: int = 10
     """Lines shown a query."""
     vectors: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
@@ -114,6 +118,8 @@ def check(command: SearchCommand) -> None:
         raise ConfigError(f"checkpoint={command.checkpoint} is none; give last, best, untrained or a step")
     if command.model and command.checkpoint != "last":
         raise ConfigError(f"checkpoint={command.checkpoint} belongs to --run; a model has none")
+    if command.model and command.documents != "auto":
+        raise ConfigError(f"documents={command.documents} belongs to --run; a model encodes both sides")
     for name in ("top", "batch_size"):
         if getattr(command, name) < 1:
             raise ConfigError(f"{name}={getattr(command, name)} is impossible; give at least 1")
@@ -147,14 +153,13 @@ def load_towers(command: SearchCommand) -> tuple[Tower, Tower]:
     Raises:
       ConfigError: no such run, checkpoint or model.
     """
-    from optical_jax.towers import is_run, load
+    from optical_jax.towers import is_run, load, towers_of_run
 
     cache_dir = command.cache_dir or None
     if command.run:
         if not is_run(Path(command.run)):
             raise ConfigError(f"run={command.run} is no run folder; name a folder that train.py wrote, or give --model")
-        student = load(command.run, checkpoint=command.checkpoint, cache_dir=cache_dir)
-        return student, load(command.run, side="document", cache_dir=cache_dir)
+        return towers_of_run(Path(command.run), command.checkpoint, command.documents, cache_dir)
     if is_run(Path(command.model)):
         raise ConfigError(f"model={command.model} is a run; give --run {command.model}")
     tower = load(command.model, cache_dir=cache_dir)

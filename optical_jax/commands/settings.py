@@ -8,12 +8,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import tyro
 
 from optical_jax.config import Config
 from optical_jax.errors import ConfigError
+from optical_jax.teacher_config import TeacherStageConfig
+
+Settings = TypeVar("Settings", Config, TeacherStageConfig)
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,23 @@ class TrainCommand:
     """Python file with get_config() -> Config, such as configs/swahili.py."""
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Tell parameters, FLOPs, memory and time, compile, and stop."""
+    each_language: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """One student a language instead of one for all, one after the other, in RUN/LANG."""
     settings: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+
+
+@dataclass(frozen=True)
+class TeacherCommand:
+    """Train an English late-interaction teacher from an encoder and judged passages. Flags override the config file.
+
+    The same command again resumes an unfinished run, and prints the result of a finished one.
+    """
+
+    config: str = ""
+    """Python file with get_config() -> TeacherStageConfig, such as configs/teacher_afriqa.py."""
+    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Tell parameters, FLOPs, memory and time, compile, and stop."""
+    settings: Annotated[TeacherStageConfig, tyro.conf.arg(name="")] = field(default_factory=TeacherStageConfig)
 
 
 def parse_train_command(argv: Sequence[str]) -> TrainCommand:
@@ -37,8 +56,20 @@ def parse_train_command(argv: Sequence[str]) -> TrainCommand:
       ConfigError: the config file is missing or broken.
     """
     path = _config_argument(argv)
-    default = TrainCommand(config=path, settings=load_config_file(path) if path else Config())
+    default = TrainCommand(config=path, settings=load_config_file(path, Config) if path else Config())
     return tyro.cli(TrainCommand, args=list(argv), default=default, prog="train.py")
+
+
+def parse_teacher_command(argv: Sequence[str]) -> TeacherCommand:
+    """As `parse_train_command`.
+
+    Raises:
+      ConfigError: likewise.
+    """
+    path = _config_argument(argv)
+    settings = load_config_file(path, TeacherStageConfig) if path else TeacherStageConfig()
+    default = TeacherCommand(config=path, settings=settings)
+    return tyro.cli(TeacherCommand, args=list(argv), default=default, prog="python -m optical_jax teacher")
 
 
 def _config_argument(argv: Sequence[str]) -> str:
@@ -52,11 +83,11 @@ def _config_argument(argv: Sequence[str]) -> str:
     return path
 
 
-def load_config_file(path: str) -> Config:
-    """Run a config file and call its get_config().
+def load_config_file(path: str, kind: type[Settings]) -> Settings:
+    """Run a config file and call its get_config(), which is to return a `kind`.
 
     Raises:
-      ConfigError: no such file, no get_config in it, or it fails.
+      ConfigError: no such file, no get_config in it, or it fails or returns another kind.
     """
     file = Path(path)
     if not file.is_file():
@@ -78,6 +109,8 @@ def load_config_file(path: str) -> Config:
         raise ConfigError(f"config={path} cannot be read: {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove(str(file.parent.absolute()))
-    if not isinstance(config, Config):
-        raise ConfigError(f"config={path}: get_config() returned {type(config).__name__}; return an optical_jax Config")
+    if not isinstance(config, kind):
+        other = {"Config": "train.py", "TeacherStageConfig": "python -m optical_jax teacher"}.get(type(config).__name__)
+        remedy = f"start it by {other}" if other else f"return an optical_jax {kind.__name__}"
+        raise ConfigError(f"config={path}: get_config() returned {type(config).__name__}; {remedy}")
     return config

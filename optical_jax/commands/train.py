@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optical_jax.commands.curves import draw_training_curves
 from optical_jax.commands.doors import add_xla_flag, open_door, refuse_no_flags
 from optical_jax.commands.settings import parse_train_command
+from optical_jax.commands.training import first_state, loop, run_in_folder, say
 from optical_jax.config import Config, expand_path
-from optical_jax.errors import ConfigError, Interrupted
+from optical_jax.data.formats import for_each_language
 from optical_jax.metrics_writer import check_tracker
 from optical_jax.validation import validate
 
 if TYPE_CHECKING:
     from optical_jax.data.bitext import Bitext, BitextSplits
+    from optical_jax.data.code_switch import Lexicon
     from optical_jax.data.loader import Loader
+    from optical_jax.data.pairs import TokenizedPairs
     from optical_jax.run_folder import RunFolder
-    from optical_jax.towers import Tower
+    from optical_jax.towers import Side, Tower
     from optical_jax.types import Params
+
+SIDES: Mapping[str, tuple[Side, ...]] = {
+    "queries": ("query",), "documents": ("document",), "both": ("query", "document"),
+}  # fmt: skip
+"""`student.sides` -> what texts are encoded as."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,45 +47,38 @@ def run_command(argv: Sequence[str]) -> None:
     check_tracker(cfg.training.tracker)
     if cfg.training.deterministic:
         add_xla_flag("--xla_gpu_deterministic_ops=true")
-    if command.dry_run:
-        from optical_jax.commands.dry_run import dry_run
+    students = for_each_language(cfg) if command.each_language else {"": cfg}
+    for language, student in students.items():
+        if language:
+            say(f"student of {language}: {student.run}")
+        if command.dry_run:
+            from optical_jax.commands.dry_run import dry_run
 
-        dry_run(cfg, prepare(cfg, None))
-    else:
-        train_run(cfg)
+            dry_run(student, prepare(student, None))
+        else:
+            train_run(student)
 
 
 def train_run(cfg: Config) -> None:
     """Train, resume, or report a finished run: whatever the run folder calls for."""
-    from optical_jax.run_folder import RunFolder
 
-    folder = RunFolder(Path(cfg.run))
-    # Schedulers stop with SIGTERM: outside the loop, which saves first, it ends a start as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with folder.lock():
-        folder.keep_compiled()
-        resumed = folder.holds_run_of(cfg)
-        done = folder.finished()
-        if done is not None and done["step"] >= cfg.training.steps:
-            folder.save_licences(cfg)
-            say(f"{cfg.run} is finished: {done['step']} steps, params_sha256 {done['params_sha256']}")
-            say_result(folder)
-            say_curves(folder, again=False)
-            return
-        parts = prepare(cfg, folder if resumed else None)
-        if resumed:
-            folder.resume(cfg, parts.inputs)
-        else:
-            folder.begin(cfg, parts.teacher, parts.student, parts.inputs, parts.report)
-        try:
-            train_prepared(cfg, folder, parts)
-        except Interrupted:
-            say_curves(folder)
-            raise
-        say_result(folder)
-        say_curves(folder)
-    languages = " ".join(parts.languages)
-    say(f"next: python eval.py --run {shlex.quote(cfg.run)} --collection DIR --lang {languages}")
+    def begin(folder: RunFolder, parts: Parts) -> None:
+        towers = {"teacher": parts.teacher, "student": parts.student}
+        path = expand_path(cfg.teacher.path, "teacher.path")
+        references = {} if cfg.checkpoint.copy_teacher else {"teacher": path}
+        folder.begin(
+            cfg, towers, parts.inputs, {"bitext.json": parts.report}, references=references, lexicons=parts.lexicons
+        )
+
+    parts = run_in_folder(
+        cfg,
+        prepare=lambda folder: prepare(cfg, folder),
+        begin=begin,
+        train=lambda folder, parts: train_prepared(cfg, folder, parts),
+    )
+    if parts is not None:
+        languages = " ".join(parts.languages)
+        say(f"next: python eval.py --run {shlex.quote(cfg.run)} --collection DIR --lang {languages}")
 
 
 @dataclass
@@ -97,6 +95,8 @@ class Parts:
     """By kind, path -> sha256 of every input file."""
     report: dict[str, Any]
     """What became of every line of the bitext, by split."""
+    lexicons: Mapping[str, Lexicon]
+    """By language, what data.code_switch replaces; empty without it."""
 
     def leave_weights(self) -> None:
         """Let the host forget the towers' weights, once the devices hold them."""
@@ -113,12 +113,12 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
 
     from optical_jax.data.bitext import load_bitext
     from optical_jax.data.loader import make_loader
-    from optical_jax.data.pairs import TokenSide, tokenize_pairs
     from optical_jax.data.report import report_lines
+    from optical_jax.lexicon import lexicons_of_run
     from optical_jax.models.attention import check_platform, platform
     from optical_jax.partitioning import batch_shards, check_divisible, make_mesh
     from optical_jax.student import load_teacher, make_student
-    from optical_jax.towers import load
+    from optical_jax.towers import load, sides_alike
     from optical_jax.training.step import check_attention
 
     mesh = make_mesh(cfg.mesh)
@@ -128,17 +128,22 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
     splits = load_bitext(cfg.data)
     inputs = {"bitext": bitext_files(splits)} | model_inputs(cfg, folder.saved_config() if folder else None)
     if folder is not None:
-        teacher = load(folder.path, side="document", cache_dir=cfg.cache_dir or None)
-        student = load(folder.path, checkpoint="untrained")
+        teacher = load(folder.path, side="document", part="teacher", cache_dir=cfg.cache_dir or None)
+        side = "document" if cfg.student.sides == "documents" else "query"
+        student = load(folder.path, side=side, part="student", checkpoint="untrained")
     else:
         teacher = load_teacher(cfg)
         student = make_student(cfg, teacher, splits.train)
 
-    student_side = TokenSide(student.tokenizer, student.cfg.head, cfg.student.max_length)
-    teacher_side = TokenSide(teacher.tokenizer, teacher.cfg.head, cfg.teacher.max_length)
-    pairs = {language: tokenize_pairs(one, student_side, teacher_side) for language, one in splits.train.items()}
-    for one in splits.dev.values():
-        tokenize_pairs(one, student_side, teacher_side)
+    lexicons = {}
+    if cfg.data.code_switch:
+        lexicons = lexicons_of_run(cfg, folder.path if folder else None, student, teacher, splits.train, say)
+    pairs, *versions = tokenize_versions(cfg, student, teacher, splits, lexicons)
+    if cfg.student.sides != "queries" and sides_alike(teacher.cfg.head):
+        say(
+            f"student.sides={cfg.student.sides}: this teacher marks no side and leaves nothing out, so queries and "
+            "documents are one to it but for their length"
+        )
     reports = {"train": [b.report for b in splits.train.values()], "dev": [b.report for b in splits.dev.values()]}
     for line in report_lines(reports):
         say(line)
@@ -146,6 +151,7 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
         pairs,
         cfg.data,
         cfg.seed,
+        versions=versions,
         idf=cfg.loss.ot.masses == "idf",
         process_index=jax.process_index(),
         process_count=jax.process_count(),
@@ -154,7 +160,39 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
     )
     check_attention(cfg, student.cfg, teacher.cfg, loader.layout.row_lengths)
     report = {split: [one.as_json() for one in each] for split, each in reports.items()}
-    return Parts(mesh, list(splits.train), splits.dev, teacher, student, loader, inputs, report)
+    return Parts(mesh, list(splits.train), splits.dev, teacher, student, loader, inputs, report, lexicons)
+
+
+def tokenize_versions(
+    cfg: Config, student: Tower, teacher: Tower, splits: BitextSplits, lexicons: Mapping[str, Lexicon]
+) -> list[dict[str, TokenizedPairs]]:
+    """The training pairs as the student will see them in turn: on its sides, with other words switched.
+
+    Lengths of the first version, and of the dev pairs, go into the bitext's report.
+    """
+    from optical_jax.data.code_switch import SWITCHED_VERSIONS, switched
+    from optical_jax.data.pairs import TokenSide, tokenize_pairs
+
+    def tokenized(one: Bitext, side: Side) -> TokenizedPairs:
+        return tokenize_pairs(
+            one,
+            TokenSide(student.tokenizer, student.cfg.head, cfg.student.max_length, side),
+            TokenSide(teacher.tokenizer, teacher.cfg.head, cfg.teacher.max_length, side),
+        )
+
+    sides = SIDES[cfg.student.sides]
+    found = []
+    for version in range(SWITCHED_VERSIONS if lexicons else len(sides)):
+        train = splits.train
+        if lexicons:
+            share = cfg.data.code_switch
+            train = {lang: switched(one, lexicons[lang], share, cfg.seed, version) for lang, one in train.items()}
+        if version:
+            train = {lang: replace(one, report=replace(one.report, lengths={})) for lang, one in train.items()}
+        found.append({lang: tokenized(one, sides[version % len(sides)]) for lang, one in train.items()})
+    for one in splits.dev.values():
+        tokenized(one, sides[0])
+    return found
 
 
 def bitext_files(splits: BitextSplits) -> dict[str, str]:
@@ -180,33 +218,19 @@ def train_prepared(cfg: Config, folder: RunFolder, parts: Parts) -> None:
     import jax
 
     from optical_jax.checkpoint import Checkpoints
-    from optical_jax.config import to_json
-    from optical_jax.metrics_writer import MetricsWriter, cut_after, open_mirror
     from optical_jax.models.late_interaction import tower_specs
     from optical_jax.partitioning import params_shardings
-    from optical_jax.training.loop import dev_lines, train
-    from optical_jax.training.optimizer import learning_rate, make_optimizer
-    from optical_jax.training.step import TrainState, abstract_train_state, init_train_state, make_train_step
+    from optical_jax.training.optimizer import Frozen, make_optimizer
+    from optical_jax.training.step import make_train_step
     from optical_jax.training.teacher_cache import use_teacher_cache
 
     mesh, student, teacher, loader = parts.mesh, parts.student.cfg, parts.teacher.cfg, parts.loader
-    tx = make_optimizer(cfg.optimizer, cfg.training.steps, fix_positions=not cfg.student.word_order)
+    tx = make_optimizer(cfg.optimizer, cfg.training.steps)
     with jax.set_mesh(mesh), Checkpoints(folder.checkpoints, cfg.checkpoint) as checkpoints:
         train_step = make_train_step(cfg, student, teacher, mesh, tx)
         teacher_params = jax.device_put(parts.teacher.params, params_shardings(tower_specs(teacher), mesh))
-        start = 0
-        if checkpoints.latest_step is None:
-            state = init_train_state(parts.student.params, student, mesh, tx)
-        else:
-            abstract = abstract_train_state(student, mesh, tx)
-            params, opt_state, position, start = checkpoints.restore(abstract.params, abstract.opt_state)
-            state = TrainState(params, opt_state)
-            loader.restore(position)
-            say(f"resuming {cfg.run} at step {start} of {cfg.training.steps}")
-            if start > cfg.training.steps:
-                raise ConfigError(
-                    f"training.steps={cfg.training.steps} is less than {cfg.run} has behind it; give at least {start}"
-                )
+        frozen = Frozen.of(cfg.student, student.encoder)
+        state, start = first_state(cfg, checkpoints, parts.student.params, student, mesh, tx, frozen, loader)
         parts.leave_weights()
         use_teacher_cache(
             cfg.teacher,
@@ -218,70 +242,31 @@ def train_prepared(cfg: Config, folder: RunFolder, parts: Parts) -> None:
             mesh,
             say,
         )
-        # Before the first checkpoint a run begins anew, its first dev line included.
-        cut_after(folder.metrics, start if start else -1)
-        evaluate = dev_evaluation(parts, teacher_params)
-        writer = MetricsWriter(folder.metrics, open_mirror(cfg.training.tracker, folder.path, to_json(cfg)))
-        try:
-            if start == 0 and parts.dev:
-                dev = evaluate(state.params)
-                writer.write({"step": 0, "dev": dev})
-                for line in dev_lines(0, dev, cfg.checkpoint.best_metric):
-                    print(line, file=sys.stderr, flush=True)
-            train(
-                cfg,
-                state,
-                teacher_params,
-                train_step,
-                loader,
-                start,
-                mesh=mesh,
-                learning_rate=learning_rate(cfg.optimizer, cfg.training.steps),
-                evaluate=evaluate,
-                checkpoints=checkpoints,
-                writer=writer,
-            )
-        finally:
-            writer.close()
+        loop(
+            cfg,
+            folder,
+            state,
+            lambda state, batch: train_step(state, teacher_params, batch),
+            loader,
+            start,
+            mesh=mesh,
+            evaluate=dev_evaluation(parts, teacher_params),
+            checkpoints=checkpoints,
+        )
 
 
 def dev_evaluation(parts: Parts, teacher_params: Params) -> Any:
-    """Dev retrieval as a function of the student's parameters."""
+    """Dev retrieval as a function of the student's parameters.
+
+    Foreign sentences look for their English ones; of a student that learned documents alone, English for foreign ones.
+    """
     from optical_jax.evaluation.parallel import make_dev_evaluation
     from optical_jax.towers import encode
 
+    theirs = "document" if parts.student.side == "query" else "query"
     return make_dev_evaluation(
         {language: (one.english, one.foreign) for language, one in parts.dev.items()},
         lambda params, texts: encode(replace(parts.student, params=params), texts),
-        lambda texts: encode(replace(parts.teacher, params=teacher_params), texts),
+        lambda texts: encode(replace(parts.teacher, params=teacher_params, side=theirs), texts),
+        student_asks=parts.student.side == "query",
     )
-
-
-def say(line: str) -> None:
-    print(line, flush=True)
-
-
-def say_result(folder: RunFolder) -> None:
-    """The dev figures before and after training, a line a language."""
-    from optical_jax.metrics_writer import read_metrics
-    from optical_jax.training.loop import mean_figures
-
-    lines = [record for record in read_metrics(folder.metrics) if "dev" in record]
-    if len(lines) < 2:
-        return
-    before, after = lines[0]["dev"], lines[-1]["dev"]
-    if len(after) > 1:
-        before, after = before | {"mean": mean_figures(before)}, after | {"mean": mean_figures(after)}
-    say(f"dev, step {lines[0]['step']} -> {lines[-1]['step']}:")
-    width = max(map(len, after))
-    for language, figures in after.items():
-        old = before.get(language, {})
-        told = (f"{name} {old.get(name, float('nan')):.3f} -> {value:.3f}" for name, value in figures.items())
-        say(f"  {language:<{width}}  " + "  ".join(told))
-
-
-def say_curves(folder: RunFolder, *, again: bool = True) -> None:
-    """Draw the run's curves, and tell where; `again` draws them though they are there."""
-    path = folder.path / "curves.png"
-    if (path.is_file() and not again) or draw_training_curves(folder.path):
-        say(f"curves: {path}")

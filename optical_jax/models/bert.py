@@ -58,9 +58,10 @@ def encoder_specs(cfg: EncoderConfig) -> SpecTree:
 
 
 def unstack_layers(params: Params) -> Params:
-    """An encoder's parameters with its layers in a tuple, for forward passes alone.
+    """An encoder's parameters with its layers in a tuple.
 
-    Out of a stack every call copies each layer's weights before it multiplies by them, which a CPU takes time for.
+    For forward passes: out of a stack every call copies each layer's weights before it multiplies by them, which a CPU
+    takes time for. And for layers that differ in whether they are trained.
     """
     stacked = params["layers"]
     return {
@@ -111,8 +112,9 @@ def encode_hidden(
         return feed_forward(params["mlp"], attention(params["attention"], x, mix, cfg), cfg), None
 
     if isinstance(params["layers"], tuple):
+        step = layer if cfg.remat == "none" else jax.checkpoint(layer, policy=KEPT[cfg.remat])
         for one in params["layers"]:
-            x, _ = layer(x, one)
+            x, _ = step(x, one)
         return x
     if cfg.remat != "none":
         # Between two loops XLA cannot merge the recomputation with the forward pass: no barrier against it is needed.

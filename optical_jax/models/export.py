@@ -17,7 +17,7 @@ from optical_jax.errors import ConfigError, MachineError
 from optical_jax.files import OWN_CONFIG, write_json
 from optical_jax.models.hf_heads import IDENTITY
 from optical_jax.models.hf_names import from_tree, hf_config
-from optical_jax.models.pretrained import dense_folder
+from optical_jax.models.pretrained import MASSES, dense_folder
 from optical_jax.types import Params
 
 log = logging.getLogger(__name__)
@@ -87,6 +87,9 @@ def _write_tower(params: Params, cfg: TowerConfig, tokenizer: Any, folder: Path,
     if cfg.head.projection:
         kernel = np.asarray(params["head"]["projection"]["kernel"], np.float32)
         _save_tensors(folder / dense_folder(cfg.head), {"linear.weight": np.ascontiguousarray(kernel.T)}, dtype)
+    if cfg.head.masses == "learned":
+        # For us alone: modules.json does not name it, and scores do not depend on it.
+        _save_tensors(folder / MASSES, {"kernel": np.asarray(params["head"]["mass"]["kernel"], np.float32)}, dtype)
     _save_tensors(folder, dict(from_tree(params["encoder"], cfg.encoder)), dtype)
 
 

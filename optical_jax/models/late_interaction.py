@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 from optical_jax.config import TowerConfig
 from optical_jax.models.bert import Packed, encode_hidden, encoder_specs
 from optical_jax.models.layers import contract
-from optical_jax.params import Spec, SpecTree
+from optical_jax.params import Spec, SpecTree, zeros
 from optical_jax.partitioning import by_shard
 from optical_jax.types import PackedInputs, Params, TextInputs, TokenVectors
 
@@ -19,6 +19,9 @@ def tower_specs(cfg: TowerConfig) -> SpecTree:
     head = {}
     if cfg.head.projection:
         head = {"projection": {"kernel": Spec((cfg.encoder.width, cfg.head.projection), ("embed", "vector"))}}
+    if cfg.head.masses == "learned":
+        # Zeros: equal masses at the start.
+        head["mass"] = {"kernel": Spec((cfg.vector_width,), ("vector",), zeros)}
     return {"encoder": encoder_specs(cfg.encoder), "head": head}
 
 
@@ -31,8 +34,9 @@ def encode_tokens(params: Params, inputs: TextInputs | PackedInputs, cfg: TowerC
       cfg: the tower's shape; static under jit.
 
     Returns:
-      With pooling "none" a vector a token, zero where `inputs.keep` is False, and `inputs.weight` handed on. With
-      "mean" (over the tokens that are attended to) or "cls" (the first token) one vector a text, L = 1.
+      With pooling "none" a vector a token, zero where `inputs.keep` is False, and its weight: `inputs.weight` handed
+      on, or as `cfg.head.masses` says. With "mean" (over the tokens that are attended to) or "cls" (the first token)
+      one vector a text, L = 1, without weight.
 
     Raises:
       ConfigError: texts longer than the position table.
@@ -41,30 +45,63 @@ def encode_tokens(params: Params, inputs: TextInputs | PackedInputs, cfg: TowerC
         hidden = encode_packed(params, inputs, cfg)  # [R, L, D]
         if cfg.head.pooling == "none":
             vectors = unpack(to_unit_vectors(params, hidden, cfg), inputs.place, inputs.home)  # [B, S, E]
-            return TokenVectors(jnp.where(inputs.keep[:, :, None], vectors, 0.0), inputs.keep, inputs.weight)
+            norms = None
+            if cfg.head.masses == "norm":
+                norms = unpack(vector_norms(params, hidden, cfg), inputs.place, inputs.home)
+            return with_weights(params, vectors, norms, inputs, cfg)
         hidden, attend = (unpack(x, inputs.place, inputs.home) for x in (hidden, inputs.attend[:, :, None]))
         attend = attend[:, :, 0]  # [B, S]
     else:
         hidden = encode_hidden(params["encoder"], inputs.ids, inputs.attend, cfg.encoder, aligned=True)
         attend = inputs.attend
     if cfg.head.pooling == "none":
-        mask, weight = inputs.keep, inputs.weight
-    else:
-        # A row without tokens pads a batch: it has no vector.
-        mask, weight = attend.any(axis=1, keepdims=True), None
-        if cfg.head.pooling == "mean":
-            hidden = masked_sum(hidden.astype(jnp.float32), attend)
-        else:
-            hidden = hidden[:, :1]
+        norms = vector_norms(params, hidden, cfg) if cfg.head.masses == "norm" else None
+        return with_weights(params, to_unit_vectors(params, hidden, cfg), norms, inputs, cfg)
+    # A row without tokens pads a batch: it has no vector.
+    mask = attend.any(axis=1, keepdims=True)
+    hidden = masked_sum(hidden.astype(jnp.float32), attend) if cfg.head.pooling == "mean" else hidden[:, :1]
     vectors = to_unit_vectors(params, hidden, cfg)
-    return TokenVectors(vectors=jnp.where(mask[:, :, None], vectors, 0.0), mask=mask, weight=weight)
+    return TokenVectors(vectors=jnp.where(mask[:, :, None], vectors, 0.0), mask=mask)
 
 
 def to_unit_vectors(params: Params, hidden: Float[Array, "B L D"], cfg: TowerConfig) -> Float[Array, "B L E"]:
     """The head: projected, if it has a projection, and made unit vectors, float32."""
+    return unit(project(params, hidden, cfg))
+
+
+def project(params: Params, hidden: Float[Array, "B L D"], cfg: TowerConfig) -> Float[Array, "B L E"]:
+    """Token vectors before they are made unit vectors, float32."""
     if cfg.head.projection:
         hidden = contract("BLD,DE->BLE", hidden, params["head"]["projection"]["kernel"], "float32")
-    return unit(hidden.astype(jnp.float32))
+    return hidden.astype(jnp.float32)
+
+
+def vector_norms(params: Params, hidden: Float[Array, "B L D"], cfg: TowerConfig) -> Float[Array, "B L 1"]:
+    """Lengths of the vectors before they are made unit vectors; a constant to differentiation."""
+    return jnp.linalg.norm(jax.lax.stop_gradient(project(params, hidden, cfg)), axis=-1, keepdims=True)
+
+
+def with_weights(
+    params: Params,
+    vectors: Float[Array, "B L E"],
+    norms: Float[Array, "B L 1"] | None,
+    inputs: TextInputs | PackedInputs,
+    cfg: TowerConfig,
+) -> TokenVectors:
+    """Vectors of tokens, zero where masked, with the weights that the head or the inputs give them."""
+    vectors, weight = jnp.where(inputs.keep[:, :, None], vectors, 0.0), inputs.weight
+    if norms is not None:
+        weight = jnp.where(inputs.keep, norms[:, :, 0], 0.0)
+    elif cfg.head.masses == "learned":
+        weight = mass_logits(params, vectors)
+    return TokenVectors(vectors, inputs.keep, weight)
+
+
+def mass_logits(params: Params, vectors: Float[Array, "B L E"]) -> Float[Array, "B L"]:
+    """Of a head with learned masses: what their softmax over a text is taken of."""
+    # Vectors are a constant here: masses are learned by their own map alone, and move no vector.
+    kernel = params["head"]["mass"]["kernel"]
+    return jnp.einsum("BLE,E->BL", jax.lax.stop_gradient(vectors), kernel, precision=jax.lax.Precision.HIGHEST)
 
 
 def encode_packed(params: Params, inputs: PackedInputs, cfg: TowerConfig) -> Float[Array, "R L D"]:

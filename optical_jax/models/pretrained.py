@@ -65,6 +65,9 @@ def load_pretrained(path: str, *, pooling: Pooling = "none", cache_dir: str | No
         kernel = read_projection(head.projection, encoder.width, head_cfg.projection)
         params["head"] = {"projection": {"kernel": kernel}}
         head_cfg = replace(head_cfg, projection=kernel.shape[1])
+    if head_cfg.masses == "learned":
+        kernel = Weights(folder / MASSES).read("kernel")
+        params["head"] = {**params["head"], "mass": {"kernel": kernel}}
     has_tokenizer = any((head.encoder_folder / name).is_file() for name in TOKENIZER_FILES)
     return Pretrained(params, TowerConfig(encoder, head_cfg), head.encoder_folder if has_tokenizer else None)
 
@@ -113,6 +116,10 @@ def tower_config(values: dict[str, Any], source: str) -> TowerConfig:
         return TowerConfig(EncoderConfig(**encoder), HeadConfig(**values["head"]))
     except (KeyError, TypeError) as error:
         raise ConfigError(f"{source} is no tower config of this version: {error}; export the tower again") from error
+
+
+MASSES = "token_masses"
+"""Subfolder of the map that learned masses come from."""
 
 
 def dense_folder(head: HeadConfig) -> str:

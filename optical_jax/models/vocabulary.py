@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import scipy.sparse
 from jaxtyping import Float, Int
 
+MAX_CELLS = 40_000_000
 SPECIAL = re.compile(r"\[[^\]]+\]|<[^>]+>")
 """[CLS], <s> and the like stand outside of words."""
 
@@ -48,7 +50,7 @@ def transfer_embeddings(
     return table
 
 
-def _style(vocab: Mapping[str, int]) -> str:
+def _style(vocab: Collection[str]) -> str:
     """How a vocabulary marks the start of a word (▁, Ġ) or, in WordPiece, its going on (##)."""
     for mark in ("▁", "Ġ"):
         if any(piece.startswith(mark) and len(piece) > 1 for piece in vocab):
@@ -63,6 +65,14 @@ def _spelling(piece: str, style: str) -> tuple[str, str]:
     marked = piece.startswith(style) and len(piece) > len(style)
     place = "within" if marked == (style == "##") else "start"
     return place, piece.removeprefix(style) if marked else piece
+
+
+def spelled_pieces(vocab: Collection[str]) -> list[str]:
+    """The pieces of any vocabulary as WordPiece spells them (##ing), in the order of the alphabet; no special ones."""
+    style = _style(vocab)
+    spelled = {_spelling(piece, style) for piece in vocab}
+    marks = {"start": "", "within": "##"}
+    return sorted(marks[place] + letters for place, letters in spelled if place in marks and letters)
 
 
 def _seed(seed: int, piece: str) -> list[int]:
@@ -81,7 +91,7 @@ def lexicon_embeddings(
     Args:
       rows: the new table so far (`transfer_embeddings`), which pieces without a translation keep.
       embedding: the old table.
-      translations: probabilities [W, V] of `translation_table`.
+      translations: weights [W, V], rows of which sum to one or are empty, such as `mutual_translations` gives.
     """
     averaged = np.asarray(translations @ embedding.astype(np.float64))  # [W, D]
     norms = np.linalg.norm(averaged, axis=1)
@@ -112,7 +122,7 @@ def translation_table(
     foreign_special: Collection[int] = (),
     iterations: int = 5,
     top: int = 8,
-    max_cells: int = 40_000_000,
+    max_cells: int = MAX_CELLS,
 ) -> scipy.sparse.csr_array:
     """What foreign pieces translate to, counted in bitext: IBM Model 1 with an empty foreign word, by EM.
 
@@ -156,13 +166,67 @@ def translation_table(
         expected = np.bincount(entry, share, len(keys))
         probability = expected / np.bincount(of, expected, foreign_size + 1)[of]
 
-    # Rank of each entry among its foreign piece's; the empty word's are left out.
-    order = np.lexsort((-probability, of))
-    rank = np.arange(len(order)) - np.searchsorted(of[order], of[order])
-    kept = order[(rank < top) & (of[order] < foreign_size)]
-    of, into, probability = of[kept], into[kept], probability[kept]
-    probability = probability / np.bincount(of, probability, foreign_size)[of]
-    return scipy.sparse.csr_array((probability, (of, into)), shape=(foreign_size, english_size))
+    kept = of < foreign_size  # the empty word's are left out
+    found = scipy.sparse.csr_array((probability[kept], (of[kept], into[kept])), shape=(foreign_size, english_size))
+    return best_of_rows(found, top)
+
+
+def mutual_translations(
+    english: Sequence[Int[np.ndarray, "_"]],
+    foreign: Sequence[Int[np.ndarray, "_"]],
+    *,
+    english_size: int,
+    foreign_size: int,
+    english_special: Collection[int] = (),
+    foreign_special: Collection[int] = (),
+    candidates: int = 20,
+    top: int = 8,
+    power: float = 1.0,
+    max_cells: int = MAX_CELLS,
+) -> scipy.sparse.csr_array:
+    """As `translation_table`, counted both ways: weights are (p(English | foreign) p(foreign | English))^power.
+
+    One direction alone translates rare pieces to any others that stood beside them. A piece whose candidates do not
+    translate back to it keeps those of the one direction.
+
+    Args:
+      candidates: most probable translations in one direction, of which the other chooses.
+      power: 1/2 makes the geometric mean; 1 is sharper.
+
+    Source: Wang and Oard (SIGIR 2006), who take the geometric mean.
+    """
+    here = english, english_size, english_special
+    abroad = foreign, foreign_size, foreign_special
+    there, back = (
+        translation_table(
+            one,
+            other,
+            english_size=one_size,
+            foreign_size=other_size,
+            english_special=one_special,
+            foreign_special=other_special,
+            top=candidates,
+            max_cells=max_cells,
+        )
+        for (one, one_size, one_special), (other, other_size, other_special) in ((here, abroad), (abroad, here))
+    )
+    mutual = scipy.sparse.csr_array(there.multiply(back.T)).power(power)
+    one_way = np.diff(mutual.indptr) == 0
+    return best_of_rows(mutual + scipy.sparse.diags_array(one_way.astype(float)) @ there, top)
+
+
+def best_of_rows(weights: Any, top: int) -> scipy.sparse.csr_array:
+    """The largest `top` weights of each row of a sparse array, scaled to sum to one; of equal ones the earlier's."""
+    cells: Any = scipy.sparse.coo_array(weights)
+    row, column, weight = cells.row, cells.col, cells.data
+    height, width = cells.shape
+    order = np.lexsort((column, -weight, row))
+    row, column, weight = row[order], column[order], weight[order]
+    rank = np.arange(len(row)) - np.searchsorted(row, row)
+    kept = (rank < top) & (weight > 0.0)
+    row, column, weight = row[kept], column[kept], weight[kept]
+    share = weight / np.bincount(row, weight, height)[row]
+    return scipy.sparse.csr_array((share, (row, column)), shape=(height, width))
 
 
 def _flatten(texts: Sequence[np.ndarray], special: Collection[int]) -> tuple[np.ndarray, np.ndarray]:

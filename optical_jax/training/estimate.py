@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from optical_jax.config import Config, EncoderConfig, Remat, TowerConfig
+from optical_jax.loss_config import LossConfig
+from optical_jax.losses.batch_scores import KEPT_NUMBERS
 from optical_jax.models.late_interaction import tower_specs
+from optical_jax.ot.gromov import LINEARISATIONS
 from optical_jax.params import count_params
 from optical_jax.types import Batch, PackedInputs, TextInputs, TokenVectors
+from optical_jax.validation import parse_added_losses
 
 
 @dataclass(frozen=True)
@@ -62,15 +66,38 @@ def step_cost(cfg: Config, student: TowerConfig, teacher: TowerConfig, batch: Ba
     held = batch.teacher.mask if isinstance(batch.teacher, TokenVectors) else batch.teacher.keep
     S = batch.student.keep.shape[1] if student.head.pooling == "none" else 1
     T = held.shape[1] if teacher.head.pooling == "none" else 1
-    cells = float(len(held) * S * T)
-    # Every loss tells greedy_cosine of its tokens; that of pooled vectors is not differentiated through them.
-    similarity = (1 if cfg.loss.name == "pooled_cosine" else 3) * 2.0 * cells * student.vector_width
-    # An iteration multiplies and adds every cell twice, for rows and for columns.
-    iterates = cfg.loss.name == "transport" and cfg.loss.ot.plan == "sinkhorn"
-    solver = 4.0 * cells * cfg.loss.ot.iterations if iterates else 0.0
+    # Every loss tells greedy_cosine of its tokens.
+    told = 2.0 * len(held) * S * T * student.vector_width
+    names = (cfg.loss.name, *parse_added_losses(cfg.loss))
+    of_losses = sum(loss_flops(name, cfg.loss, len(held), S, T, student.vector_width) for name in names)
     rows, length = batch.student.ids.shape
     again = rows * recomputed_flops(student, length, cfg.student.remat)
-    return Cost(3 * of_student + again, of_teacher, similarity + solver)
+    return Cost(3 * of_student + again, of_teacher, told + of_losses)
+
+
+def loss_flops(name: str, cfg: LossConfig, B: int, S: int, T: int, E: int) -> float:
+    """What one loss adds to greedy_cosine on a batch of B pairs: its products, there and back, and its solver."""
+    cells = float(B * S * T)
+    # An iteration multiplies and adds every cell twice, for rows and for columns.
+    iterations = 4.0 * cells * cfg.ot.iterations
+    if name == "transport":
+        iterates = cfg.ot.plan in ("sinkhorn", "unbalanced", "partial", "ipot")
+        return 2 * 2.0 * cells * E + (iterations if iterates else 0.0)
+    if name == "ot_contrastive":
+        return B * loss_flops("transport", cfg, B, S, T, E)
+    if name == "gromov_wasserstein":
+        crossed = 2.0 * cells * (S + T)
+        inner = 3 * 2.0 * B * S * S * E + 2.0 * B * T * T * E
+        return 2 * 2.0 * cells * E + inner + LINEARISATIONS * (iterations + crossed) + 2 * crossed
+    # Between all texts: there, back, and where the blocks were not kept, there again.
+    of_texts = 2 + (B * cells > KEPT_NUMBERS)
+    return {
+        "greedy": 2 * 2.0 * cells * E,
+        "contrastive": of_texts * 2.0 * B * cells * E,
+        "pooled_contrastive": 2 * 2.0 * B * B * E,
+        "score_kl": 2.0 * B * (of_texts * cells + B * T * T) * E,
+        "relational": 6 * 2.0 * B * B * B * E,
+    }.get(name, 0.0)
 
 
 def model_flops(student: TowerConfig, teacher: TowerConfig, student_tokens: float, teacher_tokens: float) -> float:

@@ -15,13 +15,14 @@ import jax
 
 from optical_jax.checkpoint import Checkpoints, fingerprint
 from optical_jax.config import Config, to_json
-from optical_jax.data.loader import Loader
+from optical_jax.data.loader import Batches
 from optical_jax.errors import Interrupted, NonFiniteLossError
 from optical_jax.metrics_writer import MetricsWriter
 from optical_jax.partitioning import named_sharding
 from optical_jax.progress import ProgressReport
-from optical_jax.training.step import TrainState, TrainStep
-from optical_jax.types import Batch, Metrics, Params
+from optical_jax.teacher_config import TeacherStageConfig
+from optical_jax.training.step import TrainState
+from optical_jax.types import Metrics, Params
 
 DevFigures = dict[str, dict[str, float]]
 """Language -> metric -> value."""
@@ -66,11 +67,10 @@ class Window:
 
 
 def train(
-    cfg: Config,
+    cfg: Config | TeacherStageConfig,
     state: TrainState,
-    teacher: Params,
-    train_step: TrainStep,
-    loader: Loader,
+    train_step: Callable[[TrainState, Any], tuple[TrainState, Metrics]],
+    loader: Batches,
     start: int,
     *,
     mesh: jax.sharding.Mesh,
@@ -80,6 +80,8 @@ def train(
     writer: MetricsWriter,
 ) -> TrainState:
     """Run steps `start` + 1 to `cfg.training.steps`.
+
+    `train_step` takes a state, which it consumes, and one of the loader's batches on the devices.
 
     Raises:
       NonFiniteLossError: nothing after the last good checkpoint is saved.
@@ -100,7 +102,7 @@ def train(
             rows = next(loader)
             window.input_seconds += time.monotonic() - began
             batch = put(rows, sharding)
-            state, metrics = train_step(state, teacher, batch)
+            state, metrics = train_step(state, batch)
             # Read one step late: the device works on this step while the host looks at the last one's figures.
             if unread is not None:
                 window.add(*unread)
@@ -147,8 +149,8 @@ def train(
     return state
 
 
-def put(batch: Batch, sharding: jax.sharding.NamedSharding) -> Batch:
-    """This process's rows of the batch, as global arrays on the devices."""
+def put(batch: Any, sharding: jax.sharding.NamedSharding) -> Any:
+    """This process's rows of the batch, a tree of NumPy arrays, as global arrays on the devices."""
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from optical_jax.config import OptimizerConfig
+from optical_jax.config import EncoderConfig, OptimizerConfig, StudentConfig
 from optical_jax.types import Params
 
 
@@ -31,18 +32,64 @@ def decay_mask(params: Params) -> Any:
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key in ("kernel", "embedding"), params)
 
 
-def position_mask(params: Params) -> Any:
-    """True for position embeddings."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: any(part.key == "position" for part in path), params)
+@dataclass(frozen=True)
+class Frozen:
+    """What of a tower stays as it starts: it gets no gradient, no decay and no moments, and no norm counts it."""
+
+    embeddings: bool = False
+    """Those of words, positions and types, and their norm."""
+    positions: bool = False
+    layers: int | None = 0
+    """The first so many; None for all."""
+
+    @classmethod
+    def of(cls, cfg: StudentConfig, encoder: EncoderConfig) -> Frozen:
+        layers = cfg.freeze_layers if cfg.freeze_layers < encoder.layers else None
+        return cls(cfg.freeze_embeddings, not cfg.word_order, layers)
 
 
-def make_optimizer(cfg: OptimizerConfig, steps: int, *, fix_positions: bool = False) -> optax.GradientTransformation:
-    """The transformation `make_train_step` applies.
+NOTHING_FROZEN = Frozen()
+
+
+def trained_part(params: Params, frozen: Frozen, *, uncut: bool = False) -> Params:
+    """The parameters that are trained: a tree of its own, of which optimizer and gradients know alone.
+
+    Args:
+      params: a tree of `tower_specs`, or of something else by the same names.
+      frozen: what is left out. Layers lie stacked, so that those left out are rows of every array.
+      uncut: keep stacked leaves whole, where they are no arrays: a sharding is that of any number of layers.
+    """
+    if frozen == NOTHING_FROZEN:
+        return params
+    encoder = dict(params["encoder"])
+    if frozen.embeddings:
+        del encoder["embeddings"]
+    elif frozen.positions:
+        encoder["embeddings"] = {name: x for name, x in encoder["embeddings"].items() if name != "position"}
+    if frozen.layers is None:
+        del encoder["layers"]
+    elif frozen.layers and not uncut:
+        encoder["layers"] = jax.tree.map(lambda x: x[frozen.layers :], encoder["layers"])
+    return {**params, "encoder": encoder}
+
+
+def with_trained(params: Params, trained: Params, frozen: Frozen) -> Params:
+    """`params` with the part that is trained in its place: what `trained_part` took, put back."""
+    if frozen == NOTHING_FROZEN:
+        return trained
+    before, now = params["encoder"], trained["encoder"]
+    encoder = {**before, **now, "embeddings": {**before["embeddings"], **now.get("embeddings", {})}}
+    if frozen.layers:
+        encoder["layers"] = jax.tree.map(lambda x, y: x.at[frozen.layers :].set(y), before["layers"], now["layers"])
+    return {**trained, "encoder": encoder}
+
+
+def make_optimizer(cfg: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    """The transformation `make_train_step` applies to the trained part of the parameters.
 
     Args:
       cfg: its settings.
       steps: length of the whole run.
-      fix_positions: leave position embeddings as they are.
     """
     adamw = optax.adamw(
         learning_rate(cfg, steps),
@@ -52,10 +99,7 @@ def make_optimizer(cfg: OptimizerConfig, steps: int, *, fix_positions: bool = Fa
         weight_decay=cfg.weight_decay,
         mask=decay_mask,
     )
-    # Around both: fixed positions count neither for the norm that is clipped nor for the decay.
-    fixed = [optax.masked(optax.set_to_zero(), position_mask)] if fix_positions else []
-    clipped = [clip(cfg.clip_norm)] if cfg.clip_norm > 0 else []
-    return optax.chain(*fixed, *clipped, adamw, *fixed) if fixed or clipped else adamw
+    return optax.chain(clip(cfg.clip_norm), adamw) if cfg.clip_norm > 0 else adamw
 
 
 def clip(most: float) -> optax.GradientTransformation:
@@ -66,6 +110,11 @@ def clip(most: float) -> optax.GradientTransformation:
         return jax.tree.map(lambda g: g * (most / jnp.maximum(norm, most)), updates), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def steps_taken(opt_state: Any) -> jax.Array:
+    """Updates so far, as the optimizer itself counts them: a resumed run goes on from the same number."""
+    return optax.tree.get_all_with_path(opt_state, "count")[0][1]
 
 
 def norm_first(tree: Any) -> tuple[Any, jax.Array]:

@@ -15,12 +15,14 @@ from flax import struct
 from jax.sharding import Mesh
 
 from optical_jax.config import Config, TowerConfig
-from optical_jax.losses import LOSSES
+from optical_jax.loss_config import LossConfig
+from optical_jax.losses import distillation_loss
 from optical_jax.models.attention import choose_attention, platform
 from optical_jax.models.late_interaction import encode_tokens, tower_specs
-from optical_jax.params import abstract_params
+from optical_jax.ot.schedule import at_step
+from optical_jax.params import SpecTree, abstract_params
 from optical_jax.partitioning import constrain, named_sharding, params_shardings
-from optical_jax.training.optimizer import norm_first
+from optical_jax.training.optimizer import NOTHING_FROZEN, Frozen, norm_first, steps_taken, trained_part, with_trained
 from optical_jax.types import Batch, Metrics, PackedInputs, Params, Scalar, TextInputs, TokenVectors
 
 
@@ -37,42 +39,59 @@ def make_train_step(
     cfg: Config, student_cfg: TowerConfig, teacher_cfg: TowerConfig, mesh: Mesh, tx: optax.GradientTransformation
 ) -> TrainStep:
     """Compile one update (once per padded length). The function returned consumes (donates) the state it is given."""
-    loss_fn, parts = LOSSES[cfg.loss.name], cfg.training.accumulate
+    parts, frozen = cfg.training.accumulate, Frozen.of(cfg.student, student_cfg.encoder)
     student_cfg, teacher_cfg = as_trained(cfg, student_cfg, teacher_cfg)
 
-    def distillation_loss(params: Params, teacher: Params, batch: Batch) -> tuple[Scalar, Metrics]:
+    def loss_of_params(
+        trained: Params, params: Params, teacher: Params, batch: Batch, loss: LossConfig
+    ) -> tuple[Scalar, Metrics]:
+        params = with_trained(params, trained, frozen)
         with jax.named_scope("teacher"):
             target = teacher_vectors(teacher, batch.teacher, teacher_cfg, half=bool(cfg.teacher.cache))
         with jax.named_scope("student"):
             vectors = encode_tokens(params, batch.student, student_cfg)
         with jax.named_scope("loss"):
-            out = loss_fn(vectors, target, cfg.loss)
+            out = distillation_loss(vectors, target, loss)
         return out.loss, {**out.metrics, "loss": out.loss}
 
-    grad_fn = jax.grad(distillation_loss, has_aux=True)
+    grad_fn = jax.grad(loss_of_params, has_aux=True)
 
     def train_step(state: TrainState, teacher: Params, batch: Batch) -> tuple[TrainState, Metrics]:
-        grads, metrics = mean_over_parts(lambda part: grad_fn(state.params, teacher, part), batch, parts)
-        with jax.named_scope("optimizer"):
-            grads, grad_norm = norm_first(grads)
-            updates, opt_state = tx.update(grads, state.opt_state, state.params)
-            params, opt_state = jax.lax.optimization_barrier((optax.apply_updates(state.params, updates), opt_state))
-            norms = {"grad_norm": grad_norm, "param_norm": optax.tree.norm(params)}
-        real_tokens = sum(count_tokens(side) for side in (batch.student, batch.teacher))
-        metrics = {**metrics, **norms, "real_tokens": real_tokens}
-        return TrainState(params, opt_state), metrics
+        trained = trained_part(state.params, frozen)
+        loss = at_step(cfg.loss, steps_taken(state.opt_state), cfg.training.steps)
+        grads, metrics = mean_over_parts(lambda part: grad_fn(trained, state.params, teacher, part, loss), batch, parts)
+        state, norms = update_state(state, grads, tx, frozen)
+        real_tokens = count_tokens(batch.student) + count_tokens(batch.teacher)
+        return state, {**metrics, **norms, "real_tokens": real_tokens}
 
-    states = train_state_shardings(student_cfg, mesh, tx)
+    states = train_state_shardings(student_cfg, mesh, tx, frozen)
     ins = (states, params_shardings(tower_specs(teacher_cfg), mesh), named_sharding(mesh, ("batch",)))
     return jax.jit(train_step, in_shardings=ins, out_shardings=(states, named_sharding(mesh, ())), donate_argnums=0)
 
 
+@jax.named_scope("optimizer")
+def update_state(
+    state: TrainState, grads: Params, tx: optax.GradientTransformation, frozen: Frozen
+) -> tuple[TrainState, Metrics]:
+    """The state after one update of its trained part, and the norms of gradient and parameters."""
+    grads, grad_norm = norm_first(grads)
+    trained = trained_part(state.params, frozen)
+    updates, opt_state = tx.update(grads, state.opt_state, trained)
+    trained, opt_state = jax.lax.optimization_barrier((optax.apply_updates(trained, updates), opt_state))
+    params = with_trained(state.params, trained, frozen)
+    return TrainState(params, opt_state), {"grad_norm": grad_norm, "param_norm": optax.tree.norm(trained)}
+
+
 def as_trained(cfg: Config, student: TowerConfig, teacher: TowerConfig) -> tuple[TowerConfig, TowerConfig]:
-    """Both towers as the step computes them: attention and remat are of a run and its devices, not of the tower."""
-    return (
-        replace(student, encoder=replace(student.encoder, attention=cfg.student.attention, remat=cfg.student.remat)),
-        replace(teacher, encoder=replace(teacher.encoder, attention=cfg.teacher.attention)),
+    """Both towers as the step computes them: attention and remat are of a run and its devices, not of the tower, as is
+    whether vectors come with their lengths."""
+    student = replace(
+        student, encoder=replace(student.encoder, attention=cfg.student.attention, remat=cfg.student.remat)
     )
+    teacher = replace(teacher, encoder=replace(teacher.encoder, attention=cfg.teacher.attention))
+    if cfg.loss.ot.masses == "norm":
+        student, teacher = (replace(one, head=replace(one.head, masses="norm")) for one in (student, teacher))
+    return student, teacher
 
 
 def check_attention(cfg: Config, student: TowerConfig, teacher: TowerConfig, lengths: Iterable[int]) -> None:
@@ -107,47 +126,71 @@ def mean_over_parts(f: Callable[[Batch], Any], batch: Batch, parts: int) -> Any:
     if parts == 1:
         return f(batch)
 
-    def split(x: jax.Array) -> jax.Array:
-        # Row i goes to part i % parts: every device keeps its own rows, and nothing travels between devices.
-        x = x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1)
-        return constrain(x, (None, "batch") + (None,) * (x.ndim - 2))
-
-    pieces = jax.tree.map(split, batch)
+    pieces = split_in_parts(batch, parts)
     zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(f, jax.tree.map(lambda x: x[0], pieces)))
     total, _ = jax.lax.scan(lambda acc, piece: (jax.tree.map(jnp.add, acc, f(piece)), None), zero, pieces)
     return jax.tree.map(lambda x: x / parts, total)
 
 
-def train_state_shardings(cfg: TowerConfig, mesh: Mesh, tx: optax.GradientTransformation) -> TrainState:
+def split_in_parts(batch: Any, parts: int) -> Any:
+    """The arrays [B, ...] of a batch as [parts, B / parts, ...].
+
+    Row i goes to part i % parts: every device keeps its own rows, and nothing travels between devices.
+    """
+
+    def split(x: jax.Array) -> jax.Array:
+        x = x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1)
+        return constrain(x, (None, "batch") + (None,) * (x.ndim - 2))
+
+    return jax.tree.map(split, batch)
+
+
+def join_parts(x: jax.Array) -> jax.Array:
+    """The rows of `split_in_parts` in their order again."""
+    return constrain(x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), ("batch",) + (None,) * (x.ndim - 2))
+
+
+def train_state_shardings(
+    cfg: TowerConfig, mesh: Mesh, tx: optax.GradientTransformation, frozen: Frozen = NOTHING_FROZEN
+) -> TrainState:
     """Where each array of the state lives: moments beside their parameters, counters everywhere."""
     specs = tower_specs(cfg)
     params, everywhere = params_shardings(specs, mesh), named_sharding(mesh, ())
     opt_state = optax.tree_map_params(
         tx,
         lambda _, sharding: sharding,
-        jax.eval_shape(tx.init, abstract_params(specs)),
-        params,
+        abstract_opt_state(specs, tx, frozen),
+        trained_part(params, frozen, uncut=True),
         transform_non_params=lambda _: everywhere,
     )
     return TrainState(params, opt_state)
 
 
-def abstract_train_state(cfg: TowerConfig, mesh: Mesh, tx: optax.GradientTransformation) -> TrainState:
+def abstract_opt_state(specs: SpecTree, tx: optax.GradientTransformation, frozen: Frozen) -> Any:
+    return jax.eval_shape(lambda params: tx.init(trained_part(params, frozen)), abstract_params(specs))
+
+
+def abstract_train_state(
+    cfg: TowerConfig, mesh: Mesh, tx: optax.GradientTransformation, frozen: Frozen = NOTHING_FROZEN
+) -> TrainState:
     """Shapes and shardings of the state without its memory, for restoring and for dry runs."""
-    params = abstract_params(tower_specs(cfg))
-    shapes = TrainState(params, jax.eval_shape(tx.init, params))
+    specs = tower_specs(cfg)
+    shapes = TrainState(abstract_params(specs), abstract_opt_state(specs, tx, frozen))
     return jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
         shapes,
-        train_state_shardings(cfg, mesh, tx),
+        train_state_shardings(cfg, mesh, tx, frozen),
     )
 
 
-def init_train_state(params: Params, cfg: TowerConfig, mesh: Mesh, tx: optax.GradientTransformation) -> TrainState:
+def init_train_state(
+    params: Params, cfg: TowerConfig, mesh: Mesh, tx: optax.GradientTransformation, frozen: Frozen = NOTHING_FROZEN
+) -> TrainState:
     """A fresh state around starting weights, placed on the mesh."""
-    shardings = train_state_shardings(cfg, mesh, tx)
+    shardings = train_state_shardings(cfg, mesh, tx, frozen)
     placed = jax.device_put(jax.tree.map(_own_copy, params), shardings.params)
-    return TrainState(placed, jax.jit(tx.init, out_shardings=shardings.opt_state)(placed))
+    init = jax.jit(lambda params: tx.init(trained_part(params, frozen)), out_shardings=shardings.opt_state)
+    return TrainState(placed, init(placed))
 
 
 def _own_copy(x: Any) -> Any:

@@ -1,0 +1,103 @@
+"""What `eval.py` puts beside a system: words looked for as they are or in a dictionary, and translated queries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from optical_jax.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from optical_jax.data.bitext import Bitext
+    from optical_jax.data.collection import Collection
+    from optical_jax.evaluation.dictionary import Lexicon
+    from optical_jax.evaluation.search import Ranking
+
+Queries = dict[str, dict[str, str]]
+"""Language -> query id -> text."""
+TRANSLATION = re.compile(r"(?P<language>[A-Za-z_-]+)=(?P<path>.+)")
+
+
+def parse_translations(entries: Sequence[str]) -> dict[str, Path]:
+    """Language -> file, from LANG=FILE.
+
+    Raises:
+      ConfigError: an entry is not of that form, or a language is named twice.
+    """
+    found: dict[str, Path] = {}
+    for entry in entries:
+        match = TRANSLATION.fullmatch(entry)
+        if not match:
+            raise ConfigError(f"translations={entry} names no language or no file; write LANG=FILE")
+        if match["language"] in found:
+            raise ConfigError(f"translations names {match['language']} twice; name each language once")
+        found[match["language"]] = Path(match["path"])
+    return found
+
+
+def read_translations(entries: Sequence[str], collection: Collection) -> Queries:
+    """The judged queries in English, by whatever system: JSONL (`_id`, `text`) or TSV (id, text) by the file's name.
+
+    Raises:
+      ConfigError: the collection has no queries in a language, or its documents are not English.
+      DataError: a file is missing or broken, or lacks a judged query.
+    """
+    from optical_jax.data.collection import read_texts
+    from optical_jax.data.records import BadLines, tsv_texts, unique_texts
+
+    translated: Queries = {}
+    for language, path in parse_translations(entries).items():
+        if language not in collection.queries:
+            known = ", ".join(collection.queries)
+            raise ConfigError(f"translations={language}={path}: {collection.name} has judged queries in {known}")
+        if collection.document_language != "en":
+            raise ConfigError(
+                f"translations={language}={path}: the documents of {collection.name} are in "
+                f"{collection.document_language}, and translations are English"
+            )
+        if not path.is_file():
+            raise DataError(f"{path}: no such file (translations={language}={path})")
+        jsonl = path.name.removesuffix(".gz").endswith(".jsonl")
+        texts = dict(
+            read_texts(path, "query") if jsonl else unique_texts(tsv_texts(path, "query"), "query", BadLines())
+        )
+        lacking = [query for query in collection.queries[language] if query not in texts]
+        if lacking:
+            raise DataError(f"{path} lacks {len(lacking)} of the judged {language} queries, such as {lacking[0]!r}")
+        translated[language] = {query: texts[query] for query in collection.queries[language]}
+    return translated
+
+
+def count_lexicons(train: Mapping[str, Bitext], collection: Collection) -> dict[str, Lexicon]:
+    """A dictionary counted in the run's own pairs, for each language of the queries that it was trained on."""
+    from optical_jax.evaluation.dictionary import count_lexicon
+
+    if collection.document_language != "en":
+        return {}
+    return {
+        language: count_lexicon(train[language].english, train[language].foreign)
+        for language in collection.queries
+        if language in train
+    }
+
+
+def rank_by_words(
+    collection: Collection, translated: Queries, lexicons: Mapping[str, Lexicon]
+) -> dict[tuple[str, str], Ranking]:
+    """(system, language) -> ranking: bm25 on the queries as they are, mt-bm25 translated, dictionary word by word."""
+    from optical_jax.evaluation.baselines import make_bm25
+    from optical_jax.evaluation.dictionary import make_dictionary_bm25
+
+    bm25 = make_bm25(collection.documents)
+    asked = {("bm25", language): queries for language, queries in collection.queries.items()}
+    asked |= {("mt-bm25", language): queries for language, queries in translated.items()}
+    found = {which: bm25(list(queries.values())) for which, queries in asked.items()}
+    if lexicons:
+        by_dictionary = make_dictionary_bm25(collection.documents)
+        found |= {
+            ("dictionary", language): by_dictionary(list(collection.queries[language].values()), lexicon)
+            for language, lexicon in lexicons.items()
+        }
+    return found

@@ -1,0 +1,118 @@
+"""`python -m optical_jax lexicon`: the dictionary that a student's plans find in its bitext."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from optical_jax.commands.bitext_of_run import saved_data
+from optical_jax.commands.doors import open_door, refuse_no_flags
+from optical_jax.config import DataConfig
+from optical_jax.errors import ConfigError
+from optical_jax.loss_config import OtConfig
+
+
+@dataclass(frozen=True)
+class LexiconCommand:
+    """Write, for each language of a run, which English word each word of its bitext is paired with.
+
+    By the plans between student and teacher, counted over the bitext. Lines of lexicon.<lang>.tsv: word, English, share
+    of the word's mass that goes there, occurrences. Another run may take them with --data.lexicon.
+    """
+
+    run: Annotated[str, tyro.conf.arg(metavar="RUN")]
+    """Run folder."""
+    checkpoint: Annotated[str, tyro.conf.arg(metavar="last|best|STEP|untrained")] = "last"
+    """Which student of the run."""
+    out: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
+    """Folder to write; empty writes RUN/lexicon."""
+    min_count: int = 3
+    """Occurrences that a word must have."""
+    min_share: float = 0.3
+    """Share (0 to 1) of a word's mass that its translation must have; lower finds more words, and more wrong ones."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command. Returns the exit code."""
+    return open_door(lambda: run_command(sys.argv[1:] if argv is None else argv))
+
+
+EXAMPLE = "python -m optical_jax lexicon --run runs/tiny"
+
+
+def run_command(argv: Sequence[str]) -> None:
+    """Induce, write, tell.
+
+    Raises:
+      ConfigError: no such run or checkpoint, towers that give one vector a text, or flags that cannot be.
+      DataError: the run's bitext cannot be read any more.
+    """
+    refuse_no_flags(argv, "name a run", EXAMPLE)
+    command = tyro.cli(LexiconCommand, args=list(argv), prog="python -m optical_jax lexicon")
+    check(command)
+    # Here, so that --help answers without importing jax.
+    from optical_jax.data.bitext import load_bitext
+    from optical_jax.data.code_switch import lexicon_file, share_of_words, write_lexicon
+    from optical_jax.lexicon import MOST_PAIRS, lexicon_of_plans
+    from optical_jax.progress import ProgressReport
+    from optical_jax.run_folder import RunFolder
+    from optical_jax.towers import is_run, load, sides_of
+
+    run = Path(command.run)
+    if not is_run(run):
+        raise ConfigError(f"run={run} holds no run; name the --run folder of a training")
+    data, ot, lengths = read_settings(RunFolder(run).saved_config() or {}, run)
+    student = load(run, sides_of(run)[0], command.checkpoint, part="student")
+    teacher = load(run, part="teacher")
+    out = Path(command.out) if command.out else run / "lexicon"
+    for language, one in load_bitext(data).train.items():
+        with ProgressReport(f"plans of {language}", min(len(one), MOST_PAIRS), "pairs") as progress:
+            lexicon = lexicon_of_plans(
+                student,
+                teacher,
+                one.foreign,
+                one.english,
+                ot,
+                lengths,
+                min_count=command.min_count,
+                min_share=command.min_share,
+                advance=progress.advance,
+            )
+        out.mkdir(parents=True, exist_ok=True)
+        write_lexicon(lexicon_file(out, language), lexicon)
+        covered = share_of_words(one.foreign, lexicon)
+        print(f"{lexicon_file(out, language)}: {len(lexicon):,} words, which are {covered:.0%} of the text")
+
+
+def check(command: LexiconCommand) -> None:
+    """Refuse impossible flags before anything is read.
+
+    Raises:
+      ConfigError: names the flag, its value and the remedy.
+    """
+    if command.min_count < 1:
+        raise ConfigError(f"min_count={command.min_count} is impossible; give at least 1")
+    if not 0 <= command.min_share <= 1:
+        raise ConfigError(f"min_share={command.min_share} is impossible; give a share from 0 to 1")
+    if command.out and Path(command.out).exists() and not Path(command.out).is_dir():
+        raise ConfigError(f"out={command.out} is a file; name a folder")
+
+
+def read_settings(saved: dict[str, Any], run: Path) -> tuple[DataConfig, OtConfig, tuple[int, int]]:
+    """The run's bitext, plans, and tokens at which it cut the student's and the teacher's texts.
+
+    Raises:
+      ConfigError: a run of another version.
+    """
+    try:
+        lengths = saved["student"]["max_length"], saved["teacher"]["max_length"]
+        return saved_data(saved), OtConfig(**saved["loss"]["ot"]), lengths
+    except (KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{run / 'config.json'} is not of this version ({error}); take the version it was made with"
+        ) from None

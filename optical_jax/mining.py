@@ -1,0 +1,105 @@
+"""Hard negatives: passages that a ranking puts high for a query and that nobody judged relevant to it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from optical_jax.data.rankings import Rankings, text_number
+from optical_jax.evaluation.search import Ranking
+
+
+@dataclass(frozen=True)
+class Mined:
+    """What was found for one query, by number."""
+
+    query: int
+    relevant: list[int]
+    negatives: list[int]
+
+
+def choose_negatives(
+    rankings: Rankings, ranking: Ranking, *, depth: tuple[int, int], count: int, seed: int
+) -> Iterator[Mined]:
+    """Of every query some passages from ranks `depth[0]` to `depth[1]`, drawn where there are more than `count`.
+
+    Judged passages keep their rank and are skipped, so a depth means the same whatever was judged. Those that a file
+    calls not relevant are known negatives already, and are skipped too.
+
+    Args:
+      rankings: queries, passages and judgements; what may be found are its passages.
+      ranking: the passages of each query, best first; rows in the order of the queries.
+      depth: first and last rank, from 1.
+      count: negatives a query at most.
+      seed: of the draw; a query's draw depends on its text and the seed alone.
+    """
+    first, last = depth
+    for q, found in enumerate(ranking.documents[:, first - 1 : last].tolist()):
+        candidates = rankings.candidates[q].tolist()
+        judged, relevant = set(candidates), candidates[: int(rankings.relevant[q])]
+        pool = [passage for passage in found if passage >= 0 and passage not in judged]
+        rng = np.random.default_rng([seed, text_number(rankings.queries[q])])
+        drawn = sorted(rng.permutation(len(pool))[:count].tolist())
+        yield Mined(q, relevant, [pool[n] for n in drawn])
+
+
+def write_triples(path: Path, rankings: Rankings, mined: Sequence[Mined]) -> int:
+    """query<TAB>relevant<TAB>negative, a line each, ids where all have one; MS MARCO's form. Returns the lines."""
+    by_id = has_ids(rankings)
+    queries, passages = (rankings.query_ids, rankings.passage_ids) if by_id else (rankings.queries, rankings.passages)
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        for one in mined:
+            for n, negative in enumerate(one.negatives):
+                # Each negative once: with every relevant passage in turn it says nothing more.
+                relevant = one.relevant[n % len(one.relevant)]
+                columns = (queries[one.query], passages[relevant], passages[negative])
+                file.write("\t".join(" ".join(column.split()) for column in columns) + "\n")
+                count += 1
+    return count
+
+
+def has_ids(rankings: Rankings) -> bool:
+    return all(rankings.query_ids) and all(rankings.passage_ids)
+
+
+def write_scored(
+    path: Path, rankings: Rankings, mined: Sequence[Mined], scores: Mapping[int, Mapping[int, float]]
+) -> int:
+    """A query a line with its passages and their scores. Returns the lines.
+
+    Where all have ids: query_id, document_ids, scores (PyLate's form; whatever language has queries of these ids). Else
+    texts: query, pos, neg, pos_scores, neg_scores (FlagEmbedding's). A passage that the ranking did not find has the
+    lowest score that it gave the query.
+    """
+    by_id = has_ids(rankings)
+    with path.open("w", encoding="utf-8") as file:
+        for one in mined:
+            of_query = scores[one.query]
+            least = min(of_query.values(), default=0.0)
+            record: dict[str, object] = {}
+            if by_id:
+                passages = [*one.relevant, *one.negatives]
+                record["query_id"] = rankings.query_ids[one.query]
+                record["document_ids"] = [rankings.passage_ids[n] for n in passages]
+                record["scores"] = [round(of_query.get(n, least), 6) for n in passages]
+            else:
+                record["query"] = rankings.queries[one.query]
+                for name, numbers in (("pos", one.relevant), ("neg", one.negatives)):
+                    record[name] = [rankings.passages[n] for n in numbers]
+                    record[f"{name}_scores"] = [round(of_query.get(n, least), 6) for n in numbers]
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    return len(mined)
+
+
+def scores_by_query(ranking: Ranking) -> dict[int, dict[int, float]]:
+    """Query -> passage -> score, of all that was found."""
+    return {
+        q: {n: score for n, score in zip(found, scores, strict=True) if n >= 0 and math.isfinite(score)}
+        for q, (found, scores) in enumerate(zip(ranking.documents.tolist(), ranking.scores.tolist(), strict=True))
+    }

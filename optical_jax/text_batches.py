@@ -1,0 +1,127 @@
+"""Texts to encode in batches of few shapes: beside texts of about their length, or end to end in rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Bool, Int
+
+from optical_jax.config import EncoderConfig, TowerConfig
+from optical_jax.partitioning import shards_in_context
+
+if TYPE_CHECKING:
+    from optical_jax.data.tokenization import Tokens
+
+ROW_LENGTH = 128
+"""Texts up to this length share rows of so many tokens; longer ones have rows of their padded length. Of rows of 64
+sentences leave a fifth empty, of 128 a fortieth."""
+TEXT_TOKENS = {"cpu": 32, "other": 512}
+"""A batch has as many tokens as `batch_size` texts of this length, however long its rows are."""
+FEW_LENGTHS, MANY_LENGTHS = (4, 8), (16, 4)
+"""For `padded_length`. Few where compiling a shape takes as long as many batches."""
+
+
+@struct.dataclass
+class PackedRows:
+    """Texts laid end to end in rows, NumPy or JAX arrays."""
+
+    ids: Int[Array, "R L"]
+    attend: Bool[Array, "R L"]
+    text: Int[Array, "R L"]
+    """A number of its own for every text; -1 is padding."""
+    position: Int[Array, "R L"]
+
+
+Placed = tuple[np.ndarray, np.ndarray, np.ndarray, Any]
+"""For every vector wanted its text, its place in it, and where it is among a batch's vectors; and the batch's input."""
+
+
+def batches_of(tokens: Sequence[Tokens], batch_size: int, cfg: TowerConfig) -> Iterator[Placed]:
+    """The texts in batches, as `encode_batch` takes them, in the way that suits the device."""
+    alone = cfg.head.pooling != "none" or on_one_cpu()
+    return (padded_batches if alone else packed_batches)(tokens, batch_size, cfg)
+
+
+def packed_batches(tokens: Sequence[Tokens], batch_size: int, cfg: TowerConfig) -> Iterator[Placed]:
+    """Batches of rows, those of the longest texts first: what does not fit in memory fails at once."""
+    from optical_jax.data.packing import fit
+
+    lengths = np.array([len(text.ids) for text in tokens])
+    # Few short texts do not fill a row.
+    shared = min(ROW_LENGTH, cfg.encoder.max_length, int(lengths.sum()))
+    row_lengths = np.array([cut_length(max(int(n), shared), cfg.encoder, FEW_LENGTHS) for n in lengths])
+    for L in np.unique(row_lengths)[::-1].tolist():
+        texts = np.flatnonzero(row_lengths == L)
+        row, start, rows = fit(lengths[texts], L)
+        most = rows_of_batch(batch_size, L)
+        for first in range(0, rows, most):
+            here = (row >= first) & (row < first + most)
+            chosen, counts = texts[here], lengths[texts[here]]
+            R = padded_rows(min(most, rows - first), most)
+            places = np.concatenate([np.arange(n) for n in counts])
+            at = np.repeat((row[here] - first) * L + start[here], counts) + places
+            owners = np.repeat(chosen, counts)
+            arrays: dict[str, np.ndarray] = {}
+            for name, padding in (("ids", cfg.encoder.pad_id), ("attend", False), ("text", -1), ("position", 0)):
+                arrays[name] = np.full(R * L, padding, bool if name == "attend" else np.int32)
+            arrays["ids"][at] = np.concatenate([tokens[n].ids for n in chosen])
+            arrays["attend"][at] = np.concatenate([tokens[n].attend for n in chosen])
+            arrays["text"][at], arrays["position"][at] = owners, places
+            inputs: Any = PackedRows(**{name: x.reshape(R, L) for name, x in arrays.items()})  # pyright: ignore
+            yield owners, places, at, inputs
+
+
+def padded_batches(tokens: Sequence[Tokens], batch_size: int, cfg: TowerConfig) -> Iterator[Placed]:
+    """Batches of texts a row each, longest first; rows beyond the last text are masked."""
+    from optical_jax.data.tokenization import pad_tokens
+
+    lengths = np.array([len(text.ids) for text in tokens])
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        L = cut_length(int(lengths[order[start]]), cfg.encoder, MANY_LENGTHS if on_one_cpu() else FEW_LENGTHS)
+        most = rows_of_batch(batch_size, L)
+        texts = order[start : start + most]
+        R = padded_rows(len(texts), most)
+        inputs = pad_tokens([tokens[n] for n in texts], L, cfg.encoder.pad_id)
+        inputs = jax.tree.map(lambda x, R=R: np.pad(x, ((0, R - len(x)), (0, 0))), inputs)
+        if cfg.head.pooling != "none":
+            yield texts, np.zeros_like(texts), np.arange(len(texts)), inputs
+        else:
+            counts = lengths[texts]
+            places = np.concatenate([np.arange(n) for n in counts])
+            yield np.repeat(texts, counts), places, np.repeat(np.arange(len(texts)) * L, counts) + places, inputs
+        start += len(texts)
+
+
+def rows_of_batch(batch_size: int, length: int) -> int:
+    on_cpu = jax.default_backend() == "cpu"
+    tokens = TEXT_TOKENS["cpu"] if on_cpu else TEXT_TOKENS["other"] * shards_in_context()
+    return max(1, batch_size * tokens // length)
+
+
+def cut_length(length: int, cfg: EncoderConfig, few: tuple[int, int]) -> int:
+    return max(length, min(padded_length(length, *few), cfg.max_length))
+
+
+def padded_length(length: int, parts: int, least: int) -> int:
+    """The next of a few lengths: a multiple of `least`, or of a `parts`-th of the power of two that holds it."""
+    step = max(least, (1 << max(length - 1, 1).bit_length()) // parts)
+    return -(-max(length, 1) // step) * step
+
+
+def padded_rows(rows: int, batch_size: int) -> int:
+    """A full batch, or for fewer texts the next power of two."""
+    return min(batch_size, 1 << (rows - 1).bit_length())
+
+
+def on_one_cpu() -> bool:
+    """True for a CPU without a mesh, as retrieval has it: what it encodes is worth half a second a shape.
+
+    Training has a mesh, and encodes its few dev pairs in as few shapes as an accelerator.
+    """
+    return jax.default_backend() == "cpu" and jax.sharding.get_mesh().empty
