@@ -1,5 +1,6 @@
 """`python -m optical_jax study` from a file to its page: resuming, repeating, signals, and every study in configs/."""
 
+import contextlib
 import csv
 import os
 import shutil
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -181,16 +183,26 @@ def test_dry_run_tells_how_much_it_is(tmp_path, capsys):
 # ---- processes ---------------------------------------------------------------------------------------------------
 
 
-def begun(file: str) -> subprocess.Popen[str]:
+@contextlib.contextmanager
+def begun(file: str) -> Iterator[subprocess.Popen[str]]:
+    """The study, run by two workers in a process of its own, which does not outlive a test that fails."""
     command = [sys.executable, "-m", "optical_jax", "study", file, "--workers", "2"]
-    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    pipes = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stderr=pipes, stdout=pipes, text=True) as process:
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
 
 
 def wait_for_steps(folder: Path, process: subprocess.Popen[str]) -> None:
     """Until a run writes its figures, which it did not do before this call."""
     since = time.time()
     for _ in range(1200):
-        written = [path for path in folder.rglob("metrics.jsonl") if path.stat().st_mtime > since]
+        # Not rglob, which also walks through folders that the study is just renaming.
+        found = [path for runs in ("tuning/*/*/*", "final/*/*") for path in folder.glob(f"{runs}/metrics.jsonl")]
+        written = [path for path in found if path.stat().st_mtime > since]
         # The loop has begun, and with it the saving.
         if any('"loss"' in path.read_text() for path in written):
             return
@@ -209,27 +221,27 @@ def test_two_workers_stopped_and_killed_end_where_one_does(tmp_path):
     """SIGTERM saves and exits 75; a worker killed with -9 is exit 5; then the same command ends as one process does."""
     longer = {"steps": 300, "every": 300, "arms": 1}
     file = study_file(tmp_path / "two", **longer)
-    process = begun(file)
-    wait_for_steps(tmp_path / "two", process)
-    workers = workers_of(process)
-    process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=120)
+    with begun(file) as process:
+        wait_for_steps(tmp_path / "two", process)
+        workers = workers_of(process)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=120)
     assert process.returncode == 75, said
     assert "saved first; once more stops without saving" in said
     assert "the same command goes on from there" in said
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
     assert [path.name for path in (tmp_path / "two").glob("tuning/*/*/sw/checkpoints/*")]
 
-    process = begun(file)
-    wait_for_steps(tmp_path / "two", process)
-    os.kill(workers_of(process)[0], signal.SIGKILL)
-    _, said = process.communicate(timeout=120)
+    with begun(file) as process:
+        wait_for_steps(tmp_path / "two", process)
+        os.kill(workers_of(process)[0], signal.SIGKILL)
+        _, said = process.communicate(timeout=120)
     assert process.returncode == 5, said
     assert "died (SIGKILL;" in said
     assert "fewer --workers" in said
 
-    done = begun(file)
-    _, said = done.communicate(timeout=300)
+    with begun(file) as done:
+        _, said = done.communicate(timeout=300)
     assert done.returncode == 0, said
     assert run(study_file(tmp_path / "one", **longer)).returncode == 0
     with (tmp_path / "one" / "table.csv").open() as one, (tmp_path / "two" / "table.csv").open() as two:
