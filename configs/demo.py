@@ -19,6 +19,7 @@ from optical_jax.config import (
     TeacherConfig,
     TrainingConfig,
 )
+from optical_jax.loss_config import LossConfig
 
 LANGUAGES = ("so", "sw", "tl", "ha", "de", "fr")
 NAMES = "runs/demo/names"
@@ -36,6 +37,7 @@ def get_config() -> Config:
             temperature=2.0,
             global_batch=64,
         ),
+        loss=LossConfig("transport"),
         optimizer=OptimizerConfig(peak_lr=5e-4, warmup_steps=50),
         training=TrainingConfig(steps=300, log_every=20, dev_every=100),
         checkpoint=CheckpointConfig(every=100),

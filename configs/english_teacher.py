@@ -55,7 +55,7 @@ def get_config() -> Config:
             batching="buckets",
             buckets=(16, 32, 48),
         ),
-        loss=LossConfig(ot=OtConfig(epsilon=0.02)),
+        loss=LossConfig("transport", ot=OtConfig(epsilon=0.02)),
         optimizer=OptimizerConfig(peak_lr=1e-3, warmup_steps=150, schedule="cosine"),
         training=TrainingConfig(steps=1600, log_every=50, dev_every=400),
         checkpoint=CheckpointConfig(every=200, copy_teacher=False),

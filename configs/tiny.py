@@ -17,6 +17,7 @@ from optical_jax.config import (
     TeacherConfig,
     TrainingConfig,
 )
+from optical_jax.loss_config import LossConfig
 
 
 def get_config() -> Config:
@@ -26,6 +27,7 @@ def get_config() -> Config:
         teacher=TeacherConfig(path=str(tiny / "teacher"), max_length=16),
         student=StudentConfig(vocabulary="train", vocab_size=200, max_length=16),
         data=DataConfig(bitext=(str(tiny / "sw.train.tsv"),), global_batch=16),
+        loss=LossConfig("transport"),
         optimizer=OptimizerConfig(peak_lr=5e-3, warmup_steps=10),
         training=TrainingConfig(steps=200, log_every=20, dev_every=50),
         checkpoint=CheckpointConfig(every=50),

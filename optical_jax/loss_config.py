@@ -62,7 +62,7 @@ LossName = Literal[
 
 @dataclass(frozen=True)
 class LossConfig:
-    name: LossName = "transport"
+    name: LossName = "pooled_contrastive"
     """transport: OPTICAL's OT cost; gromov_wasserstein: of both sides' inner distances, fused with the cosine; greedy:
     DR.DECR's matching, where the closest pair of tokens is taken again and again, one to one (student tokens left over
     take their best match); pooled_cosine, pooled_mse: mean vectors; contrastive: each text's own translation among the

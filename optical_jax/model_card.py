@@ -15,7 +15,7 @@ from optical_jax.config import TowerConfig
 from optical_jax.data.formats import FILE_NAME
 from optical_jax.markdown import block, code, listed, pairs, table
 from optical_jax.models.recipe import own_recipe, quoted, sentence_transformers_recipe, transformers_recipe
-from optical_jax.validation import parse_licences
+from optical_jax.validation import LOSSES_OF, parse_licences
 
 TAGS = ("colbert", "late-interaction", "cross-lingual", "optical_jax")
 SHOWN = ("R@1", "R@10", "nDCG@10")
@@ -328,10 +328,13 @@ def settings(facts: CardFacts) -> str:
     loss, student = cfg.get("loss", {}), cfg.get("student", {})
     chosen = ("vocabulary", "keep_pieces", "new_embeddings", "lowercase", "word_order")
     data = cfg.get("data", {})
-    transport = pairs(loss["ot"]) if loss.get("name") in ("transport", "ot_contrastive") else []
+    names = {loss.get("name", "?"), *(one.split("=")[0].strip() for one in loss.get("add", ()))}
+    heeded = pairs(loss["ot"]) if names & {"transport", "ot_contrastive"} else []
+    if names & set(LOSSES_OF["temperature"]):
+        heeded = [f"temperature={loss['temperature']}", *heeded]
     added = [f"+ {one}" for one in loss.get("add", ())]
     rows = [
-        ("loss", " ".join([loss.get("name", "?"), *transport, *added])),
+        ("loss", " ".join([loss.get("name", "?"), *heeded, *added])),
         ("pairs a step", str(data.get("global_batch", "?"))),
         ("vocabulary", " ".join(pairs({name: student[name] for name in chosen if name in student}))),
         ("learned as", facts.sides),

@@ -240,7 +240,7 @@ def check_transport(cfg: Config) -> None:
         if _get(cfg.loss, name) != _get(LossConfig(), name) and not set(losses) & set(heeding):
             raise ConfigError(
                 f"loss.{name}={_get(cfg.loss, name)!r} is for loss {', '.join(heeding)}, not for {', '.join(losses)}; "
-                "leave it out"
+                f"leave it out, or add --loss.name {heeding[0]}"
             )
     by_plan = {"transport", "ot_contrastive"} & set(losses)
     if not by_plan and "gromov_wasserstein" in losses and ot.plan != "sinkhorn":

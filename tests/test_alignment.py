@@ -77,8 +77,8 @@ def towers() -> tuple[Tower, Tower]:
 
 def test_pieces_are_summed_into_words(towers):
     """[CLS] mb ##wa mku ##b ##wa [SEP] against [CLS] a big dog [SEP]."""
-    (pieces,) = align_texts(*towers, [(FOREIGN, ENGLISH)], LossConfig(), by_pieces=True)
-    (words,) = align_texts(*towers, [(FOREIGN, ENGLISH)], LossConfig())
+    (pieces,) = align_texts(*towers, [(FOREIGN, ENGLISH)], LossConfig("transport"), by_pieces=True)
+    (words,) = align_texts(*towers, [(FOREIGN, ENGLISH)], LossConfig("transport"))
     assert pieces.foreign == ("[CLS]", "mb", "##wa", "mku", "##b", "##wa", "[SEP]")
     assert pieces.english == ("[CLS]", "a", "big", "dog", "[SEP]")
     assert (words.foreign, words.english) == (("mbwa", "mkubwa"), ("a", "big", "dog"))
@@ -130,23 +130,23 @@ def test_marker_masks_and_augmentation_move_no_word():
     student, teacher = make_tower(0, **head), make_tower(1, **head)
     found = read_words(student, "mbwa", by_pieces=False)
     assert [np.flatnonzero(row).tolist() for row in found.sums] == [[2, 3]]
-    (pieces,) = align_texts(student, teacher, [("mbwa", "big dog")], LossConfig(), by_pieces=True)
+    (pieces,) = align_texts(student, teacher, [("mbwa", "big dog")], LossConfig("transport"), by_pieces=True)
     assert pieces.foreign == ("[CLS]", "mb", "mb", "##wa", "[SEP]", *["[MASK]"] * 3)
-    (words,) = align_texts(student, teacher, [("mbwa", "big dog")], LossConfig())
+    (words,) = align_texts(student, teacher, [("mbwa", "big dog")], LossConfig("transport"))
     p = pieces.plan
     np.testing.assert_allclose(words.plan, [[p[2, 2] + p[3, 2], p[2, 3] + p[3, 3]]], rtol=1e-6)
 
 
 def test_tokens_without_a_vector_are_not_shown():
     towers = make_tower(0, special_tokens=False), make_tower(1, special_tokens=False)
-    (pieces,) = align_texts(*towers, [(FOREIGN, ENGLISH)], LossConfig(), by_pieces=True)
+    (pieces,) = align_texts(*towers, [(FOREIGN, ENGLISH)], LossConfig("transport"), by_pieces=True)
     assert pieces.english == ("a", "big", "dog")
-    (words,) = align_texts(*towers, [(FOREIGN, ENGLISH)], LossConfig())
+    (words,) = align_texts(*towers, [(FOREIGN, ENGLISH)], LossConfig("transport"))
     assert words.left_out == pytest.approx(0.0, abs=1e-5)
 
 
 def test_texts_that_are_cut_say_so(towers):
-    one, other = align_texts(*towers, [("mbwa " * 9, ENGLISH), (FOREIGN, ENGLISH)], LossConfig())
+    one, other = align_texts(*towers, [("mbwa " * 9, ENGLISH), (FOREIGN, ENGLISH)], LossConfig("transport"))
     assert (one.cut, other.cut) == (True, False)
     # 16 tokens are [CLS], seven whole words of two pieces, and [SEP].
     assert len(one.foreign) == 7
@@ -155,14 +155,14 @@ def test_texts_that_are_cut_say_so(towers):
 def test_impossible_towers_and_texts(towers):
     pooled = make_tower(0, pooling="mean")
     with pytest.raises(ConfigError, match="one vector a text"):
-        align_texts(pooled, towers[1], [(FOREIGN, ENGLISH)], LossConfig())
+        align_texts(pooled, towers[1], [(FOREIGN, ENGLISH)], LossConfig("transport"))
     with pytest.raises(ConfigError, match="width 4 and teacher vectors of width 8"):
-        align_texts(make_tower(0, projection=4), towers[1], [(FOREIGN, ENGLISH)], LossConfig())
+        align_texts(make_tower(0, projection=4), towers[1], [(FOREIGN, ENGLISH)], LossConfig("transport"))
     with pytest.raises(DataError, match="empty"):
-        align_texts(*towers, [(" ", ENGLISH)], LossConfig())
+        align_texts(*towers, [(" ", ENGLISH)], LossConfig("transport"))
     with pytest.raises(DataError, match="nothing of"):
-        align_texts(*towers, [("\u200b", ENGLISH)], LossConfig())
-    assert align_texts(*towers, [], LossConfig()) == []
+        align_texts(*towers, [("\u200b", ENGLISH)], LossConfig("transport"))
+    assert align_texts(*towers, [], LossConfig("transport")) == []
 
 
 # ---- plans -------------------------------------------------------------------------------------------------------
@@ -173,7 +173,7 @@ PAIRS = [(FOREIGN, ENGLISH), ("उत्तर", "dog."), ("mbwa mbwa mbwa a", "
 def test_plans_are_pots_on_the_same_cost(towers):
     """Each pair alone, without padding, at POT's own convergence; the score is MaxSim with the document's vectors."""
     student, teacher = towers
-    cfg = LossConfig(ot=OtConfig(epsilon=0.1, iterations=500))
+    cfg = LossConfig("transport", ot=OtConfig(epsilon=0.1, iterations=500))
     found = align_texts(student, teacher, PAIRS, cfg, by_pieces=True)
     for aligned, (foreign, english) in zip(found, PAIRS, strict=True):
         s, t = encode(student, [foreign]), encode(dataclasses.replace(teacher, side="query"), [english])
@@ -196,7 +196,7 @@ def test_masses_by_inverse_document_frequency(tmp_path, towers):
         assert tables.student[piece] == pytest.approx(math.log(4 / (holding + 1)) + 0.01, rel=1e-5)
     assert tables.teacher[5 + PIECES.index("dog")] == pytest.approx(math.log(4 / 4) + 0.01, rel=1e-5)
 
-    cfg = LossConfig(ot=OtConfig(masses="idf"))
+    cfg = LossConfig("transport", ot=OtConfig(masses="idf"))
     (aligned,) = align_texts(*towers, [("mbwa mku", "a dog")], cfg, by_pieces=True, idf=tables)
     weights = np.array([0.01, math.log(4 / 3) + 0.01, math.log(4 / 3) + 0.01, math.log(2) + 0.01, 0.01])
     np.testing.assert_allclose(aligned.plan.sum(axis=1), weights / weights.sum(), rtol=1e-4)
@@ -225,7 +225,7 @@ def make_run(folder: Path, loss: LossConfig, **head) -> Path:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    return make_run(tmp_path_factory.mktemp("runs") / "a", LossConfig())
+    return make_run(tmp_path_factory.mktemp("runs") / "a", LossConfig("transport"))
 
 
 @pytest.fixture(autouse=True)
@@ -243,7 +243,7 @@ def test_the_plan_is_printed_and_drawn(run, capsys):
     printed = capsys.readouterr().out
     lines = printed.splitlines()
     assert lines[0].split() == ["a", "big", "dog"]
-    (found,) = align_texts(load(run), load(run, side="document"), [(FOREIGN, ENGLISH)], LossConfig())
+    (found,) = align_texts(load(run), load(run, side="document"), [(FOREIGN, ENGLISH)], LossConfig("transport"))
     for line, word, shares in zip(lines[1:3], found.foreign, found.shares(), strict=True):
         assert line.split() == [word, *(f"{100 * share:.0f}" if share >= 0.005 else "." for share in shares)]
     assert f"MaxSim {found.score:.3f}, transport cost {found.cost:.3f} (epsilon 0.05)" in printed
@@ -284,7 +284,7 @@ def test_another_loss_is_told(tmp_path, capsys):
 
 
 def test_idf_masses_are_counted_or_told(tmp_path, capsys):
-    run = make_run(tmp_path / "b", LossConfig(ot=OtConfig(masses="idf")))
+    run = make_run(tmp_path / "b", LossConfig("transport", ot=OtConfig(masses="idf")))
     assert align("--run", run, FOREIGN, ENGLISH) == 0
     assert "uniform" not in capsys.readouterr().out
     (tmp_path / "sw.train.tsv").unlink()

@@ -44,7 +44,7 @@ def test_plans_between_words_are_those_that_align_shows(plan):
     cfg = OtConfig(plan=plan, epsilon=0.1)
     pairs = [(FOREIGN, ENGLISH), ("mbwa", "big dogs")]
     quality = alignment_quality(*TOWERS, pairs, cfg)
-    for pair, shown in zip(quality.pairs, align_texts(*TOWERS, pairs, LossConfig(ot=cfg)), strict=True):
+    for pair, shown in zip(quality.pairs, align_texts(*TOWERS, pairs, LossConfig("transport", ot=cfg)), strict=True):
         assert (pair.foreign, pair.english) == (shown.foreign, shown.english)
         np.testing.assert_allclose(pair.plan, shown.plan, rtol=1e-6)
         assert pair.gold is pair.aligner is None
@@ -105,7 +105,7 @@ def test_what_cannot_be():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    return make_run(tmp_path_factory.mktemp("runs") / "a", LossConfig())
+    return make_run(tmp_path_factory.mktemp("runs") / "a", LossConfig("transport"))
 
 
 @pytest.fixture

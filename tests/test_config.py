@@ -29,7 +29,7 @@ def with_loss(*values, **settings):
 
 
 def with_ot(**settings):
-    return with_loss(ot=OtConfig(**settings))
+    return with_loss("transport", ot=OtConfig(**settings))
 
 
 def test_a_plain_config_is_fine():
@@ -66,7 +66,7 @@ def test_a_plain_config_is_fine():
         (with_loss("gromov_wasserstein", ot=OtConfig(gradient="through")), "loss.ot.gradient='through' is for loss"),
         (with_loss("gromov_wasserstein", ot=OtConfig(plan="exact")), "loss.ot.plan='exact' is not what loss gromov"),
         (
-            with_loss(temperature=0.1),
+            with_loss("transport", temperature=0.1),
             "loss.temperature=0.1 is for loss contrastive, pooled_contrastive, ot_con",
         ),
         (with_loss("pooled_mse", fusion=0.1), "loss.fusion=0.1 is for loss gromov_wasserstein, not for pooled_mse"),
@@ -89,22 +89,40 @@ def test_a_plain_config_is_fine():
         (replace(FINE, licences=("tico19= ",)), "licences='tico19= '"),
         (replace(FINE, licences=("a=MIT", "a=CC0 1.0")), "licences: a is 'MIT' and 'CC0 1.0'; give one licence a part"),
         (
-            replace(FINE, loss=LossConfig(add=("contrastiv=1",))),
+            replace(FINE, loss=LossConfig("transport", add=("contrastiv=1",))),
             "'contrastiv=1' names no loss; did you mean contrastive?",
         ),
-        (replace(FINE, loss=LossConfig(add=("x=1",))), "loss.add='x=1' names no loss; take one of transport, gromov_w"),
-        (replace(FINE, loss=LossConfig(add=("greedy",))), "loss.add='greedy' has no weight; write NAME=WEIGHT"),
-        (replace(FINE, loss=LossConfig(add=("greedy=much",))), "loss.add='greedy=much' has no weight"),
-        (replace(FINE, loss=LossConfig(add=("greedy=0",))), "loss.add='greedy=0' has an impossible weight"),
-        (replace(FINE, loss=LossConfig(add=("greedy=nan",))), "loss.add='greedy=nan' has an impossible weight"),
-        (replace(FINE, loss=LossConfig(add=("greedy=1", "greedy=2"))), "'greedy=2' adds greedy a second time"),
-        (replace(FINE, loss=LossConfig(add=("transport=1",))), "adds the loss that loss.name=transport is already"),
+        (
+            replace(FINE, loss=LossConfig("transport", add=("x=1",))),
+            "loss.add='x=1' names no loss; take one of transport, gromov_w",
+        ),
+        (
+            replace(FINE, loss=LossConfig("transport", add=("greedy",))),
+            "loss.add='greedy' has no weight; write NAME=WEIGHT",
+        ),
+        (replace(FINE, loss=LossConfig("transport", add=("greedy=much",))), "loss.add='greedy=much' has no weight"),
+        (
+            replace(FINE, loss=LossConfig("transport", add=("greedy=0",))),
+            "loss.add='greedy=0' has an impossible weight",
+        ),
+        (
+            replace(FINE, loss=LossConfig("transport", add=("greedy=nan",))),
+            "loss.add='greedy=nan' has an impossible weight",
+        ),
+        (
+            replace(FINE, loss=LossConfig("transport", add=("greedy=1", "greedy=2"))),
+            "'greedy=2' adds greedy a second time",
+        ),
+        (
+            replace(FINE, loss=LossConfig("transport", add=("transport=1",))),
+            "adds the loss that loss.name=transport is already",
+        ),
         (
             replace(FINE, loss=LossConfig(name="contrastive"), data=DataConfig(global_batch=1)),
             "data.global_batch=1 in training.accumulate=1 parts is one pair at a time, and loss contrastive",
         ),
         (
-            replace(FINE, loss=LossConfig(add=("relational=1",)), training=TrainingConfig(accumulate=64)),
+            replace(FINE, loss=LossConfig("transport", add=("relational=1",)), training=TrainingConfig(accumulate=64)),
             "in training.accumulate=64 parts is one pair at a time, and loss relational",
         ),
     ],
@@ -121,7 +139,7 @@ def test_a_licence_may_hold_any_words():
 
 
 def test_added_losses_are_read_with_their_weights():
-    assert parse_added_losses(LossConfig(add=("contrastive = 0.1", "pooled_mse=2"))) == {
+    assert parse_added_losses(LossConfig("transport", add=("contrastive = 0.1", "pooled_mse=2"))) == {
         "contrastive": 0.1,
         "pooled_mse": 2.0,
     }

@@ -17,10 +17,10 @@ from optical_jax.partitioning import make_mesh, named_sharding
 from optical_jax.types import TokenVectors
 
 CONFIGS = {
-    "transport": LossConfig(),
-    "transport in log space": LossConfig(ot=OtConfig(epsilon=0.03)),
-    "transport stopped early": LossConfig(ot=OtConfig(threshold=1e-2, iterations=100)),
-    "transport with idf": LossConfig(ot=OtConfig(masses="idf")),
+    "transport": LossConfig("transport"),
+    "transport in log space": LossConfig("transport", ot=OtConfig(epsilon=0.03)),
+    "transport stopped early": LossConfig("transport", ot=OtConfig(threshold=1e-2, iterations=100)),
+    "transport with idf": LossConfig("transport", ot=OtConfig(masses="idf")),
     "gromov_wasserstein": LossConfig(name="gromov_wasserstein", ot=OtConfig(masses="idf", iterations=20), fusion=0.4),
     **{name: LossConfig(name=name) for name in get_args(LossName) if name not in ("transport", "gromov_wasserstein")},
 }
@@ -104,7 +104,7 @@ def test_every_choice_of_the_config_has_its_loss():
 
 def test_transport_of_one_token_against_two():
     """Only one plan is feasible, half to each: (0 + 1) / 2, whatever epsilon is."""
-    loss, metrics, _ = evaluate(tokens([E1]), tokens([E1, E2]), LossConfig())
+    loss, metrics, _ = evaluate(tokens([E1]), tokens([E1, E2]), LossConfig("transport"))
     assert loss == pytest.approx(0.5, abs=1e-6)
     assert metrics["plan_entropy"] == pytest.approx(1.0, abs=1e-6)
     assert metrics["plan_error"] == pytest.approx(0.0, abs=1e-6)
@@ -116,7 +116,9 @@ def test_transport_of_one_token_against_two_by_idf():
     """Masses 3/4 and 1/4: costs 0 and 1."""
     student = tokens([E1], weights=[[2.0]])
     teacher = tokens([E1, E2], weights=[[3.0, 1.0]])
-    assert evaluate(student, teacher, LossConfig(ot=OtConfig(masses="idf")))[0] == pytest.approx(0.25, abs=1e-6)
+    assert evaluate(student, teacher, LossConfig("transport", ot=OtConfig(masses="idf")))[0] == pytest.approx(
+        0.25, abs=1e-6
+    )
 
 
 def test_pooled_cosine_of_one_token_against_two():
@@ -139,7 +141,7 @@ def test_greedy_cosine_is_the_mean_best_cosine_of_student_tokens():
     """Pair one: best 0.6 and 0.8 of (0.6, 0.8) against both axes, and 1.0; pair two: -1. Means 0.9 and -1."""
     student = tokens([[0.6, 0.8], E1], [[-1.0, 0.0]])
     teacher = tokens([E1, E2], [E1])
-    for cfg in (LossConfig(), LossConfig(name="pooled_cosine"), LossConfig(name="greedy")):
+    for cfg in (LossConfig("transport"), LossConfig(name="pooled_cosine"), LossConfig(name="greedy")):
         assert evaluate(student, teacher, cfg)[1]["greedy_cosine"] == pytest.approx((0.9 - 1.0) / 2, abs=1e-6)
 
 
@@ -190,7 +192,9 @@ def test_transport_at_small_epsilon_is_the_exact_assignment():
     student, teacher = random_tokens(0, [size] * 3), random_tokens(1, [size] * 3)
     cost = 1 - np.einsum("bse,bte->bst", student.vectors, teacher.vectors)
     exact = np.mean([C[linear_sum_assignment(C)].sum() / size for C in cost])
-    loss, metrics, _ = evaluate(student, teacher, LossConfig(ot=OtConfig(epsilon=epsilon, iterations=5000)))
+    loss, metrics, _ = evaluate(
+        student, teacher, LossConfig("transport", ot=OtConfig(epsilon=epsilon, iterations=5000))
+    )
     assert -1e-4 < loss - exact < epsilon * np.log(size) + 1e-4
     # Each pair's plan is a permutation: entropy log S of log S^2.
     assert metrics["plan_entropy"] == pytest.approx(0.5, abs=0.05)
@@ -207,7 +211,7 @@ def pot_problem(side_s, side_t, pair):
 
 def test_transport_is_pot_sinkhorn_on_ragged_pairs_with_idf_masses():
     student, teacher = random_tokens(2, [5, 2, 7]), random_tokens(3, [3, 6, 7])
-    loss, metrics, _ = evaluate(student, teacher, LossConfig(ot=OtConfig(masses="idf", iterations=2000)))
+    loss, metrics, _ = evaluate(student, teacher, LossConfig("transport", ot=OtConfig(masses="idf", iterations=2000)))
     losses, entropies = [], []
     for pair in range(3):
         cost, a, b, _ = pot_problem(student, teacher, pair)
@@ -225,7 +229,7 @@ def test_transport_is_pot_sinkhorn_on_ragged_pairs_with_idf_masses():
 def test_transport_gradient_is_the_plan_times_minus_the_teacher():
     """d<P, 1 - s.t>/ds_i = -sum_j P_ij t_j, over the number of pairs; P is POT's."""
     student, teacher = random_tokens(4, [5, 3, 7]), random_tokens(5, [4, 6, 1])
-    grad = evaluate(student, teacher, LossConfig(ot=OtConfig(masses="idf", iterations=2000)))[2]
+    grad = evaluate(student, teacher, LossConfig("transport", ot=OtConfig(masses="idf", iterations=2000)))[2]
     for pair in range(3):
         cost, a, b, t = pot_problem(student, teacher, pair)
         plan = ot.sinkhorn(a, b, cost, 0.05, "sinkhorn_log", 2000, 1e-9, warn=False)
@@ -235,7 +239,7 @@ def test_transport_gradient_is_the_plan_times_minus_the_teacher():
 def test_transport_gradient_is_that_of_the_regularised_optimum():
     """The envelope theorem by finite differences: d/ds of min <P, C> - epsilon H(P), solved anew by POT each time."""
     student, teacher = random_tokens(6, [4]), random_tokens(7, [5])
-    grad = np.float64(evaluate(student, teacher, LossConfig(ot=OtConfig(iterations=2000)))[2][0])
+    grad = np.float64(evaluate(student, teacher, LossConfig("transport", ot=OtConfig(iterations=2000)))[2][0])
     s, t = np.float64(student.vectors[0, :4]), np.float64(teacher.vectors[0, :5])
 
     def optimum(s):

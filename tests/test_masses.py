@@ -53,7 +53,7 @@ def test_masses_by_length_without_lengths_are_an_error():
 
 def test_a_run_by_length_asks_both_towers_for_it():
     """The losses of towers whose heads say so already."""
-    cfg = replace(CFG, loss=LossConfig(ot=OtConfig(masses="norm")))
+    cfg = replace(CFG, loss=LossConfig("transport", ot=OtConfig(masses="norm")))
     asked, _, _ = run_steps(cfg, TOWER, 1, BATCHES[:2])
     told, _, _ = run_steps(cfg, replace(TOWER, head=replace(TOWER.head, masses="norm")), 1, BATCHES[:2])
     assert asked == told
@@ -74,7 +74,7 @@ def test_learned_masses_by_hand():
 @pytest.mark.parametrize("epsilon", [0.1, 0.04], ids=["kernel", "log"])
 def test_learned_masses_have_the_gradient_of_the_regularised_cost(epsilon):
     """Finite differences of min <P, C> - epsilon H(P), solved anew by POT for masses softmax(logits)."""
-    cfg = LossConfig(ot=OtConfig("cosine", epsilon=epsilon, masses="learned", iterations=2000))
+    cfg = LossConfig("transport", ot=OtConfig("cosine", epsilon=epsilon, masses="learned", iterations=2000))
     with in_float64():
         student, teacher = sides(3)
         teacher = teacher.replace(weight=None)
@@ -106,7 +106,7 @@ LEARNED = replace(TOWER, head=replace(TOWER.head, masses="learned"))
 
 
 def test_learned_masses_start_equal_and_are_learned():
-    cfg = replace(CFG, loss=LossConfig(ot=OtConfig(masses="learned")))
+    cfg = replace(CFG, loss=LossConfig("transport", ot=OtConfig(masses="learned")))
     losses, state, _ = run_steps(cfg, LEARNED, 1, BATCHES[:3])
     assert losses[0] == pytest.approx(run_steps(CFG, TOWER, 1, BATCHES[:1])[0][0], rel=1e-6)
     assert np.abs(np.asarray(state.params["head"]["mass"]["kernel"])).max() > 1e-4
@@ -131,22 +131,22 @@ def test_towers_without_masses_are_who_they_were():
 
 def test_epsilon_falls_by_one_factor_and_stays():
     """From 0.8 to 0.05 in half of 100 steps: half way the geometric mean, 0.2."""
-    cfg = LossConfig(ot=OtConfig(epsilon=0.05, epsilon_start=0.8, epsilon_until=0.5))
+    cfg = LossConfig("transport", ot=OtConfig(epsilon=0.05, epsilon_start=0.8, epsilon_until=0.5))
     found = [float(at_step(cfg, jnp.int32(step), 100).ot.epsilon) for step in (0, 25, 50, 99)]
     np.testing.assert_allclose(found, [0.8, 0.2, 0.05, 0.05], rtol=1e-5)
-    assert at_step(LossConfig(), jnp.int32(0), 100) == LossConfig()
+    assert at_step(LossConfig("transport"), jnp.int32(0), 100) == LossConfig("transport")
 
 
 @pytest.mark.parametrize(("last", "logs"), [(0.05, False), (0.02, True)])
 def test_the_space_is_that_of_the_last_epsilon(last, logs):
-    cfg = LossConfig(ot=OtConfig(epsilon=last, epsilon_start=0.8))
+    cfg = LossConfig("transport", ot=OtConfig(epsilon=last, epsilon_start=0.8))
     assert needs_log_space(at_step(cfg, jnp.int32(0), 100).ot) is logs
 
 
 def test_a_run_begins_with_the_first_epsilon_and_compiles_once():
-    first, last = (replace(CFG, loss=LossConfig(ot=OtConfig(epsilon=epsilon))) for epsilon in (0.5, 0.05))
+    first, last = (replace(CFG, loss=LossConfig("transport", ot=OtConfig(epsilon=epsilon))) for epsilon in (0.5, 0.05))
     # Of 20 steps the first alone comes before a twentieth of them is over.
-    falling = replace(CFG, loss=LossConfig(ot=OtConfig(epsilon_start=0.5, epsilon_until=0.05)))
+    falling = replace(CFG, loss=LossConfig("transport", ot=OtConfig(epsilon_start=0.5, epsilon_until=0.05)))
     losses, _, compiled = run_steps(falling, TOWER, 1, BATCHES[:2])
     assert losses[0] == pytest.approx(run_steps(first, TOWER, 1, BATCHES[:1])[0][0], rel=1e-6)
     assert losses[0] != pytest.approx(run_steps(last, TOWER, 1, BATCHES[:1])[0][0], rel=1e-3)

@@ -21,6 +21,7 @@ from optical_jax.config import (
     TowerConfig,
     to_json,
 )
+from optical_jax.loss_config import LossConfig
 from optical_jax.model_card import CardFacts, Model, file_name, model_card, part_name
 
 ROOT = Path(__file__).parents[1]
@@ -223,8 +224,13 @@ def test_a_run_that_was_not_evaluated_is_told_how():
 
 def test_settings_and_versions():
     found = dict(rows(section(model_card(FACTS), "Settings and versions")))
-    assert found["loss"].startswith("transport ")
+    assert found["loss"] == "pooled_contrastive temperature=0.05"
+    other = replace(CONFIG, loss=LossConfig("greedy", add=("transport=0.5",)))
+    found = dict(rows(section(model_card(replace(FACTS, config=to_json(other))), "Settings and versions")))
+    assert found["loss"].startswith("greedy cost=cosine ")
+    assert found["loss"].endswith(" + transport=0.5")
     assert "epsilon=0.05" in found["loss"]
+    assert "temperature" not in found["loss"]
     assert found["steps"] == "150 of 1000"
     assert "peak_lr=0.0005" in found["optimiser"]
     assert found["begun from"] == "teacher `minilm` (sha256 abababababab)"

@@ -240,7 +240,7 @@ def slopes(f, x, seed=0, step=1e-5):
 def test_gradient_of_a_stopped_plan_is_that_of_the_plan_held_fixed(plan):
     with in_float64():
         student, teacher = sides(0)
-        (_, (_, held)), grad = loss_and_grad(student, teacher, LossConfig(ot=OtConfig(plan=plan)))
+        (_, (_, held)), grad = loss_and_grad(student, teacher, LossConfig("transport", ot=OtConfig(plan=plan)))
         held = np.asarray(held)
         assert held.dtype == np.float64
         mass = held.sum(axis=(1, 2), keepdims=True)
@@ -257,7 +257,9 @@ def test_gradient_of_a_stopped_plan_is_that_of_the_plan_held_fixed(plan):
 def test_gradient_through_a_plan_by_finite_differences(plan, epsilon):
     """On padded pairs and one with an empty side. A plan held fixed has another slope by far."""
     relaxation = 1.5 if plan == "sinkhorn" else 1.0
-    cfg = LossConfig(ot=OtConfig("cosine", plan, epsilon, iterations=8, relaxation=relaxation, gradient="through"))
+    cfg = LossConfig(
+        "transport", ot=OtConfig("cosine", plan, epsilon, iterations=8, relaxation=relaxation, gradient="through")
+    )
     with in_float64():
         student, teacher = sides(1)
         (_, _), grad = loss_and_grad(student, teacher, cfg)
@@ -275,7 +277,7 @@ def test_moved_mass_is_told_and_divided_by(plan):
     student, teacher = sides(2, np.float32)
     far = teacher.replace(vectors=np.broadcast_to(np.eye(6, dtype=np.float32)[0], teacher.vectors.shape))
     near = student.replace(vectors=np.broadcast_to(-np.eye(6, dtype=np.float32)[0], student.vectors.shape))
-    (loss, (metrics, _)), grad = loss_and_grad(near, far, LossConfig(ot=OtConfig(plan=plan)))
+    (loss, (metrics, _)), grad = loss_and_grad(near, far, LossConfig("transport", ot=OtConfig(plan=plan)))
     assert loss == pytest.approx(2.0, abs=1e-4)
     assert np.isfinite(grad).all()
     if plan == "unbalanced":

@@ -25,7 +25,7 @@ from optical_jax.loss_config import LossConfig, OtConfig
 from optical_jax.metrics_writer import MetricsWriter, cut_after, read_metrics, scalars
 from optical_jax.run_folder import RunFolder, environment
 
-CFG = Config(run="x", training=TrainingConfig(steps=10))
+CFG = Config(run="x", loss=LossConfig("transport"), training=TrainingConfig(steps=10))
 
 
 def test_another_value_is_refused_with_a_diff_and_free_settings_are_not(tmp_path):
@@ -34,7 +34,7 @@ def test_another_value_is_refused_with_a_diff_and_free_settings_are_not(tmp_path
     folder.save_config(CFG)
     assert folder.holds_run_of(replace(CFG, training=TrainingConfig(steps=99, log_every=3), mesh=MeshConfig(fsdp=2)))
     assert folder.holds_run_of(replace(CFG, student=StudentConfig(remat="full", attention="xla")))
-    other = replace(CFG, seed=4, loss=LossConfig(ot=OtConfig(epsilon=0.2)))
+    other = replace(CFG, seed=4, loss=LossConfig("transport", ot=OtConfig(epsilon=0.2)))
     with pytest.raises(ConfigError, match=r"\n  loss.ot.epsilon: 0.05 -> 0.2\n  seed: 0 -> 4\n"):
         folder.holds_run_of(other)
 

@@ -176,7 +176,7 @@ def test_relaxed_plans_move_the_masses(seed, in_log_space, width, relaxation, em
 
 @pytest.mark.parametrize("relaxation", [0.9, 1.95, float("nan")])
 def test_relaxations_that_may_not_converge_are_refused(relaxation):
-    cfg = Config(teacher=TeacherConfig(path="x"), loss=LossConfig(ot=OtConfig(relaxation=relaxation)))
+    cfg = Config(teacher=TeacherConfig(path="x"), loss=LossConfig("transport", ot=OtConfig(relaxation=relaxation)))
     with pytest.raises(ConfigError, match=r"loss\.ot\.relaxation=.*from 1 to 1.9"):
         validate(cfg, needs_run=False)
 

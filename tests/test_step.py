@@ -35,6 +35,7 @@ TOWER = TowerConfig(
 )
 CFG = Config(
     data=DataConfig(global_batch=16),
+    loss=LossConfig("transport"),
     optimizer=OptimizerConfig(peak_lr=1e-2, warmup_steps=2),
     training=TrainingConfig(steps=20),
 )

@@ -50,7 +50,7 @@ def test_a_student_of_another_size(cfg):
 
 
 def test_a_head_that_learns_masses_starts_with_equal_ones(cfg):
-    cfg = replace(cfg, loss=LossConfig(ot=OtConfig(masses="learned")))
+    cfg = replace(cfg, loss=LossConfig("transport", ot=OtConfig(masses="learned")))
     student = make_student(cfg, load_teacher(cfg), load_bitext(cfg.data).train)
     assert shapes(student.params) == shapes(abstract_params(tower_specs(student.cfg)))
     assert student.params["head"]["mass"]["kernel"].shape == (48,)

@@ -71,7 +71,7 @@ def with_loss(loss: LossConfig, rate: float) -> Config:
 
 
 def transport(add: tuple[str, ...] = (), **settings: Any) -> LossConfig:
-    return LossConfig(ot=OtConfig(**settings), add=add)
+    return LossConfig("transport", ot=OtConfig(**settings), add=add)
 
 
 ARMS = (

@@ -37,7 +37,9 @@ def get_study() -> Study:
         question="Whether the command works; nothing else can be learned from a random teacher.",
         arms=(
             arm(
-                "transport", "OPTICAL's loss: the cost of moving the student's tokens onto the teacher's.", LossConfig()
+                "transport",
+                "OPTICAL's loss: the cost of moving the student's tokens onto the teacher's.",
+                LossConfig("transport"),
             ),
             arm("pooled_cosine", "The cosine of the mean vectors.", LossConfig("pooled_cosine")),
         ),
