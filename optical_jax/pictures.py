@@ -174,6 +174,7 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "teacher": {"color": "#009e73", "linewidth": 0.9},
     "mt": {"color": "#cc79a7", "linewidth": 1.5},
     "mt-bm25": {"color": "#cc79a7", "linestyle": (0, (1, 1.5)), "linewidth": 1.8},
+    "fused": {"color": "#e69f00", "linestyle": "-", "linewidth": 1.8},
     "dictionary": {"color": "#e69f00", "linestyle": (0, (1, 1.5)), "linewidth": 1.8},
 }
 OWN: dict[str, Any] = {"color": "#0072b2", "linewidth": 2.4}

@@ -61,7 +61,7 @@ def test_the_table_of_baselines(run, questions, tmp_path):
     out = tmp_path / "m.json"
     assert main(["--run", str(run), "--collection", str(questions), "--split", "test", "--out", str(out)]) == 0
     rows = {row["system"]: row for row in read(out)["baselines"]}
-    assert list(rows) == ["untrained", "teacher", "dictionary", "bm25"]
+    assert list(rows) == ["untrained", "teacher", "fused", "dictionary", "bm25"]
     per_query = [json.loads(x) for x in (run / "eval/questions-test/per_query.jsonl").read_text("utf-8").splitlines()]
     ap = {(r["system"], r["language"], r["query"]): r["AP"] for r in per_query}
     both = {lang: [q for s, a, q in ap if (s, a) == ("teacher", lang)] for lang in ("en", "sw")}
@@ -70,7 +70,7 @@ def test_the_table_of_baselines(run, questions, tmp_path):
         expected = np.mean([np.mean([ap[system, lang, q] for q in queries]) for lang, queries in both.items()])
         found = rows["teacher"][key]
         assert (found["AP"] if key == "means" else found) == pytest.approx(expected)
-    assert rows["dictionary"]["languages"] == ["sw"]
+    assert rows["dictionary"]["languages"] == rows["fused"]["languages"] == ["sw"]
     assert all(q >= p for row in rows.values() for p, q in zip(row["p_ttest"], row["p_ttest_holm"], strict=True))
 
 

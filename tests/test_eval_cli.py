@@ -131,7 +131,7 @@ def test_a_run_beside_its_references(runs, parallel, tmp_path, capsys):
     assert figures["checkpoint"] == STEP
     assert set(figures["languages"]["sw"]) == {*METRICS, "queries"}
     assert figures["languages"]["sw"]["queries"] == len(PAIRS)
-    assert set(figures["references"]) == {"untrained", "dictionary", "bm25"}
+    assert set(figures["references"]) == {"untrained", "fused", "dictionary", "bm25"}
     for metric in METRICS:
         low, high = figures["languages"]["sw"][metric], figures["languages"]["de"][metric]
         assert figures["groups"]["gap"][metric] == pytest.approx(high - low)
@@ -151,8 +151,8 @@ def test_a_run_beside_its_references(runs, parallel, tmp_path, capsys):
     assert figures["languages"]["sw"]["AP"] == pytest.approx(again)
     rows = [json.loads(line) for line in (folder / "per_query.jsonl").read_text("utf-8").splitlines()]
     # The dictionary knows Swahili alone, which the run was trained on: here on these very pairs.
-    assert len(rows) == (3 * 2 + 1) * len(PAIRS)
-    assert set(figures["references"]["dictionary"]) == {"sw"}
+    assert len(rows) == (3 * 2 + 2) * len(PAIRS)
+    assert set(figures["references"]["dictionary"]) == set(figures["references"]["fused"]) == {"sw"}
     assert figures["references"]["dictionary"]["sw"]["AP"] == 1.0
     mean = np.mean([r["AP"] for r in rows if (r["system"], r["language"]) == ("untrained", "de")])
     assert figures["references"]["untrained"]["de"]["AP"] == pytest.approx(mean)

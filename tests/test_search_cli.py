@@ -17,6 +17,7 @@ from test_eval_cli import PAIRS, make_run
 
 from optical_jax import towers
 from optical_jax.commands.search import main, make_show, print_hits
+from optical_jax.evaluation.dictionary import count_lexicon, make_dictionary_bm25
 from optical_jax.towers import encode, load
 
 ENGLISH = [english for english, _ in PAIRS]
@@ -63,6 +64,27 @@ def test_lines_are_ranked_as_numpy_ranks_them(run, docs, capsys, checkpoint):
     for hit, (score, text) in zip(hits, [pair for row in expected for pair in row[:5]], strict=True):
         assert hit["score"] == pytest.approx(score, abs=1e-5)
         assert (hit["text"], hit["line"]) == (text, LINE_OF[text])
+
+
+def test_a_dictionary_joins_in_by_places(run, docs, capsys):
+    """Every line's score is the sum of 1 / (60 + place) in both rankings; --top cuts what is joined, not before."""
+    flags = ["--run", str(run), "--docs", str(docs), "--json", "--dictionary", "sw", "--top", "4", *QUERIES]
+    assert main(flags) == 0
+    said = capsys.readouterr()
+    assert f"counting a dictionary in {len(PAIRS)} sw pairs" in said.err
+    hits = [json.loads(line) for line in said.out.splitlines()]
+    lexicon = count_lexicon(ENGLISH, [foreign for _, foreign in PAIRS])
+    # Ids as search gives them: of equal scores the earlier line stands first.
+    ids = [f"{99 - LINE_OF[text]}" for text in ENGLISH]
+    by_words = make_dictionary_bm25(dict(zip(ids, ENGLISH, strict=True)))(QUERIES, lexicon).documents
+    by_vectors = by_numpy(load(run), load(run, side="document"))
+    for query, looked_up, ranked in zip(QUERIES, by_words, by_vectors, strict=True):
+        places = [[text for _, text in ranked], [ENGLISH[n] for n in looked_up if n >= 0]]
+        expected = {text: sum(1 / (61 + row.index(text)) for row in places if text in row) for text in ENGLISH}
+        found = {hit["text"]: hit["score"] for hit in hits if hit["query"] == query}
+        assert len(found) == 4
+        assert found == pytest.approx({text: expected[text] for text in found}, rel=1e-6)
+        assert min(found.values()) >= max(score for text, score in expected.items() if text not in found) - 1e-9
 
 
 def test_a_model_stands_on_both_sides(run, docs, tmp_path, capsys):
@@ -210,6 +232,12 @@ def test_output_is_not_cut_without_a_terminal(capsys):
         (["--model", "RUN", "--docs", "DOCS", "q"], 2, "is a run; give --run"),
         (["--model", "./nowhere", "--docs", "DOCS", "q"], 2, "nowhere: no such folder"),
         (["--model", "x", "--checkpoint", "best", "--docs", "DOCS", "q"], 2, "checkpoint=best belongs to --run"),
+        (["--run", "RUN", "--dictionary", "so", "--docs", "DOCS", "q"], 2, "learned sw; give one of them"),
+        (
+            ["--model", "x", "--dictionary", "sw", "--docs", "DOCS", "q"],
+            2,
+            "finds English words, which model=x has not",
+        ),
         (["--run", "RUN", "--top", "0", "--docs", "DOCS", "q"], 2, "top=0 is impossible; give at least 1"),
         (["--run", "RUN", "--batch-size", "0", "--docs", "DOCS", "q"], 2, "batch_size=0"),
         (["--run", "RUN", "--docs", "FOLDER", "q"], 3, "is a folder, not a file"),

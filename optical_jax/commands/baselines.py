@@ -83,6 +83,24 @@ def count_lexicons(train: Mapping[str, Bitext], collection: Collection) -> dict[
     }
 
 
+def fuse_with_dictionary(
+    rankings: Mapping[tuple[str, str], Ranking], system: str, ids: Sequence[str]
+) -> dict[tuple[str, str], Ranking]:
+    """("fused", language) -> the system's ranking joined with the dictionary's, for each language that has one.
+
+    Args:
+      rankings: of both, by (system, language).
+      ids: of the documents.
+    """
+    from optical_jax.evaluation.fusion import reciprocal_rank_fusion
+
+    return {
+        ("fused", language): reciprocal_rank_fusion([rankings[system, language], found], ids)
+        for (name, language), found in rankings.items()
+        if name == "dictionary"
+    }
+
+
 def rank_by_words(
     collection: Collection, translated: Queries, lexicons: Mapping[str, Lexicon]
 ) -> dict[tuple[str, str], Ranking]:

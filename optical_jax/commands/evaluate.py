@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from optical_jax.commands.baselines import count_lexicons, parse_translations, rank_by_words, read_translations
+from optical_jax.commands import baselines
 from optical_jax.commands.bitext_of_run import read_training_text, shared_with_training
 from optical_jax.commands.curves import draw_evaluation_curves
 from optical_jax.commands.doors import open_door, refuse_no_flags
@@ -122,7 +122,7 @@ def check(command: EvalCommand) -> None:
         raise ConfigError(f"batch_size={command.batch_size} is impossible; give at least 1")
     if command.compare and command.translations:
         raise ConfigError(f"translations={command.translations[0]} belongs to --run or --model, not to --compare")
-    parse_translations(command.translations)
+    baselines.parse_translations(command.translations)
     if command.out and Path(command.out).is_dir():
         raise ConfigError(f"out={command.out} is a folder; name a file")
 
@@ -156,7 +156,7 @@ def evaluate_run(command: EvalCommand, run: Path) -> Evaluation:
     if of_student:
         # Documents in a language that it learned, whatever the folder says: neither dictionary nor translations help.
         collection = replace(collection, document_language="the student's language")
-    translated = read_translations(command.translations, collection)
+    translated = baselines.read_translations(command.translations, collection)
     folder = results_folder(command, run, collection)
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -175,7 +175,7 @@ def evaluate_run(command: EvalCommand, run: Path) -> Evaluation:
         collection,
         systems,
         origin={"run": str(run), "checkpoint": step} | ({"documents": "student"} if of_student else {}),
-        by_words=rank_by_words(collection, translated, count_lexicons(train or {}, collection)),
+        by_words=baselines.rank_by_words(collection, translated, baselines.count_lexicons(train or {}, collection)),
         shared_with_training=None if train is None else shared_with_training(train, collection),
     )
 
@@ -204,9 +204,12 @@ def evaluate_model(command: EvalCommand) -> None:
         raise ConfigError(f"model={command.model} is a run; give --run {command.model}")
     collection = read_source(command.collection, command.split, command.lang, command.cache_dir or None)
     tower = load(command.model, cache_dir=command.cache_dir or None, pooling=command.pooling)
-    documents, translated = replace(tower, side="document"), read_translations(command.translations, collection)
+    documents, translated = (
+        replace(tower, side="document"),
+        baselines.read_translations(command.translations, collection),
+    )
     systems = {"model": System(tower, documents, collection.queries), "mt": System(tower, documents, translated)}
-    by_words = rank_by_words(collection, translated, {})
+    by_words = baselines.rank_by_words(collection, translated, {})
     evaluation = rank_and_judge(command, collection, systems, origin={"model": command.model}, by_words=by_words)
     if command.out:
         write_out(command.out, evaluation.as_json(LOW_RESOURCE))
@@ -258,15 +261,15 @@ def rank_and_judge(
             encode = make_encode(command, documents)
             rankings |= search(blocks, collection.documents, encode, advance=progress.advance)
     rankings |= by_words
+    document_ids, system = list(collection.documents), next(iter(systems))
+    rankings |= baselines.fuse_with_dictionary(rankings, system, document_ids)
 
-    document_ids = list(collection.documents)
     per_query: dict[str, dict[str, PerQuery]] = {}
     for (name, language), ranking in rankings.items():
         queries = systems[name].texts[language] if name in systems else collection.queries[language]
         found = ranking.as_run(list(queries), document_ids)
         qrels = {query: collection.qrels[query] for query in queries}
         per_query.setdefault(name, {})[language] = judge(found, qrels)
-    system = next(iter(systems))
     own = {language: ranking for (name, language), ranking in rankings.items() if name == system}
     return Evaluation(collection, command.scoring, system, per_query, own, origin, shared_with_training)
 

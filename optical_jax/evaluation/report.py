@@ -24,7 +24,7 @@ SHOWN = ("R@1", "R@5", "R@10", "R@100", "RR@10", "AP", "nDCG@10", "P@10")
 SHOWN_NARROW = ("R@1", "R@10", "RR@10", "nDCG@10")
 WIDE = 76
 """Columns of a terminal that hold all of `SHOWN`."""
-REFERENCES = ("untrained", "teacher", "mt", "mt-bm25", "dictionary", "bm25")
+REFERENCES = ("untrained", "teacher", "mt", "mt-bm25", "fused", "dictionary", "bm25")
 """In the order of the tables; what they are: docs/evaluation.md."""
 
 
