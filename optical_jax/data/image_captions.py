@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from optical_jax.data.formats import LANGUAGE
-from optical_jax.data.picture_files import PictureIndex, Pictures, PictureSource, index_pictures, without_ending
+from optical_jax.data.picture_files import PictureFinder, Pictures, PictureSource, index_pictures, without_ending
 from optical_jax.data.records import read_json_lines
 from optical_jax.errors import DataError
 
@@ -107,10 +107,10 @@ def gather_set(
     name: str,
     split: str,
     lines: Mapping[str, Iterable[CaptionLine]],
-    index: PictureIndex | None,
+    finder: PictureFinder | None,
     files: Sequence[Path],
     *,
-    all_pictures: bool = False,
+    others: Iterable[str] = (),
     left_out: Mapping[str, int] | None = None,
 ) -> ImageTextSet:
     """The set that these captions make with their pictures.
@@ -118,8 +118,8 @@ def gather_set(
     Args:
       name, split, files, left_out: as in `ImageTextSet`.
       lines: language -> captions.
-      index: where the pictures are; None for the text alone.
-      all_pictures: take those too that no caption names.
+      finder: knows where the pictures are; None for the text alone.
+      others: names of picture files that belong to the set, whether a caption names them or not.
 
     Raises:
       DataError: as `gather_captions`; a caption's picture is not there, or goes by two ids.
@@ -128,24 +128,23 @@ def gather_set(
     for language, of_language in lines.items():
         captions[language], first = gather_captions(of_language, f"{name}: {language}")
         named = {**first, **named}
-    pictures = None if index is None else Pictures(_sources(named, index, all_pictures))
+    pictures = None if finder is None else Pictures(_sources(named, finder, others))
     return ImageTextSet(name, split, pictures, captions, tuple(files), dict(left_out or {}))
 
 
-def _sources(named: Mapping[str, str], index: PictureIndex, all_pictures: bool) -> dict[str, PictureSource]:
-    """Picture id -> source, for the ids that captions name, and where they do."""
+def _sources(named: Mapping[str, str], finder: PictureFinder, others: Iterable[str]) -> dict[str, PictureSource]:
+    """Picture id -> source. `named` has the ids that captions name, and where they do."""
     identity_of: dict[str, str] = {}
     for identity, where in named.items():
-        file = index.find(identity)
+        file = finder.find(identity)
         if file is None:
-            raise DataError(f"{where}: picture {identity!r} is not in {index.where}; add it, or remove the caption")
+            raise DataError(f"{where}: picture {identity!r} is not in {finder.where}; add it, or remove the caption")
         other = identity_of.setdefault(file, identity)
         if other != identity:
             raise DataError(f"{where}: picture {identity!r} is called {other!r} in {named[other]}; use one id")
-    if all_pictures:
-        for file in index.sources:
-            identity_of.setdefault(file, without_ending(file))
-    return {identity: index.sources[file] for file, identity in identity_of.items()}
+    for file in others:
+        identity_of.setdefault(file, without_ending(file))
+    return {identity: finder.source(file) for file, identity in identity_of.items()}
 
 
 # ---- the folder form ---------------------------------------------------------------------------------------------
@@ -187,15 +186,21 @@ def read_image_folder(
     if missing := [language for language in languages if language not in there]:
         raise DataError(f"{folder} has no captions.{missing[0]}.{split}.jsonl[.gz]; its languages: {', '.join(there)}")
     paths = {language: there[language] for language in languages or there}
-    files = list(paths.values())
-    index, own = None, False
-    if not text_only:
-        container = _container(folder, split)
-        own = container.name != "images"
-        index = index_pictures(container)
-        files += [] if container.is_dir() else [container]
     lines = {language: _caption_lines(path) for language, path in paths.items()}
-    return gather_set(folder.name, split, lines, index, files, all_pictures=own)
+    files = list(paths.values())
+    if text_only:
+        return gather_set(folder.name, split, lines, None, files)
+    container = _container(folder, split)
+    index = index_pictures(container)
+    return gather_set(
+        folder.name,
+        split,
+        lines,
+        index,
+        files if container.is_dir() else [*files, container],
+        # Of a place that is this split's alone, so that languages are searched in the same pictures.
+        others=() if container.name == "images" else index.sources,
+    )
 
 
 def _container(folder: Path, split: str) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -160,8 +160,41 @@ class Pictures(Mapping[str, Rgb]):
         return self._sources[identity].where
 
 
+class PictureFinder(Protocol):
+    """What knows where the pictures are that captions name."""
+
+    where: str
+    """All places that were looked at, for messages."""
+
+    def find(self, identity: str) -> str | None:
+        """The one name of that picture's file; None where there is none."""
+        ...
+
+    def source(self, name: str) -> PictureSource: ...
+
+
+class PictureFolders:
+    """Pictures that are looked for under their exact names, in one folder after the other; no folder is listed."""
+
+    def __init__(self, folders: Sequence[Path], ending: str = "") -> None:
+        """
+        Args:
+          folders: the first that has a picture wins.
+          ending: of the files, where the ids are without.
+        """
+        self.folders, self.ending = folders, ending
+        self.where = ", ".join(map(str, folders))
+
+    def find(self, identity: str) -> str | None:
+        paths = (folder / f"{identity}{self.ending}" for folder in self.folders)
+        return next((str(path) for path in paths if path.is_file()), None)
+
+    def source(self, name: str) -> PictureSource:
+        return FilePicture(Path(name))
+
+
 class PictureIndex:
-    """Pictures by the names of their files, which may be told without their endings."""
+    """All pictures of one place by the names of their files, which may be told without their endings."""
 
     def __init__(self, sources: Mapping[str, PictureSource], where: str) -> None:
         self.sources, self.where = sources, where
@@ -181,6 +214,9 @@ class PictureIndex:
         if len(found) > 1:
             raise DataError(f"{self.where}: {' and '.join(found)} are both {identity!r}; rename or remove one")
         return found[0] if found else None
+
+    def source(self, name: str) -> PictureSource:
+        return self.sources[name]
 
 
 def without_ending(name: str) -> str:
