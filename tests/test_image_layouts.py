@@ -50,7 +50,7 @@ def test_languages_and_text_alone(tmp_path, case):
     assert found.pictures is None
     if name != "wit":  # which has then the rows without a picture too
         assert found.captions == {language: expected[language]}
-    with pytest.raises(DataError, match="lacks .*pictures"):
+    with pytest.raises(DataError, match=r"lacks .*pictures"):
         read_image_set(str(folder), split)
     with pytest.raises((ConfigError, DataError), match="xx"):
         read_image_set(str(folder), split, ["xx"], text_only=True)
@@ -80,7 +80,7 @@ def test_a_missing_picture_is_named_with_the_line_that_wants_it(tmp_path, name):
         ("xm3600", "captions.jsonl", jsonl({"image/key": "a", "sw": {}}), "test", r"captions\.jsonl:1: no picture"),
         ("xm3600", "captions.jsonl", jsonl(7), "test", r"captions\.jsonl:1: no picture"),
         ("xm3600", "captions.jsonl", jsonl({"sw": {"caption": ["a"]}}), "test", r"captions\.jsonl:1: no picture"),
-        ("xflickrco", "annotations/id/test.jsonl", jsonl({"sentences": ["x"]}), "test", r"id/test\.jsonl:1: no picture"),
+        ("xflickrco", "annotations/id/test.jsonl", jsonl({"sentences": ["x"]}), "test", r"id/test\.jsonl:1: no"),
         ("xflickrco", "annotations/id/test.jsonl", jsonl([]), "test", r"id/test\.jsonl:1: no picture"),
         ("wit", "pictures.tsv", "x\n", "train", r"pictures\.tsv:1: 1 columns"),
         ("wit", "pictures.tsv", f"{URLS[0]}\tnone.jpg\n", "train", r"pictures\.tsv:1: there is no .*none\.jpg"),
@@ -90,10 +90,7 @@ def test_a_missing_picture_is_named_with_the_line_that_wants_it(tmp_path, name):
     ],
 )  # fmt: skip
 def test_broken_files(tmp_path, name, file, text, split, message):
-    case = next(
-        case for case in CASES if case[0] == name and file in (*case[2], file) and split in (case[1], "val", "test")
-    )
-    case = next((case for case in CASES if case[0] == name and case[1] == split), case)
+    case = next((case for case in CASES if case[:2] == (name, split)), BY_NAME[name])
     folder = put(lay_out(tmp_path, case[2], case[3]), {file: text})
     with pytest.raises(DataError, match=message):
         read_image_set(f"{name}:{folder}", split)
@@ -154,9 +151,9 @@ def test_what_names_no_set(tmp_path):
     made(tmp_path / "x", "xtd10")
     with pytest.raises(ConfigError, match="looks like xm3600 and xtd10; write NAME:FOLDER"):
         read_image_set(str(folder), "test")
-    with pytest.raises(ConfigError, match="split=dev: .* has test"):
+    with pytest.raises(ConfigError, match=r"split=dev: .* has test"):
         read_image_set(f"xm3600:{folder}")
-    with pytest.raises(DataError, match="lacks captions: no file dataset_coco.json"):
+    with pytest.raises(DataError, match=r"lacks captions: no file dataset_coco\.json"):
         read_image_set(f"coco:{folder}")
 
 

@@ -153,8 +153,8 @@ def xm3600(ask: ImageRequest) -> ImageTextSet:
 def xflickrco(ask: ImageRequest) -> ImageTextSet:
     """xFlickr&CO: LANG/SPLIT.jsonl, ``{"sentences": [...], "id": ..., "img_path": NAME}``; 8 languages.
 
-    As in github.com/e-bug/iglue, datasets/xFlickrCO/annotations: of Flickr30k (pictures in flickr30k-images/) and of COCO
-    (val2014/). Its splits are test, and train_1 to train_1500 with so many pictures.
+    As in github.com/e-bug/iglue, datasets/xFlickrCO/annotations. Pictures of Flickr30k are in flickr30k-images/, of
+    COCO in val2014/. Its splits are test, and train_1 to train_1500 with so many pictures.
     """
     files = {our_code(path.parent.name): path for path in ask.files.some("captions", f"??/{ask.split}.jsonl")}
 
