@@ -218,7 +218,8 @@ def _container(folder: Path, split: str) -> Path:
 def _caption_lines(path: Path) -> Iterator[CaptionLine]:
     for number, record in read_json_lines(path):
         where = f"{path}:{number}"
-        keys = [record.get("_id"), record.get("text"), record.get("caption_id", "")] if type(record) is dict else [None]
-        if not all(isinstance(value, str) for value in keys):
+        given = [record.get("_id"), record.get("text"), record.get("caption_id", "")] if type(record) is dict else []
+        texts = [value for value in given if isinstance(value, str)]
+        if len(texts) != 3:
             raise DataError(f'{where}: not a caption; a line must be {{"_id": "...", "text": "..."}}')
-        yield CaptionLine(where, *keys)
+        yield CaptionLine(where, *texts)
