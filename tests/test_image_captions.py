@@ -187,7 +187,7 @@ def test_archives_that_are_none(tmp_path):
             index_pictures(path)
     write_tar(path, [("a.png", png((1, 2, 3)) * 100)])
     path.write_bytes(path.read_bytes()[:3000])
-    with pytest.raises(DataError, match=r"images\.dev\.tar: (broken|cut off)"):
+    with pytest.raises(DataError, match=r"images\.dev\.tar: broken, .*unexpected end of data"):
         index_pictures(path)
     write_tar(path, [("a.png", b"x")], links=["b.png"])
     with pytest.raises(DataError, match=r"b\.png is a link"):

@@ -72,10 +72,11 @@ def test_grey_and_black_and_white():
 
 
 def test_grey_of_16_bits_keeps_its_scale():
-    """White is 65535; 128 of 255 is 128 x 257."""
-    grey = np.array([[0, 128 * 257, 65535, 256]], np.uint16)
-    assert pixels(encoded(Image.fromarray(grey))) == [BLACK, (128, 128, 128), WHITE, (1, 1, 1)]
-    assert pixels(encoded(Image.fromarray(grey), "TIFF")) == [BLACK, (128, 128, 128), WHITE, (1, 1, 1)]
+    """White is 65535, 257 times that of 8 bits; rounded to the nearest."""
+    grey = np.array([[0, 128, 129, 128 * 257, 65535 - 129, 65535]], np.uint16)
+    expected = [BLACK, BLACK, (1, 1, 1), (128, 128, 128), (254, 254, 254), WHITE]
+    assert pixels(encoded(Image.fromarray(grey))) == expected
+    assert pixels(encoded(Image.fromarray(grey), "TIFF")) == expected
 
 
 def test_cmyk():

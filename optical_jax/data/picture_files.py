@@ -254,7 +254,6 @@ def _in_folder(folder: Path) -> dict[str, PictureSource]:
 def _in_tar(path: Path) -> dict[str, PictureSource]:
     sources: dict[str, PictureSource] = {}
     try:
-        size = path.stat().st_size
         with tarfile.open(path, "r:") as archive:
             for member in archive:
                 name = str(PurePosixPath(member.name))
@@ -264,8 +263,6 @@ def _in_tar(path: Path) -> dict[str, PictureSource]:
                     raise DataError(f"{path}: {name} is a link or no plain file; pack the files themselves")
                 if name in sources:
                     raise DataError(f"{path}: {name} stands twice; give each picture its own name")
-                if member.offset_data + member.size > size:
-                    raise DataError(f"{path}: cut off within {name}; make or fetch the file again")
                 sources[name] = TarPicture(path, name, member.offset_data, member.size)
     except (tarfile.TarError, EOFError, ValueError) as error:
         raise DataError(f"{path}: broken, packed or no tar archive ({error}); pack it anew without gzip") from error
