@@ -52,6 +52,16 @@ class PackedInputs:
 
 
 @struct.dataclass
+class ImageInputs:
+    """A batch of pictures, scaled and normalised as their encoder was trained."""
+
+    pixels: Float[Array, "B height width 3"]
+    """Red, green, blue; the first row is the upper edge."""
+    keep: Bool[Array, "B"] | None = None
+    """False for what only fills up a batch and gives no vectors; None keeps all."""
+
+
+@struct.dataclass
 class TokenVectors:
     """The one currency: unit vectors of tokens, or of whole texts or images at L = 1.
 
@@ -102,3 +112,13 @@ class RankingBatch:
     passages: PackedInputs
     """B n texts, those of query b at [b n, (b + 1) n)."""
     marks: RankingMarks
+
+
+@struct.dataclass
+class ImageTextBatch:
+    """One step's pictures, each with one of its captions."""
+
+    images: ImageInputs
+    texts: TextInputs
+    picture: Int[Array, "B"]
+    """Its number: equal where one picture stands twice in the global batch, say with captions in two languages."""

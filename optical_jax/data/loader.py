@@ -74,16 +74,17 @@ class BatchSource:
 
 
 class Batches:
-    """An endless iterator over a source's batches; the next ones are made in a thread meanwhile."""
+    """An endless iterator over a source's batches; the next ones are made in threads meanwhile."""
 
-    def __init__(self, source: Any, fingerprint: str):
+    def __init__(self, source: Any, fingerprint: str, threads: int = 1):
         """
         Args:
           source: `source[i]` is batch i for every i below `len(source)`, and nothing else decides it.
           fingerprint: of all that decides what batch i holds.
+          threads: batches that are made at a time.
         """
         self._fingerprint = fingerprint
-        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=PREFETCHED_BATCHES)
+        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(PREFETCHED_BATCHES, threads))
         self._batches = iter(grain.MapDataset.source(source).to_iter_dataset(options))
 
     def __iter__(self) -> Iterator[Any]:

@@ -1,0 +1,193 @@
+"""Flickr30k Entities: captions whose phrases are tied to boxes in the picture (Plummer et al., IJCV 2017).
+
+    Sentences/ID.txt     five captions, a line each: ``[/EN#CHAIN/TYPE/TYPE Two young guys] look at ...``
+    Annotations/ID.xml   <object>: <name>CHAIN</name>, and <bndbox> or <scene>, <nobndbox>
+    train.txt val.txt test.txt   ids, a line each
+    flickr30k-images/ID.jpg
+
+As the README and the Python reader of github.com/BryanPlummer/flickr30k_entities describe them; the files themselves
+could not be had.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+from optical_jax.data.image_captions import CaptionLine, ImageTextSet
+from optical_jax.data.image_requests import ImageRequest
+from optical_jax.data.records import read_lines
+from optical_jax.errors import DataError
+
+PHRASE = re.compile(r"\[/EN#(?P<chain>\d+)(?P<types>(?:/[^\s/\[\]]+)+)\s(?P<text>[^\[\]]*)\]")
+NOT_VISUAL = "0"
+"""Chain of phrases that no one tied to anything."""
+FOLDERS = ("flickr30k-images", "flickr30k_images", "images")
+
+
+class Phrase(NamedTuple):
+    """A part of a caption that names something."""
+
+    text: str
+    first_word: int
+    """Place of its first word among the words of the caption, from 0."""
+    chain: str
+    """Equal for all phrases on a picture, in all its captions, that name the same thing; "0" for what is not seen."""
+    types: tuple[str, ...]
+    """people, clothing, bodyparts, animals, vehicles, instruments, scene, other, notvisual."""
+
+
+class Box(NamedTuple):
+    """Pixels of its outermost columns and rows, which belong to it, counted from 0 (the files count from 1)."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+class Regions(NamedTuple):
+    """Where on a picture the chains are."""
+
+    height: int
+    width: int
+    boxes: dict[str, tuple[Box, ...]]
+    """Chain -> its boxes."""
+    scene: frozenset[str]
+    """Chains that are the whole picture."""
+    unseen: frozenset[str]
+    """Chains of which no box could be drawn."""
+
+
+@dataclass(frozen=True)
+class FlickrEntities:
+    """One split."""
+
+    captions: ImageTextSet
+    phrases: dict[str, tuple[Phrase, ...]]
+    """Caption id -> its phrases."""
+    regions: dict[str, Regions]
+    """Picture id -> its boxes."""
+
+
+def flickr_entities(ask: ImageRequest) -> ImageTextSet:
+    """The captions without their markup."""
+    return _gather(ask, [line for line, _ in _captions(ask)])
+
+
+def read_entities(ask: ImageRequest) -> FlickrEntities:
+    """Captions, phrases and boxes.
+
+    Raises:
+      ConfigError: no such split or language.
+      DataError: a file is missing, or a line or an annotation broken; the message says where.
+    """
+    found = list(_captions(ask))
+    captions = _gather(ask, [line for line, _ in found])
+    folder = ask.folder("boxes", "Annotations")
+    named = dict.fromkeys(line.picture for line, _ in found)
+    return FlickrEntities(
+        captions=captions,
+        phrases={line.caption: phrases for line, phrases in found},
+        regions={name: read_regions((folder / name).with_suffix(".xml")) for name in named},
+    )
+
+
+def parse_caption(line: str, where: str) -> tuple[str, tuple[Phrase, ...]]:
+    """A caption without its markup, words a space apart, and its phrases.
+
+    Raises:
+      DataError: markup is left over.
+    """
+    words: list[str] = []
+    phrases = []
+    end = 0
+    for match in PHRASE.finditer(line):
+        words += _plain(line[end : match.start()], where).split()
+        own = match["text"].split()
+        phrases.append(Phrase(" ".join(own), len(words), match["chain"], tuple(match["types"].split("/")[1:])))
+        words += own
+        end = match.end()
+    words += _plain(line[end:], where).split()
+    return " ".join(words), tuple(phrases)
+
+
+def read_regions(path: Path) -> Regions:
+    """The boxes of one picture.
+
+    Raises:
+      DataError: the file is missing or broken, or a box has no size.
+    """
+    try:
+        root = ElementTree.parse(path).getroot()
+        height, width = (_number(root, f"size/{side}") for side in ("height", "width"))
+        boxes: dict[str, list[Box]] = {}
+        marked: dict[str, set[str]] = {"scene": set(), "nobndbox": set()}
+        for number, thing in enumerate(root.findall("object")):
+            chains = [name.text or "" for name in thing.findall("name")]
+            if not all(chains) or not chains:
+                raise DataError(f"{path}: object {number} has no name")
+            if thing.find("bndbox") is not None:
+                sides = ("xmin", "ymin", "xmax", "ymax")
+                box = Box(*(_number(thing, f"bndbox/{side}") - 1 for side in sides))
+                if box.right < box.left or box.bottom < box.top:
+                    raise DataError(f"{path}: the box of object {number} ends before it begins")
+                for chain in chains:
+                    boxes.setdefault(chain, []).append(box)
+            for mark, found in marked.items():
+                if thing.find(mark) is not None and _number(thing, mark):
+                    found.update(chains)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (ElementTree.ParseError, ValueError) as error:
+        raise DataError(f"{path}: no annotation of a picture ({error})") from None
+    every = {chain: tuple(of_chain) for chain, of_chain in boxes.items()}
+    return Regions(height, width, every, frozenset(marked["scene"]), frozenset(marked["nobndbox"]))
+
+
+def _captions(ask: ImageRequest) -> Iterator[tuple[CaptionLine, tuple[Phrase, ...]]]:
+    split = ask.split_of(["train", "val", "test"])
+    folder = ask.folder("captions", "Sentences")
+    for where, identity in _ids(ask, split):
+        path = folder / f"{identity}.txt"
+        if not path.is_file():
+            raise DataError(f"{where}: there is no {path}")
+        for place, (number, line) in enumerate(read_lines(path)):
+            text, phrases = parse_caption(line, f"{path}:{number}")
+            name = f"{identity}.jpg"
+            yield CaptionLine(f"{path}:{number}", name, text, f"{name}#{place}"), phrases
+
+
+def _gather(ask: ImageRequest, lines: Sequence[CaptionLine]) -> ImageTextSet:
+    split = ask.split_of(["train", "val", "test"])
+    return ask.gather(split, {"en": lines}, ask.pictures(*FOLDERS), [_list_of_ids(ask, split)])
+
+
+def _ids(ask: ImageRequest, split: str) -> Iterator[tuple[str, str]]:
+    path = _list_of_ids(ask, split)
+    for number, line in read_lines(path):
+        yield f"{path}:{number}", line.strip()
+
+
+def _list_of_ids(ask: ImageRequest, split: str) -> Path:
+    found = [path for path in ask.near(f"{split}.txt") if path.is_file()]
+    if not found:
+        raise DataError(f"{ask.spec} lacks the ids of {split}: no file {split}.txt in it")
+    return found[0]
+
+
+def _plain(text: str, where: str) -> str:
+    if "[/EN#" in text:
+        raise DataError(f"{where}: broken markup; a phrase is written [/EN#CHAIN/TYPE WORDS]")
+    return text
+
+
+def _number(element: ElementTree.Element, path: str) -> int:
+    text = element.findtext(path)
+    if text is None:
+        raise ValueError(f"no {path}")
+    return int(text)

@@ -1,0 +1,225 @@
+"""Pictures with captions in many languages, and the folder form that any such set can be brought to."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from optical_jax.data.formats import LANGUAGE
+from optical_jax.data.picture_files import PictureFinder, Pictures, PictureSource, index_pictures, without_ending
+from optical_jax.data.records import read_json_lines
+from optical_jax.errors import DataError
+
+CAPTION_FILE = re.compile(rf"captions\.(?P<lang>{LANGUAGE})\.(?P<split>[^.]+)\.jsonl(?:\.gz)?")
+ALIASES = {"fil": "tl", "iw": "he", "jp": "ja"}
+"""Codes that sets have for languages which are called otherwise here."""
+
+
+class Caption(NamedTuple):
+    picture: str
+    """Its id."""
+    text: str
+
+
+class CaptionLine(NamedTuple):
+    """A caption as a file has it."""
+
+    where: str
+    """FILE:LINE"""
+    picture: str
+    text: str
+    caption: str = ""
+    """Its own id; empty where the file gives none."""
+
+
+@dataclass(frozen=True)
+class ImageTextSet:
+    """One split of a set."""
+
+    name: str
+    split: str
+    pictures: Pictures | None
+    """None where the text alone was asked for."""
+    captions: dict[str, dict[str, Caption]]
+    """Language -> caption id -> the picture's id, and the text. A caption without an id of its own has that of its
+    picture, or of several the n-th, from 0, `PICTURE#n`."""
+    files: tuple[Path, ...]
+    """Files that were read, but for pictures that are a file each."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Reason -> lines that were left out, in sets that are never whole."""
+
+    def captions_of_pictures(self, language: str) -> dict[str, list[str]]:
+        """Picture id -> ids of its captions in that language; pictures without any are absent."""
+        found: dict[str, list[str]] = {}
+        for identity, caption in self.captions[language].items():
+            found.setdefault(caption.picture, []).append(identity)
+        return found
+
+
+# ---- what may stand in a set -------------------------------------------------------------------------------------
+
+
+def gather_captions(lines: Iterable[CaptionLine], name: str) -> tuple[dict[str, Caption], dict[str, str]]:
+    """The captions of one language by id, and for every picture where it is named first.
+
+    Args:
+      lines: in the order of the file.
+      name: of the file, for messages.
+
+    Raises:
+      DataError: there is none; an id is empty, has white space or comes twice; a text is empty.
+    """
+    found: list[CaptionLine] = []
+    first: dict[str, str] = {}
+    given: dict[str, str] = {}
+    for line in lines:
+        text = " ".join(unicodedata.normalize("NFC", line.text).split())
+        if not text:
+            raise DataError(f"{line.where}: picture {line.picture!r} has an empty caption; remove the line")
+        for kind, identity in (("picture", line.picture), ("caption", line.caption or line.picture)):
+            if not identity or any(c.isspace() for c in identity):
+                raise DataError(f"{line.where}: {kind} id {identity!r} is empty or has white space; give it another")
+        if line.caption and given.setdefault(line.caption, line.where) != line.where:
+            raise DataError(f"{line.where}: caption id {line.caption!r} stands in {given[line.caption]} already")
+        first.setdefault(line.picture, line.where)
+        found.append(line._replace(text=text))
+    if not found:
+        raise DataError(f"{name} is empty; it must hold a caption a line")
+    captions: dict[str, Caption] = {}
+    several, number = Counter(line.picture for line in found), Counter[str]()
+    for line in found:
+        identity = line.caption or line.picture
+        if not line.caption and several[line.picture] > 1:
+            identity = f"{line.picture}#{number[line.picture]}"
+            number[line.picture] += 1
+        if identity in captions:
+            raise DataError(f"{line.where}: caption id {identity!r} comes twice; give every caption its own caption_id")
+        captions[identity] = Caption(line.picture, line.text)
+    return captions, first
+
+
+def gather_set(
+    name: str,
+    split: str,
+    lines: Mapping[str, Iterable[CaptionLine]],
+    finder: PictureFinder | None,
+    files: Sequence[Path],
+    *,
+    others: Iterable[str] = (),
+    left_out: Mapping[str, int] | None = None,
+) -> ImageTextSet:
+    """The set that these captions make with their pictures.
+
+    Args:
+      name, split, files, left_out: as in `ImageTextSet`.
+      lines: language -> captions.
+      finder: knows where the pictures are; None for the text alone.
+      others: names of picture files that belong to the set, whether a caption names them or not.
+
+    Raises:
+      DataError: as `gather_captions`; a caption's picture is not there, or goes by two ids.
+    """
+    captions, named = {}, {}
+    for language, of_language in lines.items():
+        captions[language], first = gather_captions(of_language, f"{name}: {language}")
+        named = {**first, **named}
+    pictures = None if finder is None else Pictures(_sources(named, finder, others))
+    return ImageTextSet(name, split, pictures, captions, tuple(files), dict(left_out or {}))
+
+
+def _sources(named: Mapping[str, str], finder: PictureFinder, others: Iterable[str]) -> dict[str, PictureSource]:
+    """Picture id -> source. `named` has the ids that captions name, and where they do."""
+    identity_of: dict[str, str] = {}
+    for identity, where in named.items():
+        file = finder.find(identity)
+        if file is None:
+            raise DataError(f"{where}: picture {identity!r} is not in {finder.where}; add it, or remove the caption")
+        other = identity_of.setdefault(file, identity)
+        if other != identity:
+            raise DataError(f"{where}: picture {identity!r} is called {other!r} in {named[other]}; use one id")
+    for file in others:
+        identity_of.setdefault(file, without_ending(file))
+    return {identity: finder.source(file) for file, identity in identity_of.items()}
+
+
+# ---- the folder form ---------------------------------------------------------------------------------------------
+
+
+def caption_files(folder: Path) -> dict[str, dict[str, Path]]:
+    """Split -> language -> file of a folder in our form; a plain file goes before its packed one."""
+    found: dict[str, dict[str, Path]] = {}
+    for path in sorted(folder.glob("captions.*.jsonl*")):
+        match = CAPTION_FILE.fullmatch(path.name)
+        if match and path.is_file():
+            found.setdefault(match["split"], {}).setdefault(match["lang"], path)
+    return found
+
+
+def read_image_folder(
+    folder: Path, split: str, languages: Sequence[str] = (), *, text_only: bool = False
+) -> ImageTextSet:
+    """A set in our form.
+
+    ``captions.LANG.SPLIT.jsonl[.gz]`` with `_id` (of the picture), `text` and perhaps `caption_id`; pictures in
+    ``images.SPLIT.tar``, ``images.SPLIT.npz`` (`ids`, `images`), ``images.SPLIT/`` or, for all splits, ``images/``.
+
+    Args:
+      folder: that holds these.
+      split: such as train or dev.
+      languages: that are wanted; none takes all that are there.
+      text_only: leave the pictures alone, which need not be there.
+
+    Raises:
+      DataError: a file is missing, empty, broken or contradictory; a caption's picture is not there.
+    """
+    splits = caption_files(folder)
+    if split not in splits:
+        raise DataError(
+            f"{folder} has no captions.<lang>.{split}.jsonl[.gz]; its splits: {', '.join(sorted(splits)) or 'none'}"
+        )
+    there = splits[split]
+    if missing := [language for language in languages if language not in there]:
+        raise DataError(f"{folder} has no captions.{missing[0]}.{split}.jsonl[.gz]; its languages: {', '.join(there)}")
+    paths = {language: there[language] for language in languages or there}
+    lines = {language: _caption_lines(path) for language, path in paths.items()}
+    files = list(paths.values())
+    if text_only:
+        return gather_set(folder.name, split, lines, None, files)
+    container = _container(folder, split)
+    index = index_pictures(container)
+    return gather_set(
+        folder.name,
+        split,
+        lines,
+        index,
+        files if container.is_dir() else [*files, container],
+        # Of a place that is this split's alone, so that languages are searched in the same pictures.
+        others=() if container.name == "images" else index.sources,
+    )
+
+
+def _container(folder: Path, split: str) -> Path:
+    names = [f"images.{split}.tar", f"images.{split}.npz", f"images.{split}"]
+    found = [folder / name for name in names if (folder / name).exists()]
+    if len(found) > 1:
+        raise DataError(f"{folder} has both {found[0].name} and {found[1].name}; remove one")
+    if not found and (folder / "images").is_dir():
+        found = [folder / "images"]
+    if not found:
+        raise DataError(f"{folder} has no pictures: no {', '.join(names)} and no images; the text can be read alone")
+    return found[0]
+
+
+def _caption_lines(path: Path) -> Iterator[CaptionLine]:
+    for number, record in read_json_lines(path):
+        where = f"{path}:{number}"
+        given = [record.get("_id"), record.get("text"), record.get("caption_id", "")] if type(record) is dict else []
+        texts = [value for value in given if isinstance(value, str)]
+        if len(texts) != 3:
+            raise DataError(f'{where}: not a caption; a line must be {{"_id": "...", "text": "..."}}')
+        yield CaptionLine(where, *texts)

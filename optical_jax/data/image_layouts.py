@@ -1,0 +1,221 @@
+"""Public sets of pictures with captions as their makers lay them out: which files there are, and what stands in them.
+
+A picture's id is the name of its file in Flickr30k or COCO, so that sets on the same pictures join. None of the sets is
+here whole; what a layout was checked against is said at its reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from optical_jax.data.flickr_entities import flickr_entities
+from optical_jax.data.formats import raw_lines
+from optical_jax.data.image_captions import CaptionLine, ImageTextSet
+from optical_jax.data.image_requests import OUR_SPLITS, ImageRequest, our_code
+from optical_jax.data.records import read_json_lines
+from optical_jax.data.wit import wit
+from optical_jax.errors import ConfigError, DataError
+from optical_jax.files import read_json
+
+FLICKR_FOLDERS = ("flickr30k-images", "flickr30k_images", "images")
+COCO_FOLDERS = ("train2014", "val2014", "images")
+
+
+# ---- Karpathy's splits -------------------------------------------------------------------------------------------
+
+
+def flickr30k(ask: ImageRequest) -> ImageTextSet:
+    """dataset_flickr30k.json: five English captions a picture; train, val, test. Pictures in flickr30k-images/.
+
+    Keys (images, filename, split, sentences, raw) as in the samples of it that public readers quote.
+    """
+    return _karpathy(ask, "dataset_flickr30k.json", {"train": ["train"]}, FLICKR_FOLDERS)
+
+
+def coco(ask: ImageRequest) -> ImageTextSet:
+    """dataset_coco.json likewise; train has restval in it, as papers have it. Pictures in train2014/ and val2014/."""
+    return _karpathy(ask, "dataset_coco.json", {"train": ["train", "restval"]}, COCO_FOLDERS)
+
+
+def _karpathy(ask: ImageRequest, name: str, parts: Mapping[str, Sequence[str]], folders: Sequence[str]) -> ImageTextSet:
+    split = ask.split_of(["train", "val", "test"])
+    path = ask.files.one("captions", name)
+    try:
+        images = read_json(path)["images"]
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise DataError(f"{path}: not JSON with a list of images ({error}); fetch it again") from None
+
+    def lines() -> Iterator[CaptionLine]:
+        for number, image in enumerate(images):
+            where = f"{path}: images[{number}]"
+            try:
+                if image["split"] in parts.get(split, [split]):
+                    for sentence in image["sentences"]:
+                        yield _line(where, image["filename"], sentence["raw"])
+            except (KeyError, TypeError):
+                raise DataError(f"{where}: no picture; it must have filename, split and sentences with raw") from None
+
+    return ask.gather(split, {"en": lines()}, ask.pictures(*folders), [path])
+
+
+# ---- lines beside names of pictures ------------------------------------------------------------------------------
+
+
+def multi30k(ask: ImageRequest) -> ImageTextSet:
+    """SPLIT.LANG beside a list of Flickr30k names, SPLIT.txt or SPLIT_images.txt, a line each (plain or .gz).
+
+    As in github.com/multi30k/dataset: data/task1/raw/SPLIT.LANG.gz, one caption a picture, the same in every language;
+    data/task2/raw/SPLIT.1.LANG.gz to SPLIT.5.LANG.gz, five a picture, written in each language by itself; names in
+    image_splits/, those of COCO with ``#number`` behind them (of task 2 the list of train alone was seen). Splits:
+    train, val, test_2016_flickr ... Pictures in flickr30k-images/, or in train2014/ and val2014/.
+    """
+    split = OUR_SPLITS.get(ask.split, ask.split)
+    names = ask.files.one(
+        "the names of its pictures", f"image_splits/{split}.txt", f"{split}.txt", f"{split}_images.txt"
+    )
+    files = ask.files.some("captions", f"raw/{split}.??", f"{split}.??", f"{split}.[1-5].??")
+    return _parallel(
+        ask, split, names, files, lambda name: name.removesuffix(".gz")[-2:], FLICKR_FOLDERS + COCO_FOLDERS
+    )
+
+
+def xtd10(ask: ImageRequest) -> ImageTextSet:
+    """test_1kcaptions_LANG.txt beside test_image_names.txt: 1000 pictures of COCO, one caption in each of 11 languages.
+
+    As in github.com/adobe-research/Cross-lingual-Test-Dataset-XTD10 (XTD10/, MIC/, STAIR/), where Japanese is jp.
+    """
+    split = ask.split_of(["test"])
+    names = ask.files.one("the names of its pictures", "test_image_names.txt")
+    files = ask.files.some("captions", "test_1kcaptions_*.txt")
+    return _parallel(ask, split, names, files, lambda name: name.split(".")[0].split("_")[-1], COCO_FOLDERS)
+
+
+def _parallel(
+    ask: ImageRequest,
+    split: str,
+    names: Path,
+    files: Sequence[Path],
+    language_of: Callable[[str], str],
+    folders: Sequence[str],
+) -> ImageTextSet:
+    pictures = [text.split("#")[0].strip() for _, text in _whole_lines(names)]
+    by_language: dict[str, list[Path]] = {}
+    for path in files:
+        by_language.setdefault(our_code(language_of(path.name)), []).append(path)
+
+    def lines(paths: Sequence[Path]) -> Iterator[CaptionLine]:
+        for path in paths:
+            captions = list(_whole_lines(path))
+            if len(captions) != len(pictures):
+                raise DataError(f"{path} has {len(captions)} lines and {names} has {len(pictures)}; they must be equal")
+            for picture, (where, text) in zip(pictures, captions, strict=True):
+                yield CaptionLine(where, picture, text)
+
+    wanted = ask.languages_of(by_language)
+    read = [names, *(path for language in wanted for path in by_language[language])]
+    return ask.gather(split, {one: lines(by_language[one]) for one in by_language}, ask.pictures(*folders), read)
+
+
+def _whole_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Where each line stands, and its text."""
+    for number, text, fault in raw_lines(path):
+        if fault:
+            raise DataError(f"{path}:{number}: {fault}")
+        yield f"{path}:{number}", text
+
+
+# ---- JSON lines --------------------------------------------------------------------------------------------------
+
+
+def xm3600(ask: ImageRequest) -> ImageTextSet:
+    """Crossmodal-3600: captions.jsonl, ``{"image/key": KEY, "sw": {"caption": [...]}, ...}``; pictures images/KEY.jpg.
+
+    36 languages, several captions a picture. Keys as public readers of google.github.io/crossmodal-3600 use them; its
+    fil is tl here. Beside caption stand caption/tokenized and the like, which are passed over.
+    """
+    split = ask.split_of(["test"])
+    path = ask.files.one("captions", "captions.jsonl")
+    lines: dict[str, list[CaptionLine]] = {}
+    for number, record in read_json_lines(path):
+        where = f"{path}:{number}"
+        try:
+            for language, of_language in record.items():
+                if isinstance(of_language, dict):
+                    found = lines.setdefault(our_code(language), [])
+                    found += [_line(where, record["image/key"], text) for text in of_language["caption"]]
+        except (KeyError, TypeError, AttributeError):
+            raise DataError(f"{where}: no picture; a line must have image/key and by language a caption list") from None
+    return ask.gather(split, lines, ask.pictures("images", ending=".jpg"), [path])
+
+
+def xflickrco(ask: ImageRequest) -> ImageTextSet:
+    """xFlickr&CO: LANG/SPLIT.jsonl, ``{"sentences": [...], "id": ..., "img_path": NAME}``; 8 languages.
+
+    As in github.com/e-bug/iglue, datasets/xFlickrCO/annotations. Pictures of Flickr30k are in flickr30k-images/, of
+    COCO in val2014/. Its splits are test, and train_1 to train_1500 with so many pictures.
+    """
+    files = {our_code(path.parent.name): path for path in ask.files.some("captions", f"??/{ask.split}.jsonl")}
+
+    def lines(path: Path) -> Iterator[CaptionLine]:
+        for number, record in read_json_lines(path):
+            where = f"{path}:{number}"
+            try:
+                for text in record["sentences"]:
+                    yield _line(where, record["img_path"], text)
+            except (KeyError, TypeError):
+                raise DataError(f"{where}: no picture; a line must have img_path and a list of sentences") from None
+
+    wanted = ask.languages_of(files)
+    pictures = ask.pictures("flickr30k-images", "flickr30k_images", *COCO_FOLDERS)
+    return ask.gather(
+        ask.split, {language: lines(path) for language, path in files.items()}, pictures, [files[one] for one in wanted]
+    )
+
+
+def _line(where: str, picture: Any, text: Any) -> CaptionLine:
+    """
+    Raises:
+      TypeError: one is no text.
+    """
+    if not isinstance(picture, str) or not isinstance(text, str):
+        raise TypeError
+    return CaptionLine(where, picture, text)
+
+
+# ---- the catalogue -----------------------------------------------------------------------------------------------
+
+
+class Layout(NamedTuple):
+    read: Callable[[ImageRequest], ImageTextSet]
+    signs: tuple[str, ...]
+    """Names, one of which tells this layout from all others."""
+
+
+MULTI30K_SIGNS = tuple(f"{split}.{end}" for split in ("train", "val", "test_2016_flickr") for end in ("en", "en.gz"))
+LAYOUTS: dict[str, Layout] = {
+    "coco": Layout(coco, ("dataset_coco.json",)),
+    "flickr30k": Layout(flickr30k, ("dataset_flickr30k.json",)),
+    "flickr30k_entities": Layout(flickr_entities, ("Sentences",)),
+    "multi30k": Layout(multi30k, (*MULTI30K_SIGNS, "train.1.en", "train.1.en.gz")),
+    "wit": Layout(wit, ("wit_v1.*.tsv", "wit_v1.*.tsv.gz")),
+    "xflickrco": Layout(xflickrco, ("[a-z][a-z]/test.jsonl",)),
+    "xm3600": Layout(xm3600, ("captions.jsonl",)),
+    "xtd10": Layout(xtd10, ("test_image_names.txt",)),
+}
+
+
+def detect_layout(ask: ImageRequest) -> str:
+    """The name of the layout that the folder has.
+
+    Raises:
+      ConfigError: it has none, or several.
+    """
+    found = [name for name, layout in LAYOUTS.items() if ask.near(*layout.signs)]
+    if len(found) != 1:
+        what = f"looks like {' and '.join(found)}" if found else "has no layout that is known"
+        raise ConfigError(
+            f"images={ask.spec}: {what}; write NAME:FOLDER ({', '.join(LAYOUTS)}), or captions.LANG.SPLIT.jsonl in it"
+        )
+    return found[0]

@@ -1,0 +1,239 @@
+"""Batches of pictures with captions: batch i is a pure function of the data, the seed and i."""
+
+from __future__ import annotations
+
+import functools
+import math
+import zlib
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any, cast
+
+import numpy as np
+from jaxtyping import Float32, Int
+
+from optical_jax.config import DataConfig, HeadConfig
+from optical_jax.data.epochs import Streams, language_quotas
+from optical_jax.data.image_captions import ImageTextSet
+from optical_jax.data.loader import CACHED_EPOCHS, ENDLESS, Batches
+from optical_jax.data.pairs import TOKENIZE_AT_ONCE, FlatTokens, flatten_tokens
+from optical_jax.data.picture_files import Pictures
+from optical_jax.data.pixels import Augmentation, PictureRecipe, augmented_pixels, picture_pixels
+from optical_jax.data.tokenization import Side, tokenize
+from optical_jax.errors import ConfigError
+from optical_jax.types import ImageInputs, ImageTextBatch
+
+PASSES = 2**31
+"""More passes over a language than there will be: every one takes the next caption of each picture."""
+LENGTH_STEP = 8
+"""All batches have texts of one padded length, the longest's, which is a multiple of this where the limit allows."""
+AUGMENT = zlib.crc32(b"augment")
+
+
+class PixelRows:
+    """Pictures as an array of pixels [N, H, W, 3] that is never whole: those of a slice are decoded for it."""
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, pictures: Pictures, ids: Sequence[str], recipe: PictureRecipe) -> None:
+        """
+        Args:
+          pictures: by id.
+          ids: of the N wanted, in order.
+          recipe: of the encoder.
+        """
+        self.pictures, self.ids, self.recipe = pictures, list(ids), recipe
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return len(self.ids), *self.recipe.size, 3
+
+    def __getitem__(self, rows: slice) -> Float32[np.ndarray, "n H W 3"]:
+        """
+        Raises:
+          DataError: one of the pictures is broken.
+        """
+        ids = self.ids[rows]
+        found = np.empty((len(ids), *self.recipe.size, 3), np.float32)
+        for row, identity in enumerate(ids):
+            found[row] = picture_pixels(self.pictures[identity], self.recipe)
+        return found
+
+
+class ImageTextSource:
+    """Batch i, one process's rows of it.
+
+    A pair is a picture that has captions in a language, and comes with one of them. Each language has a stream of its
+    pairs, permutation after permutation, of which an epoch takes its share (see `epochs`). Which caption of a pair is
+    the first is drawn; from one permutation to the next the others follow, so that none is met twice more than another.
+    """
+
+    def __init__(
+        self,
+        found: ImageTextSet,
+        pictures: Pictures,
+        tokens: FlatTokens,
+        recipe: PictureRecipe,
+        augmentation: Augmentation | None,
+        cfg: DataConfig,
+        seed: int,
+        *,
+        length: int,
+        rows: slice,
+    ) -> None:
+        """
+        Args:
+          tokens: of the captions of `captions_in_order`.
+          length: padded, of every text.
+          rows: of the global batch, this process's.
+          others: as in `make_image_loader`.
+        """
+        self.tokens, self.augmentation, self.length, self.rows, self.seed = tokens, augmentation, length, rows, seed
+        self.batch = cfg.global_batch
+        by_language = {language: found.captions_of_pictures(language) for language in found.captions}
+        self.pixels = PixelRows(pictures, list(dict.fromkeys(p for of in by_language.values() for p in of)), recipe)
+        number = {picture: n for n, picture in enumerate(self.pixels.ids)}
+        self.picture = np.array([number[picture] for of in by_language.values() for picture in of], np.int32)
+        self.counts = np.array([len(captions) for of in by_language.values() for captions in of.values()])
+        self.first = np.cumsum(self.counts) - self.counts
+        sizes = {language: len(of) for language, of in by_language.items()}
+        self.batches = math.ceil(sum(sizes.values()) / self.batch)
+        quotas = language_quotas(sizes, cfg, self.batches * self.batch)
+        self.streams = Streams(sizes, quotas, seed, PASSES)
+        self.begin = self.streams.rng("captions").integers(PASSES, size=len(self.picture))
+        self._epoch = functools.lru_cache(CACHED_EPOCHS)(self._arrange)
+
+    def __len__(self) -> int:
+        return ENDLESS
+
+    def __getitem__(self, index: int) -> ImageTextBatch:
+        """
+        Raises:
+          DataError: a picture is broken.
+        """
+        pairs, captions = self.pairs_of(int(index))
+        arrays: Any = self.picture[pairs[self.rows]]
+        return ImageTextBatch(
+            images=ImageInputs(self._pixels(int(index), arrays)),  # pyright: ignore[reportArgumentType]
+            texts=self.tokens.rows(captions[self.rows], self.length),
+            picture=arrays,
+        )
+
+    def pairs_of(self, index: int) -> tuple[Int[np.ndarray, "B"], Int[np.ndarray, "B"]]:
+        """The pairs of a global batch, and the caption that each comes with, among all."""
+        number, step = divmod(index, self.batches)
+        version, pairs = np.divmod(self._epoch(number)[step], len(self.picture))
+        return pairs, self.first[pairs] + (self.begin[pairs] + version) % self.counts[pairs]
+
+    def _pixels(self, index: int, pictures: Int[np.ndarray, "b"]) -> Float32[np.ndarray, "b H W 3"]:
+        every = self.pixels
+        chosen = PixelRows(every.pictures, [every.ids[n] for n in pictures.tolist()], every.recipe)
+        if self.augmentation is None:
+            return chosen[:]
+        found = np.empty(chosen.shape, np.float32)
+        for n, identity in enumerate(chosen.ids):
+            # By the row of the global batch, so that processes agree however many they are.
+            key = (self.seed, AUGMENT, index, self.rows.start + n)
+            found[n] = augmented_pixels(chosen.pictures[identity], chosen.recipe, self.augmentation, key)
+        return found
+
+    def _arrange(self, number: int) -> Int[np.ndarray, "batches B"]:
+        places = self.streams.epoch(number)
+        return self.streams.rng("epoch", number).permutation(places).reshape(-1, self.batch)
+
+
+class ImageLoader(Batches):
+    """The batches of a run that learns from pictures with captions."""
+
+    def __init__(self, source: ImageTextSource, fingerprint: str, threads: int) -> None:
+        super().__init__(source, fingerprint, threads)
+        self._source = source
+
+    @property
+    def epoch_size(self) -> int:
+        """Batches of an epoch."""
+        return self._source.batches
+
+    @property
+    def text_length(self) -> int:
+        """Tokens of every text, padding included."""
+        return self._source.length
+
+
+def captions_in_order(found: ImageTextSet) -> list[str]:
+    """Texts language by language, picture by picture, caption by caption."""
+    return [
+        found.captions[language][caption].text
+        for language in found.captions
+        for captions in found.captions_of_pictures(language).values()
+        for caption in captions
+    ]
+
+
+def make_image_loader(
+    found: ImageTextSet,
+    tokenizer: Any,
+    head: HeadConfig,
+    recipe: PictureRecipe,
+    cfg: DataConfig,
+    seed: int,
+    *,
+    side: Side = "query",
+    max_length: int | None = None,
+    augmentation: Augmentation | None = None,
+    threads: int = 4,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> ImageLoader:
+    """The batches of a run, from the first on.
+
+    Args:
+      found: a set with its pictures.
+      tokenizer: a fast tokenizer of transformers.
+      head: markers and lengths of the texts.
+      recipe: size and normalisation of the pictures.
+      cfg: global_batch, and temperature or weights, by which languages share it.
+      seed: of the order, the captions and the augmentation.
+      side: of the texts.
+      max_length: tokens of a text at most; None takes the head's.
+      augmentation: how far pictures are changed; None not at all.
+      threads: batches that are decoded at a time; each takes its memory.
+      process_index, process_count: each process gets its equal part of every batch's rows.
+
+    Raises:
+      ConfigError: the set was read without pictures, or batch size, threads, temperature or weights cannot be.
+    """
+    if found.pictures is None:
+        raise ConfigError(f"images={found.name}: read as text alone; read it with its pictures")
+    if cfg.global_batch < 1 or cfg.global_batch % process_count:
+        raise ConfigError(
+            f"data.global_batch={cfg.global_batch} does not divide over {process_count} processes; use a multiple of it"
+        )
+    if threads < 1:
+        raise ConfigError(f"data.threads={threads}: at least one must decode")
+    texts = captions_in_order(found)
+    chunks = (
+        tokenize(tokenizer, texts[i : i + TOKENIZE_AT_ONCE], head, side, max_length)
+        for i in range(0, len(texts), TOKENIZE_AT_ONCE)
+    )
+    tokens = flatten_tokens(chunks, cast(int, tokenizer.pad_token_id))
+    limit = max_length or (head.query_length if side == "query" else head.document_length)
+    length = min(limit, -(-int(tokens.lengths.max()) // LENGTH_STEP) * LENGTH_STEP)
+    part = cfg.global_batch // process_count
+    rows = slice(process_index * part, (process_index + 1) * part)
+    source = ImageTextSource(found, found.pictures, tokens, recipe, augmentation, cfg, seed, length=length, rows=rows)
+    return ImageLoader(source, _fingerprint(source, cfg), threads)
+
+
+def _fingerprint(source: ImageTextSource, cfg: DataConfig) -> str:
+    """Of all that decides what batch i holds, but for what is in the files of the pictures."""
+    streams = source.streams
+    settings = (dict(streams.sizes), dict(streams.quotas), cfg.global_batch, source.seed, source.length)
+    pictures = (source.pixels.ids, source.pixels.recipe, source.augmentation)
+    digest = blake2b(repr((settings, pictures)).encode(), digest_size=8)
+    for array in (source.tokens.ids, source.tokens.offsets, source.picture, source.counts):
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

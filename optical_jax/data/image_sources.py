@@ -1,0 +1,62 @@
+"""Any set of pictures with captions by what the user calls it: a folder in our form, or of a public layout."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from optical_jax.data.finding import FileFinder
+from optical_jax.data.flickr_entities import FlickrEntities, read_entities
+from optical_jax.data.image_captions import ImageTextSet, caption_files, read_image_folder
+from optical_jax.data.image_layouts import LAYOUTS, detect_layout
+from optical_jax.data.image_requests import ImageRequest
+from optical_jax.errors import ConfigError, DataError
+
+NAMED = re.compile(r"(?P<name>[a-z][a-z0-9_-]+):(?P<roots>.+)")
+ENTITIES = "flickr30k_entities"
+
+
+def read_image_set(
+    spec: str, split: str = "dev", languages: Sequence[str] = (), *, text_only: bool = False
+) -> ImageTextSet:
+    """Read the captions of a set, and where its pictures are.
+
+    Args:
+      spec: a folder in our form or of a public layout, told by its files; or ``NAME:FOLDER``, NAME one of
+        `image_layouts.LAYOUTS`, FOLDER several joined by commas where captions and pictures lie apart.
+      split: as the set calls it; dev is val where that is its name.
+      languages: that are wanted; none takes all that are there.
+      text_only: leave the pictures alone, which need not be there.
+
+    Raises:
+      ConfigError: no such name, language or split.
+      DataError: a folder, a file or a picture is missing, or something is broken; the message says where.
+    """
+    folder = Path(spec)
+    if folder.is_dir() and caption_files(folder):
+        return read_image_folder(folder, split, languages, text_only=text_only)
+    ask = _request(spec, split, languages, text_only)
+    return LAYOUTS[ask.name].read(ask)
+
+
+def read_flickr_entities(spec: str, split: str = "val", *, text_only: bool = False) -> FlickrEntities:
+    """Captions, their phrases and the boxes of these; args and errors as `read_image_set`."""
+    ask = _request(spec, split, (), text_only)
+    if ask.name != ENTITIES:
+        raise ConfigError(f"images={spec}: {ask.name} has no boxes; {ENTITIES}:FOLDER has")
+    return read_entities(ask)
+
+
+def _request(spec: str, split: str, languages: Sequence[str], text_only: bool) -> ImageRequest:
+    named = None if Path(spec).exists() else NAMED.fullmatch(spec)
+    if named and named["name"] not in LAYOUTS:
+        raise ConfigError(f"images={spec}: no set is called {named['name']}; there are {', '.join(LAYOUTS)}")
+    roots = (named["roots"] if named else spec).split(",")
+    for root in roots:
+        if not Path(root).is_dir():
+            raise DataError(f"images={spec}: {root} is no folder; name the folder that holds the set's files")
+    ask = ImageRequest(spec, named["name"] if named else "", FileFinder(spec, roots), split, languages, text_only)
+    if named:
+        return ask
+    return ImageRequest(spec, detect_layout(ask), ask.files, split, languages, text_only)

@@ -1,0 +1,276 @@
+"""Where the pictures of a set lie: in a folder, a tar archive or an npz file; each is decoded when it is asked for."""
+
+from __future__ import annotations
+
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import UInt8
+
+from optical_jax.data.rgb import decode_rgb, read_rgb
+from optical_jax.errors import DataError
+
+Rgb = UInt8[np.ndarray, "H W 3"]
+
+ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+"""Of the files that are taken for pictures; others beside them, and hidden ones, are passed over."""
+
+
+class PictureSource(Protocol):
+    """One picture where it lies."""
+
+    @property
+    def where(self) -> str:
+        """Its file, and the member in it, for messages."""
+        ...
+
+    def rgb(self) -> Rgb:
+        """
+        Raises:
+          DataError: it cannot be read or decoded.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class FilePicture:
+    path: Path
+
+    @property
+    def where(self) -> str:
+        return str(self.path)
+
+    def rgb(self) -> Rgb:
+        return read_rgb(self.path)
+
+
+@dataclass(frozen=True)
+class TarPicture:
+    """Read by its place in the archive, so that threads and processes need not share one open file."""
+
+    path: Path
+    member: str
+    offset: int
+    size: int
+
+    @property
+    def where(self) -> str:
+        return f"{self.path}: {self.member}"
+
+    def rgb(self) -> Rgb:
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.offset)
+                data = file.read(self.size)
+        except OSError as error:
+            raise DataError(f"{self.where}: cannot be read: {error.strerror or error}") from error
+        return decode_rgb(data, self.where)
+
+
+class ArrayFile:
+    """An npz file with `ids` [N] and `images` [N, H, W, 3] of bytes; all of it is unpacked when one is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        """
+        Raises:
+          DataError: it is no such file.
+        """
+        self.path = path
+        self.ids = [str(identity) for identity in self._array("ids").reshape(-1)]
+        shape, dtype = self._header("images")
+        if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or shape[0] != len(self.ids):
+            raise DataError(
+                f"{path}: images is {dtype} of shape {shape} for {len(self.ids)} ids; it must be uint8 [ids, H, W, 3]"
+            )
+
+    @cached_property
+    def images(self) -> UInt8[np.ndarray, "N H W 3"]:
+        return self._array("images")
+
+    def _array(self, key: str) -> Any:
+        return self._read(key, lambda file: np.lib.format.read_array(file, allow_pickle=False))
+
+    def _header(self, key: str) -> tuple[tuple[int, ...], np.dtype]:
+        """Shape and kind of an array, without unpacking it."""
+        formats = np.lib.format
+
+        def read(file: Any) -> tuple[tuple[int, ...], np.dtype]:
+            old = formats.read_magic(file) == (1, 0)
+            shape, _, dtype = (formats.read_array_header_1_0 if old else formats.read_array_header_2_0)(file)
+            return shape, dtype
+
+        return self._read(key, read)
+
+    def _read(self, key: str, read: Callable[[Any], Any]) -> Any:
+        # np.load leaves a file that is no archive open.
+        try:
+            with zipfile.ZipFile(self.path) as archive, archive.open(f"{key}.npy") as file:
+                return read(file)
+        except KeyError:
+            raise DataError(f"{self.path}: no array {key!r}; an npz file of pictures has ids and images") from None
+        except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            raise DataError(f"{self.path}: {key} cannot be read ({error}); make the file again") from error
+
+
+@dataclass(frozen=True)
+class ArrayPicture:
+    file: ArrayFile
+    row: int
+
+    @property
+    def where(self) -> str:
+        return f"{self.file.path}: {self.file.ids[self.row]}"
+
+    def rgb(self) -> Rgb:
+        return self.file.images[self.row]
+
+
+class Pictures(Mapping[str, Rgb]):
+    """Pictures by id. Each is decoded whenever it is asked for, none is held."""
+
+    def __init__(self, sources: Mapping[str, PictureSource]) -> None:
+        self._sources = dict(sources)
+
+    def __getitem__(self, identity: str) -> Rgb:
+        """
+        Raises:
+          KeyError: no such picture.
+          DataError: it is empty, broken, too large or no picture; its file is named.
+        """
+        return self._sources[identity].rgb()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sources)
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def __contains__(self, identity: object) -> bool:
+        return identity in self._sources
+
+    def where(self, identity: str) -> str:
+        """The file of a picture, and the member in it."""
+        return self._sources[identity].where
+
+
+class PictureFinder(Protocol):
+    """What knows where the pictures are that captions name."""
+
+    where: str
+    """All places that were looked at, for messages."""
+
+    def find(self, identity: str) -> str | None:
+        """The one name of that picture's file; None where there is none."""
+        ...
+
+    def source(self, name: str) -> PictureSource: ...
+
+
+class PictureFolders:
+    """Pictures that are looked for under their exact names, in one folder after the other; no folder is listed."""
+
+    def __init__(self, folders: Sequence[Path], ending: str = "") -> None:
+        """
+        Args:
+          folders: the first that has a picture wins.
+          ending: of the files, where the ids are without.
+        """
+        self.folders, self.ending = folders, ending
+        self.where = ", ".join(map(str, folders))
+
+    def find(self, identity: str) -> str | None:
+        paths = (folder / f"{identity}{self.ending}" for folder in self.folders)
+        return next((str(path) for path in paths if path.is_file()), None)
+
+    def source(self, name: str) -> PictureSource:
+        return FilePicture(Path(name))
+
+
+class PictureIndex:
+    """All pictures of one place by the names of their files, which may be told without their endings."""
+
+    def __init__(self, sources: Mapping[str, PictureSource], where: str) -> None:
+        self.sources, self.where = sources, where
+        self._without_ending: dict[str, list[str]] = {}
+        for name in sources:
+            self._without_ending.setdefault(without_ending(name), []).append(name)
+
+    def find(self, identity: str) -> str | None:
+        """The name of the file; None where there is none.
+
+        Raises:
+          DataError: several files have this name but for their endings.
+        """
+        if identity in self.sources:
+            return identity
+        found = self._without_ending.get(identity, [])
+        if len(found) > 1:
+            raise DataError(f"{self.where}: {' and '.join(found)} are both {identity!r}; rename or remove one")
+        return found[0] if found else None
+
+    def source(self, name: str) -> PictureSource:
+        return self.sources[name]
+
+
+def without_ending(name: str) -> str:
+    """The name less the ending of a picture file, where it has one."""
+    path = PurePosixPath(name)
+    return str(path.with_suffix("")) if path.suffix.lower() in ENDINGS else name
+
+
+def index_pictures(path: Path) -> PictureIndex:
+    """The pictures in a folder (and the folders in it), a tar archive or an npz file.
+
+    Raises:
+      DataError: none there, a name that comes twice, or a broken archive.
+    """
+    if path.is_dir():
+        sources = _in_folder(path)
+    elif path.suffix == ".npz":
+        file = ArrayFile(path)
+        sources = {identity: ArrayPicture(file, row) for row, identity in enumerate(file.ids)}
+        if len(sources) < len(file.ids):
+            twice = next(identity for row, identity in enumerate(file.ids) if identity in file.ids[:row])
+            raise DataError(f"{path}: id {twice!r} stands twice; give each picture its own")
+    else:
+        sources = _in_tar(path)
+    if not sources:
+        raise DataError(f"{path}: no picture in it ({', '.join(ENDINGS)})")
+    return PictureIndex(sources, str(path))
+
+
+def _in_folder(folder: Path) -> dict[str, PictureSource]:
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return {name: FilePicture(folder / name) for name in sorted(filter(_is_picture, names))}
+
+
+def _in_tar(path: Path) -> dict[str, PictureSource]:
+    sources: dict[str, PictureSource] = {}
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for member in archive:
+                name = str(PurePosixPath(member.name))
+                if member.isdir() or not _is_picture(name):
+                    continue
+                if not member.isreg() or member.issparse():
+                    raise DataError(f"{path}: {name} is a link or no plain file; pack the files themselves")
+                if name in sources:
+                    raise DataError(f"{path}: {name} stands twice; give each picture its own name")
+                sources[name] = TarPicture(path, name, member.offset_data, member.size)
+    except (tarfile.TarError, EOFError, ValueError) as error:
+        raise DataError(f"{path}: broken, packed or no tar archive ({error}); pack it anew without gzip") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return sources
+
+
+def _is_picture(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.suffix.lower() in ENDINGS and not any(part.startswith(".") for part in path.parts)

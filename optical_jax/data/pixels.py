@@ -1,0 +1,315 @@
+"""From RGB pictures to what an image encoder takes, to the last bit as Hugging Face's PIL image processors."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from optical_jax.data.rgb import FILTERS, Filter, resize_rgb
+from optical_jax.errors import ConfigError
+from optical_jax.files import read_json
+
+Triple = tuple[float, float, float]
+
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+HALF = (0.5, 0.5, 0.5)
+RECIPE_FILES = ("preprocessor_config.json", "processor_config.json")
+"""transformers 5 writes the second, with the first as its `image_processor`."""
+GREY_OF_RGB = np.array([0.299, 0.587, 0.114], np.float32)
+"""Luma of ITU-R BT.601."""
+CROPS_TRIED = 10
+
+SQUARE = {"height": 224, "width": 224}
+HALVES: dict[str, Any] = {"size": SQUARE, "resample": 3, "image_mean": HALF, "image_std": HALF}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "CLIP": {
+        "size": {"shortest_edge": 224},
+        "resample": 3,
+        "do_center_crop": True,
+        "crop_size": SQUARE,
+        "image_mean": CLIP_MEAN,
+        "image_std": CLIP_STD,
+        "default_to_square": False,
+    },
+    "Siglip": {**HALVES, "default_to_square": False},
+    "ViT": {**HALVES, "resample": 2, "default_to_square": True},
+}
+"""What each family's class takes where its file says nothing."""
+FAMILY_ENDINGS = ("ImageProcessorPil", "ImageProcessorFast", "ImageProcessor", "FeatureExtractor")
+NOT_DONE = ("do_pad", "use_square_size")
+"""Steps of other families; a file that asks for one is refused."""
+
+
+@dataclass(frozen=True)
+class PictureRecipe:
+    """How pictures of any size become pixels of one size; the default is CLIP's."""
+
+    resize: int | tuple[int, int] | None = 224
+    """Pixels of the shorter edge; or height and width, whatever the shape was; None leaves pictures as they are."""
+    crop: tuple[int, int] | None = (224, 224)
+    """Height and width cut from the middle, black where the picture has none; None cuts nothing."""
+    resample: Filter = "bicubic"
+    scale: float | None = 1 / 255
+    """What the values 0 to 255 are multiplied by; None leaves them."""
+    mean: Triple | None = CLIP_MEAN
+    """Of red, green and blue, taken away after the scale; None leaves mean and std out."""
+    std: Triple | None = CLIP_STD
+
+    def __post_init__(self) -> None:
+        """
+        Raises:
+          ConfigError: a size, filter or std that cannot be, or pictures would stay of different sizes.
+        """
+        if self.crop is None and not isinstance(self.resize, tuple):
+            raise ConfigError(f"pictures.resize={self.resize} without a crop gives pictures of many sizes; give a crop")
+        edges = [edge for size in (self.resize, self.crop) for edge in (size if isinstance(size, tuple) else (size,))]
+        if any(edge is not None and edge < 1 for edge in edges):
+            raise ConfigError(f"pictures.resize={self.resize}, crop={self.crop}: an edge has at least one pixel")
+        if self.resample not in get_args(Filter):
+            raise ConfigError(f"pictures.resample={self.resample}: there are {', '.join(get_args(Filter))}")
+        if (self.mean is None) != (self.std is None) or (self.std is not None and 0 in self.std):
+            raise ConfigError(f"pictures.mean={self.mean}, std={self.std}: both or none, and no std of 0")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of what comes out."""
+        return self.crop or cast(tuple[int, int], self.resize)
+
+    @staticmethod
+    def from_json(config: Mapping[str, Any], name: str = RECIPE_FILES[0]) -> PictureRecipe:
+        """What a preprocessor_config.json says, in its forms of today and of before 2022 (sizes as plain numbers).
+
+        Args:
+          config: the parsed file, of CLIP, SigLIP, or ViT (which many others use).
+          name: of the file, for messages.
+
+        Raises:
+          ConfigError: another family, a step or a size that is not done here.
+        """
+        config = config.get("image_processor", config)
+        family = _family(config, name)
+        # null says as little as nothing does.
+        known = {**DEFAULTS[family], **{key: value for key, value in config.items() if value is not None}}
+        if asked := [key for key in NOT_DONE if known.get(key)]:
+            raise ConfigError(f"{name}: {asked[0]} is not done here; use a model of CLIP, SigLIP or ViT")
+        numbers = {int(number): filter_name for filter_name, number in FILTERS.items()}
+        if known["resample"] not in numbers:
+            raise ConfigError(f"{name}: resample={known['resample']} is none of {sorted(numbers)}")
+        normalised = known.get("do_normalize", True)
+        return PictureRecipe(
+            resize=_size(known, "size", known["default_to_square"], name) if known.get("do_resize", True) else None,
+            crop=cast(Any, _size(known, "crop_size", True, name)) if known.get("do_center_crop") else None,
+            resample=cast(Filter, numbers[known["resample"]]),
+            scale=known.get("rescale_factor", 1 / 255) if known.get("do_rescale", True) else None,
+            mean=_triple(known["image_mean"]) if normalised else None,
+            std=_triple(known["image_std"]) if normalised else None,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As preprocessor_config.json, which transformers and `from_json` read back."""
+        size = self.resize
+        if isinstance(size, tuple):
+            size = {"height": size[0], "width": size[1]}
+        found: dict[str, Any] = {
+            "image_processor_type": "CLIPImageProcessor" if self.crop else "SiglipImageProcessor",
+            "do_convert_rgb": True,
+            "do_resize": size is not None,
+            "size": {"shortest_edge": size} if isinstance(size, int) else size,
+            "resample": int(FILTERS[self.resample]),
+            "do_center_crop": self.crop is not None,
+            "crop_size": {"height": self.crop[0], "width": self.crop[1]} if self.crop else None,
+            "do_rescale": self.scale is not None,
+            "rescale_factor": self.scale,
+            "do_normalize": self.mean is not None,
+            "image_mean": self.mean and list(self.mean),
+            "image_std": self.std and list(self.std),
+        }
+        return {key: value for key, value in found.items() if value is not None}
+
+
+def read_recipe(folder: Path) -> PictureRecipe:
+    """The recipe in a model's folder.
+
+    Raises:
+      ConfigError: there is none, it is broken, or as `PictureRecipe.from_json`.
+    """
+    path = next((folder / name for name in RECIPE_FILES if (folder / name).is_file()), None)
+    if path is None:
+        raise ConfigError(f"{folder}: no {' and no '.join(RECIPE_FILES)}; take the whole folder of the image model")
+    try:
+        config = read_json(path)
+    except ValueError as error:
+        raise ConfigError(f"{path}: not JSON ({error}); fetch the file again") from None
+    if not isinstance(config, dict) or not isinstance(config.get("image_processor", {}), dict):
+        raise ConfigError(f"{path}: not a JSON object; fetch the file again")
+    return PictureRecipe.from_json(config, str(path))
+
+
+def picture_pixels(rgb: UInt8[np.ndarray, "H W 3"], recipe: PictureRecipe) -> Float32[np.ndarray, "h w 3"]:
+    """The picture as an image encoder takes it, of `recipe.size`."""
+    if isinstance(recipe.resize, tuple):
+        rgb = resize_rgb(rgb, recipe.resize, recipe.resample)
+    elif recipe.resize is not None:
+        rgb = resize_rgb(rgb, shortest_edge(rgb.shape[0], rgb.shape[1], recipe.resize), recipe.resample)
+    if recipe.crop is not None:
+        rgb = center_crop(rgb, recipe.crop)
+    return normalise(rgb, recipe)
+
+
+def shortest_edge(height: int, width: int, edge: int) -> tuple[int, int]:
+    """Height and width with the shorter edge of this length; the other one is cut to a whole number."""
+    longer = int(edge * max(height, width) / min(height, width))
+    return (edge, longer) if height < width else (longer, edge)
+
+
+def center_crop(rgb: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+    """The middle of a picture, black around it where it is smaller."""
+    out = np.zeros((*size, 3), np.uint8)
+    source, target = [], []
+    for length, wanted in zip(rgb.shape, size, strict=False):
+        if wanted <= length:
+            first = (length - wanted) // 2
+            source.append(slice(first, first + wanted))
+            target.append(slice(0, wanted))
+        else:
+            first = math.ceil((wanted - length) / 2)
+            source.append(slice(0, length))
+            target.append(slice(first, first + length))
+    out[tuple(target)] = rgb[tuple(source)]
+    return out
+
+
+def normalise(rgb: UInt8[np.ndarray, "H W 3"], recipe: PictureRecipe) -> Float32[np.ndarray, "H W 3"]:
+    """Values scaled, less the mean, over the standard deviation."""
+    return _value_table(recipe.scale, recipe.mean, recipe.std)[rgb, np.arange(3)]
+
+
+@functools.lru_cache(maxsize=16)
+def _value_table(scale: float | None, mean: Triple | None, std: Triple | None) -> Float32[np.ndarray, "256 3"]:
+    """What every value of every colour becomes: a byte has 256, a picture a hundred thousand."""
+    values = np.arange(256, dtype=np.float64)
+    # Scaled in float64 and then rounded, the rest in float32: the order in which transformers rounds.
+    values = (values if scale is None else values * scale).astype(np.float32)
+    table = np.repeat(values[:, None], 3, axis=1)
+    if mean is not None and std is not None:
+        table = (table - np.array(mean, np.float32)) / np.array(std, np.float32)
+    return table
+
+
+# ---- augmentation ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far pictures are changed in training."""
+
+    area: tuple[float, float] = (0.8, 1.0)
+    """Share of the picture that a random part of it has, least and most; it is stretched to the recipe's size."""
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    """Width over height of that part."""
+    flip: bool = False
+    """Left and right exchanged in every other picture. Captions say left and right."""
+    brightness: float = 0.1
+    """A factor between 1 - this and 1 + this; likewise the others."""
+    contrast: float = 0.1
+    saturation: float = 0.1
+
+    def __post_init__(self) -> None:
+        """
+        Raises:
+          ConfigError: a range is empty, or a share not between 0 and 1.
+        """
+        for name in ("area", "ratio"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high or (name == "area" and high > 1):
+                raise ConfigError(f"augmentation.{name}={low, high}: give the least and the most, above 0")
+        for field in fields(self)[-3:]:
+            if not 0 <= getattr(self, field.name) < 1:
+                raise ConfigError(f"augmentation.{field.name}={getattr(self, field.name)}: from 0 to below 1")
+
+
+def augmented_pixels(
+    rgb: UInt8[np.ndarray, "H W 3"], recipe: PictureRecipe, how: Augmentation, key: Sequence[int]
+) -> Float32[np.ndarray, "h w 3"]:
+    """A random part of the picture in colours slightly off, of `recipe.size`; the same for the same key.
+
+    Args:
+      rgb: the picture.
+      recipe: size, filter and normalisation.
+      how: how far it is changed.
+      key: whole numbers from 0 up, such as seed, step and row.
+    """
+    rng = np.random.default_rng(key)
+    box = _random_part(rgb.shape[0], rgb.shape[1], how, rng)
+    part = resize_rgb(rgb, recipe.size, recipe.resample, box)
+    if how.flip and rng.random() < 0.5:
+        part = part[:, ::-1]
+    spread = np.array([how.brightness, how.contrast, how.saturation])
+    factors = rng.uniform(1 - spread, 1 + spread).astype(np.float32)
+    return normalise(_jittered(part, *factors) if spread.any() else part, recipe)
+
+
+def _random_part(height: int, width: int, how: Augmentation, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """Left, upper, right and lower edge. As torchvision's RandomResizedCrop: after some tries the middle."""
+    log_ratio = np.log(how.ratio)
+    for _ in range(CROPS_TRIED):
+        area, ratio = height * width * rng.uniform(*how.area), math.exp(rng.uniform(*log_ratio))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            left, top = int(rng.integers(0, width - w + 1)), int(rng.integers(0, height - h + 1))
+            return left, top, left + w, top + h
+    w = min(width, max(1, round(height * how.ratio[1])))
+    h = min(height, max(1, round(width / how.ratio[0])))
+    left, top = (width - w) // 2, (height - h) // 2
+    return left, top, left + w, top + h
+
+
+def _jittered(
+    rgb: UInt8[np.ndarray, "h w 3"], brightness: float, contrast: float, saturation: float
+) -> UInt8[np.ndarray, "h w 3"]:
+    x = rgb.astype(np.float32) * brightness
+    middle = (x @ GREY_OF_RGB).mean()
+    x = middle + (x - middle) * contrast
+    grey = (x @ GREY_OF_RGB)[:, :, None]
+    x = grey + (x - grey) * saturation
+    return np.clip(np.rint(x), 0, 255).astype(np.uint8)
+
+
+# ---- preprocessor_config.json ------------------------------------------------------------------------------------
+
+
+def _family(config: Mapping[str, Any], name: str) -> str:
+    given = str(config.get("image_processor_type") or config.get("feature_extractor_type") or "")
+    for ending in FAMILY_ENDINGS:
+        if given.removesuffix(ending) in DEFAULTS:
+            return given.removesuffix(ending)
+    known = ", ".join(f"{family}ImageProcessor" for family in DEFAULTS)
+    raise ConfigError(f"{name}: image_processor_type={given or 'absent'} is not read here; there are {known}")
+
+
+def _size(config: Mapping[str, Any], key: str, square: bool, name: str) -> int | tuple[int, int]:
+    value = config[key]
+    if isinstance(value, int):
+        return (value, value) if square else value
+    if isinstance(value, Sequence) and len(value) == 2:
+        return int(value[0]), int(value[1])
+    if isinstance(value, Mapping):
+        if value.keys() == {"height", "width"}:
+            return int(value["height"]), int(value["width"])
+        if value.keys() == {"shortest_edge"} and key == "size":
+            return int(value["shortest_edge"])
+    raise ConfigError(
+        f"{name}: {key}={value} is not done here; it must be height and width, or (of size) shortest_edge"
+    )
+
+
+def _triple(value: float | Sequence[float]) -> Triple:
+    values = value if isinstance(value, Sequence) else [value] * 3
+    return cast(Triple, tuple(float(number) for number in values))

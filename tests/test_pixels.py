@@ -1,0 +1,205 @@
+"""Pixels equal to those of transformers' PIL image processors to the last bit, and seeded augmentation."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+from optical_jax.data.pixels import (
+    Augmentation,
+    PictureRecipe,
+    augmented_pixels,
+    center_crop,
+    picture_pixels,
+    read_recipe,
+)
+from optical_jax.errors import ConfigError
+
+SIGLIP = PictureRecipe(resize=(224, 224), crop=None, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+SMALL = {"size": {"shortest_edge": 20}, "crop_size": {"height": 20, "width": 20}}
+CLASSES = {"CLIP": CLIPImageProcessorPil, "Siglip": SiglipImageProcessorPil, "ViT": ViTImageProcessorPil}
+CONFIGS = {
+    "CLIP": ("CLIP", {}),
+    "CLIP small": ("CLIP", SMALL),
+    "CLIP as in 2021": ("CLIP", {"size": 24, "crop_size": 18, "resample": 3, "feature_extractor_type": "x"}),
+    "CLIP cut larger than it is": ("CLIP", {"size": 15, "crop_size": {"height": 22, "width": 19}}),
+    "CLIP not resized": ("CLIP", {"do_resize": False, "crop_size": 25}),
+    "CLIP bilinear, no crop": ("CLIP", {"size": [19, 30], "do_center_crop": False, "resample": 2}),
+    "CLIP not normalised": ("CLIP", {**SMALL, "do_normalize": False}),
+    "CLIP as it is": ("CLIP", {**SMALL, "do_normalize": False, "do_rescale": False}),
+    "CLIP of another scale": ("CLIP", {**SMALL, "rescale_factor": 1 / 127.5, "image_mean": 1.0, "image_std": 1.0}),
+    "Siglip": ("Siglip", {}),
+    "Siglip bilinear": ("Siglip", {"size": {"height": 32, "width": 32}, "resample": 2}),
+    "Siglip of an edge": ("Siglip", {"size": 16, "do_center_crop": True, "crop_size": 16}),
+    "Siglip lanczos": ("Siglip", {"size": {"height": 8, "width": 40}, "resample": 1}),
+    "ViT": ("ViT", {"size": 30}),
+}
+
+
+def drawn(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def theirs(family, config, rgb):
+    config = {key: value for key, value in config.items() if not key.endswith("_type")}
+    found = CLASSES[family](**config)(rgb, return_tensors="np", input_data_format="channels_last")["pixel_values"]
+    return found[0].transpose(1, 2, 0)
+
+
+def ours(family, config, rgb):
+    kind = {} if "feature_extractor_type" in config else {"image_processor_type": f"{family}ImageProcessor"}
+    kind = kind or {"feature_extractor_type": f"{family}FeatureExtractor"}
+    return picture_pixels(rgb, PictureRecipe.from_json({**config, **kind}))
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+@pytest.mark.parametrize("shape", [(37, 53), (53, 37), (20, 20), (19, 130), (1, 3)])
+def test_to_the_last_bit(name, shape):
+    family, config = CONFIGS[name]
+    rgb = drawn(*shape)
+    expected = theirs(family, config, rgb).astype(np.float32)
+    found = ours(family, config, rgb)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, expected, strict=True)
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
+def test_to_the_last_bit_at_any_size(height, width, edge, crop_height, crop_width):
+    config = {"size": {"shortest_edge": edge}, "crop_size": {"height": crop_height, "width": crop_width}}
+    rgb = drawn(height, width, seed=edge)
+    np.testing.assert_array_equal(ours("CLIP", config, rgb), theirs("CLIP", config, rgb))
+
+
+def test_by_hand():
+    """One grey pixel, stretched to 2 x 2: 51 / 255 = 0.2, less 0.5, over 0.25."""
+    recipe = PictureRecipe(resize=(2, 2), crop=None, mean=(0.5,) * 3, std=(0.25,) * 3)
+    np.testing.assert_allclose(picture_pixels(np.full((1, 1, 3), 51, np.uint8), recipe), np.full((2, 2, 3), -1.2))
+
+
+def test_the_middle():
+    rgb = np.arange(5 * 4, dtype=np.uint8).reshape(5, 4, 1).repeat(3, axis=2)
+    assert center_crop(rgb, (3, 2))[:, :, 0].tolist() == [[5, 6], [9, 10], [13, 14]]
+    assert center_crop(rgb[:1, :1] + 7, (2, 4))[:, :, 0].tolist() == [[0, 0, 0, 0], [0, 0, 7, 0]]
+
+
+# ---- preprocessor_config.json ------------------------------------------------------------------------------------
+
+
+def test_defaults_are_those_of_the_classes():
+    assert PictureRecipe.from_json({"image_processor_type": "CLIPImageProcessor"}) == PictureRecipe()
+    assert PictureRecipe.from_json({"image_processor_type": "SiglipImageProcessorFast"}) == SIGLIP
+    vit = PictureRecipe.from_json({"feature_extractor_type": "ViTFeatureExtractor"})
+    assert vit == dataclasses.replace(SIGLIP, resample="bilinear")
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+def test_written_and_read_back(name):
+    family, config = CONFIGS[name]
+    recipe = PictureRecipe.from_json({**config, "image_processor_type": f"{family}ImageProcessorPil"})
+    written = json.loads(json.dumps(recipe.to_json()))
+    assert PictureRecipe.from_json(written) == recipe
+    kind = written["image_processor_type"].removesuffix("ImageProcessor")
+    rgb = drawn(31, 23)
+    np.testing.assert_array_equal(theirs(kind, written, rgb), picture_pixels(rgb, recipe))
+
+
+def test_from_a_folder_of_today_and_of_before(tmp_path):
+    config = SIGLIP.to_json()
+    with pytest.raises(ConfigError, match="no preprocessor_config"):
+        read_recipe(tmp_path)
+    (tmp_path / "processor_config.json").write_text(json.dumps({"image_processor": config, "processor_class": "x"}))
+    assert read_recipe(tmp_path) == SIGLIP
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({**config, "resample": 2}))
+    assert read_recipe(tmp_path) == dataclasses.replace(SIGLIP, resample="bilinear")
+    for text in ("{", "[]"):
+        (tmp_path / "preprocessor_config.json").write_text(text)
+        with pytest.raises(ConfigError, match=r"preprocessor_config\.json: not (a )?JSON"):
+            read_recipe(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"image_processor_type": "Siglip2ImageProcessor"}, "Siglip2ImageProcessor is not read here; there are CLIP"),
+        ({}, "image_processor_type=absent"),
+        ({"image_processor_type": "CLIPImageProcessor", "do_pad": True}, "do_pad"),
+        ({"image_processor_type": "CLIPImageProcessor", "size": {"longest_edge": 9}}, "longest_edge"),
+        ({"image_processor_type": "CLIPImageProcessor", "crop_size": {"shortest_edge": 9}}, "crop_size"),
+        ({"image_processor_type": "CLIPImageProcessor", "resample": 9}, "resample=9"),
+        ({"image_processor_type": "CLIPImageProcessor", "do_center_crop": False}, "many sizes"),
+        ({"image_processor_type": "CLIPImageProcessor", "image_std": [1, 0, 1]}, "std"),
+        ({"image_processor_type": "ViTImageProcessor", "size": 0}, "one pixel"),
+    ],
+)
+def test_what_is_not_done_is_refused(config, message):
+    with pytest.raises(ConfigError, match=message):
+        PictureRecipe.from_json(config)
+
+
+# ---- augmentation ------------------------------------------------------------------------------------------------
+
+STILL = Augmentation(area=(1, 1), ratio=(1, 1), brightness=0, contrast=0, saturation=0)
+RECIPE = dataclasses.replace(SIGLIP, resize=(16, 16))
+
+
+def test_the_same_key_gives_the_same_pixels():
+    rgb = drawn(40, 50)
+    first = augmented_pixels(rgb, RECIPE, Augmentation(), (1, 2, 3))
+    assert first.shape == (16, 16, 3)
+    assert first.dtype == np.float32
+    np.testing.assert_array_equal(augmented_pixels(rgb, RECIPE, Augmentation(), (1, 2, 3)), first)
+    assert not np.array_equal(augmented_pixels(rgb, RECIPE, Augmentation(), (1, 2, 4)), first)
+
+
+def test_nothing_changed_is_the_plain_picture():
+    rgb = drawn(40, 40)
+    np.testing.assert_array_equal(augmented_pixels(rgb, RECIPE, STILL, (5,)), picture_pixels(rgb, RECIPE))
+
+
+def test_flip_is_off_unless_asked_for():
+    rgb = drawn(40, 40)
+    plain = picture_pixels(rgb, RECIPE)
+    mirrored = picture_pixels(rgb[:, ::-1].copy(), RECIPE)
+    flipping = dataclasses.replace(STILL, flip=True)
+    found = [augmented_pixels(rgb, RECIPE, flipping, (key,)) for key in range(40)]
+    times = [sum(np.array_equal(pixels, which) for pixels in found) for which in (plain, mirrored)]
+    assert sum(times) == 40
+    assert min(times) > 8
+    assert all(np.array_equal(augmented_pixels(rgb, RECIPE, STILL, (key,)), plain) for key in range(9))
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 99))
+def test_the_part_lies_inside_and_has_its_share(height, width, key):
+    """Where x is the column and y the row, the corners of what comes out tell the part."""
+    y, x = np.mgrid[:height, :width].astype(np.uint8)
+    rgb = np.stack([x, y, np.zeros_like(x)], axis=2)
+    raw = PictureRecipe(resize=(200, 200), crop=None, resample="nearest", scale=None, mean=None, std=None)
+    found = augmented_pixels(rgb, raw, dataclasses.replace(STILL, area=(0.8, 1), ratio=(3 / 4, 4 / 3)), (key,))
+    w, h = (int(np.ptp(found[:, :, colour])) + 1 for colour in (0, 1))
+    assert w <= width
+    assert h <= height
+    if 3 / 4 <= width / height <= 4 / 3 and min(height, width) >= 20:
+        assert 0.7 <= w * h / (width * height) <= 1
+
+
+def test_colours_stay_near():
+    """Of a grey picture contrast and saturation change nothing, brightness at most a tenth."""
+    raw = PictureRecipe(resize=(4, 4), crop=None, scale=None, mean=None, std=None)
+    grey = np.full((8, 8, 3), 100, np.uint8)
+    found = np.array([augmented_pixels(grey, raw, Augmentation(), (key,)) for key in range(50)])
+    assert (found == found[:, :1, :1, :1]).all()
+    assert 90 <= found.min() < 95
+    assert 105 < found.max() <= 110
+
+
+@pytest.mark.parametrize("wrong", [{"area": (0, 1)}, {"area": (0.9, 0.8)}, {"area": (0.5, 2)}, {"contrast": 1.0}])
+def test_augmentations_that_cannot_be(wrong):
+    with pytest.raises(ConfigError, match=r"augmentation\."):
+        Augmentation(**wrong)
