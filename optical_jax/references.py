@@ -14,7 +14,7 @@ from optical_jax.towers import Tower
 
 def model_files(folder: Path) -> dict[str, str]:
     """Name -> sha256 of all that makes a model what it is: weights and tokenizer, in the folder and below."""
-    found = [file for name in ("*.safetensors", *TOKENIZER_FILES) for file in folder.rglob(name)]
+    found = [file for name in ("*.safetensors", "*.npz", *TOKENIZER_FILES) for file in folder.rglob(name)]
     return {str(file.relative_to(folder)): sha256_file(file) for file in sorted(found)}
 
 

@@ -52,6 +52,16 @@ class PackedInputs:
 
 
 @struct.dataclass
+class ImageInputs:
+    """A batch of pictures, scaled and normalised as their encoder was trained."""
+
+    pixels: Float[Array, "B height width 3"]
+    """Red, green, blue; the first row is the upper edge."""
+    keep: Bool[Array, "B"] | None = None
+    """False for what only fills up a batch and gives no vectors; None keeps all."""
+
+
+@struct.dataclass
 class TokenVectors:
     """The one currency: unit vectors of tokens, or of whole texts or images at L = 1.
 
