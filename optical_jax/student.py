@@ -53,9 +53,9 @@ def make_student(cfg: Config, teacher: Tower, bitext: Mapping[str, Bitext]) -> T
     """The student before its first step.
 
     Weights come from `student.path` (or from the teacher), the tokenizer from there too or from the bitext. The head
-    does as the teacher's does (markers, lengths, augmentation, pooling, but the mean where only encoders of the teacher's
-    kind pool so); its projection is what `student.head` says, and drawn where its vectors would have another width than
-    the teacher's. With `student.size` the encoder's layers are drawn too.
+    does as the teacher's does (markers, lengths, augmentation, pooling, but the mean where only encoders of the
+    teacher's kind pool so); its projection is what `student.head` says, and drawn where its vectors would have another
+    width than the teacher's. With `student.size` the encoder's layers are drawn too.
 
     Raises:
       ConfigError: settings that do not fit the weights: lengths, widths, or nothing left to train.
