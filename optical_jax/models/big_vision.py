@@ -74,10 +74,12 @@ class BigVision:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        if not zipfile.is_zipfile(path):
+            raise ConfigError(f"{path} is no whole .npz archive; copy it again")
         try:
             self._arrays: Any = np.load(path, allow_pickle=False)
             names = list(self._arrays.files)
-        except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise ConfigError(f"{path} is no whole .npz archive of arrays ({error}); copy it again") from error
         # As it is trained a checkpoint also holds the optimizer's state, and its parameters under `params`.
         self._names = {name.removeprefix("params/"): name for name in names}
@@ -113,7 +115,7 @@ class BigVision:
     def _count_layers(self, part: Part) -> int:
         if self._stacked(part):
             probe = f"{BLOCKS[part]}/{NORM}_0/scale"
-            return len(self._read(probe)) if probe in self._names else 0
+            return self._shape_of(probe)[0] if probe in self._names else 0
         numbered = re.compile(re.escape(BLOCKS[part]) + r"_(\d+)/")
         return len({found[1] for name in self._names if (found := numbered.match(name))})
 
@@ -129,6 +131,13 @@ class BigVision:
             raise ConfigError(f"{self.path}: {shorten(missing)} missing; it is no two-tower SigLIP of big_vision")
         if unexpected:
             raise ConfigError(f"{self.path}: unexpected tensors {shorten(unexpected)}; only SigLIP's towers are read")
+
+    def _shape_of(self, name: str) -> tuple[int, ...]:
+        """From its first bytes: a table of words is most of a file."""
+        with self._arrays.zip.open(f"{self._names[name]}.npy") as file:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            return read(file)[0]
 
     def _read(self, name: str) -> np.ndarray:
         value = self._arrays[self._names[name]]
@@ -148,13 +157,13 @@ class BigVision:
     def _shape(self, part: Part) -> dict[str, Any]:
         stacked = self._stacked(part)
         block = BLOCKS[part] if stacked else f"{BLOCKS[part]}_0"
-        width, heads, _ = self._read(f"{block}/{ATTENTION}/query/kernel").shape[-3:]
-        mlp_width = self._read(f"{block}/{MLP}/Dense_0/kernel").shape[-1]
+        width, heads, _ = self._shape_of(f"{block}/{ATTENTION}/query/kernel")[-3:]
+        mlp_width = self._shape_of(f"{block}/{MLP}/Dense_0/kernel")[-1]
         shape = {"width": width, "layers": self._layers[part], "heads": heads, "mlp_width": mlp_width}
         return shape | {"family": "siglip", "activation": "gelu_tanh", "norm_eps": NORM_EPS}
 
     def _text(self) -> TowerConfig:
-        vocab_size, length = len(self._read("txt/Embed_0/embedding")), self._read("txt/pos_embedding").shape[-2]
+        vocab_size, length = self._shape_of("txt/Embed_0/embedding")[0], self._shape_of("txt/pos_embedding")[-2]
         encoder = EncoderConfig(
             vocab_size=vocab_size,
             max_positions=length,
@@ -162,13 +171,13 @@ class BigVision:
             pad_id=0 if vocab_size == GEMMA_VOCABULARY else 1,
             **self._shape("text"),
         )
-        width = self._read("txt/head/kernel").shape[-1]
+        width = self._shape_of("txt/head/kernel")[-1]
         head = HeadConfig(width, projection_bias=True, pooling="last", query_length=length, document_length=length)
         return TowerConfig(encoder, head)
 
     def _image(self) -> TowerConfig:
-        patch = len(self._read("img/embedding/kernel"))
-        grid = round(self._read("img/pos_embedding").shape[-2] ** 0.5)
+        patch = self._shape_of("img/embedding/kernel")[0]
+        grid = round(self._shape_of("img/pos_embedding")[-2] ** 0.5)
         # 384 pixels in patches of 14 are 27 of them: only the file's name, such as siglip2_so400m14_384, tells of the
         # six pixels more.
         named = re.search(r"_(\d+)$", self.path.stem)

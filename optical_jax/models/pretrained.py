@@ -116,8 +116,7 @@ def load_pair(path: str, *, pooling: Pooling = "auto", cache_dir: str | None = N
 
 def find_source(path: str, cache_dir: str | None) -> tuple[Path, PairedSource | None]:
     """Where a model lies, and what it holds if it is of a family that comes in pairs."""
-    file = Path(path)
-    folder = file if file.suffix == ".npz" and file.is_file() else find_folder(path, cache_dir)
+    folder = find_folder(path, cache_dir)
     return folder, open_paired(folder)
 
 
@@ -185,6 +184,8 @@ def dense_folder(head: HeadConfig) -> str:
 def find_folder(path: str, cache_dir: str | None) -> Path:
     """The local folder of a model: `path` itself, the shipped teacher's, or a download if `path` is a hub name.
 
+    An .npz file is a model by itself.
+
     Raises:
       ConfigError: there is neither.
     """
@@ -195,6 +196,8 @@ def find_folder(path: str, cache_dir: str | None) -> Path:
         # Stanford's trainer leaves its newest model here in the folder of its experiment.
         newest = folder / "checkpoints" / "colbert"
         return newest if not (folder / "config.json").exists() and (newest / "config.json").is_file() else folder
+    if folder.suffix == ".npz" and folder.is_file():
+        return folder
     if folder.exists() or not HUB_NAME.fullmatch(path):
         raise ConfigError(f"{path}: no such folder; name a folder with config.json and model.safetensors, or org/name")
     from huggingface_hub import snapshot_download
