@@ -22,6 +22,7 @@ LOW_RESOURCE = ("sw", "so", "tl", "mr", "yo", "ha", "am", "km", "ne", "ig", "rw"
 Dtype = Literal["float32", "bfloat16"]
 Attention = Literal["auto", "xla", "cudnn", "splash"]
 Remat = Literal["none", "dots", "full"]
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu"]
 
 
 # ---- towers: what a model is -----------------------------------------------------------------------------------
@@ -29,9 +30,12 @@ Remat = Literal["none", "dots", "full"]
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Shape of one post-norm Transformer encoder, as a Hugging Face ``config.json`` states it."""
+    """Shape of one Transformer encoder of texts, as a Hugging Face ``config.json`` states it.
 
-    family: Literal["bert", "roberta", "xlm-roberta"] = "bert"
+    BERT and its kin are post-norm; the text encoders of CLIP and SigLIP are pre-norm, the former causal.
+    """
+
+    family: Literal["bert", "roberta", "xlm-roberta", "clip", "siglip"] = "bert"
     vocab_size: int = 30522
     width: int = 768
     layers: int = 12
@@ -40,9 +44,13 @@ class EncoderConfig:
     max_positions: int = 512
     """Rows of the position table (RoBERTa and XLM-R: two more than the longest text)."""
     type_vocab_size: int = 2
-    activation: Literal["gelu", "gelu_tanh", "relu"] = "gelu"
+    activation: Activation = "gelu"
     norm_eps: float = 1e-12
     pad_id: int = 0
+    """What padding is to RoBERTa and XLM-R, which count places by it, and to SigLIP, which reads it."""
+    eos_id: int | None = None
+    """CLIP: the id whose first token stands for a pooled text. 2 means the highest id of the text instead, as the first
+    checkpoints have it, which name a wrong one."""
     dtype: Dtype = "float32"
     """Type of activations; parameters, softmax and norms stay float32."""
     attention: Attention = "auto"
@@ -53,9 +61,14 @@ class EncoderConfig:
     (dots); or whole layers (full)."""
 
     @property
+    def first_position(self) -> int:
+        """Row of the position table that a text begins at. RoBERTa and XLM-R count from pad_id + 1."""
+        return self.pad_id + 1 if self.family in ("roberta", "xlm-roberta") else 0
+
+    @property
     def max_length(self) -> int:
-        """Longest text in tokens. RoBERTa and XLM-R count positions from pad_id + 1."""
-        return self.max_positions - (self.pad_id + 1 if self.family != "bert" else 0)
+        """Longest text in tokens."""
+        return self.max_positions - self.first_position
 
 
 @dataclass(frozen=True)
@@ -63,9 +76,13 @@ class HeadConfig:
     """From hidden states to the vectors that are compared: late interaction, or one pooled vector."""
 
     projection: int = 0
-    """Width of the bias-free projection; 0 keeps the encoder's own width."""
-    pooling: Literal["none", "mean", "cls"] = "none"
-    """`none` gives a vector a token (late interaction); `mean` and `cls` give one a text."""
+    """Width of the projection; 0 keeps the encoder's own width."""
+    projection_bias: bool = False
+    """The projection adds a bias, as that of SigLIP's texts."""
+    pooling: Literal["none", "mean", "cls", "eos", "last", "map"] = "none"
+    """`none` gives a vector a token or patch (late interaction); the others one a text or picture: the mean's, the
+    first token's (`cls`), the end-of-text token's (`eos`, CLIP's texts), that of the last position (`last`, SigLIP's
+    texts), or a learned query's (`map`, SigLIP's pictures)."""
     query_marker_id: int | None = None
     """Token id inserted after [CLS] on queries (ColBERT's [Q]); None inserts nothing."""
     document_marker_id: int | None = None
@@ -336,8 +353,14 @@ def identity(cfg: TowerConfig) -> dict[str, Any]:
     found = to_json(cfg)
     for name in ("attention", "remat"):
         del found["encoder"][name]
-    if cfg.head.masses == "none":  # as before there was a choice, so that what was kept by identity stays valid
-        del found["head"]["masses"]
+    # As before there was a choice, so that what was kept by identity stays valid.
+    for part, name, without in (
+        ("head", "masses", "none"),
+        ("head", "projection_bias", False),
+        ("encoder", "eos_id", None),
+    ):
+        if found[part].get(name) == without:
+            found[part].pop(name, None)
     return found
 
 

@@ -13,8 +13,14 @@ from optical_jax.towers import Tower
 
 
 def model_files(folder: Path) -> dict[str, str]:
-    """Name -> sha256 of all that makes a model what it is: weights and tokenizer, in the folder and below."""
-    found = [file for name in ("*.safetensors", *TOKENIZER_FILES) for file in folder.rglob(name)]
+    """Name -> sha256 of all that makes a model what it is: weights and tokenizer, in the folder and below.
+
+    Of a model that is one file, that file and the tokenizer beside it.
+    """
+    if folder.is_file():
+        beside = [folder.parent / name for name in TOKENIZER_FILES if (folder.parent / name).is_file()]
+        return {file.name: sha256_file(file) for file in sorted([folder, *beside])}
+    found = [file for name in ("*.safetensors", "*.npz", *TOKENIZER_FILES) for file in folder.rglob(name)]
     return {str(file.relative_to(folder)): sha256_file(file) for file in sorted(found)}
 
 
@@ -23,7 +29,7 @@ def save_reference(tower: Tower, path: str, folder: Path, cache_dir: str | None)
     source = find_folder(path, cache_dir)
     folder.mkdir(parents=True)
     write_json(folder / OWN_CONFIG, to_json(tower.cfg))
-    local = str(source.absolute()) if Path(path).is_dir() else path
+    local = str(source.absolute()) if Path(path).exists() else path
     # Last: a folder without it is not yet a reference.
     write_json(folder / REFERENCE, {"path": local, "sha256": model_files(source)})
 

@@ -14,6 +14,7 @@ from optical_jax.config import Config, EncoderConfig, HeadConfig, TowerConfig, e
 from optical_jax.data.bitext import Bitext
 from optical_jax.data.tokenization import load_tokenizer, tokenize, train_vocabulary, with_pieces
 from optical_jax.errors import ConfigError
+from optical_jax.models.encoders import poolings
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.models.pretrained import load_pretrained
 from optical_jax.models.vocabulary import (
@@ -27,6 +28,8 @@ from optical_jax.params import init_params
 from optical_jax.towers import Tower, check_vocabulary
 from optical_jax.types import Params
 
+OTHER_NAMES = {"cls_token": "bos_token", "sep_token": "eos_token"}
+"""What some tokenizers call the tokens that texts begin and end with."""
 LEXICON_TOKENS = 128
 """Longer sentences are cut for counting translations: their words stand too far apart to tell who translates whom."""
 
@@ -50,9 +53,9 @@ def make_student(cfg: Config, teacher: Tower, bitext: Mapping[str, Bitext]) -> T
     """The student before its first step.
 
     Weights come from `student.path` (or from the teacher), the tokenizer from there too or from the bitext. The head
-    does as the teacher's does (markers, lengths, augmentation, pooling); its projection is what `student.head` says,
-    and drawn where its vectors would have another width than the teacher's. With `student.size` the encoder's layers
-    are drawn too.
+    does as the teacher's does (markers, lengths, augmentation, pooling, but the mean where only encoders of the
+    teacher's kind pool so); its projection is what `student.head` says, and drawn where its vectors would have another
+    width than the teacher's. With `student.size` the encoder's layers are drawn too.
 
     Raises:
       ConfigError: settings that do not fit the weights: lengths, widths, or nothing left to train.
@@ -84,7 +87,15 @@ def make_student(cfg: Config, teacher: Tower, bitext: Mapping[str, Bitext]) -> T
     check_freezing(cfg, encoder, projection)
     # What another run learned of masses is of its own loss: they start equal.
     masses = "learned" if cfg.loss.ot.masses == "learned" else "none"
-    head = replace(teacher.cfg.head, projection=projection, masses=masses, **marker_ids(teacher, tokenizer))
+    pooling = teacher.cfg.head.pooling if teacher.cfg.head.pooling in poolings(encoder) else "mean"
+    head = replace(
+        teacher.cfg.head,
+        projection=projection,
+        projection_bias="bias" in params["head"].get("projection", {}),
+        pooling=pooling,
+        masses=masses,
+        **marker_ids(teacher, tokenizer),
+    )
     learned = {name: value for name, value in params["head"].items() if name != "mass"}
     if masses == "learned":
         learned["mass"] = {"kernel": np.zeros(TowerConfig(encoder, head).vector_width, np.float32)}
@@ -149,16 +160,18 @@ def adopt_vocabulary(
     embedding = params["encoder"]["embeddings"]["word"]["embedding"]
     old_vocab, new_vocab = old.get_vocab(), tokenizer.get_vocab()
     for role in ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"):
-        # <s> and [CLS] are one thing under two names. What the old tokenizer lacks is drawn.
-        if getattr(old, role) is not None and getattr(tokenizer, role) is not None:
-            old_vocab[getattr(tokenizer, role)] = old_vocab[getattr(old, role)]
+        # <s> and [CLS] are one thing under two names, and so are the ends of CLIP's texts, which it names otherwise.
+        before = getattr(old, role) or getattr(old, OTHER_NAMES.get(role, role))
+        # What the old tokenizer lacks is drawn.
+        if before is not None and getattr(tokenizer, role) is not None:
+            old_vocab[getattr(tokenizer, role)] = old_vocab[before]
     rows = transfer_embeddings(embedding, old_vocab, new_vocab, cfg.seed)
     if cfg.student.vocabulary == "train" and cfg.student.new_embeddings == "lexicon":
         rows = lexicon_embeddings(rows, embedding, count_translations(bitext, old, tokenizer, len(embedding)))
 
     # RoBERTa counts positions from pad_id + 1: with another pad_id the table moves, and each position keeps its row.
     positions = params["encoder"]["embeddings"]["position"]["embedding"]
-    shift = encoder.pad_id - tokenizer.pad_token_id if encoder.family != "bert" else 0
+    shift = encoder.pad_id - tokenizer.pad_token_id if encoder.first_position else 0
     embeddings = {
         **params["encoder"]["embeddings"],
         "word": {"embedding": rows},
@@ -168,9 +181,15 @@ def adopt_vocabulary(
         encoder,
         vocab_size=len(rows),
         pad_id=tokenizer.pad_token_id,
+        eos_id=None if encoder.eos_id is None else end_of_text(tokenizer),
         max_positions=encoder.max_positions - max(shift, 0),
     )
     return {**params, "encoder": {**params["encoder"], "embeddings": embeddings}}, encoder, tokenizer
+
+
+def end_of_text(tokenizer: Any) -> int:
+    """The id that every text of a tokenizer ends with."""
+    return tokenizer.eos_token_id if tokenizer.sep_token_id is None else tokenizer.sep_token_id
 
 
 def texts_to_read(bitext: Bitext, code_switch: float) -> list[str]:

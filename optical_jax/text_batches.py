@@ -11,6 +11,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Int
 
 from optical_jax.config import EncoderConfig, TowerConfig
+from optical_jax.models.encoders import packs
 from optical_jax.partitioning import shards_in_context
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ Placed = tuple[np.ndarray, np.ndarray, np.ndarray, Any]
 
 def batches_of(tokens: Sequence[Tokens], batch_size: int, cfg: TowerConfig) -> Iterator[Placed]:
     """The texts in batches, as `encode_batch` takes them, in the way that suits the device."""
-    alone = cfg.head.pooling != "none" or on_one_cpu()
+    alone = cfg.head.pooling != "none" or on_one_cpu() or not packs(cfg.encoder)
     return (padded_batches if alone else packed_batches)(tokens, batch_size, cfg)
 
 
@@ -105,6 +106,8 @@ def rows_of_batch(batch_size: int, length: int) -> int:
 
 
 def cut_length(length: int, cfg: EncoderConfig, few: tuple[int, int]) -> int:
+    if not packs(cfg):  # it fills every text up to its longest anyway
+        return cfg.max_length
     return max(length, min(padded_length(length, *few), cfg.max_length))
 
 

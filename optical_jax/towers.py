@@ -17,15 +17,19 @@ from jaxtyping import Array, Bool, Float, Int
 from optical_jax.config import EncoderConfig, HeadConfig, TowerConfig
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import REFERENCE, read_json, trains_teacher
-from optical_jax.models.bert import Packed, encode_hidden, unstack_layers
-from optical_jax.models.late_interaction import encode_tokens, to_unit_vectors, tower_specs
+from optical_jax.image_batches import encode_in_batches
+from optical_jax.image_config import ImageTowerConfig
+from optical_jax.models.bert import Packed
+from optical_jax.models.encoders import encode_hidden
+from optical_jax.models.late_interaction import check_reads_text, encode_tokens, to_unit_vectors, tower_specs
+from optical_jax.models.stack import unstack_layers
 from optical_jax.params import count_params
 from optical_jax.partitioning import constrain, params_shardings
 from optical_jax.text_batches import PackedRows, batches_of, on_one_cpu
-from optical_jax.types import Params, TextInputs, TokenVectors
+from optical_jax.types import ImageInputs, Params, TextInputs, TokenVectors
 
 Side = Literal["query", "document"]
-Part = Literal["auto", "student", "teacher"]
+Part = Literal["auto", "student", "teacher", "text", "image"]
 Pooling = Literal["none", "auto", "mean", "cls"]
 
 
@@ -47,6 +51,7 @@ class Tower:
     """A tree of `tower_specs(cfg)`. `load` gives host arrays; `jax.device_put(tower)` moves them to a device, and
     `placed` does so in the form that encodes fastest there."""
     cfg: TowerConfig = struct.field(pytree_node=False)
+    """An `ImageTowerConfig` for a tower that reads pictures."""
     tokenizer: Any = struct.field(pytree_node=False, default=None)
     """A fast tokenizer of transformers; None where there is none, which `hidden_states` does not mind."""
     side: Side = struct.field(pytree_node=False, default="query")
@@ -54,10 +59,14 @@ class Tower:
 
     def __repr__(self) -> str:
         encoder, millions = self.cfg.encoder, count_params(tower_specs(self.cfg)) / 1e6
+        if isinstance(self.cfg, ImageTowerConfig):
+            size = self.cfg.encoder.image_size
+            reads = f"pictures of {size} x {size}{' or other' if self.cfg.encoder.interpolate else ''} pixels"
+        else:
+            reads = f"side={self.side!r}{'' if self.tokenizer is not None else ', no tokenizer'}"
         return (
             f"Tower({encoder.family}, {encoder.layers} layers, width {encoder.width}, vectors of "
-            f"{self.cfg.vector_width}, {millions:.1f} M parameters, side={self.side!r}"
-            f"{'' if self.tokenizer is not None else ', no tokenizer'})"
+            f"{self.cfg.vector_width}, {millions:.1f} M parameters, {reads})"
         )
 
 
@@ -74,11 +83,12 @@ def load(
 
     Args:
       path: a run folder, or any other folder (Hugging Face, Stanford ColBERT, PyLate, Sentence Transformers, an export
-        of ours) or a hub name, which give the same tower for both sides, as a teacher's training does.
+        of ours), an .npz file of big_vision, or a hub name. These give the same tower for both sides, as a teacher's
+        training does; but CLIP and SigLIP their tower of texts for queries and that of pictures for documents.
       side: "query" or "document".
-      part: of a run. "auto" gives its student for queries and its teacher for documents; of a run with
-        student.sides=documents its teacher for queries and its student for documents. "student" for documents, where
-        it learned both sides, is the one for documents in its own language.
+      part: of CLIP and SigLIP "text" or "image", whatever the side. Of a run: "auto" gives its student for queries and
+        its teacher for documents; of a run with student.sides=documents its teacher for queries and its student for
+        documents. "student" for documents, where it learned both sides, is the one for documents in its own language.
       checkpoint: which one of what a run trains: "last", "best" by dev figure, a step, or "untrained" (before its first
         step).
       pooling: of a folder or hub name from outside: "none" gives a vector a token whatever its files say, "auto" does
@@ -99,18 +109,23 @@ def load(
         raise ConfigError(f"side={side!r} is not one of {', '.join(get_args(Side))}")
     if is_run(Path(path)):
         return load_from_run(Path(path), side, checkpoint, part, cache_dir)
-    if part != "auto":
+    if part in ("student", "teacher"):
         raise ConfigError(f"{path} is not a run, so it has no {part}; leave part={part!r} out")
     if checkpoint != "last":
         raise ConfigError(f"{path} is not a run, so it has no checkpoint {checkpoint}; leave the checkpoint out")
-    return load_from_folder(path, side, cache_dir, pooling)
+    return load_from_folder(path, side, cache_dir, pooling, part)
 
 
-def load_from_folder(path: str | Path, side: Side, cache_dir: str | None, pooling: Pooling = "none") -> Tower:
+def load_from_folder(
+    path: str | Path, side: Side, cache_dir: str | None, pooling: Pooling = "none", part: Part = "auto"
+) -> Tower:
     from optical_jax.data.tokenization import load_tokenizer
-    from optical_jax.models.pretrained import load_pretrained
+    from optical_jax.models.pretrained import load_pretrained, parts_of
 
-    found = load_pretrained(str(path), pooling=pooling, cache_dir=cache_dir)
+    if part not in ("text", "image"):
+        there = parts_of(str(path), cache_dir)
+        part = there[-1] if side == "document" else there[0]
+    found = load_pretrained(str(path), pooling=pooling, part=part, cache_dir=cache_dir)
     tokenizer = None if found.tokenizer_path is None else load_tokenizer(found.tokenizer_path)
     if tokenizer is not None:
         check_vocabulary(tokenizer, found.cfg.encoder, str(path))
@@ -151,6 +166,8 @@ def load_from_run(run: Path, side: Side, checkpoint: str | int, part: Part, cach
 
     if trains_teacher(run):
         return at_checkpoint(load_from_folder(run / "model", side, cache_dir), run, checkpoint)
+    if part in ("text", "image"):
+        raise ConfigError(f"{run} is a run, whose towers are its student and its teacher; leave part={part!r} out")
     learned = sides_of(run)
     if part == "teacher" or (part == "auto" and side != learned[0]):
         if (run / "teacher" / REFERENCE).is_file():
@@ -208,25 +225,27 @@ def part_of(run: Path, name: str) -> Path:
     return run / name
 
 
-def encode(tower: Tower, texts: Sequence[str], batch_size: int = 64) -> TokenVectors:
-    """Token vectors of texts, as NumPy arrays in the order of the texts.
+def encode(
+    tower: Tower, texts: Sequence[str] | Float[Array | np.ndarray, "N height width 3"], batch_size: int = 64
+) -> TokenVectors:
+    """Vectors of texts, or of pictures by a tower that reads them, as NumPy arrays in the order they come in.
 
     Texts run in batches of a few shapes, each compiled once a process: on one CPU a text a row, beside texts of about
     its length; elsewhere laid end to end in rows. Under `jax.set_mesh` batches are split over the mesh.
 
     Args:
       tower: its `side` says how texts are tokenised and cut.
-      texts: none of them empty.
-      batch_size: texts of 32 tokens that a batch has room for, on accelerators of 512 and for each part of the mesh
-        that batches are split into; of longer ones it holds fewer, of shorter ones more.
+      texts: none of them empty; or pictures of one size, scaled and normalised as the tower was trained.
+      batch_size: pictures of a batch; or texts of 32 tokens that it has room for, on accelerators of 512 and for each
+        part of the mesh that batches are split into; of longer ones it holds fewer, of shorter ones more.
 
     Returns:
-      vectors [N, L, E], float32, unit length; zero where mask [N, L] is False. L is the longest text in tokens, or 1
-      for a tower that pools.
+      vectors [N, L, E], float32, unit length; zero where mask [N, L] is False. L is the longest text in tokens, the
+      patches of a picture, or 1 for a tower that pools.
 
     Raises:
-      DataError: a text is empty; it is named by its index.
-      ConfigError: the tower has no tokenizer.
+      DataError: a text is empty; it is named by its index. What should be pictures is no array of them.
+      ConfigError: the tower has no tokenizer, or reads no pictures of this size.
 
     >>> import jax
     >>> from optical_jax.config import EncoderConfig, TowerConfig
@@ -246,6 +265,11 @@ def encode(tower: Tower, texts: Sequence[str], batch_size: int = 64) -> TokenVec
         raise TypeError("texts is one string; give a list of texts")
     if batch_size < 1:
         raise ConfigError(f"batch_size={batch_size} is below 1; give at least 1")
+    if isinstance(tower.cfg, ImageTowerConfig):
+        params = on_device(tower.params, tower.cfg)
+        return encode_in_batches(texts, batch_size, lambda inputs: encode_batch(params, inputs, tower.cfg))
+    if not isinstance(texts, Sequence):
+        raise ConfigError("the tower reads texts and was given an array; give a list of texts, or load part='image'")
     if tower.tokenizer is None:
         raise ConfigError("the tower has no tokenizer; load it from a folder with one, or use hidden_states with ids")
     tokens = tokenize(tower.tokenizer, texts, tower.cfg.head, tower.side)
@@ -289,7 +313,7 @@ def on_device(params: Params, cfg: TowerConfig) -> Params:
     return jax.device_put({**params, "encoder": unstack_layers(params["encoder"])} if on_one_cpu() else params)
 
 
-def _vectors(params: Params, inputs: TextInputs | PackedRows, cfg: TowerConfig) -> Float[Array, "R L E"]:
+def _vectors(params: Params, inputs: TextInputs | PackedRows | ImageInputs, cfg: TowerConfig) -> Float[Array, "R L E"]:
     if isinstance(inputs, PackedRows):
         packed = Packed(inputs.text, inputs.position, longest=inputs.ids.shape[1])
         found = to_unit_vectors(
@@ -322,7 +346,7 @@ def hidden_states(
 
     Raises:
       DataError: shapes differ, or an id is outside of the vocabulary.
-      ConfigError: texts longer than the position table.
+      ConfigError: texts longer than the position table, or a tower of pictures.
 
     >>> import jax, numpy as np
     >>> from optical_jax.config import EncoderConfig, TowerConfig
@@ -334,6 +358,7 @@ def hidden_states(
     >>> hidden_states(tower, ids, ids != 0).shape
     (2, 4, 16)
     """
+    check_reads_text(tower.cfg)
     if jnp.ndim(ids) != 2 or jnp.shape(ids) != jnp.shape(mask):
         raise DataError(f"ids {jnp.shape(ids)} and mask {jnp.shape(mask)} must have one shape [texts, tokens]")
     if not isinstance(ids, Tracer) and jnp.size(ids):

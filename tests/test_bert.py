@@ -10,7 +10,8 @@ from scipy.special import erf
 
 from optical_jax.config import EncoderConfig, MeshConfig
 from optical_jax.errors import ConfigError
-from optical_jax.models.bert import UNROLLED_LAYERS, encode_hidden, encoder_specs, roberta_positions
+from optical_jax.models.bert import encode_hidden, encoder_specs, roberta_positions
+from optical_jax.models.stack import UNROLLED_LAYERS
 from optical_jax.params import init_params, map_specs, normal
 from optical_jax.partitioning import make_mesh, named_sharding, params_shardings
 

@@ -30,10 +30,11 @@ MAX_WORD_CHARS = 1000
 
 
 KNOWN_CLASSES = (
-    "BertTokenizer", "RobertaTokenizer", "XLMRobertaTokenizer", "TokenizersBackend", "PreTrainedTokenizerFast",
+    "BertTokenizer", "RobertaTokenizer", "XLMRobertaTokenizer", "CLIPTokenizer", "TokenizersBackend",
+    "PreTrainedTokenizerFast",
 )  # fmt: skip
 """Classes that tokenizer_config.json may name, and that are taken at their word beside a model of these types."""
-KNOWN_MODEL_TYPES = ("bert", "roberta", "xlm-roberta")
+KNOWN_MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "clip", "clip_text_model", "siglip_text_model")
 
 
 class Tokens(NamedTuple):

@@ -1,4 +1,4 @@
-"""Multi-head self-attention with the residual and the norm after it, and the choice of what computes it."""
+"""Multi-head self-attention, with the residual and the norm after it or alone, and the choice of what computes it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from optical_jax.config import EncoderConfig
 from optical_jax.errors import ConfigError
+from optical_jax.image_config import AnyEncoderConfig
 from optical_jax.models.attention_kernels import LANES, Mix, cudnn_mix, splash_mix
 from optical_jax.models.layers import contract, dense, layer_norm, layer_norm_specs
 from optical_jax.params import Spec, SpecTree, zeros
@@ -31,7 +31,7 @@ PLATFORMS = {"cudnn": "cuda", "splash": "tpu"}
 """What each kernel runs on, as `platform` names it."""
 
 
-def attention_specs(cfg: EncoderConfig) -> SpecTree:
+def attention_specs(cfg: AnyEncoderConfig) -> SpecTree:
     D, H, K = cfg.width, cfg.heads, cfg.width // cfg.heads
 
     def heads_in() -> SpecTree:
@@ -50,15 +50,20 @@ def attention_specs(cfg: EncoderConfig) -> SpecTree:
 
 
 @jax.named_scope("attention")
-def attention(params: Params, x: Float[Array, "B L D"], mix: Mix, cfg: EncoderConfig) -> Float[Array, "B L D"]:
+def attention(params: Params, x: Float[Array, "B L D"], mix: Mix, cfg: AnyEncoderConfig) -> Float[Array, "B L D"]:
+    """What every token reads is added to it, and the norm taken after that, as BERT's weights expect."""
+    out = read_others(params, x, mix)
+    return constrain(layer_norm(params["norm"], x + out, cfg.norm_eps), ("batch", "length", None))
+
+
+def read_others(params: Params, x: Float[Array, "B L D"], mix: Mix) -> Float[Array, "B L D"]:
     """Every token reads the tokens that `mix` lets it read. Softmax in float32, whatever the type of `x`."""
     by_head = ("batch", "length", "heads", None)
     query, key, value = (
         constrain(dense(params[name], x), by_head) for name in ("query", "key", "value")
     )  # [B, L, H, K]
     mixed = constrain(mix(query, key, value), by_head)
-    out = dense(params["out"], mixed, inputs=2)  # [B, L, D]
-    return constrain(layer_norm(params["norm"], x + out, cfg.norm_eps), ("batch", "length", None))
+    return dense(params["out"], mixed, inputs=2)
 
 
 def mix(
@@ -81,7 +86,12 @@ def mix(
 
 
 def make_mix(
-    cfg: EncoderConfig, attend: Bool[Array, "B L"], text: Int[Array, "B L"] | None, *, aligned: bool = False
+    cfg: AnyEncoderConfig,
+    attend: Bool[Array, "B L"],
+    text: Int[Array, "B L"] | None,
+    *,
+    aligned: bool = False,
+    causal: bool = False,
 ) -> Mix:
     """What lets every token of a batch read the tokens of its own text where `attend` is True.
 
@@ -90,11 +100,15 @@ def make_mix(
       attend: True on the tokens that are read.
       text: a number of its own for every text of a row, -1 on padding; None for one text a row.
       aligned: promises that `attend` is True on the first tokens of every row and on no later ones.
+      causal: a token reads itself and those before it alone. No kernel here does that: they are for long rows, and
+        causal encoders of texts are short.
 
     Raises:
-      ConfigError: as `choose_attention`.
+      ConfigError: as `choose_attention`, or a kernel that was asked for where it reads backwards.
     """
-    way = choose_attention(cfg, attend.shape[1], platform())
+    if causal and cfg.attention in PLATFORMS:
+        raise ConfigError(f"encoder.attention={cfg.attention} reads both ways, and {cfg.family} forward; take xla")
+    way = "xla" if causal else choose_attention(cfg, attend.shape[1], platform())
     if way == "cudnn":
         return cudnn_mix(attend, text, aligned=aligned)
     if way == "splash":
@@ -102,11 +116,13 @@ def make_mix(
     readable = attend[:, None, :]  # [B, 1, L], or [B, L, L] where rows hold several texts
     if text is not None:
         readable = readable & (text[:, :, None] == text[:, None, :])
+    if causal:
+        readable = readable & np.tri(attend.shape[1], dtype=bool)
     return functools.partial(mix, readable=readable)
 
 
 def choose_attention(
-    cfg: EncoderConfig, length: int, on: str, name: str = "encoder.attention"
+    cfg: AnyEncoderConfig, length: int, on: str, name: str = "encoder.attention"
 ) -> Literal["xla", "cudnn", "splash"]:
     """What `cfg.attention` means for rows of `length` tokens on devices of one platform.
 
@@ -134,7 +150,7 @@ def check_platform(way: str, on: str, name: str) -> None:
         raise ConfigError(f"{name}={way} runs on {device}, and the device here is none (platform {on}); take auto")
 
 
-def find_obstacle(way: Literal["cudnn", "splash"], cfg: EncoderConfig, length: int) -> str:
+def find_obstacle(way: Literal["cudnn", "splash"], cfg: AnyEncoderConfig, length: int) -> str:
     """Why a kernel does not take this shape, and what would help; empty if it does."""
     head_width = cfg.width // cfg.heads
     if cfg.dtype != "bfloat16":

@@ -1,8 +1,4 @@
-"""The post-norm Transformer encoder: BERT, mBERT, MiniLM, RoBERTa, XLM-R.
-
-Layers are stacked on a leading axis and run under `jax.lax.scan`: one layer is compiled, however many there are. Only
-shallow encoders are unrolled.
-"""
+"""The post-norm Transformer encoder: BERT, mBERT, MiniLM, RoBERTa, XLM-R."""
 
 from __future__ import annotations
 
@@ -16,25 +12,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from optical_jax.config import EncoderConfig
 from optical_jax.errors import ConfigError
+from optical_jax.image_config import AnyEncoderConfig
 from optical_jax.models.attention import attention, attention_specs, make_mix
-from optical_jax.models.attention_kernels import MIXED
-from optical_jax.models.layers import DENSE, feed_forward, feed_forward_specs, layer_norm, layer_norm_specs
+from optical_jax.models.layers import feed_forward, feed_forward_specs, layer_norm, layer_norm_specs
+from optical_jax.models.stack import run_layers
 from optical_jax.params import Spec, SpecTree, stack_specs
 from optical_jax.partitioning import constrain
 from optical_jax.types import Params
-
-UNROLLED_LAYERS = 6
-"""Encoders up to this depth are unrolled whole: a scan stacks every activation that the backward pass needs, which
-takes a seventh of the pass on CPU. Unrolling by parts saves nothing."""
-
-
-KEPT: dict[str, Any] = {
-    # By name, not by `jax.checkpoint_policies.dots_*`: those keep products before they are rounded to the activations'
-    # type, and what a kernel gives is no product to them.
-    "dots": jax.checkpoint_policies.save_only_these_names(DENSE, MIXED),
-    "full": jax.checkpoint_policies.nothing_saveable,
-}
-"""By `EncoderConfig.remat`, what the forward pass of a layer keeps for the backward pass, beside the layer's input."""
 
 
 def encoder_specs(cfg: EncoderConfig) -> SpecTree:
@@ -43,8 +27,7 @@ def encoder_specs(cfg: EncoderConfig) -> SpecTree:
     Raises:
       ConfigError: the width does not divide into the heads.
     """
-    if cfg.width % cfg.heads:
-        raise ConfigError(f"encoder.width={cfg.width} does not divide into encoder.heads={cfg.heads}; use a multiple")
+    check_heads(cfg)
     D = cfg.width
     return {
         "embeddings": {
@@ -54,19 +37,6 @@ def encoder_specs(cfg: EncoderConfig) -> SpecTree:
             "norm": layer_norm_specs(D),
         },
         "layers": stack_specs({"attention": attention_specs(cfg), "mlp": feed_forward_specs(cfg)}, cfg.layers),
-    }
-
-
-def unstack_layers(params: Params) -> Params:
-    """An encoder's parameters with its layers in a tuple.
-
-    For forward passes: out of a stack every call copies each layer's weights before it multiplies by them, which a CPU
-    takes time for. And for layers that differ in whether they are trained.
-    """
-    stacked = params["layers"]
-    return {
-        **params,
-        "layers": tuple(jax.tree.map(lambda x, n=n: x[n], stacked) for n in range(len(jax.tree.leaves(stacked)[0]))),
     }
 
 
@@ -108,19 +78,10 @@ def encode_hidden(
     x = embed(params["embeddings"], ids, cfg, packed)
     mix = make_mix(cfg, jnp.asarray(attend), None if packed is None else packed.text, aligned=aligned)
 
-    def layer(x: jax.Array, params: Any) -> tuple[jax.Array, None]:
-        return feed_forward(params["mlp"], attention(params["attention"], x, mix, cfg), cfg), None
+    def layer(x: jax.Array, params: Any) -> jax.Array:
+        return feed_forward(params["mlp"], attention(params["attention"], x, mix, cfg), cfg)
 
-    if isinstance(params["layers"], tuple):
-        step = layer if cfg.remat == "none" else jax.checkpoint(layer, policy=KEPT[cfg.remat])
-        for one in params["layers"]:
-            x, _ = step(x, one)
-        return x
-    if cfg.remat != "none":
-        # Between two loops XLA cannot merge the recomputation with the forward pass: no barrier against it is needed.
-        again = jax.checkpoint(layer, prevent_cse=False, policy=KEPT[cfg.remat])
-        return jax.lax.scan(again, x, params["layers"])[0]
-    return jax.lax.scan(layer, x, params["layers"], unroll=cfg.layers <= UNROLLED_LAYERS)[0]
+    return run_layers(layer, x, params["layers"], cfg)
 
 
 @jax.named_scope("embeddings")
@@ -128,16 +89,25 @@ def embed(
     params: Params, ids: Int[Array | np.ndarray, "B L"], cfg: EncoderConfig, packed: Packed | None
 ) -> Float[Array, "B L D"]:
     """Sum of word, position and token-type embeddings (type 0 throughout), normalised in float32."""
-    longest = ids.shape[1] if packed is None else packed.longest
+    check_length(ids.shape[1] if packed is None else packed.longest, cfg)
+    word = look_up(params["word"]["embedding"], ids, "vocab")  # [B, L, D]
+    summed = word + params["token_type"]["embedding"][0] + positions(params["position"]["embedding"], ids, cfg, packed)
+    normed = layer_norm(params["norm"], summed, cfg.norm_eps).astype(cfg.dtype)
+    return constrain(normed, ("batch", "length", None))
+
+
+def check_heads(cfg: AnyEncoderConfig) -> None:
+    if cfg.width % cfg.heads:
+        raise ConfigError(f"encoder.width={cfg.width} does not divide into encoder.heads={cfg.heads}; use a multiple")
+
+
+def check_length(longest: int, cfg: EncoderConfig) -> None:
+    """Raise ConfigError for texts longer than the position table."""
     if longest > cfg.max_length:
         raise ConfigError(
             f"texts of {longest} tokens do not fit encoder.max_positions={cfg.max_positions} "
             f"({cfg.family}: at most {cfg.max_length} tokens); cut them"
         )
-    word = look_up(params["word"]["embedding"], ids, "vocab")  # [B, L, D]
-    summed = word + params["token_type"]["embedding"][0] + positions(params["position"]["embedding"], ids, cfg, packed)
-    normed = layer_norm(params["norm"], summed, cfg.norm_eps).astype(cfg.dtype)
-    return constrain(normed, ("batch", "length", None))
 
 
 def positions(
@@ -146,11 +116,10 @@ def positions(
     """The embedding of every token's position, to be added."""
     if packed is not None:
         # A product with ones and zeros: the gradient of a look-up is a scatter, which takes one token after another.
-        first = 0 if cfg.family == "bert" else cfg.pad_id + 1
         one_hot = jax.nn.one_hot(packed.position, packed.longest, dtype=jnp.float32)  # [B, L, P]
-        rows = constrain(table, ("position", None))[first : first + packed.longest]
+        rows = constrain(table, ("position", None))[cfg.first_position : cfg.first_position + packed.longest]
         return jnp.einsum("BLP,PD->BLD", one_hot, rows, precision=jax.lax.Precision.HIGHEST)
-    if cfg.family == "bert":
+    if cfg.first_position == 0:
         return table[: ids.shape[1]]  # [L, D]
     return look_up(table, roberta_positions(ids, cfg.pad_id), "position")
 

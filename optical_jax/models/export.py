@@ -1,10 +1,12 @@
-"""A tower as a folder that `transformers` and Sentence Transformers load, and `load_pretrained` reads back exactly."""
+"""Towers as folders that `transformers` and Sentence Transformers load, and `load_pretrained` reads back exactly."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import string
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +19,9 @@ from optical_jax.errors import ConfigError, MachineError
 from optical_jax.files import OWN_CONFIG, write_json
 from optical_jax.models.hf_heads import IDENTITY
 from optical_jax.models.hf_names import from_tree, hf_config
-from optical_jax.models.pretrained import MASSES, dense_folder
+from optical_jax.models.pair_configs import inline_projection, is_pair_family, pair_config, paired_config, part_of
+from optical_jax.models.pair_names import LOGITS, write_paired
+from optical_jax.models.pretrained import MASSES, Pair, dense_folder
 from optical_jax.types import Params
 
 log = logging.getLogger(__name__)
@@ -31,7 +35,8 @@ def save_tower(
     """Write config.json, model.safetensors (Hugging Face names), tokenizer files and optical_jax.json.
 
     With a tokenizer the folder is also one of Sentence Transformers: in PyLate's form for token vectors (which
-    Sentence Transformers 6 reads too), or dense for a pooled tower.
+    Sentence Transformers 6 reads too), or dense for a pooled tower; but for a tower of CLIP or SigLIP, which
+    transformers alone loads (CLIPTextModelWithProjection, SiglipVisionModel and the like).
 
     Written beside `folder` and renamed at the end: a crash leaves nothing that looks whole. A folder that an earlier
     call wrote is replaced; any other that holds files is refused.
@@ -49,14 +54,25 @@ def save_tower(
       MachineError: it cannot be written.
     """
     check_target(folder)
+    with replacing(folder) as partial:
+        _write_tower(params, cfg, tokenizer, partial, np.dtype(dtype))
+        if card:
+            (partial / "README.md").write_text(card, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """An empty folder that takes the place of `folder` once all is in it.
+
+    Raises:
+      MachineError: it cannot be written; `folder` is as it was.
+    """
     partial = folder.with_name(f".{folder.name}.partial")
     try:
         if partial.exists():
             shutil.rmtree(partial)
         partial.mkdir(parents=True)
-        _write_tower(params, cfg, tokenizer, partial, np.dtype(dtype))
-        if card:
-            (partial / "README.md").write_text(card, encoding="utf-8")
+        yield partial
         if folder.exists():
             shutil.rmtree(folder)
         partial.rename(folder)
@@ -78,19 +94,66 @@ def check_target(folder: Path) -> None:
 
 
 def _write_tower(params: Params, cfg: TowerConfig, tokenizer: Any, folder: Path, dtype: np.dtype) -> None:
-    write_json(folder / "config.json", hf_config(cfg.encoder))
+    paired = is_pair_family(cfg)
+    write_json(folder / "config.json", paired_config(cfg) if paired else hf_config(cfg.encoder))
     write_json(folder / OWN_CONFIG, to_json(cfg))
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
+    if tokenizer is not None and not paired:
         for name, value in sentence_transformers_files(cfg, tokenizer).items():
             write_json(folder / name, value)
-    if cfg.head.projection:
+    if cfg.head.projection and not (paired and inline_projection(cfg)):
         kernel = np.asarray(params["head"]["projection"]["kernel"], np.float32)
         _save_tensors(folder / dense_folder(cfg.head), {"linear.weight": np.ascontiguousarray(kernel.T)}, dtype)
     if cfg.head.masses == "learned":
         # For us alone: modules.json does not name it, and scores do not depend on it.
         _save_tensors(folder / MASSES, {"kernel": np.asarray(params["head"]["mass"]["kernel"], np.float32)}, dtype)
-    _save_tensors(folder, dict(from_tree(params["encoder"], cfg.encoder)), dtype)
+    tensors = write_paired(params, cfg) if paired else from_tree(params["encoder"], cfg.encoder)
+    _save_tensors(folder, dict(tensors), dtype)
+
+
+def save_pair(pair: Pair, tokenizer: Any, folder: Path, card: str = "", *, dtype: Dtype = "float32") -> None:
+    """Write both towers of a pair as transformers' CLIPModel or SiglipModel, with tokenizer files and optical_jax.json.
+
+    `load_pair` and `load_pretrained` read it back exactly. Arguments and errors as of `save_tower`.
+
+    Raises:
+      ConfigError: the towers are of two families, or one has a head that the family's own files do not hold.
+    """
+    check_pair(pair)
+    check_target(folder)
+    family = pair.text.cfg.encoder.family
+    with replacing(folder) as partial:
+        write_json(partial / "config.json", pair_config(pair.text.cfg, pair.image.cfg))
+        write_json(partial / OWN_CONFIG, {"text": to_json(pair.text.cfg), "image": to_json(pair.image.cfg)})
+        if tokenizer is not None:
+            tokenizer.save_pretrained(partial)
+        # transformers keeps CLIP's scale as a scalar, and SigLIP's two as vectors of one.
+        logits = {name: value.reshape(() if family == "clip" else (1,)) for name, value in pair.logits.items()}
+        towers = [*write_paired(pair.text.params, pair.text.cfg), *write_paired(pair.image.params, pair.image.cfg)]
+        _save_tensors(partial, {**dict(towers), **logits}, np.dtype(dtype))
+        if card:
+            (partial / "README.md").write_text(card, encoding="utf-8")
+
+
+def check_pair(pair: Pair) -> None:
+    """Raise ConfigError for two towers that are no CLIPModel or SiglipModel."""
+    text, image = pair.text.cfg, pair.image.cfg
+    if part_of(text) != "text" or part_of(image) != "image" or text.encoder.family != image.encoder.family:
+        raise ConfigError(
+            f"{text.encoder.family} for {part_of(text)} and {image.encoder.family} for {part_of(image)} are no pair of "
+            "towers; save each with save_tower"
+        )
+    family, expected = text.encoder.family, set(LOGITS[text.encoder.family])
+    for cfg in (text, image):
+        own = inline_projection(cfg) or (family == "siglip" and part_of(cfg) == "image" and not cfg.head.projection)
+        if not own or cfg.head.masses != "none" or text.vector_width != image.vector_width:
+            raise ConfigError(
+                f"the tower of {part_of(cfg)} has a head (projection={cfg.head.projection}, masses={cfg.head.masses}) "
+                f"that a {family} pair does not hold; save each tower with save_tower"
+            )
+    if set(pair.logits) != expected:
+        raise ConfigError(f"a {family} pair has {', '.join(sorted(expected))}, not {', '.join(sorted(pair.logits))}")
 
 
 def sentence_transformers_files(cfg: TowerConfig, tokenizer: Any) -> dict[str, Any]:

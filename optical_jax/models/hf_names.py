@@ -18,11 +18,12 @@ ACTIVATIONS = {
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
     "gelu_fast": "gelu_tanh",
+    "quick_gelu": "quick_gelu",
     "relu": "relu",
 }
 """Hugging Face's `hidden_act` -> ours. Its several tanh forms are one function."""
 
-HF_ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu"}
+HF_ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_new", "quick_gelu": "quick_gelu", "relu": "relu"}
 
 PAD_IDS = {"bert": 0, "roberta": 1, "xlm-roberta": 1}
 """Supported `model_type`s, with the padding id where config.json names none."""
@@ -53,7 +54,9 @@ def encoder_config(config: dict[str, Any], source: str) -> EncoderConfig:
     """
     family = config.get("model_type")
     if family not in PAD_IDS:
-        raise ConfigError(f"{source}: model_type={family!r} is not supported; supported are {', '.join(PAD_IDS)}")
+        raise ConfigError(
+            f"{source}: model_type={family!r} is not supported; supported are {', '.join(PAD_IDS)}, clip and siglip"
+        )
     activation = config.get("hidden_act", "gelu")
     if activation not in ACTIVATIONS:
         raise ConfigError(

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from optical_jax.config import Dtype, EncoderConfig
+from optical_jax.config import Dtype
+from optical_jax.image_config import AnyEncoderConfig
 from optical_jax.params import Spec, SpecTree, ones, zeros
 from optical_jax.partitioning import constrain
 from optical_jax.types import Params
@@ -30,6 +31,7 @@ def exact_gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu": exact_gelu,
     "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
+    "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
     "relu": jax.nn.relu,
 }
 
@@ -111,7 +113,7 @@ def layer_norm(params: Params, x: Float[Array, "*dims D"], eps: float) -> Float[
     return (centred * jax.lax.rsqrt(variance + eps) * params["scale"] + params["bias"]).astype(x.dtype)
 
 
-def feed_forward_specs(cfg: EncoderConfig) -> SpecTree:
+def feed_forward_specs(cfg: AnyEncoderConfig) -> SpecTree:
     """Parameters of one feed-forward block; every dimension names its logical axis."""
     D, F = cfg.width, cfg.mlp_width
     return {
@@ -122,9 +124,14 @@ def feed_forward_specs(cfg: EncoderConfig) -> SpecTree:
 
 
 @jax.named_scope("feed_forward")
-def feed_forward(params: Params, x: Float[Array, "B L D"], cfg: EncoderConfig) -> Float[Array, "B L D"]:
+def feed_forward(params: Params, x: Float[Array, "B L D"], cfg: AnyEncoderConfig) -> Float[Array, "B L D"]:
     """Two projections with the residual and the norm after them, as BERT's weights expect."""
+    widened = up_and_down(params, x, cfg)
+    return constrain(layer_norm(params["norm"], x + widened, cfg.norm_eps), ("batch", "length", None))
+
+
+def up_and_down(params: Params, x: Float[Array, "B L D"], cfg: AnyEncoderConfig) -> Float[Array, "B L D"]:
+    """The two projections of a feed-forward block, and the activation between them."""
     up = ACTIVATIONS[cfg.activation](dense(params["up"], x))  # [B, L, F]
     up = constrain(up, ("batch", "length", "mlp"))
-    down = dense(params["down"], up)  # [B, L, D]
-    return constrain(layer_norm(params["norm"], x + down, cfg.norm_eps), ("batch", "length", None))
+    return dense(params["down"], up)

@@ -8,7 +8,7 @@ from flax import nnx
 from optical_jax.config import TowerConfig
 from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.params import init_params
-from optical_jax.types import Params, TextInputs, TokenVectors
+from optical_jax.types import ImageInputs, Params, TextInputs, TokenVectors
 
 
 class TowerModule(nnx.Module):
@@ -30,7 +30,7 @@ class TowerModule(nnx.Module):
         self.cfg = cfg
         self.params = nnx.data(jax.tree.map(nnx.Param, init_params(tower_specs(cfg), rngs.params())))
 
-    def __call__(self, inputs: TextInputs) -> TokenVectors:
+    def __call__(self, inputs: TextInputs | ImageInputs) -> TokenVectors:
         return encode_tokens(self.pure_params(), inputs, self.cfg)
 
     def pure_params(self) -> Params:

@@ -6,7 +6,7 @@ import logging
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from optical_jax.files import OWN_CONFIG, TOKENIZER_FILES
 from optical_jax.models.hf_heads import Head, Pooling, Projection, cut_lengths, read_head
 from optical_jax.models.hf_names import encoder_config, match_names, shorten, to_tree
 from optical_jax.models.hf_weights import Weights, read_json
+from optical_jax.models.pair_configs import Part, inline_projection, is_pair_family, part_of
+from optical_jax.models.paired_source import PLURAL, PairedSource, choose_tower, open_paired, read_own_tower
+from optical_jax.models.tower_json import tower_config
 from optical_jax.types import Params
 
 log = logging.getLogger(__name__)
@@ -35,41 +38,103 @@ class Pretrained(NamedTuple):
     """Folder of the tokenizer; None where there is none."""
 
 
-def load_pretrained(path: str, *, pooling: Pooling = "none", cache_dir: str | None = None) -> Pretrained:
+def load_pretrained(
+    path: str, *, pooling: Pooling = "none", part: Part = "text", cache_dir: str | None = None
+) -> Pretrained:
     """Read a tower.
 
     Forms: Hugging Face BERT, RoBERTa and XLM-R; Stanford ColBERT; PyLate; Sentence Transformers, dense and
-    multi-vector; and what `save_tower` wrote (optical_jax.json), which is always read as it was.
+    multi-vector; Hugging Face CLIP and SigLIP, a pair or one tower; big_vision's SigLIP (.npz); and what `save_tower`
+    and `save_pair` wrote (optical_jax.json), which is always read as it was.
 
     Args:
-      path: a local folder, or a hub name (org/name) where there is no such folder.
-      pooling: "none" takes a vector a token whatever the folder says, "auto" does as it says.
+      path: a local folder, an .npz file, or a hub name (org/name) where there is no such folder.
+      pooling: "none" takes a vector a token or patch whatever the folder says, "auto" does as it says.
+      part: what the tower reads; the folders of a pair hold both.
       cache_dir: folder for downloads; None leaves it to HF_HOME.
 
     Raises:
-      ConfigError: no such folder or model, no weights, or something in it that a tower cannot express.
+      ConfigError: no such folder or model, no weights, no such part, or something in it that a tower cannot express.
     """
-    folder = find_folder(path, cache_dir)
+    folder, source = find_source(path, cache_dir)
+    if source is not None:
+        cfg = choose_tower(source, part, pooling)
+        return Pretrained(source.read(cfg), cfg, tokenizer_folder(source.folder) if part == "text" else None)
     own = folder / OWN_CONFIG
     if own.is_file():
         cfg = tower_config(read_json(own), str(own))
-        head = Head(cfg.head, Projection(folder / dense_folder(cfg.head)) if cfg.head.projection else None, folder)
-        encoder = cfg.encoder
+        if part_of(cfg) == "text":
+            cfg = replace(cfg, head=cut_lengths(cfg.head, cfg.encoder))
+        elsewhere = cfg.head.projection and not (is_pair_family(cfg) and inline_projection(cfg))
+        head = Head(cfg.head, Projection(folder / dense_folder(cfg.head)) if elsewhere else None, folder)
     else:
         head = read_head(folder, pooling)
         config_file = head.encoder_folder / "config.json"
         encoder = encoder_config(read_json(config_file), str(config_file))
-    params = {"encoder": read_encoder(head, encoder), "head": {}}
-    head_cfg = cut_lengths(head.cfg, encoder)
+        cfg = TowerConfig(encoder, cut_lengths(head.cfg, encoder))
+    if part != part_of(cfg):
+        raise ConfigError(f"{path} holds a tower of {PLURAL[part_of(cfg)]} alone, and none of {PLURAL[part]}")
+    if is_pair_family(cfg):
+        params = read_own_tower(folder, cfg)
+    else:
+        params = {"encoder": read_encoder(head, cfg.encoder), "head": {}}
     if head.projection is not None:
-        kernel = read_projection(head.projection, encoder.width, head_cfg.projection)
+        kernel = read_projection(head.projection, cfg.encoder.width, cfg.head.projection)
         params["head"] = {"projection": {"kernel": kernel}}
-        head_cfg = replace(head_cfg, projection=kernel.shape[1])
-    if head_cfg.masses == "learned":
+        cfg = replace(cfg, head=replace(cfg.head, projection=kernel.shape[1]))
+    if cfg.head.masses == "learned":
         kernel = Weights(folder / MASSES).read("kernel")
         params["head"] = {**params["head"], "mass": {"kernel": kernel}}
-    has_tokenizer = any((head.encoder_folder / name).is_file() for name in TOKENIZER_FILES)
-    return Pretrained(params, TowerConfig(encoder, head_cfg), head.encoder_folder if has_tokenizer else None)
+    return Pretrained(params, cfg, tokenizer_folder(head.encoder_folder))
+
+
+class Pair(NamedTuple):
+    """Two towers that were trained to agree, and what their cosines were scaled by to make logits."""
+
+    text: Pretrained
+    image: Pretrained
+    logits: dict[str, np.ndarray]
+    """logit_scale, the natural logarithm of the factor, and of SigLIP logit_bias, which is added; float32."""
+
+
+def load_pair(path: str, *, pooling: Pooling = "auto", cache_dir: str | None = None) -> Pair:
+    """Both towers of CLIP or SigLIP; arguments and errors as of `load_pretrained`.
+
+    Raises:
+      ConfigError: there is one tower, or none.
+    """
+    _, source = find_source(path, cache_dir)
+    if source is None or len(source.towers) < 2:
+        raise ConfigError(f"{path} holds no pair of towers; name a folder or .npz file with a whole CLIP or SigLIP")
+    text, image = (choose_tower(source, part, pooling) for part in ("text", "image"))
+    return Pair(
+        Pretrained(source.read(text), text, tokenizer_folder(source.folder)),
+        Pretrained(source.read(image), image, None),
+        source.read_logits(),
+    )
+
+
+def find_source(path: str, cache_dir: str | None) -> tuple[Path, PairedSource | None]:
+    """Where a model lies, and what it holds if it is of a family that comes in pairs."""
+    folder = find_folder(path, cache_dir)
+    return folder, open_paired(folder)
+
+
+def parts_of(path: str, cache_dir: str | None = None) -> tuple[Part, ...]:
+    """What the towers of a folder or hub name read: "text", "image", or both.
+
+    Raises:
+      ConfigError: as `load_pretrained`.
+    """
+    folder, source = find_source(path, cache_dir)
+    if source is not None:
+        return tuple(source.towers)
+    own = folder / OWN_CONFIG
+    return (part_of(tower_config(read_json(own), str(own))),) if own.is_file() else ("text",)
+
+
+def tokenizer_folder(folder: Path) -> Path | None:
+    return folder if any((folder / name).is_file() for name in TOKENIZER_FILES) else None
 
 
 def read_encoder(head: Head, cfg: EncoderConfig) -> Params:
@@ -107,17 +172,6 @@ def read_projection(projection: Projection, width: int, stated: int) -> np.ndarr
     return np.ascontiguousarray(kernel.T)
 
 
-def tower_config(values: dict[str, Any], source: str) -> TowerConfig:
-    """A TowerConfig from its JSON."""
-    try:
-        encoder = dict(values["encoder"])
-        if isinstance(encoder.get("remat"), bool):  # before it was a policy
-            encoder["remat"] = "full" if encoder["remat"] else "none"
-        return TowerConfig(EncoderConfig(**encoder), HeadConfig(**values["head"]))
-    except (KeyError, TypeError) as error:
-        raise ConfigError(f"{source} is no tower config of this version: {error}; export the tower again") from error
-
-
 MASSES = "token_masses"
 """Subfolder of the map that learned masses come from."""
 
@@ -130,6 +184,8 @@ def dense_folder(head: HeadConfig) -> str:
 def find_folder(path: str, cache_dir: str | None) -> Path:
     """The local folder of a model: `path` itself, the shipped teacher's, or a download if `path` is a hub name.
 
+    An .npz file is a model by itself.
+
     Raises:
       ConfigError: there is neither.
     """
@@ -140,6 +196,8 @@ def find_folder(path: str, cache_dir: str | None) -> Path:
         # Stanford's trainer leaves its newest model here in the folder of its experiment.
         newest = folder / "checkpoints" / "colbert"
         return newest if not (folder / "config.json").exists() and (newest / "config.json").is_file() else folder
+    if folder.suffix == ".npz" and folder.is_file():
+        return folder
     if folder.exists() or not HUB_NAME.fullmatch(path):
         raise ConfigError(f"{path}: no such folder; name a folder with config.json and model.safetensors, or org/name")
     from huggingface_hub import snapshot_download

@@ -8,6 +8,7 @@ from typing import Any
 from optical_jax.config import Config, EncoderConfig, Remat, TowerConfig
 from optical_jax.loss_config import LossConfig
 from optical_jax.losses.batch_scores import KEPT_NUMBERS
+from optical_jax.models.encoders import packs
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.ot.gromov import LINEARISATIONS
 from optical_jax.params import count_params
@@ -56,6 +57,8 @@ def side_forward_flops(side: TextInputs | PackedInputs | TokenVectors, cfg: Towe
     if isinstance(side, TokenVectors):
         return 0.0
     rows, length = side.ids.shape
+    if not packs(cfg.encoder):
+        rows, length = len(side.keep), cfg.encoder.max_length
     pooled = 2.0 * len(side.keep) * cfg.encoder.width * cfg.head.projection if cfg.head.pooling != "none" else 0.0
     return rows * encoder_forward_flops(cfg, length) + pooled
 

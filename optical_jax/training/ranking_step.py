@@ -12,8 +12,8 @@ from jax.sharding import Mesh
 
 from optical_jax.config import TowerConfig
 from optical_jax.losses.ranking import ranking_loss
-from optical_jax.models.bert import unstack_layers
 from optical_jax.models.late_interaction import encode_tokens
+from optical_jax.models.stack import unstack_layers
 from optical_jax.partitioning import named_sharding
 from optical_jax.teacher_config import TeacherStageConfig
 from optical_jax.training.optimizer import NOTHING_FROZEN, Frozen, trained_part, with_trained
@@ -78,7 +78,8 @@ def stop_below(params: Params, frozen_layers: int | None) -> Params:
     encoder = unstack_layers(params["encoder"])
     below, above = encoder["layers"][:frozen_layers], encoder["layers"][frozen_layers:]
     constants = jax.lax.stop_gradient({"embeddings": encoder["embeddings"], "layers": below})
-    return {**params, "encoder": {"embeddings": constants["embeddings"], "layers": (*constants["layers"], *above)}}
+    encoder = {**encoder, "embeddings": constants["embeddings"], "layers": (*constants["layers"], *above)}
+    return {**params, "encoder": encoder}
 
 
 def encode_in_parts(params: Params, inputs: PackedInputs, tower: TowerConfig, parts: int) -> TokenVectors:
