@@ -1,4 +1,4 @@
-"""Pictures of plans, of training, of results and of a step's time. matplotlib is imported here and in studies/plots.py.
+"""Pictures of plans, of training, of results and of a step's time; and the style of all pictures that matplotlib draws.
 
 Figures are objects of their own: pyplot, with its windows and its current figure, is left alone.
 """

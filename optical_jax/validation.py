@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from optical_jax.config import Config
 from optical_jax.errors import ConfigError
+from optical_jax.image_text_config import ImageTextLossConfig
 from optical_jax.loss_config import LossConfig, LossName, OtConfig
 from optical_jax.teacher_config import DEV_METRICS, TeacherStageConfig
 
@@ -136,6 +137,22 @@ def validate_teacher(cfg: TeacherStageConfig, *, needs_run: bool = True) -> None
     known = DEV_METRICS
     require(cfg.checkpoint.best_metric in known, "checkpoint.best_metric", f"take one of {', '.join(known)}")
     parse_licences(cfg.licences)
+
+
+def check_image_text_loss(cfg: ImageTextLossConfig, prefix: str = "loss.") -> None:
+    """Refuse impossible settings of an image-text loss.
+
+    Raises:
+      ConfigError: names the field, its value and the remedy.
+    """
+    check_choices(cfg, prefix)
+    # Starting above the bound on the scale would be another temperature than the one asked for.
+    if cfg.temperature != 0 and not 0.01 <= cfg.temperature < math.inf:
+        raise ConfigError(
+            f"{prefix}temperature={cfg.temperature} is impossible; give at least 0.01, or 0 for a default"
+        )
+    if not math.isfinite(cfg.bias):
+        raise ConfigError(f"{prefix}bias={cfg.bias} is impossible; give a number, such as -10")
 
 
 def check_choices(cfg: Any, prefix: str = "") -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import ir_measures
 from ir_measures import AP, RR, P, R, nDCG
@@ -42,16 +42,18 @@ def mean_figures(per_query: Mapping[str, Mapping[str, float]]) -> Figures:
     return means | {"queries": len(per_query)}
 
 
-def group_means(languages: Mapping[str, Figures], low_resource: Collection[str]) -> dict[str, Figures | None]:
-    """Means over the low- and the high-resource languages, each language counting once, and high - low ("gap").
+def group_means(
+    languages: Mapping[str, Figures], low_resource: Collection[str], metrics: Sequence[str] = METRICS
+) -> dict[str, Figures | None]:
+    """Means of `metrics` over the low- and the high-resource languages, each counting once, and high - low ("gap").
 
     A group without languages is None, and so is the gap then.
     """
 
     def mean(group: list[Figures]) -> Figures | None:
-        return {name: sum(figures[name] for figures in group) / len(group) for name in METRICS} if group else None
+        return {name: sum(figures[name] for figures in group) / len(group) for name in metrics} if group else None
 
     low = mean([figures for language, figures in languages.items() if language in low_resource])
     high = mean([figures for language, figures in languages.items() if language not in low_resource])
-    gap = {name: high[name] - low[name] for name in METRICS} if low and high else None
+    gap = {name: high[name] - low[name] for name in metrics} if low and high else None
     return {"low": low, "high": high, "gap": gap}

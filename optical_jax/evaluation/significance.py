@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,8 +33,10 @@ class PairedTest:
     p_ttest_holm: float
 
 
-def compare_runs(a: Mapping[str, PerQuery], b: Mapping[str, PerQuery], seed: int = 0) -> list[PairedTest]:
-    """Test every metric of every language (language -> query -> figures), b against a.
+def compare_runs(
+    a: Mapping[str, PerQuery], b: Mapping[str, PerQuery], seed: int = 0, metrics: Sequence[str] = METRICS
+) -> list[PairedTest]:
+    """Test each of `metrics` in every language (language -> query -> figures), b against a.
 
     Raises:
       ValueError: the two differ in languages or in queries.
@@ -47,8 +49,8 @@ def compare_runs(a: Mapping[str, PerQuery], b: Mapping[str, PerQuery], seed: int
     for language in a:
         if a[language].keys() != b[language].keys():
             raise ValueError(f"queries of {language} differ; evaluate both on the same collection")
-        x, y = (np.array([[run[language][q][m] for m in METRICS] for q in a[language]]) for run in (a, b))
-        cells += [(language, m, len(x), float(x[:, i].mean()), float(y[:, i].mean())) for i, m in enumerate(METRICS)]
+        x, y = (np.array([[run[language][q][m] for m in metrics] for q in a[language]]) for run in (a, b))
+        cells += [(language, m, len(x), float(x[:, i].mean()), float(y[:, i].mean())) for i, m in enumerate(metrics)]
         p_randomisation += randomisation_test(y - x, seed).tolist()
         p_ttest += paired_ttest(y - x).tolist()
     adjusted = holm(np.array(p_randomisation)).tolist(), holm(np.array(p_ttest)).tolist()
