@@ -238,7 +238,7 @@ def test_pictures_are_encoded_once(pair, pictures, tmp_path):
     vectors = cached_pictures(*parts.pictures, tmp_path, 1.0, 8, parts.mesh, said.append)
     assert "1 pictures encoded" in said[-1]
     vectors.rows(np.arange(TRAIN))
-    with pytest.raises(ConfigError, match="teacher.cache_gib=1e-09: with the vectors of 24 pictures"):
+    with pytest.raises(ConfigError, match=r"teacher.cache_gib=1e-09: with the vectors of 24 pictures"):
         cached_pictures(*parts.pictures, tmp_path / "other", 1e-9, 8, parts.mesh, said.append)
 
 
@@ -348,13 +348,13 @@ FLAGS = (
     "--student.vocabulary train --student.vocab-size 120 --student.max-length 12 --teacher.max-length 12 "
     "--data.global-batch 8 --loss.name contrastive --optimizer.warmup-steps 0 --training.steps 4 "
     "--training.log-every 2 --training.dev-every 4 --checkpoint.every 2"
-).split()
+)
 
 
 def test_a_run_from_captions_and_pictures_stops_and_goes_on(pair, pictures, tmp_path, capsys):
     def flags(run, *more):
         data = ["--data.bitext", f"sw=captions:{pictures}", "--data.pictures", str(pictures)]
-        return ["--run", str(tmp_path / run), "--teacher.path", str(pair), *data, *FLAGS, *more]
+        return ["--run", str(tmp_path / run), "--teacher.path", str(pair), *data, *FLAGS.split(), *more]
 
     assert main(flags("whole")) == 0, capsys.readouterr().err
     assert main(flags("parts", "--training.steps", "2")) == 0
@@ -372,5 +372,5 @@ def test_a_run_from_captions_and_pictures_stops_and_goes_on(pair, pictures, tmp_
 
 def test_a_dry_run_tells_of_both_kinds_of_batches(pair, pictures, capsys):
     data = ["--data.bitext", f"sw=captions:{pictures}", "--data.pictures", str(pictures)]
-    assert main(["--dry-run", "--teacher.path", str(pair), *data, *FLAGS]) == 0
+    assert main(["--dry-run", "--teacher.path", str(pair), *data, *FLAGS.split()]) == 0
     assert "4 patches" in capsys.readouterr().out

@@ -40,6 +40,15 @@ def read_image_set(
     return LAYOUTS[ask.name].read(ask)
 
 
+def is_image_set(spec: str) -> bool:
+    """True for a set of pictures with captions, whether its pictures are there or not; else it may be one of texts."""
+    folder = Path(spec)
+    if not folder.is_dir():
+        named = NAMED.fullmatch(spec)
+        return named is not None and named["name"] in LAYOUTS
+    return bool(caption_files(folder))
+
+
 def read_flickr_entities(spec: str, split: str = "val", *, text_only: bool = False) -> FlickrEntities:
     """Captions, their phrases and the boxes of these; args and errors as `read_image_set`."""
     ask = _request(spec, split, (), text_only)
