@@ -7,6 +7,7 @@ from pathlib import Path
 
 from optical_jax.config import TeacherConfig, expand_path
 from optical_jax.data.pixels import PictureRecipe, read_recipe
+from optical_jax.files import REFERENCE
 from optical_jax.image_config import ImageTowerConfig
 from optical_jax.models.pretrained import find_folder, load_pretrained
 from optical_jax.towers import Tower
@@ -41,7 +42,8 @@ def load_picture_teacher(cfg: TeacherConfig, run: Path | None = None, cache_dir:
       ConfigError: the teacher has no tower of pictures, or says nothing of how they become pixels.
     """
     folder = run / "teacher" / "image" if run is not None else Path()
-    if run is None or not folder.is_dir():
+    # A run may keep no more of it than where it lies.
+    if run is None or not folder.is_dir() or (folder / REFERENCE).is_file():
         folder = find_folder(expand_path(cfg.path, "teacher.path"), cache_dir or None)
     # A pair of ours has a folder a tower.
     folder = folder / "image" if (folder / "image").is_dir() else folder

@@ -132,10 +132,13 @@ def fit_head(student: Tower, teacher: Tower, english: Sequence[str], ridge: floa
     def blocks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for start in range(0, len(english), TEXTS_AT_ONCE):
             texts = english[start : start + TEXTS_AT_ONCE]
-            x, y = (np.asarray(mean_pool(encode(tower, texts)).vectors[:, 0]) for tower in (own, theirs))
+            x, y = (np.asarray(_mean_pool(encode(tower, texts)).vectors[:, 0]) for tower in (own, theirs))
             yield x, y
 
     return fit_linear_map(blocks(), ridge)
+
+
+_mean_pool = jax.jit(mean_pool)
 
 
 def choose_head(cfg: Config, params: Params, start: TowerConfig, teacher: Tower) -> tuple[Params, int]:

@@ -14,6 +14,7 @@ from optical_jax.commands.study import load_study, main, tell
 from optical_jax.errors import ConfigError
 from optical_jax.evaluation.image_figures import RECALLS
 from optical_jax.files import write_json
+from optical_jax.studies import tables
 from optical_jax.studies.comparison import references_of
 from optical_jax.studies.design import Arm, check_study, final_tasks, tuning_tasks
 from optical_jax.studies.folders import check_collections
@@ -21,7 +22,6 @@ from optical_jax.studies.page import write_page
 from optical_jax.studies.picture_judging import by_picture, means_of
 from optical_jax.studies.results import collect_results
 from optical_jax.studies.runner import choose, chosen_tasks
-from optical_jax.studies.tables import languages_of, shown_of, table_names, tested_of
 
 ROOT = Path(__file__).parents[1]
 TINY = load_study(str(ROOT / "configs/studies/tiny_losses.py"))
@@ -84,17 +84,17 @@ def test_how_large_a_study_with_a_baseline_is(capsys):
 
 def test_a_set_of_pictures_is_two_tables(pictures):
     study = replace(TINY, collections=(TEXTS, str(pictures)))
-    assert table_names(TEXTS) == ["collection-dev"]
-    assert table_names(str(pictures)) == ["things-t2i-dev", "things-i2t-dev"]
-    assert tested_of(study, "things-t2i-dev") == shown_of(study, "things-i2t-dev") == RECALLS
-    assert tested_of(study, "collection-dev") == ("AP", "R@1", "R@10")
-    assert shown_of(study, "collection-dev") == ("R@1", "R@10", "AP")
-    assert languages_of(str(pictures)) == {"en", "sw"}
+    assert tables.table_names(TEXTS) == ["collection-dev"]
+    assert tables.table_names(str(pictures)) == ["things-t2i-dev", "things-i2t-dev"]
+    assert tables.tested_of(study, "things-t2i-dev") == tables.shown_of(study, "things-i2t-dev") == RECALLS
+    assert tables.tested_of(study, "collection-dev") == ("AP", "R@1", "R@10")
+    assert tables.shown_of(study, "collection-dev") == ("R@1", "R@10", "AP")
+    assert tables.languages_of(str(pictures)) == {"en", "sw"}
     named = replace(study, metrics=("R@5", "R@1"))
-    assert {tested_of(named, name) for name in ("things-t2i-dev", "collection-dev")} == {("R@5", "R@1")}
+    assert {tables.tested_of(named, name) for name in ("things-t2i-dev", "collection-dev")} == {("R@5", "R@1")}
     check_collections(named)
     # Copied to where its collections are not, it has what its runs have.
-    assert table_names("elsewhere/things") == ["things-dev", "things-t2i-dev", "things-i2t-dev"]
+    assert tables.table_names("elsewhere/things") == ["things-dev", "things-t2i-dev", "things-i2t-dev"]
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,8 @@ class CaptionSource(Source):
     spec: str = ""
     """As `read_image_set` takes it."""
     split: str = "train"
+    alone: bool = False
+    """The split was named: no other one is looked at, and dev pairs are held out of it unless they are named too."""
 
     @property
     def name(self) -> str:
@@ -75,8 +77,8 @@ class CaptionSource(Source):
                     yield Line(f"{self.spec}: {self.language} {caption}", text, own[caption].text)
 
     def dev_siblings(self) -> list[Source]:
-        """The set's dev split, where this is its train split and that has both languages."""
-        if self.split != "train":
+        """The set's dev split, where no split was named and that has both languages."""
+        if self.alone:
             return []
         sibling = CaptionSource(self.language, (), self.spec, "dev")
         folder = Path(self.spec)

@@ -136,7 +136,7 @@ def _caption_source(found: re.Match[str], language: str, entry: str, field: str)
         if not Path(folder).is_dir():
             raise DataError(f"{folder}: no such folder ({field}={entry})")
     split = found["split"] or ("dev" if field == "data.dev" else "train")
-    return CaptionSource(language, (), name + colon + ",".join(folders), split)
+    return CaptionSource(language, (), name + colon + ",".join(folders), split, alone=bool(found["split"]))
 
 
 def for_each_language(cfg: Config) -> dict[str, Config]:

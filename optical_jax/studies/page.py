@@ -198,8 +198,9 @@ def result_section(study: Study, results: Results, name: str) -> str:
             f"{reference_of(study)}. Bold: the highest of the arms. ▲ above, ▼ below the reference with p < {LEVEL:g} "
             f"after Holm's correction over the {family} tests of groups on this collection. The unit of a test is "
             "a query (of pictures: a picture), its figure averaged over the seeds and over the languages that ask it "
-            f"({told}); {ROUNDS:,} random signs. So p tells whether a difference would hold for other queries; whether it "
-            "holds for other seeds, the spread tells alone. In orange: means over fewer languages or seeds than others.",
+            f"({told}); {ROUNDS:,} random signs. So p tells whether a difference would hold for other queries; whether "
+            "it holds for other seeds, the spread tells alone. In orange: means over fewer languages or seeds than "
+            "others.",
             "note",
         )
     if pooled:
