@@ -41,7 +41,7 @@ def write_pair(folder: Path, seed: int = 0) -> Path:
         params = jax.tree.map(np.asarray, init_params(tower_specs(cfg), jax.random.key(seed + n)))
         # As drawn it takes all pictures for nearly one.
         params = jax.tree.map(lambda x: x + 0.3 * rng.standard_normal(x.shape).astype(np.float32), params)
-        towers.append(Pretrained(params, cfg, None))
+        towers.append(Pretrained(params, cfg, None, folder))
     save_pair(Pair(*towers, logits={"logit_scale": np.float32(1.0)}), tokenizer, folder)
     # As exported, a folder is read as it was whatever pooling is asked for; CLIP's own has no such file.
     (folder / "optical_jax.json").unlink()

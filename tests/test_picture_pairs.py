@@ -28,12 +28,12 @@ from optical_jax.loss_config import LossConfig, LossName, OtConfig
 from optical_jax.losses import LOSSES
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.partitioning import make_mesh, named_sharding, params_shardings
-from optical_jax.picture_teacher import load_picture_teacher
-from optical_jax.towers import encode
+from optical_jax.towers import encode, load
 from optical_jax.training.loop import put as put_batch
 from optical_jax.training.optimizer import make_optimizer
 from optical_jax.training.picture_cache import cached_pictures
-from optical_jax.training.step import init_train_state, make_train_step
+from optical_jax.training.state import init_train_state
+from optical_jax.training.step import make_train_step
 from optical_jax.types import TokenVectors
 from optical_jax.validation import validate
 
@@ -62,7 +62,7 @@ def config(pair, folder, **data) -> Config:
 
 
 def cached(parts, cfg, root):
-    return cached_pictures(*parts.pictures, root, 1.0, cfg.data.global_batch, parts.mesh, lambda line: None)
+    return cached_pictures(*parts.pictures, root, 1.0, parts.mesh, lambda line: None)
 
 
 # ---- which pairs -------------------------------------------------------------------------------------------------
@@ -202,7 +202,7 @@ def test_the_teachers_side_is_what_its_tower_makes_of_the_pictures(pair, picture
     parts = prepare(cfg, None)
     vectors = cached(parts, cfg, tmp_path)
     parts.loader.read_pictures_from(vectors)
-    teacher = load_picture_teacher(cfg.teacher)
+    teacher = load(pair, part="image")
     with np.load(pictures / "images.train.npz") as file:
         pixels = dict(zip(file["ids"].tolist(), file["images"].astype(np.float32) / 127.5 - 1, strict=True))
     batch = next(parts.loader)
@@ -213,7 +213,7 @@ def test_the_teachers_side_is_what_its_tower_makes_of_the_pictures(pair, picture
     for row in range(8):
         ids, keep = batch.student.ids[row], batch.student.attend[row]
         text = parts.student.tokenizer.decode(ids[keep], skip_special_tokens=True)
-        expected = encode(teacher.tower, pixels[words[text]][None]).vectors[0]
+        expected = encode(teacher, pixels[words[text]][None]).vectors[0]
         np.testing.assert_allclose(batch.teacher.vectors[row], expected, atol=2e-3)  # float16
 
 
@@ -229,7 +229,7 @@ def test_pictures_are_encoded_once(pair, pictures, tmp_path):
     cfg, said = config(pair, pictures), []
     parts = prepare(cfg, None)
     for _ in range(2):
-        cached_pictures(*parts.pictures, tmp_path, 1.0, 8, parts.mesh, said.append)
+        cached_pictures(*parts.pictures, tmp_path, 1.0, parts.mesh, said.append)
     assert [line.split(",")[0] for line in said] == [
         f"picture vectors: {TRAIN} pictures encoded",
         "picture vectors: 0 pictures encoded",
@@ -239,11 +239,11 @@ def test_pictures_are_encoded_once(pair, pictures, tmp_path):
     data = bytearray(file.read_bytes())
     data[0] ^= 1
     file.write_bytes(data)
-    vectors = cached_pictures(*parts.pictures, tmp_path, 1.0, 8, parts.mesh, said.append)
+    vectors = cached_pictures(*parts.pictures, tmp_path, 1.0, parts.mesh, said.append)
     assert "1 pictures encoded" in said[-1]
     vectors.rows(np.arange(TRAIN))
     with pytest.raises(ConfigError, match=r"teacher.cache_gib=1e-09: with the vectors of 24 pictures"):
-        cached_pictures(*parts.pictures, tmp_path / "other", 1e-9, 8, parts.mesh, said.append)
+        cached_pictures(*parts.pictures, tmp_path / "other", 1e-9, parts.mesh, said.append)
 
 
 def test_damage_while_a_run_goes_on_is_told(pair, pictures, tmp_path):
@@ -294,7 +294,7 @@ def one_step(cfg, tmp_path):
     with jax.set_mesh(mesh):
         step = make_train_step(cfg, parts.student.cfg, parts.teacher.cfg, mesh, tx)
         teacher = jax.device_put(parts.teacher.params, params_shardings(tower_specs(parts.teacher.cfg), mesh))
-        state = init_train_state(parts.student.params, parts.student.cfg, mesh, tx)
+        state = init_train_state(parts.student.params, tower_specs(parts.student.cfg), mesh, tx)
         for batch in itertools.islice(parts.loader, 2):
             state, metrics = step(state, teacher, put_batch(batch, named_sharding(mesh, ("batch",))))
             found.append(jax.device_get(metrics))
@@ -344,7 +344,7 @@ def test_impossible_settings(data, loss, said):
 
 def test_a_teacher_without_a_tower_of_pictures_is_refused(pictures):
     cfg = config("configs/tiny/teacher", pictures)
-    with pytest.raises(ConfigError, match="holds a tower of texts alone, and none of pictures"):
+    with pytest.raises(ConfigError, match=r"needs a tower of pictures, and teacher.path=configs/tiny/teacher has none"):
         prepare(cfg, None)
 
 

@@ -14,6 +14,7 @@ from optical_jax.commands.settings import parse_train_command
 from optical_jax.commands.training import first_state, loop, run_in_folder, say
 from optical_jax.config import Config, expand_path
 from optical_jax.data.formats import for_each_language
+from optical_jax.files import PAIR
 from optical_jax.metrics_writer import check_tracker
 from optical_jax.validation import validate
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from optical_jax.data.loader import Loader, PictureCaptions
     from optical_jax.data.pairs import TokenizedPairs
     from optical_jax.data.picture_pairs import PicturePairs
-    from optical_jax.picture_teacher import PictureTeacher
     from optical_jax.run_folder import RunFolder
     from optical_jax.towers import Side, Tower
     from optical_jax.types import Params
@@ -66,12 +66,19 @@ def train_run(cfg: Config) -> None:
     """Train, resume, or report a finished run: whatever the run folder calls for."""
 
     def begin(folder: RunFolder, parts: Parts) -> None:
-        towers = {"teacher": parts.teacher, "student": parts.student}
-        path = expand_path(cfg.teacher.path, "teacher.path")
-        references = {} if cfg.checkpoint.copy_teacher else {"teacher": path}
-        folder.begin(
-            cfg, towers, parts.inputs, {"bitext.json": parts.report}, references=references, lexicons=parts.lexicons
-        )
+        from optical_jax.student import load_picture_teacher
+        from optical_jax.tower_pair import how_compared
+        from optical_jax.towers import PICTURE_TEACHER
+
+        towers, path = {"teacher": parts.teacher}, expand_path(cfg.teacher.path, "teacher.path")
+        if (pictures := load_picture_teacher(cfg)) is not None:
+            towers[PICTURE_TEACHER] = pictures
+        references = {} if cfg.checkpoint.copy_teacher else dict.fromkeys(towers, path)
+        towers["student"] = parts.student
+        records = {"bitext.json": parts.report}
+        if pictures is not None and (told := how_compared(path, cfg.cache_dir or None)):
+            records[f"teacher/{PAIR}"] = told
+        folder.begin(cfg, towers, parts.inputs, records, references=references, lexicons=parts.lexicons)
 
     parts = run_in_folder(
         cfg,
@@ -100,7 +107,7 @@ class Parts:
     """What became of every line of the bitext, by split."""
     lexicons: Mapping[str, Lexicon]
     """By language, what data.code_switch replaces; empty without it."""
-    pictures: tuple[PictureTeacher, PicturePairs] | None = None
+    pictures: tuple[Tower, PicturePairs] | None = None
     """Of data.pictures: who encodes them, and their captions."""
 
     def leave_weights(self) -> None:
@@ -176,22 +183,34 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
 
 def read_pictures(
     cfg: Config, folder: RunFolder | None, teacher: Tower, splits: BitextSplits
-) -> tuple[PictureTeacher, PicturePairs]:
+) -> tuple[Tower, PicturePairs]:
     """Who encodes the pictures of data.pictures, and their captions in the bitext's languages.
 
     Raises:
       ConfigError: the teacher is no pair, or the pair's vectors are of different widths.
     """
     from optical_jax.data.picture_pairs import read_picture_pairs
-    from optical_jax.picture_teacher import load_picture_teacher
+    from optical_jax.picture_encoding import recipe_of
+    from optical_jax.student import load_picture_teacher
+    from optical_jax.towers import load
 
-    found = load_picture_teacher(cfg.teacher, folder.path if folder else None, cfg.cache_dir)
+    if folder is not None:
+        found = load(folder.path, part="image", cache_dir=cfg.cache_dir or None)
+    else:
+        found = load_picture_teacher(cfg)
+    if found is None:
+        raise ConfigError(
+            f"data.pictures={cfg.data.pictures} needs a tower of pictures, and teacher.path={cfg.teacher.path} has "
+            "none; take a pair of towers"
+        )
+    recipe_of(found)
     if found.cfg.vector_width != teacher.cfg.vector_width:
         raise ConfigError(
             f"teacher.path={cfg.teacher.path}: its vectors of texts are of width {teacher.cfg.vector_width}, those of "
             f"pictures of {found.cfg.vector_width}; take a pair that was trained to agree"
         )
-    return found, read_picture_pairs(cfg.data, list(splits.train), splits.dev)
+    tower = replace(found.cfg, encoder=replace(found.cfg.encoder, dtype=cfg.teacher.dtype))
+    return replace(found, cfg=tower), read_picture_pairs(cfg.data, list(splits.train), splits.dev)
 
 
 def tokenize_captions(cfg: Config, student: Tower, pairs: PicturePairs) -> PictureCaptions:
@@ -275,11 +294,11 @@ def train_prepared(cfg: Config, folder: RunFolder, parts: Parts) -> None:
         train_step = make_train_step(cfg, student, teacher, mesh, tx)
         teacher_params = jax.device_put(parts.teacher.params, params_shardings(tower_specs(teacher), mesh))
         frozen = Frozen.of(cfg.student, student.encoder)
-        state, start = first_state(cfg, checkpoints, parts.student.params, student, mesh, tx, frozen, loader)
+        specs = tower_specs(student)
+        state, start = first_state(cfg, checkpoints, parts.student.params, specs, mesh, tx, frozen, loader)
         if parts.pictures:
             root = Path(expand_path(cfg.teacher.cache, "teacher.cache") or folder.path / "picture_vectors")
-            size, most = cfg.data.global_batch, cfg.teacher.cache_gib
-            loader.read_pictures_from(cached_pictures(*parts.pictures, root, most, size, mesh, say))
+            loader.read_pictures_from(cached_pictures(*parts.pictures, root, cfg.teacher.cache_gib, mesh, say))
         parts.leave_weights()
         use_teacher_cache(
             cfg.teacher,

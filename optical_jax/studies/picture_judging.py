@@ -5,30 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
 from optical_jax.checkpoint import fingerprint
-from optical_jax.config import TeacherConfig, identity
+from optical_jax.config import identity
 from optical_jax.data.image_captions import Caption, ImageTextSet
-from optical_jax.data.image_loader import PixelRows
 from optical_jax.data.image_sources import read_image_set
-from optical_jax.errors import ConfigError
 from optical_jax.evaluation.image_figures import WAYS
 from optical_jax.evaluation.metrics import Figures, PerQuery
 from optical_jax.evaluation.picture_search import Vectors, by_position, search_both_ways
 from optical_jax.evaluation.search import encode_blocks
-from optical_jax.files import read_json, write_json
+from optical_jax.files import write_json
 from optical_jax.models.late_interaction import mean_pool
-from optical_jax.picture_teacher import PictureTeacher, load_picture_teacher
+from optical_jax.picture_encoding import encode_picture_blocks
 from optical_jax.studies.tables import SCORINGS, base_name, results_folder, way_name
-from optical_jax.towers import Tower, encode, placed
+from optical_jax.towers import Tower, encode, load, placed
 from optical_jax.types import TokenVectors
 
 ENGLISH = "en"
-PICTURES_AT_ONCE = 64
 
 
 class PictureJudge:
@@ -97,27 +93,13 @@ class PictureJudge:
         return self._sets[spec]
 
     def _vectors(self, run: Path, spec: str, found: ImageTextSet) -> list[Vectors]:
-        teacher = picture_teacher_of(run)
-        key = spec, fingerprint(teacher.params), str(identity(teacher.cfg)), repr(teacher.recipe)
+        tower = load(run, part="image")
+        key = spec, fingerprint(tower.params), str(identity(tower.cfg)), repr(tower.recipe)
         if key not in self._pictures:
             assert found.pictures is not None, "read with its pictures"
-            pixels = PixelRows(found.pictures, list(found.pictures), teacher.recipe)
-            self._pictures[key] = list(np.asarray(encode(placed(teacher.tower), pixels, PICTURES_AT_ONCE).vectors))  # pyright: ignore
+            ids = list(found.pictures)
+            self._pictures[key] = by_position(encode_picture_blocks(tower, found.pictures, ids), len(ids))
         return self._pictures[key]
-
-
-def picture_teacher_of(run: Path) -> PictureTeacher:
-    """Who encodes pictures for a student.
-
-    Raises:
-      ConfigError: its teacher has no tower of pictures.
-    """
-    saved: dict[str, Any] = read_json(run / "config.json")
-    try:
-        teacher = TeacherConfig(**saved["teacher"])
-    except (KeyError, TypeError) as error:
-        raise ConfigError(f"{run}: config.json is not of this version ({error})") from None
-    return load_picture_teacher(teacher, run, saved.get("cache_dir", ""))
 
 
 def encode_captions(tower: Tower, captions: Mapping[str, Caption]) -> list[Vectors]:

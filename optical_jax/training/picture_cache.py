@@ -10,34 +10,37 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from optical_jax.data.image_loader import PixelRows
 from optical_jax.data.picture_pairs import PicturePairs
 from optical_jax.data.vector_cache import RECORD, CachedPictures
 from optical_jax.errors import ConfigError
-from optical_jax.image_batches import encode_in_batches
-from optical_jax.models.late_interaction import encode_tokens, tower_specs
-from optical_jax.partitioning import params_shardings
-from optical_jax.picture_teacher import PictureTeacher
+from optical_jax.image_config import ImageTowerConfig
+from optical_jax.picture_encoding import encode_picture_blocks, recipe_of
 from optical_jax.progress import ProgressReport
+from optical_jax.towers import Tower
 from optical_jax.training.teacher_cache import GIB, bytes_under, open_cache
-from optical_jax.types import ImageInputs, Params, TokenVectors
-
-AT_ONCE = 256
-"""Pictures that are decoded and encoded between two writes: a kill costs them."""
+from optical_jax.types import TokenVectors
 
 
-def picture_keys(teacher: PictureTeacher, digests: list[bytes]) -> list[bytes]:
+def vectors_of_picture(tower: Tower) -> int:
+    """How many vectors the tower gives of one."""
+    if tower.cfg.head.pooling != "none":
+        return 1
+    assert isinstance(tower.cfg, ImageTowerConfig), "a tower of pictures"
+    height, width = recipe_of(tower).size
+    return (height // tower.cfg.encoder.patch_size) * (width // tower.cfg.encoder.patch_size)
+
+
+def picture_keys(tower: Tower, digests: list[bytes]) -> list[bytes]:
     """A key of 16 bytes for every picture: of its file and how it becomes pixels."""
-    recipe = repr(teacher.recipe).encode()
+    recipe = repr(recipe_of(tower)).encode()
     return [blake2b(recipe + digest, digest_size=16).digest() for digest in digests]
 
 
 def cached_pictures(
-    teacher: PictureTeacher,
+    tower: Tower,
     pairs: PicturePairs,
     root: Path,
     most_gib: float,
-    batch: int,
     mesh: jax.sharding.Mesh,
     say: Callable[[str], None],
 ) -> CachedPictures:
@@ -49,44 +52,37 @@ def cached_pictures(
     """
     if jax.process_count() > 1:
         raise ConfigError(f"data.pictures is for one process, and there are {jax.process_count()}; leave it out")
-    keys = picture_keys(teacher, pairs.digests)
-    cache = open_cache(root, teacher.params, teacher.cfg)
+    keys, length = picture_keys(tower, pairs.digests), vectors_of_picture(tower)
+    cache = open_cache(root, tower.params, tower.cfg)
     # `get`, not `in`: damaged vectors are encoded again. The same picture under two names is encoded once.
     place = {key: n for n, key in reversed(list(enumerate(keys))) if cache.get(key) is None}
     missing = sorted(place.values())
-    needed = bytes_under(root) + len(missing) * (2 * teacher.length * teacher.cfg.vector_width + RECORD.itemsize)
+    needed = bytes_under(root) + len(missing) * (2 * length * tower.cfg.vector_width + RECORD.itemsize)
     if missing and needed > most_gib * GIB:
         raise ConfigError(
             f"teacher.cache_gib={most_gib:g}: with the vectors of {len(missing):,} pictures the cache takes "
             f"{needed / GIB:.1f} GiB; give more, or one vector a picture (--teacher.pooling auto)"
         )
-    # Rows are short, and of lengths that kernels do not take.
-    cfg = replace(teacher.cfg, encoder=replace(teacher.cfg.encoder, attention="xla"))
-
-    @jax.jit
-    def encode(params: Params, inputs: ImageInputs) -> jax.Array:
-        return encode_tokens(params, inputs, cfg).vectors.astype("float16")
-
     if missing:
+        # Rows are of lengths that kernels do not take.
+        plain = replace(tower, cfg=replace(tower.cfg, encoder=replace(tower.cfg.encoder, attention="xla")))
         with jax.set_mesh(mesh), ProgressReport("picture vectors", len(missing), "pictures") as progress:
-            params = jax.device_put(teacher.params, params_shardings(tower_specs(cfg), mesh))
-            for start in range(0, len(missing), AT_ONCE):
-                some = missing[start : start + AT_ONCE]
-                pixels = PixelRows(pairs.pictures, [pairs.ids[n] for n in some], teacher.recipe)
-                found = encode_in_batches(pixels, batch, lambda inputs: encode(params, inputs))
-                cache.append([keys[n] for n in some], list(np.asarray(found.vectors)))
-                progress.advance(len(some))
+            ids = [pairs.ids[n] for n in missing]
+            for block in encode_picture_blocks(plain, pairs.pictures, ids, advance=progress.advance):
+                found = [missing[n] for n in block.positions.tolist()]
+                vectors = np.asarray(block.vectors.vectors)[: len(found), :length]
+                cache.append([keys[n] for n in found], list(vectors))
         cache.close()
         cache.reload()
     say(f"picture vectors: {len(missing):,} pictures encoded, {len(keys):,} read from {cache.folder}")
-    return CachedPictures(cache, keys, teacher.length)
+    return CachedPictures(cache, keys, length)
 
 
 class MadeUpPictures:
     """Vectors of the right shape, for a dry run."""
 
-    def __init__(self, teacher: PictureTeacher):
-        self.shape = teacher.length, teacher.cfg.vector_width
+    def __init__(self, tower: Tower):
+        self.shape = vectors_of_picture(tower), tower.cfg.vector_width
 
     def rows(self, pictures: np.ndarray) -> TokenVectors:
         T, E = self.shape
