@@ -28,9 +28,10 @@ def captions_as_collection(found: ImageTextSet, languages: Sequence[str] = ()) -
         raise ConfigError("lang=en: the English captions are what is searched; name other languages")
     if "en" not in found.captions:
         raise DataError(f"{found.name}, {found.split}: no English captions to search; its languages: {listed(found)}")
-    chosen = select_languages(found, languages or [language for language in found.captions if language != "en"])
-    if not chosen:
+    asked = languages or [language for language in found.captions if language != "en"]
+    if not asked:
         raise DataError(f"{found.name}, {found.split}: captions in English alone, and none to look for them")
+    chosen = select_languages(found, asked)
     english = found.captions_of_pictures("en")
     queries: dict[str, dict[str, str]] = {}
     qrels: Qrels = {}

@@ -179,6 +179,19 @@ def fitted_part(height: int, width: int, recipe: PictureRecipe) -> tuple[float, 
     return left, top, right, bottom
 
 
+def patch_grid(
+    height: int, width: int, recipe: PictureRecipe, patch: int
+) -> tuple[tuple[int, int], tuple[float, float, float, float]]:
+    """How an encoder cuts a picture into patches of `patch` pixels: rows and columns, and the part that they cover.
+
+    The part is given as of `fitted_part`. What is left of a picture at its right and lower edge is in no patch.
+    """
+    left, top, right, bottom = fitted_part(height, width, recipe)
+    rows, columns = (length // patch for length in recipe.size)
+    down, across = (count * patch / length for count, length in zip((rows, columns), recipe.size, strict=True))
+    return (rows, columns), (left, top, left + (right - left) * across, top + (bottom - top) * down)
+
+
 def resized(height: int, width: int, recipe: PictureRecipe) -> tuple[int, int]:
     """Height and width before the crop."""
     if recipe.resize is None:
