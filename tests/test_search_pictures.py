@@ -1,4 +1,4 @@
-"""`search --images` from flags to a sheet: the order against NumPy, from a folder, a tar, an npz and a set; exit codes."""
+"""`search --images` from flags to a sheet: the order against NumPy, from any form of pictures; exit codes."""
 
 import json
 import shutil
