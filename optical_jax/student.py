@@ -25,7 +25,8 @@ from optical_jax.models.vocabulary import (
     transfer_embeddings,
 )
 from optical_jax.params import init_params
-from optical_jax.towers import Tower, check_vocabulary
+from optical_jax.tower_pair import reads_pictures
+from optical_jax.towers import Tower, check_vocabulary, load
 from optical_jax.types import Params
 
 OTHER_NAMES = {"cls_token": "bos_token", "sep_token": "eos_token"}
@@ -37,16 +38,24 @@ LEXICON_TOKENS = 128
 def load_teacher(cfg: Config) -> Tower:
     """The frozen English retriever, with the run's own choice of augmentation and skiplist."""
     path = expand_path(cfg.teacher.path, "teacher.path")
-    found = load_pretrained(path, pooling=cfg.teacher.pooling, cache_dir=cfg.cache_dir or None)
+    found = load(path, part="text", pooling=cfg.teacher.pooling, cache_dir=cfg.cache_dir or None)
     chosen = {name: getattr(cfg.teacher, name) for name in ("augment_queries", "skip_punctuation", "special_tokens")}
     # Masses that it learned as a student of its own are of that run's loss.
     head = replace(found.cfg.head, masses="none", **{k: value for k, value in chosen.items() if value is not None})
     params = {**found.params, "head": {k: x for k, x in found.params["head"].items() if k != "mass"}}
     encoder = replace(found.cfg.encoder, dtype=cfg.teacher.dtype)
     check_length("teacher.max_length", cfg.teacher.max_length, encoder)
-    tokenizer = load_tokenizer(str(found.tokenizer_path or path))
-    check_vocabulary(tokenizer, encoder, path)
-    return Tower(params=params, cfg=TowerConfig(encoder, head), tokenizer=tokenizer, side="document")
+    if found.tokenizer is None:
+        raise ConfigError(f"teacher.path={path} holds no tokenizer; copy the whole model")
+    return replace(found, params=params, cfg=TowerConfig(encoder, head), side="document")
+
+
+def load_picture_teacher(cfg: Config) -> Tower | None:
+    """The tower of pictures that came with the teacher; None for a teacher of texts alone."""
+    path = expand_path(cfg.teacher.path, "teacher.path")
+    if not reads_pictures(path, cfg.cache_dir or None):
+        return None
+    return load(path, part="image", pooling=cfg.teacher.pooling, cache_dir=cfg.cache_dir or None)
 
 
 def make_student(cfg: Config, teacher: Tower, bitext: Mapping[str, Bitext]) -> Tower:

@@ -39,11 +39,11 @@ def validate(cfg: Config, *, needs_run: bool = True) -> None:
       ConfigError: names the field, its value and the remedy.
     """
 
-    require = partial(_require, cfg)
+    require = partial(check_that, cfg)
     check_choices(cfg)
     require(bool(cfg.run) or not needs_run, "run", "name a run folder: --run runs/x")
     require(bool(cfg.teacher.path), "teacher.path", "name a teacher: --teacher.path FOLDER_OR_HUB_NAME")
-    _check_ranges(cfg, AT_LEAST_1, AT_LEAST_0, ABOVE_0)
+    check_ranges(cfg, AT_LEAST_1, AT_LEAST_0, ABOVE_0)
     # Above, some pairs run in circles, limit or not.
     require(1 <= cfg.loss.ot.relaxation <= 1.9, "loss.ot.relaxation", "give a number from 1 to 1.9")
     require(0 < cfg.loss.ot.partial_mass <= 1, "loss.ot.partial_mass", "give a share above 0 and at most 1")
@@ -53,7 +53,7 @@ def validate(cfg: Config, *, needs_run: bool = True) -> None:
     for name in ("teacher.max_length", "student.max_length"):
         require(_get(cfg, name) >= 4, name, "give at least 4 tokens")
     for name, tower in (("teacher", cfg.teacher), ("student", cfg.student)):
-        _check_kernel_dtype(name, tower)
+        check_kernel_dtype(name, tower)
     require(cfg.data.max_chars >= cfg.data.min_chars, "data.max_chars", f"give at least min_chars={cfg.data.min_chars}")
     require(cfg.data.max_length_ratio >= 1, "data.max_length_ratio", "give 1 or more")
     require(cfg.student.vocab_size >= 100, "student.vocab_size", "give at least 100 pieces")
@@ -112,19 +112,19 @@ def validate_teacher(cfg: TeacherStageConfig, *, needs_run: bool = True) -> None
     Raises:
       ConfigError: names the field, its value and the remedy.
     """
-    require = partial(_require, cfg)
+    require = partial(check_that, cfg)
     check_choices(cfg)
     require(bool(cfg.run) or not needs_run, "run", "name a run folder: --run runs/x")
     require(bool(cfg.encoder.path), "encoder.path", "name an encoder: --encoder.path FOLDER_OR_HUB_NAME")
     require(bool(cfg.data.train), "data.train", "name judgements, triples or lists: --data.train FILE")
-    _check_ranges(cfg, TEACHER_AT_LEAST_1, TEACHER_AT_LEAST_0, TEACHER_ABOVE_0)
+    check_ranges(cfg, TEACHER_AT_LEAST_1, TEACHER_AT_LEAST_0, TEACHER_ABOVE_0)
     for name in ("encoder.query_length", "encoder.document_length"):
         require(_get(cfg, name) is None or _get(cfg, name) >= 4, name, "give at least 4 tokens, or none")
     length = cfg.data.passage_length
     require(length == 0 or length >= 4, "data.passage_length", "give at least 4 tokens, or 0")
     frozen = cfg.encoder.frozen_layers
     require(frozen is None or frozen >= 0, "encoder.frozen_layers", "give 0 or more, or none")
-    _check_kernel_dtype("encoder", cfg.encoder)
+    check_kernel_dtype("encoder", cfg.encoder)
     require(0 <= cfg.data.hold_out < 1, "data.hold_out", "give a share from 0 to below 1")
     loss = cfg.loss
     if not (loss.contrastive or loss.kl or loss.margin_mse):
@@ -301,23 +301,24 @@ def parse_licences(entries: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _require(cfg: Any, fine: bool, name: str, remedy: str) -> None:
+def check_that(cfg: Any, fine: bool, name: str, remedy: str) -> None:
+    """Refuse the value of a setting, `a.b` of `cfg`, that is not fine."""
     if not fine:
         raise ConfigError(f"{name}={_get(cfg, name)!r} is impossible; {remedy}")
 
 
-def _check_ranges(cfg: Any, at_least_1: Iterable[str], at_least_0: Iterable[str], above_0: Iterable[str]) -> None:
+def check_ranges(cfg: Any, at_least_1: Iterable[str], at_least_0: Iterable[str], above_0: Iterable[str]) -> None:
     for name in at_least_1:
-        _require(cfg, _get(cfg, name) >= 1, name, "give at least 1")
+        check_that(cfg, _get(cfg, name) >= 1, name, "give at least 1")
     for name in at_least_0:
-        _require(cfg, _get(cfg, name) >= 0, name, "give 0 or more")
+        check_that(cfg, _get(cfg, name) >= 0, name, "give 0 or more")
     for name in above_0:
-        _require(cfg, 0 < _get(cfg, name) < math.inf, name, "give a number above 0")
+        check_that(cfg, 0 < _get(cfg, name) < math.inf, name, "give a number above 0")
     for name in ("optimizer.b1", "optimizer.b2"):
-        _require(cfg, 0 <= _get(cfg, name) < 1, name, "give a number from 0 to below 1")
+        check_that(cfg, 0 <= _get(cfg, name) < 1, name, "give a number from 0 to below 1")
 
 
-def _check_kernel_dtype(name: str, tower: Any) -> None:
+def check_kernel_dtype(name: str, tower: Any) -> None:
     if tower.attention in ("cudnn", "splash") and tower.dtype != "bfloat16":
         raise ConfigError(
             f"{name}.attention={tower.attention} works in bfloat16, not in {name}.dtype={tower.dtype}; "

@@ -17,7 +17,8 @@ from optical_jax.progress import clock
 from optical_jax.training.estimate import compiled_memory_bytes, parameter_counts, side_forward_flops, step_cost
 from optical_jax.training.loop import put
 from optical_jax.training.optimizer import NOTHING_FROZEN, Frozen, make_optimizer, trained_part
-from optical_jax.training.step import init_train_state, make_train_step
+from optical_jax.training.state import init_train_state
+from optical_jax.training.step import make_train_step
 from optical_jax.training.teacher_cache import as_if_cached, texts_to_fill
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def dry_run(cfg: Config, parts: Parts) -> None:
     with jax.set_mesh(mesh):
         train_step: Any = make_train_step(cfg, student, teacher, mesh, tx)
         taught = jax.device_put(parts.teacher.params, params_shardings(tower_specs(teacher), mesh))
-        state = init_train_state(parts.student.params, student, mesh, tx, frozen)
+        state = init_train_state(parts.student.params, tower_specs(student), mesh, tx, frozen)
         encode = jax.jit(lambda params, inputs: encode_tokens(params, inputs, teacher).vectors)
         for shape, batches in sorted(by_shape.items()):
             share = len(batches) / len(sample)

@@ -13,6 +13,7 @@ from optical_jax.commands.settings import parse_train_command
 from optical_jax.commands.training import first_state, loop, run_in_folder, say
 from optical_jax.config import Config, expand_path
 from optical_jax.data.formats import for_each_language
+from optical_jax.files import PAIR
 from optical_jax.metrics_writer import check_tracker
 from optical_jax.validation import validate
 
@@ -63,12 +64,19 @@ def train_run(cfg: Config) -> None:
     """Train, resume, or report a finished run: whatever the run folder calls for."""
 
     def begin(folder: RunFolder, parts: Parts) -> None:
-        towers = {"teacher": parts.teacher, "student": parts.student}
-        path = expand_path(cfg.teacher.path, "teacher.path")
-        references = {} if cfg.checkpoint.copy_teacher else {"teacher": path}
-        folder.begin(
-            cfg, towers, parts.inputs, {"bitext.json": parts.report}, references=references, lexicons=parts.lexicons
-        )
+        from optical_jax.student import load_picture_teacher
+        from optical_jax.tower_pair import how_compared
+        from optical_jax.towers import PICTURE_TEACHER
+
+        towers, path = {"teacher": parts.teacher}, expand_path(cfg.teacher.path, "teacher.path")
+        if (pictures := load_picture_teacher(cfg)) is not None:
+            towers[PICTURE_TEACHER] = pictures
+        references = {} if cfg.checkpoint.copy_teacher else dict.fromkeys(towers, path)
+        towers["student"] = parts.student
+        records = {"bitext.json": parts.report}
+        if pictures is not None and (told := how_compared(path, cfg.cache_dir or None)):
+            records[f"teacher/{PAIR}"] = told
+        folder.begin(cfg, towers, parts.inputs, records, references=references, lexicons=parts.lexicons)
 
     parts = run_in_folder(
         cfg,
@@ -230,7 +238,8 @@ def train_prepared(cfg: Config, folder: RunFolder, parts: Parts) -> None:
         train_step = make_train_step(cfg, student, teacher, mesh, tx)
         teacher_params = jax.device_put(parts.teacher.params, params_shardings(tower_specs(teacher), mesh))
         frozen = Frozen.of(cfg.student, student.encoder)
-        state, start = first_state(cfg, checkpoints, parts.student.params, student, mesh, tx, frozen, loader)
+        specs = tower_specs(student)
+        state, start = first_state(cfg, checkpoints, parts.student.params, specs, mesh, tx, frozen, loader)
         parts.leave_weights()
         use_teacher_cache(
             cfg.teacher,

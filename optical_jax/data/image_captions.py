@@ -65,6 +65,29 @@ class ImageTextSet:
         return found
 
 
+def join_image_sets(sets: Sequence[ImageTextSet]) -> ImageTextSet:
+    """One set of all captions and pictures, to be learned from together.
+
+    Ids are told apart by the set's place among them and its split, wherever its folder lies. A picture that several
+    sets have, as the same file, is one.
+    """
+    sources: dict[PictureSource, str] = {}
+    captions: dict[str, dict[str, Caption]] = {}
+    for n, one in enumerate(sets):
+        own = f"{n}/{one.split}/"
+        found = {} if one.pictures is None else one.pictures.sources
+        identity = {picture: sources.setdefault(source, own + picture) for picture, source in found.items()}
+        for language, of_language in one.captions.items():
+            captions.setdefault(language, {}).update(
+                (own + caption, Caption(identity.get(picture, own + picture), text))
+                for caption, (picture, text) in of_language.items()
+            )
+    pictures = None if any(one.pictures is None for one in sets) else Pictures({i: s for s, i in sources.items()})
+    files = dict.fromkeys(file for one in sets for file in one.files)
+    names = [dict.fromkeys(getattr(one, name) for one in sets) for name in ("name", "split")]
+    return ImageTextSet(", ".join(names[0]), ", ".join(names[1]), pictures, captions, tuple(files))
+
+
 # ---- what may stand in a set -------------------------------------------------------------------------------------
 
 

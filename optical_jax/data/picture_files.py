@@ -5,7 +5,7 @@ from __future__ import annotations
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -137,6 +137,15 @@ class Pictures(Mapping[str, Rgb]):
 
     def __init__(self, sources: Mapping[str, PictureSource]) -> None:
         self._sources = dict(sources)
+
+    @property
+    def sources(self) -> Mapping[str, PictureSource]:
+        """Picture id -> where it lies."""
+        return self._sources
+
+    def some(self, ids: Collection[str]) -> Pictures:
+        """Those of these ids, in the order they have here."""
+        return Pictures({identity: source for identity, source in self._sources.items() if identity in ids})
 
     def __getitem__(self, identity: str) -> Rgb:
         """

@@ -152,6 +152,11 @@ def read_recipe(folder: Path) -> PictureRecipe:
     return PictureRecipe.from_json(config, str(path))
 
 
+def find_recipe(folder: Path) -> PictureRecipe | None:
+    """The recipe in a model's folder; None where there is none. Raises as `read_recipe`."""
+    return read_recipe(folder) if any((folder / name).is_file() for name in RECIPE_FILES) else None
+
+
 def picture_pixels(rgb: UInt8[np.ndarray, "H W 3"], recipe: PictureRecipe) -> Float32[np.ndarray, "h w 3"]:
     """The picture as an image encoder takes it, of `recipe.size`."""
     return normalise(fitted_picture(rgb, recipe), recipe)
