@@ -20,6 +20,8 @@ from optical_jax.validation import LOSSES_OF, parse_licences
 
 TAGS = ("colbert", "late-interaction", "cross-lingual", "optical_jax")
 SHOWN = ("R@1", "R@10", "nDCG@10")
+SHOWN_OF_PICTURES = ("t2i R@1", "i2t R@1", "rSum")
+"""Captions that look for pictures, pictures that look for captions, and the sum of six recalls in per cent."""
 SYSTEMS = {
     "student": "student", "model": "model", "untrained": "untrained", "dictionary": "dictionary, BM25", "bm25": "BM25",
 }  # fmt: skip
@@ -278,18 +280,20 @@ def results(facts: CardFacts) -> str:
 def evaluation(found: Mapping[str, Any]) -> list[str]:
     """One collection: the student (or a teacher) beside itself untrained and the searches by words."""
     systems = {found.get("system", "student"): found["languages"], **found["references"]}
+    pictures = found.get("searched") == "pictures"
+    shown, counted = (SHOWN_OF_PICTURES, "t2i queries") if pictures else (SHOWN, "queries")
     rows = []
     for language in found["languages"]:
         for system, name in SYSTEMS.items():
             figures = systems.get(system, {}).get(language)
             if figures:
-                rows.append((language, name, str(figures["queries"]), *(f"{figures[m]:.3f}" for m in SHOWN)))
+                rows.append((language, name, str(figures[counted]), *(f"{figures[m]:.3f}" for m in shown)))
     parts = [
         f"### {found['collection']}, {found['split']}, {found['scoring']}",
-        table(("language", "system", "queries", *SHOWN), rows, numbers=4),
+        table(("language", "system", "captions" if pictures else "queries", *shown), rows, numbers=4),
     ]
     shared = found.get("shared_with_training")
-    if "model" in systems:
+    if "model" in systems or pictures:
         return parts
     if shared is None:
         parts.append("Whether training pairs share a text with this collection could not be told.")

@@ -19,7 +19,7 @@ from optical_jax.studies.comparison import references_of
 from optical_jax.studies.design import Arm, check_study, final_tasks, tuning_tasks
 from optical_jax.studies.folders import check_collections
 from optical_jax.studies.page import write_page
-from optical_jax.studies.picture_judging import by_picture, means_of
+from optical_jax.studies.picture_judging import means_of
 from optical_jax.studies.results import collect_results
 from optical_jax.studies.runner import choose, chosen_tasks
 
@@ -107,15 +107,6 @@ def test_a_set_of_pictures_is_two_tables(pictures):
 def test_what_is_not_there_is_refused(pictures, change, said):
     with pytest.raises(ConfigError, match=said):
         check_collections(replace(TINY, collections=(str(pictures),), **change))
-
-
-def test_captions_of_one_picture_are_one_unit():
-    from optical_jax.data.image_captions import Caption
-
-    captions = {"a#0": Caption("a", "x"), "a#1": Caption("a", "y"), "b": Caption("b", "z")}
-    figures = {"a#0": {"R@1": 1.0}, "a#1": {"R@1": 0.0}, "b": {"R@1": 1.0}}
-    assert by_picture(figures, captions) == {"a": {"R@1": 0.5}, "b": {"R@1": 1.0}}
-    assert by_picture({"a": {"R@1": 1.0}}, {}) == {"a": {"R@1": 1.0}}
 
 
 def test_means_of_vectors():

@@ -15,6 +15,7 @@ from optical_jax.data.image_captions import Caption, ImageTextSet
 from optical_jax.data.image_sources import read_image_set
 from optical_jax.evaluation.image_figures import WAYS
 from optical_jax.evaluation.metrics import Figures, PerQuery
+from optical_jax.evaluation.picture_report import figures_by_picture
 from optical_jax.evaluation.picture_search import Vectors, by_position, search_both_ways
 from optical_jax.evaluation.search import encode_blocks
 from optical_jax.files import write_json
@@ -57,9 +58,10 @@ class PictureJudge:
             per_query: dict[str, dict[str, PerQuery]] = {way: {} for way in WAYS}
             for name, own in captions.items():
                 of_texts = texts[name] if scoring == "maxsim" else means_of(texts[name])
+                picture_of = {caption: of.picture for caption, of in own.items()}
                 both = search_both_ways(own, of_texts, pictures, of_pictures)
                 for way, one in zip(WAYS, both, strict=True):
-                    per_query[way][name] = by_picture(one.per_query, own if way == "t2i" else {})
+                    per_query[way][name] = figures_by_picture(one.per_query, picture_of if way == "t2i" else {})
             for way in WAYS:
                 self._write(run, step, spec, language, way, scoring, per_query[way])
 
@@ -119,21 +121,6 @@ def means_of(texts: list[Vectors]) -> list[Vectors]:
     vectors[mask] = np.concatenate(texts)
     pooled = _mean_pool(TokenVectors(vectors, mask))  # pyright: ignore[reportArgumentType]
     return list(np.asarray(pooled.vectors))
-
-
-def by_picture(per_query: PerQuery, captions: Mapping[str, Caption]) -> PerQuery:
-    """Figures of each picture: of its captions the mean, for they are no independent witnesses.
-
-    Args:
-      per_query: of captions, or of pictures.
-      captions: those that ask; none where pictures do.
-    """
-    groups: dict[str, list[Figures]] = {}
-    for query, figures in per_query.items():
-        groups.setdefault(captions[query].picture if query in captions else query, []).append(figures)
-    return {
-        picture: {name: float(np.mean([one[name] for one in of])) for name in of[0]} for picture, of in groups.items()
-    }
 
 
 def mean_of(per_query: PerQuery) -> Figures:
