@@ -20,10 +20,18 @@ COMMANDS = {
     "lexicon": ("optical_jax.commands.lexicon", "write the dictionary that a run's student has found in its bitext"),
     "export": ("optical_jax.commands.export", "write a run's student as a Hugging Face folder"),
     "teacher": ("optical_jax.commands.teacher", "train an English teacher from an encoder and judged passages"),
+    "image_teacher": ("optical_jax.commands.image_teacher", "train towers of English texts and of pictures to agree"),
     "mine": ("optical_jax.commands.mine", "find hard negatives for a teacher's training"),
     "study": ("optical_jax.commands.study", "compare ways to teach: a grid of runs, its tests and its page"),
     "bench": ("optical_jax.commands.bench", "time training, encoding and search on this machine"),
-    "search": ("optical_jax.commands.search", "rank the lines of a text file for queries of your own"),
+    "search": (
+        "optical_jax.commands.search",
+        "rank the lines of a text file, or pictures, for queries of your own",
+    ),
+    "phrases": (
+        "optical_jax.commands.phrases",
+        "count how often the region that a phrase means is found in its picture",
+    ),
 }
 
 
@@ -42,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def usage() -> str:
-    lines = [f"  {name:<8}{what}" for name, (_, what) in COMMANDS.items()]
+    width = max(map(len, COMMANDS)) + 2
+    lines = [f"  {name:<{width}}{what}" for name, (_, what) in COMMANDS.items()]
     return "\n".join(
         ["usage: python -m optical_jax COMMAND [flags]", "", *lines, "", "COMMAND --help tells its flags."]
     )

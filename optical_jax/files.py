@@ -12,6 +12,9 @@ OWN_CONFIG = "optical_jax.json"
 """The TowerConfig in a folder of ours: what `save_tower` wrote is read back from it exactly."""
 REFERENCE = "reference.json"
 """In a run's teacher/: where the teacher lies that was not copied."""
+PAIR = "pair.json"
+"""How two towers' vectors were compared: in the folder of both (text/ and image/), and in the teacher/ of a student's
+run that one of them taught."""
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "tokenizer.model")
 """A folder without one of these has no tokenizer (transformers would make up an empty one from config.json)."""
 
@@ -34,8 +37,13 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def trains_teacher(run: Path) -> bool:
-    """True for the run of a teacher: one tower, in model/, for queries and documents."""
+    """True for the run of a teacher: what it trains is in model/, a tower for queries and documents, or a pair."""
     return (run / "model").is_dir()
+
+
+def trains_pair(run: Path) -> bool:
+    """True for the run of an image-text teacher: two towers, of texts and of pictures."""
+    return (run / "model" / PAIR).is_file()
 
 
 def own_system(run: Path) -> str:

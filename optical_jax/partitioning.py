@@ -12,6 +12,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 
 from optical_jax.config import Config, MeshConfig
 from optical_jax.errors import ConfigError, MachineError
+from optical_jax.image_stage_config import ImageStageConfig
 from optical_jax.params import SpecTree, map_specs
 from optical_jax.teacher_config import TeacherStageConfig
 
@@ -93,7 +94,7 @@ def shards_in_context() -> int:
     return 1 if mesh.empty else batch_shards(mesh)
 
 
-def check_divisible(cfg: Config | TeacherStageConfig, mesh: Mesh) -> None:
+def check_divisible(cfg: Config | TeacherStageConfig | ImageStageConfig, mesh: Mesh) -> None:
     """Raise ConfigError where a batch, or a part of it, does not divide over the mesh."""
     data, fsdp = mesh.shape["data"], mesh.shape["fsdp"]
     shards = batch_shards(mesh)

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from optical_jax.checkpoint import find_step
 from optical_jax.config import to_json
-from optical_jax.data.tokenization import load_tokenizer
 from optical_jax.errors import ConfigError
 from optical_jax.files import OWN_CONFIG, REFERENCE, TOKENIZER_FILES, read_json, sha256_file, write_json
-from optical_jax.models.pretrained import find_folder, load_pretrained, tower_config
-from optical_jax.towers import Tower
+from optical_jax.models.pair_configs import part_of
+from optical_jax.models.pretrained import find_folder
+from optical_jax.models.tower_json import tower_config
+from optical_jax.towers import Tower, is_run, load
 
 
 def model_files(folder: Path) -> dict[str, str]:
     """Name -> sha256 of all that makes a model what it is: weights and tokenizer, in the folder and below.
 
-    Of a model that is one file, that file and the tokenizer beside it.
+    Of a model that is one file, that file and the tokenizer beside it; of a run its last checkpoint too.
     """
     if folder.is_file():
         beside = [folder.parent / name for name in TOKENIZER_FILES if (folder.parent / name).is_file()]
         return {file.name: sha256_file(file) for file in sorted([folder, *beside])}
     found = [file for name in ("*.safetensors", "*.npz", *TOKENIZER_FILES) for file in folder.rglob(name)]
+    if is_run(folder):
+        params = folder / "checkpoints" / str(find_step(folder)) / "params"
+        found += [file for file in params.rglob("*") if file.is_file()]
     return {str(file.relative_to(folder)): sha256_file(file) for file in sorted(found)}
 
 
@@ -44,10 +50,8 @@ def load_reference(folder: Path, cache_dir: str | None) -> Tower:
     source = find_folder(reference["path"], cache_dir)
     if model_files(source) != reference["sha256"]:
         raise ConfigError(
-            f"{source} holds other weights than the teacher of run {folder.parent}; "
+            f"{source} holds other weights than the teacher that {folder} refers to; "
             "restore them, or train with checkpoint.copy_teacher"
         )
-    found = load_pretrained(str(source), cache_dir=cache_dir)
     cfg = tower_config(read_json(folder / OWN_CONFIG), str(folder / OWN_CONFIG))
-    tokenizer = load_tokenizer(str(found.tokenizer_path or source))
-    return Tower(params=found.params, cfg=cfg, tokenizer=tokenizer, side="document")
+    return replace(load(source, part=part_of(cfg), cache_dir=cache_dir), cfg=cfg, side="document")

@@ -17,35 +17,40 @@ from typing import TYPE_CHECKING, Any
 import optical_jax
 from optical_jax.config import Config, to_json
 from optical_jax.errors import ConfigError, MachineError
-from optical_jax.files import OWN_CONFIG, REFERENCE, read_json, write_json
+from optical_jax.files import OWN_CONFIG, PAIR, REFERENCE, read_json, write_json
+from optical_jax.image_stage_config import ImageStageConfig
 from optical_jax.metrics_writer import read_metrics
 from optical_jax.teacher_config import TeacherStageConfig
 
 if TYPE_CHECKING:
     from optical_jax.data.code_switch import Lexicon
+    from optical_jax.tower_pair import TowerPair
     from optical_jax.towers import Tower
 
 FREE_SETTINGS = (
     "run", "resume", "cache_dir", "low_resource", "licences", "teacher.cache_gib", "training.steps",
     "training.log_every", "training.dev_every", "training.tracker", "training.deterministic", "mesh.*",
     "teacher.attention", "student.attention", "student.remat", "encoder.attention", "encoder.remat",
+    "text.attention", "text.remat", "image.attention", "image.remat", "data.threads",
     "checkpoint.every", "checkpoint.keep", "checkpoint.keep_best",
 )  # fmt: skip
 """Settings that may change between two starts of one run: how it is watched and computed, not what it learns."""
 PATH_SETTINGS = (
     "data.bitext", "data.dev", "teacher.path", "student.path", "data.train", "data.collection", "data.queries",
-    "encoder.path",
+    "encoder.path", "text.path", "image.path", "data.images",
 )  # fmt: skip
 """Settings that may change as long as the files are the same: a run copied to another machine finds them elsewhere."""
 
 
+MODEL_PATHS = ("teacher.path", "student.path", "encoder.path", "text.path", "image.path")
+"""Where weights are read from that a run begins with."""
 BEFORE = {"data.batching": "buckets"}
 """What runs did before there was the setting, where that is not its default."""
 
 Inputs = dict[str, dict[str, str]]
-"""Kind of input ("bitext", "rankings", "teacher.path", "student.path", "encoder.path") -> path -> sha256."""
-RunConfig = Config | TeacherStageConfig
-"""Runs are of two kinds: a student that learns from a teacher, and a teacher."""
+"""Kind of input ("bitext", "rankings", "images", "pictures", "teacher.path", ...) -> path -> sha256."""
+RunConfig = Config | TeacherStageConfig | ImageStageConfig
+"""A student that learns from a teacher, a teacher, and a teacher of texts and pictures."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,9 +129,8 @@ class RunFolder:
             return False
         if cfg.resume == "never":
             raise ConfigError(f"resume=never, but {self.path} holds a run already; name another --run")
-        if ("encoder" in saved) != isinstance(cfg, TeacherStageConfig):
-            kind = "a teacher" if "encoder" in saved else "a student"
-            raise ConfigError(f"{self.path} holds a training of {kind}; name another --run")
+        if kind_of(saved) != kind_of(to_json(cfg)):
+            raise ConfigError(f"{self.path} holds a training of {kind_of(saved)}; name another --run")
         differences = diff(saved, cfg)
         if differences:
             remedy = "give the same values, or name another --run"
@@ -146,17 +150,17 @@ class RunFolder:
                     f"{self.path} holds {name} without config.json, so it is no whole run; "
                     "copy the whole folder, or name another --run"
                 )
-        paths = (cfg.encoder.path,) if isinstance(cfg, TeacherStageConfig) else (cfg.teacher.path, cfg.student.path)
-        sources = {Path(path).resolve() for path in paths if path}
+        settings = flatten(to_json(cfg))
+        sources = {Path(settings[name]).resolve() for name in MODEL_PATHS if settings.get(name)}
         for part in (self.teacher, self.student, self.model):
-            ours = any((part / name).is_file() for name in (OWN_CONFIG, REFERENCE))
+            ours = any((part / name).is_file() for name in (OWN_CONFIG, REFERENCE, PAIR))
             if part.resolve() in sources or (part.exists() and not ours):
                 raise ConfigError(f"{part} is not of a run, and would be written over; name another --run")
 
     def begin(
         self,
         cfg: RunConfig,
-        towers: Mapping[str, Tower],
+        towers: Mapping[str, Tower | TowerPair],
         inputs: Inputs,
         records: Mapping[str, Any],
         *,
@@ -167,15 +171,16 @@ class RunFolder:
 
         Args:
           cfg: the run's settings.
-          towers: "teacher" and "student", or "model", as they start; each is copied.
+          towers: "teacher" and "student", or "model", as they start; each is copied. With the teacher's tower of
+            pictures, where it has one, as "teacher/image" behind it.
           inputs: by kind, path -> sha256 of every input file.
           records: file name -> content, as JSON: what became of the data.
           references: towers that are not copied, and the path that is kept of each.
           lexicons: by language, what data.code_switch replaces.
         """
         from optical_jax.data.code_switch import lexicon_file, write_lexicon
-        from optical_jax.models.export import save_tower
         from optical_jax.references import save_reference
+        from optical_jax.tower_pair import save_model
 
         for leftover in (self.teacher, self.student, self.model):
             if leftover.is_dir():
@@ -184,7 +189,7 @@ class RunFolder:
             if references and name in references:
                 save_reference(tower, references[name], self.path / name, cfg.cache_dir or None)
             else:
-                save_tower(tower.params, tower.cfg, tower.tokenizer, self.path / name)
+                save_model(tower, self.path / name)
         write_json(self.path / "env.json", environment() | {"inputs": inputs, "resumed": []})
         for name, content in records.items():
             write_json(self.path / name, content)
@@ -248,15 +253,20 @@ def environment() -> dict[str, Any]:
     }
 
 
+def kind_of(config: Mapping[str, Any]) -> str:
+    """What a run of these settings trains."""
+    return "an image-text teacher" if "image" in config else "a teacher" if "encoder" in config else "a student"
+
+
 def diff(old: dict[str, Any], new: RunConfig) -> list[str]:
     """Settings whose values differ, as "name: old -> new"; free settings are passed over.
 
     A setting that `old` lacks is younger than its run, and counts as what the run did: its default, or BEFORE.
     """
-    before = {} if isinstance(new, TeacherStageConfig) else BEFORE
+    before = BEFORE if isinstance(new, Config) else {}
     a, b = flatten(to_json(type(new)())) | before | flatten(old), flatten(to_json(new))
-    # Any folder does, but with or without one the teacher's vectors are rounded or not.
-    a, b = (tree | {"teacher.cache": bool(tree.get("teacher.cache"))} for tree in (a, b))
+    # Any folder does, but with or without one the teacher's vectors are rounded or not; and any place of pictures.
+    a, b = (tree | {name: bool(tree.get(name)) for name in ("teacher.cache", "data.pictures")} for tree in (a, b))
     return [
         f"{name}: {a.get(name)!r} -> {b.get(name)!r}"
         for name in sorted(a.keys() | b.keys())

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from optical_jax.config import EncoderConfig, HeadConfig, TowerConfig
 from optical_jax.errors import ConfigError, DataError
-from optical_jax.files import REFERENCE, read_json, trains_teacher
+from optical_jax.files import REFERENCE, read_json, trains_pair, trains_teacher
 from optical_jax.image_batches import encode_in_batches
 from optical_jax.image_config import ImageTowerConfig
 from optical_jax.models.bert import Packed
@@ -56,6 +56,8 @@ class Tower:
     """A fast tokenizer of transformers; None where there is none, which `hidden_states` does not mind."""
     side: Side = struct.field(pytree_node=False, default="query")
     """Which marker, length and skiplist texts are tokenised with."""
+    recipe: Any = struct.field(pytree_node=False, default=None)
+    """How pictures become pixels, a `data.pixels.PictureRecipe`; None for texts, and where the weights come without."""
 
     def __repr__(self) -> str:
         encoder, millions = self.cfg.encoder, count_params(tower_specs(self.cfg)) / 1e6
@@ -86,9 +88,11 @@ def load(
         of ours), an .npz file of big_vision, or a hub name. These give the same tower for both sides, as a teacher's
         training does; but CLIP and SigLIP their tower of texts for queries and that of pictures for documents.
       side: "query" or "document".
-      part: of CLIP and SigLIP "text" or "image", whatever the side. Of a run: "auto" gives its student for queries and
-        its teacher for documents; of a run with student.sides=documents its teacher for queries and its student for
-        documents. "student" for documents, where it learned both sides, is the one for documents in its own language.
+      part: of CLIP, SigLIP and pairs of ours "text" or "image", whatever the side; so too of the run of an image-text
+        teacher. Of a student's run: "auto" gives its student for queries and its teacher for documents; of a run with
+        student.sides=documents its teacher for queries and its student for documents. "student" for documents, where it
+        learned both sides, is the one for documents in its own language; "image" is the tower of pictures that came
+        with the teacher, and "text" is "auto".
       checkpoint: which one of what a run trains: "last", "best" by dev figure, a step, or "untrained" (before its first
         step).
       pooling: of a folder or hub name from outside: "none" gives a vector a token whatever its files say, "auto" does
@@ -119,6 +123,7 @@ def load(
 def load_from_folder(
     path: str | Path, side: Side, cache_dir: str | None, pooling: Pooling = "none", part: Part = "auto"
 ) -> Tower:
+    from optical_jax.data.pixels import find_recipe
     from optical_jax.data.tokenization import load_tokenizer
     from optical_jax.models.pretrained import load_pretrained, parts_of
 
@@ -129,7 +134,8 @@ def load_from_folder(
     tokenizer = None if found.tokenizer_path is None else load_tokenizer(found.tokenizer_path)
     if tokenizer is not None:
         check_vocabulary(tokenizer, found.cfg.encoder, str(path))
-    return Tower(params=found.params, cfg=found.cfg, tokenizer=tokenizer, side=side)
+    recipe = find_recipe(found.folder) if isinstance(found.cfg, ImageTowerConfig) else None
+    return Tower(params=found.params, cfg=found.cfg, tokenizer=tokenizer, side=side, recipe=recipe)
 
 
 def sides_of(run: Path) -> tuple[Side, ...]:
@@ -165,14 +171,15 @@ def load_from_run(run: Path, side: Side, checkpoint: str | int, part: Part, cach
     from optical_jax.references import load_reference
 
     if trains_teacher(run):
-        return at_checkpoint(load_from_folder(run / "model", side, cache_dir), run, checkpoint)
-    if part in ("text", "image"):
-        raise ConfigError(f"{run} is a run, whose towers are its student and its teacher; leave part={part!r} out")
+        read: Part = part if part in ("text", "image") else "auto"
+        return at_checkpoint(load_from_folder(run / "model", side, cache_dir, part=read), run, checkpoint)
     learned = sides_of(run)
-    if part == "teacher" or (part == "auto" and side != learned[0]):
-        if (run / "teacher" / REFERENCE).is_file():
-            return dataclasses.replace(load_reference(run / "teacher", cache_dir), side=side)
-        return load_from_folder(part_of(run, "teacher"), side, cache_dir)
+    part = "auto" if part == "text" else part
+    if part in ("teacher", "image") or (part == "auto" and side != learned[0]):
+        folder = part_of(run, PICTURE_TEACHER if part == "image" else "teacher")
+        if (folder / REFERENCE).is_file():
+            return dataclasses.replace(load_reference(folder, cache_dir), side=side)
+        return load_from_folder(folder, side, cache_dir)
     student = load_from_folder(part_of(run, "student"), side, cache_dir)
     if side not in learned and not sides_alike(student.cfg.head):
         raise ConfigError(
@@ -190,6 +197,8 @@ def at_checkpoint(start: Tower, run: Path, checkpoint: str | int) -> Tower:
         return start
     which: Any = int(checkpoint) if str(checkpoint).isdecimal() else checkpoint
     params, _ = load_params(run, which)
+    if trains_pair(run):
+        params = params["image" if isinstance(start.cfg, ImageTowerConfig) else "text"]
     # A head without parameters is an empty dict, which a checkpoint may leave out.
     return dataclasses.replace(start, params={"head": {}, **params})
 
@@ -219,9 +228,14 @@ def is_run(path: Path) -> bool:
     return (path / "config.json").is_file() and any((path / p).is_dir() for p in ("checkpoints", "student", "model"))
 
 
+PICTURE_TEACHER = "teacher/image"
+"""In a student's run: the tower of pictures that its teacher's vectors of texts agree with."""
+
+
 def part_of(run: Path, name: str) -> Path:
     if not (run / name).is_dir():
-        raise ConfigError(f"run {run} has no {name}/ folder; copy the whole run, or train it first")
+        mend = "teach by a pair of towers" if name == PICTURE_TEACHER else "train it first"
+        raise ConfigError(f"run {run} has no {name}/ folder; copy the whole run, or {mend}")
     return run / name
 
 

@@ -119,6 +119,7 @@ class ImageTextBatch:
     """One step's pictures, each with one of its captions."""
 
     images: ImageInputs
-    texts: TextInputs
+    texts: TextInputs | TokenVectors
+    """Token vectors where they were encoded before, of a tower that stays as it is."""
     picture: Int[Array, "B"]
     """Its number: equal where one picture stands twice in the global batch, say with captions in two languages."""

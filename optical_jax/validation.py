@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from optical_jax.config import Config
+from optical_jax.config import Config, DataConfig, SizeConfig, StudentConfig
 from optical_jax.errors import ConfigError
 from optical_jax.image_text_config import ImageTextLossConfig
 from optical_jax.loss_config import LossConfig, LossName, OtConfig
@@ -18,13 +18,13 @@ from optical_jax.teacher_config import DEV_METRICS, TeacherStageConfig
 COMPARES_TEXTS = ("contrastive", "pooled_contrastive", "ot_contrastive", "relational", "score_kl")
 """Losses between the texts of a batch: from one text alone there is nothing to learn."""
 AT_LEAST_1 = (
-    "data.global_batch", "data.min_chars", "data.row_length", "loss.ot.iterations", "training.steps",
-    "training.accumulate", "training.log_every", "checkpoint.every", "checkpoint.keep",
+    "data.global_batch", "data.min_chars", "data.row_length", "loss.ot.iterations", "training.accumulate",
+    "training.log_every", "checkpoint.every", "checkpoint.keep",
 )  # fmt: skip
 AT_LEAST_0 = (
     "seed", "data.max_pairs", "data.dev_pairs", "data.max_bad_lines", "loss.ot.threshold", "loss.ot.epsilon_start",
     "training.dev_every", "optimizer.warmup_steps", "optimizer.weight_decay", "optimizer.clip_norm",
-    "optimizer.final_lr_fraction", "student.freeze_layers",
+    "optimizer.final_lr_fraction", "student.freeze_layers", "student.ridge", "training.steps",
 )  # fmt: skip
 ABOVE_0 = (
     "teacher.cache_gib", "loss.ot.epsilon", "loss.ot.marginal_weight", "loss.temperature", "optimizer.peak_lr",
@@ -39,11 +39,11 @@ def validate(cfg: Config, *, needs_run: bool = True) -> None:
       ConfigError: names the field, its value and the remedy.
     """
 
-    require = partial(_require, cfg)
+    require = partial(check_that, cfg)
     check_choices(cfg)
     require(bool(cfg.run) or not needs_run, "run", "name a run folder: --run runs/x")
     require(bool(cfg.teacher.path), "teacher.path", "name a teacher: --teacher.path FOLDER_OR_HUB_NAME")
-    _check_ranges(cfg, AT_LEAST_1, AT_LEAST_0, ABOVE_0)
+    check_ranges(cfg, AT_LEAST_1, AT_LEAST_0, ABOVE_0)
     # Above, some pairs run in circles, limit or not.
     require(1 <= cfg.loss.ot.relaxation <= 1.9, "loss.ot.relaxation", "give a number from 1 to 1.9")
     require(0 < cfg.loss.ot.partial_mass <= 1, "loss.ot.partial_mass", "give a share above 0 and at most 1")
@@ -53,7 +53,7 @@ def validate(cfg: Config, *, needs_run: bool = True) -> None:
     for name in ("teacher.max_length", "student.max_length"):
         require(_get(cfg, name) >= 4, name, "give at least 4 tokens")
     for name, tower in (("teacher", cfg.teacher), ("student", cfg.student)):
-        _check_kernel_dtype(name, tower)
+        check_kernel_dtype(name, tower)
     require(cfg.data.max_chars >= cfg.data.min_chars, "data.max_chars", f"give at least min_chars={cfg.data.min_chars}")
     require(cfg.data.max_length_ratio >= 1, "data.max_length_ratio", "give 1 or more")
     require(cfg.student.vocab_size >= 100, "student.vocab_size", "give at least 100 pieces")
@@ -79,6 +79,8 @@ def validate(cfg: Config, *, needs_run: bool = True) -> None:
             "random; leave one of the two out"
         )
     _validate_code_switch(cfg)
+    _validate_pictures(cfg)
+    _validate_fitted(cfg)
     parse_licences(cfg.licences)
     part = cfg.data.global_batch // cfg.training.accumulate
     for name in (cfg.loss.name, *parse_added_losses(cfg.loss)):
@@ -112,19 +114,19 @@ def validate_teacher(cfg: TeacherStageConfig, *, needs_run: bool = True) -> None
     Raises:
       ConfigError: names the field, its value and the remedy.
     """
-    require = partial(_require, cfg)
+    require = partial(check_that, cfg)
     check_choices(cfg)
     require(bool(cfg.run) or not needs_run, "run", "name a run folder: --run runs/x")
     require(bool(cfg.encoder.path), "encoder.path", "name an encoder: --encoder.path FOLDER_OR_HUB_NAME")
     require(bool(cfg.data.train), "data.train", "name judgements, triples or lists: --data.train FILE")
-    _check_ranges(cfg, TEACHER_AT_LEAST_1, TEACHER_AT_LEAST_0, TEACHER_ABOVE_0)
+    check_ranges(cfg, TEACHER_AT_LEAST_1, TEACHER_AT_LEAST_0, TEACHER_ABOVE_0)
     for name in ("encoder.query_length", "encoder.document_length"):
         require(_get(cfg, name) is None or _get(cfg, name) >= 4, name, "give at least 4 tokens, or none")
     length = cfg.data.passage_length
     require(length == 0 or length >= 4, "data.passage_length", "give at least 4 tokens, or 0")
     frozen = cfg.encoder.frozen_layers
     require(frozen is None or frozen >= 0, "encoder.frozen_layers", "give 0 or more, or none")
-    _check_kernel_dtype("encoder", cfg.encoder)
+    check_kernel_dtype("encoder", cfg.encoder)
     require(0 <= cfg.data.hold_out < 1, "data.hold_out", "give a share from 0 to below 1")
     loss = cfg.loss
     if not (loss.contrastive or loss.kl or loss.margin_mse):
@@ -187,6 +189,42 @@ def _validate_code_switch(cfg: Config) -> None:
             f"data.code_switch={share} takes its words from the plans of the untrained student, and {named} makes one "
             "whose plans mean nothing; give data.lexicon, or start from weights and student.new_embeddings=lexicon"
         )
+
+
+def _validate_pictures(cfg: Config) -> None:
+    share, masses = cfg.data.pictures_share, cfg.loss.ot.masses
+    if not 0 < share <= 1:
+        raise ConfigError(f"data.pictures_share={share!r} is impossible; give a share above 0 and at most 1")
+    if not cfg.data.pictures:
+        if share != DataConfig().pictures_share:
+            raise ConfigError(f"data.pictures_share={share} is of data.pictures, and there are none; name a set")
+        return
+    if masses in ("idf", "norm"):
+        raise ConfigError(
+            f"loss.ot.masses={masses!r} weighs the teacher's tokens, and the patches of data.pictures have no such "
+            "weight; take uniform or learned"
+        )
+
+
+def _validate_fitted(cfg: Config) -> None:
+    """A projection by least squares is of an encoder that stays as it is."""
+    student, steps = cfg.student, cfg.training.steps
+    if student.head != "fitted":
+        if not steps:
+            raise ConfigError(
+                "training.steps=0 trains nothing, which is for student.head='fitted'; give at least 1, or that head"
+            )
+        if student.ridge != StudentConfig().ridge:
+            raise ConfigError(f"student.ridge={student.ridge} is for student.head='fitted'; leave it out")
+        return
+    if not student.path:
+        raise ConfigError("student.head='fitted' maps another encoder to the teacher's; name one: --student.path PATH")
+    for name, plain in (("vocabulary", "keep"), ("size", SizeConfig())):
+        if getattr(student, name) != plain:
+            raise ConfigError(
+                f"student.head='fitted' is of an encoder as it is, and student.{name}={getattr(student, name)!r} makes "
+                "another one; leave it out"
+            )
 
 
 def parse_added_losses(cfg: LossConfig) -> dict[str, float]:
@@ -301,23 +339,24 @@ def parse_licences(entries: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _require(cfg: Any, fine: bool, name: str, remedy: str) -> None:
+def check_that(cfg: Any, fine: bool, name: str, remedy: str) -> None:
+    """Refuse the value of a setting, `a.b` of `cfg`, that is not fine."""
     if not fine:
         raise ConfigError(f"{name}={_get(cfg, name)!r} is impossible; {remedy}")
 
 
-def _check_ranges(cfg: Any, at_least_1: Iterable[str], at_least_0: Iterable[str], above_0: Iterable[str]) -> None:
+def check_ranges(cfg: Any, at_least_1: Iterable[str], at_least_0: Iterable[str], above_0: Iterable[str]) -> None:
     for name in at_least_1:
-        _require(cfg, _get(cfg, name) >= 1, name, "give at least 1")
+        check_that(cfg, _get(cfg, name) >= 1, name, "give at least 1")
     for name in at_least_0:
-        _require(cfg, _get(cfg, name) >= 0, name, "give 0 or more")
+        check_that(cfg, _get(cfg, name) >= 0, name, "give 0 or more")
     for name in above_0:
-        _require(cfg, 0 < _get(cfg, name) < math.inf, name, "give a number above 0")
+        check_that(cfg, 0 < _get(cfg, name) < math.inf, name, "give a number above 0")
     for name in ("optimizer.b1", "optimizer.b2"):
-        _require(cfg, 0 <= _get(cfg, name) < 1, name, "give a number from 0 to below 1")
+        check_that(cfg, 0 <= _get(cfg, name) < 1, name, "give a number from 0 to below 1")
 
 
-def _check_kernel_dtype(name: str, tower: Any) -> None:
+def check_kernel_dtype(name: str, tower: Any) -> None:
     if tower.attention in ("cudnn", "splash") and tower.dtype != "bfloat16":
         raise ConfigError(
             f"{name}.attention={tower.attention} works in bfloat16, not in {name}.dtype={tower.dtype}; "

@@ -24,7 +24,8 @@ from optical_jax.models.layers import contract
 from optical_jax.params import init_params
 from optical_jax.partitioning import make_mesh
 from optical_jax.training.optimizer import make_optimizer
-from optical_jax.training.step import init_train_state, make_train_step
+from optical_jax.training.state import init_train_state
+from optical_jax.training.step import make_train_step
 from optical_jax.types import Batch, PackedInputs, TextInputs
 
 TOWER = TowerConfig(
@@ -57,7 +58,7 @@ def traced_step(side, remat="none", tower=TOWER):
     mesh, tx = make_mesh(cfg.mesh, jax.devices()[:1]), make_optimizer(cfg.optimizer, 3)
     params = init_params(tower_specs(tower), jax.random.key(0))
     with jax.set_mesh(mesh):
-        state = init_train_state(params, tower, mesh, tx)
+        state = init_train_state(params, tower_specs(tower), mesh, tx)
         return make_train_step(cfg, tower, tower, mesh, tx).trace(state, params, Batch(side, side)), state
 
 

@@ -46,7 +46,7 @@ def tower_of(head: HeadConfig, family="bert", seed: int = 0) -> tuple[Pretrained
     drawn = jax.tree.map(np.asarray, init_params(tower_specs(cfg), jax.random.key(seed)))
     rng = np.random.default_rng(seed)
     params = jax.tree.map(lambda x: x + 0.2 * rng.standard_normal(x.shape).astype(np.float32), drawn)
-    return Pretrained(params, cfg, None), tokenizer
+    return Pretrained(params, cfg, None, Path()), tokenizer
 
 
 def assert_same(a: Pretrained, b: Pretrained) -> None:

@@ -16,6 +16,9 @@ from optical_jax.data.pixels import (
     PictureRecipe,
     augmented_pixels,
     center_crop,
+    fitted_part,
+    fitted_picture,
+    patch_grid,
     picture_pixels,
     read_recipe,
 )
@@ -141,6 +144,43 @@ def test_from_a_folder_of_today_and_of_before(tmp_path):
 def test_what_is_not_done_is_refused(config, message):
     with pytest.raises(ConfigError, match=message):
         PictureRecipe.from_json(config)
+
+
+# ---- what of a picture is seen --------------------------------------------------------------------------------------
+
+
+WIDE_CROP = PictureRecipe(resize=50, crop=(50, 50))
+LARGER_CROP = PictureRecipe(resize=None, crop=(10, 10))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "size", "expected"),
+    [
+        (WIDE_CROP, (100, 200), (50, 0, 150, 100)),
+        (WIDE_CROP, (300, 100), (0, 100, 100, 200)),
+        (SIGLIP, (30, 70), (0, 0, 70, 30)),
+        # Black around it: three rows above and below, one column left and two right.
+        (LARGER_CROP, (4, 7), (-2, -3, 8, 7)),
+    ],
+)
+def test_the_part_that_is_seen(recipe, size, expected):
+    assert fitted_part(*size, recipe) == pytest.approx(expected)
+
+
+def test_the_part_is_where_the_colours_come_from():
+    """Each pixel tells its place; nothing is resized."""
+    rgb = np.stack([*np.mgrid[0:9, 0:14], np.zeros((9, 14))], axis=2).astype(np.uint8)
+    recipe = PictureRecipe(resize=None, crop=(4, 6))
+    left, top, right, bottom = fitted_part(9, 14, recipe)
+    seen = fitted_picture(rgb, recipe)
+    assert seen[0, 0, :2].tolist() == [top, left]
+    assert seen[-1, -1, :2].tolist() == [bottom - 1, right - 1]
+
+
+def test_patches_leave_a_rest_at_the_right_and_below():
+    """Three patches of 16 in 50 pixels, which are 100 of the picture: 96 of them."""
+    assert patch_grid(100, 200, WIDE_CROP, 16) == ((3, 3), pytest.approx((50, 0, 146, 96)))
+    assert patch_grid(30, 70, SIGLIP, 16) == ((14, 14), pytest.approx((0, 0, 70, 30)))
 
 
 # ---- augmentation ------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from optical_jax.teacher_config import RankingDataConfig, RankingLossConfig, Sta
 from optical_jax.training.loop import put
 from optical_jax.training.optimizer import make_optimizer
 from optical_jax.training.ranking_step import frozen_part, make_ranking_step
-from optical_jax.training.step import init_train_state
+from optical_jax.training.state import init_train_state
 from optical_jax.types import RankingBatch, RankingMarks, TextInputs, TokenVectors
 
 CONTRASTIVE = RankingLossConfig(temperature=0.5)
@@ -206,7 +206,9 @@ def run_steps(cfg: TeacherStageConfig, devices: int) -> tuple[list[float], Any]:
     losses = []
     with jax.set_mesh(mesh):
         step: Any = make_ranking_step(cfg, TOWER, mesh, tx)
-        state = init_train_state(init_params(tower_specs(TOWER), jax.random.key(0)), TOWER, mesh, tx, frozen)
+        state = init_train_state(
+            init_params(tower_specs(TOWER), jax.random.key(0)), tower_specs(TOWER), mesh, tx, frozen
+        )
         for n in range(3):
             state, metrics = step(state, put(some_batch(n), named_sharding(mesh, ("batch",))))
             losses.append(float(metrics["loss"]))

@@ -27,7 +27,8 @@ from optical_jax.params import init_params
 from optical_jax.partitioning import make_mesh, named_sharding, params_shardings
 from optical_jax.training.loop import put
 from optical_jax.training.optimizer import Frozen, make_optimizer
-from optical_jax.training.step import abstract_train_state, init_train_state, make_train_step
+from optical_jax.training.state import abstract_train_state, init_train_state
+from optical_jax.training.step import make_train_step
 from optical_jax.types import Batch, TextInputs
 
 TOWER = TowerConfig(
@@ -75,7 +76,7 @@ def run_steps(cfg: Config, tower: TowerConfig, devices: int, batches: list[Batch
     before, losses = step._cache_size(), []
     with jax.set_mesh(mesh):
         teacher = jax.device_put(drawn(tower, 2), params_shardings(tower_specs(tower), mesh))
-        state = init_train_state(drawn(tower, 1), tower, mesh, tx, Frozen.of(cfg.student, tower.encoder))
+        state = init_train_state(drawn(tower, 1), tower_specs(tower), mesh, tx, Frozen.of(cfg.student, tower.encoder))
         for batch in batches:
             state, metrics = step(state, teacher, put(batch, named_sharding(mesh, ("batch",))))
             losses.append(float(metrics["loss"]))
@@ -138,7 +139,7 @@ def test_a_student_equal_to_its_teacher_has_nothing_to_learn():
     with jax.set_mesh(mesh):
         params = drawn(TOWER, 5)
         _, metrics = step(
-            init_train_state(params, TOWER, mesh, tx),
+            init_train_state(params, tower_specs(TOWER), mesh, tx),
             jax.device_put(params, params_shardings(tower_specs(TOWER), mesh)),
             put(same, named_sharding(mesh, ("batch",))),
         )
@@ -186,7 +187,7 @@ def test_the_norm_counts_what_is_trained_alone():
     mesh, tx, step = made_step(cfg, TOWER, 1)
     params, teacher = drawn(TOWER, 1), drawn(TOWER, 2)
     with jax.set_mesh(mesh):
-        state = init_train_state(params, TOWER, mesh, tx, Frozen.of(cfg.student, TOWER.encoder))
+        state = init_train_state(params, tower_specs(TOWER), mesh, tx, Frozen.of(cfg.student, TOWER.encoder))
         taught = jax.device_put(teacher, params_shardings(tower_specs(TOWER), mesh))
         _, metrics = step(state, taught, put(BATCHES[0], named_sharding(mesh, ("batch",))))
     batch = jax.tree.map(jnp.asarray, BATCHES[0])
@@ -209,7 +210,7 @@ def test_freezing_over_eight_devices():
     eight, state, _ = run_steps(cfg, TOWER, 8, BATCHES[:5])
     np.testing.assert_allclose(eight, one, rtol=1e-5)
     frozen, tx = Frozen.of(cfg.student, TOWER.encoder), make_optimizer(cfg.optimizer, cfg.training.steps)
-    abstract = abstract_train_state(TOWER, make_mesh(cfg.mesh, jax.devices()[:8]), tx, frozen)
+    abstract = abstract_train_state(tower_specs(TOWER), make_mesh(cfg.mesh, jax.devices()[:8]), tx, frozen)
     told, there = paths(abstract), paths(state)
     assert told.keys() == there.keys()
     for name, x in told.items():

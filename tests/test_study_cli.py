@@ -23,7 +23,8 @@ from optical_jax.partitioning import make_mesh, named_sharding, params_shardings
 from optical_jax.studies.folders import FAILED
 from optical_jax.training.loop import put
 from optical_jax.training.optimizer import make_optimizer
-from optical_jax.training.step import init_train_state, make_train_step
+from optical_jax.training.state import init_train_state
+from optical_jax.training.step import make_train_step
 
 ROOT = Path(__file__).parents[1]
 STUDY = """
@@ -288,7 +289,7 @@ def test_every_loss_of_every_study_trains(loss, tiny_parts):
     with jax.set_mesh(mesh):
         step = make_train_step(cfg, parts.student.cfg, parts.teacher.cfg, mesh, tx)
         teacher = jax.device_put(parts.teacher.params, params_shardings(tower_specs(parts.teacher.cfg), mesh))
-        state = init_train_state(parts.student.params, parts.student.cfg, mesh, tx)
+        state = init_train_state(parts.student.params, tower_specs(parts.student.cfg), mesh, tx)
         found = []
         for _ in range(2):
             state, metrics = step(state, teacher, put(next(parts.loader), named_sharding(mesh, ("batch",))))

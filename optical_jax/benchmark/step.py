@@ -32,7 +32,8 @@ from optical_jax.partitioning import batch_shards, check_divisible, make_mesh, n
 from optical_jax.training.estimate import compiled_memory_bytes, model_flops, step_cost
 from optical_jax.training.loop import put
 from optical_jax.training.optimizer import make_optimizer
-from optical_jax.training.step import count_tokens, init_train_state, make_train_step
+from optical_jax.training.state import init_train_state
+from optical_jax.training.step import count_tokens, make_train_step
 from optical_jax.training.teacher_cache import use_teacher_cache
 from optical_jax.types import Batch, TokenVectors
 
@@ -61,7 +62,7 @@ class Runner:
         self.sharding = named_sharding(self.mesh, ("batch",))
         with jax.set_mesh(self.mesh):
             self.step: Any = make_train_step(cfg, work.tower, work.tower, self.mesh, tx)
-            self.state = init_train_state(work.student, work.tower, self.mesh, tx)
+            self.state = init_train_state(work.student, tower_specs(work.tower), self.mesh, tx)
             self.teacher = jax.device_put(work.teacher, params_shardings(tower_specs(work.tower), self.mesh))
         self.compiled: dict[str, Any] = {}
         self.compile_seconds = 0.0

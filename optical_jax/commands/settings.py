@@ -14,9 +14,16 @@ import tyro
 
 from optical_jax.config import Config
 from optical_jax.errors import ConfigError
+from optical_jax.image_stage_config import ImageStageConfig
 from optical_jax.teacher_config import TeacherStageConfig
 
-Settings = TypeVar("Settings", Config, TeacherStageConfig)
+Settings = TypeVar("Settings", Config, TeacherStageConfig, ImageStageConfig)
+STARTED_BY = {
+    "Config": "train.py",
+    "TeacherStageConfig": "python -m optical_jax teacher",
+    "ImageStageConfig": "python -m optical_jax image_teacher",
+}
+"""What takes the settings that a config file gives."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,20 @@ class TeacherCommand:
     settings: Annotated[TeacherStageConfig, tyro.conf.arg(name="")] = field(default_factory=TeacherStageConfig)
 
 
+@dataclass(frozen=True)
+class ImageTeacherCommand:
+    """Train a tower of pictures and a tower of English texts to agree. Flags override the config file.
+
+    The same command again resumes an unfinished run, and prints the result of a finished one.
+    """
+
+    config: str = ""
+    """Python file with get_config() -> ImageStageConfig, such as configs/images/teacher.py."""
+    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Tell parameters, FLOPs, memory and time, compile, and stop."""
+    settings: Annotated[ImageStageConfig, tyro.conf.arg(name="")] = field(default_factory=ImageStageConfig)
+
+
 def parse_train_command(argv: Sequence[str]) -> TrainCommand:
     """Read the command line. tyro itself answers --help (exit 0) and unknown flags (exit 2).
 
@@ -70,6 +91,18 @@ def parse_teacher_command(argv: Sequence[str]) -> TeacherCommand:
     settings = load_config_file(path, TeacherStageConfig) if path else TeacherStageConfig()
     default = TeacherCommand(config=path, settings=settings)
     return tyro.cli(TeacherCommand, args=list(argv), default=default, prog="python -m optical_jax teacher")
+
+
+def parse_image_teacher_command(argv: Sequence[str]) -> ImageTeacherCommand:
+    """As `parse_train_command`.
+
+    Raises:
+      ConfigError: likewise.
+    """
+    path = _config_argument(argv)
+    settings = load_config_file(path, ImageStageConfig) if path else ImageStageConfig()
+    default = ImageTeacherCommand(config=path, settings=settings)
+    return tyro.cli(ImageTeacherCommand, args=list(argv), default=default, prog="python -m optical_jax image_teacher")
 
 
 def _config_argument(argv: Sequence[str]) -> str:
@@ -110,7 +143,7 @@ def load_config_file(path: str, kind: type[Settings]) -> Settings:
     finally:
         sys.path.remove(str(file.parent.absolute()))
     if not isinstance(config, kind):
-        other = {"Config": "train.py", "TeacherStageConfig": "python -m optical_jax teacher"}.get(type(config).__name__)
+        other = STARTED_BY.get(type(config).__name__)
         remedy = f"start it by {other}" if other else f"return an optical_jax {kind.__name__}"
         raise ConfigError(f"config={path}: get_config() returned {type(config).__name__}; {remedy}")
     return config

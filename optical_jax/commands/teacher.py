@@ -172,6 +172,7 @@ def train_prepared(cfg: TeacherStageConfig, folder: RunFolder, parts: Parts) -> 
     import jax
 
     from optical_jax.checkpoint import Checkpoints
+    from optical_jax.models.late_interaction import tower_specs
     from optical_jax.training.optimizer import make_optimizer
     from optical_jax.training.ranking_step import frozen_part, make_ranking_step
 
@@ -179,7 +180,8 @@ def train_prepared(cfg: TeacherStageConfig, folder: RunFolder, parts: Parts) -> 
     tx, frozen = make_optimizer(cfg.optimizer, cfg.training.steps), frozen_part(cfg, tower)
     with jax.set_mesh(mesh), Checkpoints(folder.checkpoints, cfg.checkpoint) as checkpoints:
         step = make_ranking_step(cfg, tower, mesh, tx)
-        state, start = first_state(cfg, checkpoints, parts.start.params, tower, mesh, tx, frozen, parts.batches)
+        specs = tower_specs(tower)
+        state, start = first_state(cfg, checkpoints, parts.start.params, specs, mesh, tx, frozen, parts.batches)
         evaluate = dev_evaluation(cfg.data.language, parts.start, parts.dev)
         loop(cfg, folder, state, step, parts.batches, start, mesh=mesh, evaluate=evaluate, checkpoints=checkpoints)
 
@@ -211,13 +213,14 @@ def dry_run(cfg: TeacherStageConfig, parts: Parts) -> None:
     import jax
 
     from optical_jax.commands.dry_run import print_memory, print_mesh, time_step
+    from optical_jax.models.late_interaction import tower_specs
     from optical_jax.partitioning import named_sharding
     from optical_jax.progress import clock
     from optical_jax.training.estimate import parameter_counts, side_forward_flops
     from optical_jax.training.loop import put
     from optical_jax.training.optimizer import make_optimizer
     from optical_jax.training.ranking_step import frozen_part, make_ranking_step
-    from optical_jax.training.step import init_train_state
+    from optical_jax.training.state import init_train_state
 
     mesh, tower = parts.mesh, parts.start.cfg
     count = parameter_counts(tower)
@@ -226,7 +229,7 @@ def dry_run(cfg: TeacherStageConfig, parts: Parts) -> None:
     tx, frozen = make_optimizer(cfg.optimizer, cfg.training.steps), frozen_part(cfg, tower)
     with jax.set_mesh(mesh):
         step: Any = make_ranking_step(cfg, tower, mesh, tx)
-        state = init_train_state(parts.start.params, tower, mesh, tx, frozen)
+        state = init_train_state(parts.start.params, tower_specs(tower), mesh, tx, frozen)
         rows = next(parts.batches)
         batch = put(rows, named_sharding(mesh, ("batch",)))
         timed = time_step(step, state, batch)

@@ -13,11 +13,11 @@ from optical_jax.errors import ConfigError, Interrupted
 
 if TYPE_CHECKING:
     from optical_jax.checkpoint import Checkpoints
-    from optical_jax.config import TowerConfig
     from optical_jax.data.loader import Batches
+    from optical_jax.params import SpecTree
     from optical_jax.run_folder import RunConfig, RunFolder
-    from optical_jax.training.optimizer import Frozen
-    from optical_jax.training.step import TrainState
+    from optical_jax.training.optimizer import AnyFrozen
+    from optical_jax.training.state import TrainState
     from optical_jax.types import Params
 
 Parts = TypeVar("Parts", bound=Any)
@@ -76,10 +76,10 @@ def first_state(
     cfg: RunConfig,
     checkpoints: Checkpoints,
     params: Params,
-    tower: TowerConfig,
+    specs: SpecTree,
     mesh: Any,
     tx: Any,
-    frozen: Frozen,
+    frozen: AnyFrozen,
     loader: Batches,
 ) -> tuple[TrainState, int]:
     """The state to go on from and its step: of the newest checkpoint, which also moves the loader, or a fresh one.
@@ -87,11 +87,11 @@ def first_state(
     Raises:
       ConfigError: the run is further than it is to go.
     """
-    from optical_jax.training.step import TrainState, abstract_train_state, init_train_state
+    from optical_jax.training.state import TrainState, abstract_train_state, init_train_state
 
     if checkpoints.latest_step is None:
-        return init_train_state(params, tower, mesh, tx, frozen), 0
-    abstract = abstract_train_state(tower, mesh, tx, frozen)
+        return init_train_state(params, specs, mesh, tx, frozen), 0
+    abstract = abstract_train_state(specs, mesh, tx, frozen)
     restored, opt_state, position, start = checkpoints.restore(abstract.params, abstract.opt_state)
     loader.restore(position)
     say(f"resuming {cfg.run} at step {start} of {cfg.training.steps}")

@@ -20,6 +20,10 @@ ALIASES = {"fil": "tl", "iw": "he", "jp": "ja"}
 """Codes that sets have for languages which are called otherwise here."""
 
 
+class NoPicturesError(DataError):
+    """A set has captions, and its pictures are not there."""
+
+
 class Caption(NamedTuple):
     picture: str
     """Its id."""
@@ -59,6 +63,29 @@ class ImageTextSet:
         for identity, caption in self.captions[language].items():
             found.setdefault(caption.picture, []).append(identity)
         return found
+
+
+def join_image_sets(sets: Sequence[ImageTextSet]) -> ImageTextSet:
+    """One set of all captions and pictures, to be learned from together.
+
+    Ids are told apart by the set's place among them and its split, wherever its folder lies. A picture that several
+    sets have, as the same file, is one.
+    """
+    sources: dict[PictureSource, str] = {}
+    captions: dict[str, dict[str, Caption]] = {}
+    for n, one in enumerate(sets):
+        own = f"{n}/{one.split}/"
+        found = {} if one.pictures is None else one.pictures.sources
+        identity = {picture: sources.setdefault(source, own + picture) for picture, source in found.items()}
+        for language, of_language in one.captions.items():
+            captions.setdefault(language, {}).update(
+                (own + caption, Caption(identity.get(picture, own + picture), text))
+                for caption, (picture, text) in of_language.items()
+            )
+    pictures = None if any(one.pictures is None for one in sets) else Pictures({i: s for s, i in sources.items()})
+    files = dict.fromkeys(file for one in sets for file in one.files)
+    names = [dict.fromkeys(getattr(one, name) for one in sets) for name in ("name", "split")]
+    return ImageTextSet(", ".join(names[0]), ", ".join(names[1]), pictures, captions, tuple(files))
 
 
 # ---- what may stand in a set -------------------------------------------------------------------------------------
@@ -176,6 +203,7 @@ def read_image_folder(
 
     Raises:
       DataError: a file is missing, empty, broken or contradictory; a caption's picture is not there.
+      NoPicturesError: no pictures are there at all.
     """
     splits = caption_files(folder)
     if split not in splits:
@@ -187,13 +215,13 @@ def read_image_folder(
         raise DataError(f"{folder} has no captions.{missing[0]}.{split}.jsonl[.gz]; its languages: {', '.join(there)}")
     paths = {language: there[language] for language in languages or there}
     lines = {language: _caption_lines(path) for language, path in paths.items()}
-    files = list(paths.values())
+    name, files = folder.resolve().name, list(paths.values())
     if text_only:
-        return gather_set(folder.name, split, lines, None, files)
+        return gather_set(name, split, lines, None, files)
     container = _container(folder, split)
     index = index_pictures(container)
     return gather_set(
-        folder.name,
+        name,
         split,
         lines,
         index,
@@ -211,7 +239,9 @@ def _container(folder: Path, split: str) -> Path:
     if not found and (folder / "images").is_dir():
         found = [folder / "images"]
     if not found:
-        raise DataError(f"{folder} has no pictures: no {', '.join(names)} and no images; the text can be read alone")
+        raise NoPicturesError(
+            f"{folder} has no pictures: no {', '.join(names)} and no images; the text can be read alone"
+        )
     return found[0]
 
 

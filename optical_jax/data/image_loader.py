@@ -10,7 +10,7 @@ from hashlib import blake2b
 from typing import Any, cast
 
 import numpy as np
-from jaxtyping import Float32, Int
+from jaxtyping import Float16, Float32, Int
 
 from optical_jax.config import DataConfig, HeadConfig
 from optical_jax.data.epochs import Streams, language_quotas
@@ -21,13 +21,34 @@ from optical_jax.data.picture_files import Pictures
 from optical_jax.data.pixels import Augmentation, PictureRecipe, augmented_pixels, picture_pixels
 from optical_jax.data.tokenization import Side, tokenize
 from optical_jax.errors import ConfigError
-from optical_jax.types import ImageInputs, ImageTextBatch
+from optical_jax.types import ImageInputs, ImageTextBatch, TextInputs, TokenVectors
 
 PASSES = 2**31
 """More passes over a language than there will be: every one takes the next caption of each picture."""
 LENGTH_STEP = 8
 """All batches have texts of one padded length, the longest's, which is a multiple of this where the limit allows."""
 AUGMENT = zlib.crc32(b"augment")
+
+
+class HeldVectors:
+    """Token vectors of all captions, computed before: float16, in memory, without padding."""
+
+    def __init__(self, vectors: Sequence[Float16[np.ndarray, "n E"]]) -> None:
+        """
+        Args:
+          vectors: of each caption, one or more.
+        """
+        self._ends = np.cumsum([len(one) for one in vectors])
+        self._flat = np.concatenate(vectors)
+        self.longest = max(map(len, vectors))
+
+    def rows(self, captions: Int[np.ndarray, "B"]) -> TokenVectors:
+        """Those captions, padded to the longest of all."""
+        starts = np.where(captions > 0, self._ends[captions - 1], 0)
+        mask = np.arange(self.longest) < (self._ends[captions] - starts)[:, None]  # [B, L]
+        at = np.where(mask, starts[:, None] + np.arange(self.longest), 0)
+        vectors = np.where(mask[:, :, None], self._flat[at], np.float16(0))
+        return TokenVectors(vectors=vectors, mask=mask)  # pyright: ignore[reportArgumentType]
 
 
 class PixelRows:
@@ -92,6 +113,7 @@ class ImageTextSource:
           others: as in `make_image_loader`.
         """
         self.tokens, self.augmentation, self.length, self.rows, self.seed = tokens, augmentation, length, rows, seed
+        self.held: HeldVectors | None = None
         self.batch = cfg.global_batch
         by_language = {language: found.captions_of_pictures(language) for language in found.captions}
         self.pixels = PixelRows(pictures, list(dict.fromkeys(p for of in by_language.values() for p in of)), recipe)
@@ -118,9 +140,12 @@ class ImageTextSource:
         arrays: Any = self.picture[pairs[self.rows]]
         return ImageTextBatch(
             images=ImageInputs(self._pixels(int(index), arrays)),  # pyright: ignore[reportArgumentType]
-            texts=self.tokens.rows(captions[self.rows], self.length),
+            texts=self._texts(captions[self.rows]),
             picture=arrays,
         )
+
+    def _texts(self, captions: Int[np.ndarray, "b"]) -> TextInputs | TokenVectors:
+        return self.tokens.rows(captions, self.length) if self.held is None else self.held.rows(captions)
 
     def pairs_of(self, index: int) -> tuple[Int[np.ndarray, "B"], Int[np.ndarray, "B"]]:
         """The pairs of a global batch, and the caption that each comes with, among all."""
@@ -161,6 +186,15 @@ class ImageLoader(Batches):
     def text_length(self) -> int:
         """Tokens of every text, padding included."""
         return self._source.length
+
+    @property
+    def texts(self) -> FlatTokens:
+        """Of all captions, in the order of `captions_in_order`."""
+        return self._source.tokens
+
+    def read_texts_from(self, held: HeldVectors) -> None:
+        """Batches that are made from now on have these vectors instead of the captions' tokens."""
+        self._source.held = held
 
 
 def captions_in_order(found: ImageTextSet) -> list[str]:

@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from optical_jax.config import HeadConfig, TowerConfig, to_json
 from optical_jax.errors import ConfigError, MachineError
-from optical_jax.files import OWN_CONFIG, write_json
+from optical_jax.files import OWN_CONFIG, PAIR, write_json
 from optical_jax.models.hf_heads import IDENTITY
 from optical_jax.models.hf_names import from_tree, hf_config
 from optical_jax.models.pair_configs import inline_projection, is_pair_family, pair_config, paired_config, part_of
@@ -85,9 +85,10 @@ def check_target(folder: Path) -> None:
     """Refuse to write over anything but an earlier export.
 
     Raises:
-      ConfigError: `folder` is a file, or holds files and no optical_jax.json.
+      ConfigError: `folder` is a file, or holds files and neither optical_jax.json nor pair.json.
     """
-    if folder.is_dir() and ((folder / OWN_CONFIG).is_file() or not any(folder.iterdir())):
+    ours = any((folder / name).is_file() for name in (OWN_CONFIG, PAIR))
+    if folder.is_dir() and (ours or not any(folder.iterdir())):
         return
     if folder.exists():
         raise ConfigError(f"{folder} exists and is no exported tower; name a new folder")

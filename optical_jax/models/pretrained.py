@@ -13,7 +13,7 @@ import numpy as np
 import optical_jax
 from optical_jax.config import EncoderConfig, HeadConfig, TowerConfig
 from optical_jax.errors import ConfigError
-from optical_jax.files import OWN_CONFIG, TOKENIZER_FILES
+from optical_jax.files import OWN_CONFIG, PAIR, TOKENIZER_FILES
 from optical_jax.models.hf_heads import Head, Pooling, Projection, cut_lengths, read_head
 from optical_jax.models.hf_names import encoder_config, match_names, shorten, to_tree
 from optical_jax.models.hf_weights import Weights, read_json
@@ -36,6 +36,8 @@ class Pretrained(NamedTuple):
     cfg: TowerConfig
     tokenizer_path: Path | None
     """Folder of the tokenizer; None where there is none."""
+    folder: Path
+    """Where the weights lie, and of a tower of pictures how it takes them, if that is told."""
 
 
 def load_pretrained(
@@ -44,8 +46,8 @@ def load_pretrained(
     """Read a tower.
 
     Forms: Hugging Face BERT, RoBERTa and XLM-R; Stanford ColBERT; PyLate; Sentence Transformers, dense and
-    multi-vector; Hugging Face CLIP and SigLIP, a pair or one tower; big_vision's SigLIP (.npz); and what `save_tower`
-    and `save_pair` wrote (optical_jax.json), which is always read as it was.
+    multi-vector; Hugging Face CLIP and SigLIP, a pair or one tower; big_vision's SigLIP (.npz); and what `save_tower`,
+    `save_pair` (optical_jax.json) and `save_tower_pair` (pair.json) wrote, which is always read as it was.
 
     Args:
       path: a local folder, an .npz file, or a hub name (org/name) where there is no such folder.
@@ -57,9 +59,12 @@ def load_pretrained(
       ConfigError: no such folder or model, no weights, no such part, or something in it that a tower cannot express.
     """
     folder, source = find_source(path, cache_dir)
+    if is_own_pair(folder):
+        return load_pretrained(str(folder / part), pooling=pooling, part=part)
     if source is not None:
         cfg = choose_tower(source, part, pooling)
-        return Pretrained(source.read(cfg), cfg, tokenizer_folder(source.folder) if part == "text" else None)
+        tokenizer = tokenizer_folder(source.folder) if part == "text" else None
+        return Pretrained(source.read(cfg), cfg, tokenizer, source.folder)
     own = folder / OWN_CONFIG
     if own.is_file():
         cfg = tower_config(read_json(own), str(own))
@@ -85,7 +90,7 @@ def load_pretrained(
     if cfg.head.masses == "learned":
         kernel = Weights(folder / MASSES).read("kernel")
         params["head"] = {**params["head"], "mass": {"kernel": kernel}}
-    return Pretrained(params, cfg, tokenizer_folder(head.encoder_folder))
+    return Pretrained(params, cfg, tokenizer_folder(head.encoder_folder), folder)
 
 
 class Pair(NamedTuple):
@@ -98,20 +103,41 @@ class Pair(NamedTuple):
 
 
 def load_pair(path: str, *, pooling: Pooling = "auto", cache_dir: str | None = None) -> Pair:
-    """Both towers of CLIP or SigLIP; arguments and errors as of `load_pretrained`.
+    """Both towers of CLIP, of SigLIP, or of a pair of ours; arguments and errors as of `load_pretrained`.
 
     Raises:
       ConfigError: there is one tower, or none.
     """
-    _, source = find_source(path, cache_dir)
+    folder, source = find_source(path, cache_dir)
+    if is_own_pair(folder):
+        text, image = (load_pretrained(str(folder), part=part) for part in ("text", "image"))
+        return Pair(text, image, read_logits(path, cache_dir))
     if source is None or len(source.towers) < 2:
         raise ConfigError(f"{path} holds no pair of towers; name a folder or .npz file with a whole CLIP or SigLIP")
     text, image = (choose_tower(source, part, pooling) for part in ("text", "image"))
     return Pair(
-        Pretrained(source.read(text), text, tokenizer_folder(source.folder)),
-        Pretrained(source.read(image), image, None),
+        Pretrained(source.read(text), text, tokenizer_folder(source.folder), source.folder),
+        Pretrained(source.read(image), image, None, source.folder),
         source.read_logits(),
     )
+
+
+def read_logits(path: str, cache_dir: str | None = None) -> dict[str, np.ndarray]:
+    """`Pair.logits` alone; none where there is one tower."""
+    folder, source = find_source(path, cache_dir)
+    if is_own_pair(folder):
+        told = read_json(folder / PAIR)
+        return {name: np.array(told[name], np.float32) for name in OWN_LOGITS if name in told}
+    return source.read_logits() if source is not None and len(source.towers) == 2 else {}
+
+
+OWN_LOGITS = ("logit_scale", "logit_bias")
+"""What of `Pair.logits` a pair.json holds."""
+
+
+def is_own_pair(folder: Path) -> bool:
+    """True for the folder of two towers that `save_tower_pair` writes."""
+    return (folder / PAIR).is_file() and (folder / "text").is_dir()
 
 
 def find_source(path: str, cache_dir: str | None) -> tuple[Path, PairedSource | None]:
@@ -127,6 +153,8 @@ def parts_of(path: str, cache_dir: str | None = None) -> tuple[Part, ...]:
       ConfigError: as `load_pretrained`.
     """
     folder, source = find_source(path, cache_dir)
+    if is_own_pair(folder):
+        return ("text", "image")
     if source is not None:
         return tuple(source.towers)
     own = folder / OWN_CONFIG

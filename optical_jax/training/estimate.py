@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from optical_jax.config import Config, EncoderConfig, Remat, TowerConfig
+from optical_jax.config import Config, Remat, TowerConfig
+from optical_jax.image_config import AnyEncoderConfig, ImageTowerConfig
+from optical_jax.image_stage_config import ImageStageConfig
 from optical_jax.loss_config import LossConfig
 from optical_jax.losses.batch_scores import KEPT_NUMBERS
 from optical_jax.models.encoders import packs
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.ot.gromov import LINEARISATIONS
 from optical_jax.params import count_params
-from optical_jax.types import Batch, PackedInputs, TextInputs, TokenVectors
+from optical_jax.types import Batch, ImageTextBatch, PackedInputs, TextInputs, TokenVectors
 from optical_jax.validation import parse_added_losses
 
 
@@ -35,13 +37,13 @@ def encoder_forward_flops(cfg: TowerConfig, length: int) -> float:
 
     Embedding look-ups and norms count nothing.
     """
-    e: EncoderConfig = cfg.encoder
+    e: AnyEncoderConfig = cfg.encoder
     projected = cfg.head.projection if cfg.head.pooling == "none" else 0
     matrices = e.layers * (4 * e.width * e.width + 2 * e.width * e.mlp_width) + e.width * projected
     return 2.0 * length * matrices + attention_flops(e, length)
 
 
-def attention_flops(cfg: EncoderConfig, length: int) -> float:
+def attention_flops(cfg: AnyEncoderConfig, length: int) -> float:
     """Of that, scores and what is read by them."""
     return 2.0 * length * cfg.layers * 2 * length * cfg.width
 
@@ -61,6 +63,26 @@ def side_forward_flops(side: TextInputs | PackedInputs | TokenVectors, cfg: Towe
         rows, length = len(side.keep), cfg.encoder.max_length
     pooled = 2.0 * len(side.keep) * cfg.encoder.width * cfg.head.projection if cfg.head.pooling != "none" else 0.0
     return rows * encoder_forward_flops(cfg, length) + pooled
+
+
+def picture_forward_flops(cfg: ImageTowerConfig) -> float:
+    """One picture of the size of the tower's position table through it, patches and what stands before them."""
+    e = cfg.encoder
+    patches = 2.0 * e.grid**2 * e.patch_size**2 * 3 * e.width
+    pooled = 2.0 * e.width * cfg.head.projection if cfg.head.pooling != "none" else 0.0
+    return patches + encoder_forward_flops(cfg, e.grid**2 + (e.family == "clip")) + pooled
+
+
+def image_text_flops(cfg: ImageStageConfig, text: TowerConfig, image: ImageTowerConfig, batch: ImageTextBatch) -> float:
+    """One step of an image-text teacher; of what is not trained the forward pass alone."""
+    B, texts = len(batch.picture), batch.texts
+    of_texts = side_forward_flops(texts, text) * (1 if cfg.text.locked else 3)
+    of_images = B * picture_forward_flops(image) * (1 if cfg.image.locked else 3)
+    again = 0.0 if cfg.image.locked else B * recomputed_flops(image, image.encoder.grid**2, cfg.image.remat)
+    S = (texts.mask if isinstance(texts, TokenVectors) else texts.keep).shape[1] if text.head.pooling == "none" else 1
+    T = image.encoder.grid**2 if image.head.pooling == "none" else 1
+    cells = B * B * (S * T if cfg.loss.interaction == "tokens" else 1)
+    return of_texts + of_images + again + 3 * 2.0 * cells * text.vector_width
 
 
 def step_cost(cfg: Config, student: TowerConfig, teacher: TowerConfig, batch: Batch) -> Cost:

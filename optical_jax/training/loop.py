@@ -17,11 +17,12 @@ from optical_jax.checkpoint import Checkpoints, fingerprint
 from optical_jax.config import Config, to_json
 from optical_jax.data.loader import Batches
 from optical_jax.errors import Interrupted, NonFiniteLossError
+from optical_jax.image_stage_config import ImageStageConfig
 from optical_jax.metrics_writer import MetricsWriter
 from optical_jax.partitioning import named_sharding
 from optical_jax.progress import ProgressReport
 from optical_jax.teacher_config import TeacherStageConfig
-from optical_jax.training.step import TrainState
+from optical_jax.training.state import TrainState
 from optical_jax.types import Metrics, Params
 
 DevFigures = dict[str, dict[str, float]]
@@ -67,7 +68,7 @@ class Window:
 
 
 def train(
-    cfg: Config | TeacherStageConfig,
+    cfg: Config | TeacherStageConfig | ImageStageConfig,
     state: TrainState,
     train_step: Callable[[TrainState, Any], tuple[TrainState, Metrics]],
     loader: Batches,
@@ -94,6 +95,9 @@ def train(
     def save(step: int, figure: float | None = None) -> None:
         checkpoints.save(step, state.params, state.opt_state, data=loader.state(), config=config, best_metric=figure)
 
+    if steps == 0:
+        # A student that is whole as it starts: the run has a checkpoint all the same.
+        save(0)
     with ProgressReport("training", steps, "steps", done=start) as progress, catch_signals() as caught:
         if start < steps:
             progress.say("compiling: the first step of each shape of batch takes longer, and Ctrl-C waits for it")

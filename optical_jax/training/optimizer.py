@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +52,18 @@ class Frozen:
 NOTHING_FROZEN = Frozen()
 
 
-def trained_part(params: Params, frozen: Frozen, *, uncut: bool = False) -> Params:
+@dataclass(frozen=True)
+class FrozenParts:
+    """Whole parts of any tree of parameters that stay as they start."""
+
+    paths: tuple[tuple[str, ...], ...]
+    """Keys from the root to each; none lies in another."""
+
+
+AnyFrozen = Frozen | FrozenParts
+
+
+def trained_part(params: Params, frozen: AnyFrozen, *, uncut: bool = False) -> Params:
     """The parameters that are trained: a tree of its own, of which optimizer and gradients know alone.
 
     Args:
@@ -61,6 +73,8 @@ def trained_part(params: Params, frozen: Frozen, *, uncut: bool = False) -> Para
     """
     if frozen == NOTHING_FROZEN:
         return params
+    if isinstance(frozen, FrozenParts):
+        return _without(params, frozen.paths)
     encoder = dict(params["encoder"])
     if frozen.embeddings:
         del encoder["embeddings"]
@@ -73,15 +87,32 @@ def trained_part(params: Params, frozen: Frozen, *, uncut: bool = False) -> Para
     return {**params, "encoder": encoder}
 
 
-def with_trained(params: Params, trained: Params, frozen: Frozen) -> Params:
+def with_trained(params: Params, trained: Params, frozen: AnyFrozen) -> Params:
     """`params` with the part that is trained in its place: what `trained_part` took, put back."""
     if frozen == NOTHING_FROZEN:
         return trained
+    if isinstance(frozen, FrozenParts):
+        return _over(params, trained)
     before, now = params["encoder"], trained["encoder"]
     encoder = {**before, **now, "embeddings": {**before["embeddings"], **now.get("embeddings", {})}}
     if frozen.layers:
         encoder["layers"] = jax.tree.map(lambda x, y: x.at[frozen.layers :].set(y), before["layers"], now["layers"])
     return {**trained, "encoder": encoder}
+
+
+def _without(tree: Params, paths: Iterable[tuple[str, ...]]) -> Params:
+    whole, deeper = {path[0] for path in paths if len(path) == 1}, [path for path in paths if len(path) > 1]
+    found = {name: part for name, part in tree.items() if name not in whole}
+    for name in {path[0] for path in deeper}:
+        found[name] = _without(tree[name], [path[1:] for path in deeper if path[0] == name])
+    return found
+
+
+def _over(tree: Params, trained: Params) -> Params:
+    """The tree with the leaves of one that has fewer in their places."""
+    if not isinstance(tree, dict):
+        return trained
+    return {name: _over(part, trained[name]) if name in trained else part for name, part in tree.items()}
 
 
 def make_optimizer(cfg: OptimizerConfig, steps: int) -> optax.GradientTransformation:

@@ -12,19 +12,13 @@ from jax.sharding import Mesh
 
 from optical_jax.config import TowerConfig
 from optical_jax.losses.ranking import ranking_loss
-from optical_jax.models.late_interaction import encode_tokens
+from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.models.stack import unstack_layers
 from optical_jax.partitioning import named_sharding
 from optical_jax.teacher_config import TeacherStageConfig
 from optical_jax.training.optimizer import NOTHING_FROZEN, Frozen, trained_part, with_trained
-from optical_jax.training.step import (
-    TrainState,
-    count_tokens,
-    join_parts,
-    split_in_parts,
-    train_state_shardings,
-    update_state,
-)
+from optical_jax.training.state import TrainState, train_state_shardings, update_state
+from optical_jax.training.step import count_tokens, join_parts, split_in_parts
 from optical_jax.types import Metrics, PackedInputs, Params, RankingBatch, Scalar, TokenVectors
 
 RankingStep = Callable[[TrainState, RankingBatch], tuple[TrainState, Metrics]]
@@ -53,7 +47,7 @@ def make_ranking_step(
         real_tokens = count_tokens(batch.queries) + count_tokens(batch.passages)
         return state, {**metrics, **norms, "real_tokens": real_tokens}
 
-    states = train_state_shardings(tower, mesh, tx, frozen)
+    states = train_state_shardings(tower_specs(tower), mesh, tx, frozen)
     ins = (states, named_sharding(mesh, ("batch",)))
     return jax.jit(step, in_shardings=ins, out_shardings=(states, named_sharding(mesh, ())), donate_argnums=0)
 

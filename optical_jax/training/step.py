@@ -9,9 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from flax import struct
 from jax.sharding import Mesh
 
 from optical_jax.config import Config, TowerConfig
@@ -20,17 +18,10 @@ from optical_jax.losses import distillation_loss
 from optical_jax.models.attention import choose_attention, platform
 from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.ot.schedule import at_step
-from optical_jax.params import SpecTree, abstract_params
 from optical_jax.partitioning import constrain, named_sharding, params_shardings
-from optical_jax.training.optimizer import NOTHING_FROZEN, Frozen, norm_first, steps_taken, trained_part, with_trained
+from optical_jax.training.optimizer import Frozen, steps_taken, trained_part, with_trained
+from optical_jax.training.state import TrainState, train_state_shardings, update_state
 from optical_jax.types import Batch, Metrics, PackedInputs, Params, Scalar, TextInputs, TokenVectors
-
-
-@struct.dataclass
-class TrainState:
-    params: Params
-    opt_state: Any
-
 
 TrainStep = Callable[[TrainState, Params, Batch], tuple[TrainState, Metrics]]
 
@@ -64,22 +55,9 @@ def make_train_step(
         real_tokens = count_tokens(batch.student) + count_tokens(batch.teacher)
         return state, {**metrics, **norms, "real_tokens": real_tokens}
 
-    states = train_state_shardings(student_cfg, mesh, tx, frozen)
+    states = train_state_shardings(tower_specs(student_cfg), mesh, tx, frozen)
     ins = (states, params_shardings(tower_specs(teacher_cfg), mesh), named_sharding(mesh, ("batch",)))
     return jax.jit(train_step, in_shardings=ins, out_shardings=(states, named_sharding(mesh, ())), donate_argnums=0)
-
-
-@jax.named_scope("optimizer")
-def update_state(
-    state: TrainState, grads: Params, tx: optax.GradientTransformation, frozen: Frozen
-) -> tuple[TrainState, Metrics]:
-    """The state after one update of its trained part, and the norms of gradient and parameters."""
-    grads, grad_norm = norm_first(grads)
-    trained = trained_part(state.params, frozen)
-    updates, opt_state = tx.update(grads, state.opt_state, trained)
-    trained, opt_state = jax.lax.optimization_barrier((optax.apply_updates(trained, updates), opt_state))
-    params = with_trained(state.params, trained, frozen)
-    return TrainState(params, opt_state), {"grad_norm": grad_norm, "param_norm": optax.tree.norm(trained)}
 
 
 def as_trained(cfg: Config, student: TowerConfig, teacher: TowerConfig) -> tuple[TowerConfig, TowerConfig]:
@@ -148,54 +126,3 @@ def split_in_parts(batch: Any, parts: int) -> Any:
 def join_parts(x: jax.Array) -> jax.Array:
     """The rows of `split_in_parts` in their order again."""
     return constrain(x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), ("batch",) + (None,) * (x.ndim - 2))
-
-
-def train_state_shardings(
-    cfg: TowerConfig, mesh: Mesh, tx: optax.GradientTransformation, frozen: Frozen = NOTHING_FROZEN
-) -> TrainState:
-    """Where each array of the state lives: moments beside their parameters, counters everywhere."""
-    specs = tower_specs(cfg)
-    params, everywhere = params_shardings(specs, mesh), named_sharding(mesh, ())
-    opt_state = optax.tree_map_params(
-        tx,
-        lambda _, sharding: sharding,
-        abstract_opt_state(specs, tx, frozen),
-        trained_part(params, frozen, uncut=True),
-        transform_non_params=lambda _: everywhere,
-    )
-    return TrainState(params, opt_state)
-
-
-def abstract_opt_state(specs: SpecTree, tx: optax.GradientTransformation, frozen: Frozen) -> Any:
-    return jax.eval_shape(lambda params: tx.init(trained_part(params, frozen)), abstract_params(specs))
-
-
-def abstract_train_state(
-    cfg: TowerConfig, mesh: Mesh, tx: optax.GradientTransformation, frozen: Frozen = NOTHING_FROZEN
-) -> TrainState:
-    """Shapes and shardings of the state without its memory, for restoring and for dry runs."""
-    specs = tower_specs(cfg)
-    shapes = TrainState(abstract_params(specs), abstract_opt_state(specs, tx, frozen))
-    return jax.tree.map(
-        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-        shapes,
-        train_state_shardings(cfg, mesh, tx, frozen),
-    )
-
-
-def init_train_state(
-    params: Params, cfg: TowerConfig, mesh: Mesh, tx: optax.GradientTransformation, frozen: Frozen = NOTHING_FROZEN
-) -> TrainState:
-    """A fresh state around starting weights, placed on the mesh."""
-    shardings = train_state_shardings(cfg, mesh, tx, frozen)
-    placed = jax.device_put(jax.tree.map(_own_copy, params), shardings.params)
-    init = jax.jit(lambda params: tx.init(trained_part(params, frozen)), out_shardings=shardings.opt_state)
-    return TrainState(placed, init(placed))
-
-
-def _own_copy(x: Any) -> Any:
-    """A copy: the first step donates its state, and the caller's arrays must outlive it.
-
-    NumPy's by NumPy: JAX would compile a program for every shape.
-    """
-    return jnp.array(x, jnp.float32) if isinstance(x, jax.Array) else np.array(x, np.float32)

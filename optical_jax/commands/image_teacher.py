@@ -1,0 +1,274 @@
+"""`python -m optical_jax image_teacher`: towers of English texts and of pictures learn to agree from captions."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from optical_jax.commands.doors import add_xla_flag, open_door, refuse_no_flags
+from optical_jax.commands.settings import parse_image_teacher_command
+from optical_jax.commands.training import first_state, loop, run_in_folder, say
+from optical_jax.config import DataConfig, expand_path
+from optical_jax.image_stage_config import ImageStageConfig
+from optical_jax.image_stage_validation import validate_image_teacher
+from optical_jax.metrics_writer import check_tracker
+
+if TYPE_CHECKING:
+    from optical_jax.data.image_loader import ImageLoader
+    from optical_jax.data.pixels import Augmentation
+    from optical_jax.image_teacher_data import StageData
+    from optical_jax.params import SpecTree
+    from optical_jax.run_folder import RunFolder
+    from optical_jax.tower_pair import TowerPair
+
+EXAMPLE = "python -m optical_jax image_teacher --run runs/images --text.path ENCODER --data.images FOLDER"
+GIB = 2**30
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command. Returns the exit code."""
+    return open_door(lambda: run_command(sys.argv[1:] if argv is None else argv))
+
+
+def run_command(argv: Sequence[str]) -> None:
+    refuse_no_flags(argv, "name a config or data, and a folder for the run", EXAMPLE)
+    command = parse_image_teacher_command(argv)
+    cfg = command.settings
+    validate_image_teacher(cfg, needs_run=not command.dry_run)
+    check_tracker(cfg.training.tracker)
+    if cfg.training.deterministic:
+        add_xla_flag("--xla_gpu_deterministic_ops=true")
+    if command.dry_run:
+        dry_run(cfg, prepare(cfg, None))
+        return
+    parts = run_in_folder(
+        cfg,
+        prepare=lambda folder: prepare(cfg, folder),
+        begin=lambda folder, parts: folder.begin(
+            cfg, {"model": parts.start}, parts.inputs, {"images.json": parts.data.report}
+        ),
+        train=lambda folder, parts: train_prepared(cfg, folder, parts),
+    )
+    if parts is not None:
+        run = shlex.quote(cfg.run)
+        say(f"next: python -m optical_jax export --run {run} --out FOLDER")
+        say(f"      python train.py --teacher.path {run} --data.bitext FILE --run STUDENT")
+
+
+@dataclass
+class Parts:
+    """What the training is made of, read and checked, before anything compiles."""
+
+    mesh: Any
+    start: TowerPair
+    data: StageData
+    loader: ImageLoader
+    inputs: dict[str, dict[str, str]]
+    """By kind, path -> sha256 of every input file."""
+
+    @property
+    def towers(self) -> tuple[Any, Any]:
+        """The shapes of both."""
+        return self.start.text.cfg, self.start.image.cfg
+
+
+def prepare(cfg: ImageStageConfig, folder: RunFolder | None) -> Parts:
+    """Read data and towers; those of a run that is resumed come from its folder. Nothing is written.
+
+    Raises:
+      ConfigError, DataError: what cannot be, by name.
+    """
+    import jax
+
+    from optical_jax.data.image_loader import captions_in_order, make_image_loader
+    from optical_jax.image_teacher_data import read_stage_data
+    from optical_jax.image_teacher_start import make_pair
+    from optical_jax.models.attention import check_platform, platform
+    from optical_jax.partitioning import check_divisible, make_mesh
+    from optical_jax.picture_encoding import recipe_of
+    from optical_jax.tower_pair import load_tower_pair
+
+    mesh = make_mesh(cfg.mesh)
+    check_divisible(cfg, mesh)
+    for name, side in (("text", cfg.text), ("image", cfg.image)):
+        check_platform(side.attention, platform(), f"{name}.attention")
+    augmentation = augmentation_of(cfg)
+    data = read_stage_data(cfg.data)
+    inputs = data.inputs | model_inputs(cfg, folder)
+    if folder is not None:
+        start = load_tower_pair(folder.model)
+    else:
+        start = make_pair(cfg, captions_in_order(data.train))
+    start = replace(start, text=replace(start.text, side="query"))
+    loader = make_image_loader(
+        data.train,
+        start.text.tokenizer,
+        start.text.cfg.head,
+        recipe_of(start.image),
+        DataConfig(global_batch=cfg.data.global_batch),
+        cfg.seed,
+        max_length=cfg.text.max_length or None,
+        augmentation=augmentation,
+        threads=cfg.data.threads,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    check_attention(cfg, start, loader.text_length)
+    for line in data.lines(cfg.data):
+        say(line)
+    if cut := loader.texts.truncated:
+        say(f"cut: {cut:,} captions at {loader.text_length} tokens")
+    return Parts(mesh, start, data, loader, inputs)
+
+
+def augmentation_of(cfg: ImageStageConfig) -> Augmentation | None:
+    """
+    Raises:
+      ConfigError: a range or a share that cannot be.
+    """
+    from optical_jax.config import to_json
+    from optical_jax.data.pixels import Augmentation
+
+    settings = to_json(cfg.augmentation)
+    enabled = settings.pop("enabled")
+    ranges = {name: tuple(value) for name, value in settings.items() if isinstance(value, list)}
+    found = Augmentation(**(settings | ranges))
+    return found if enabled else None
+
+
+def model_inputs(cfg: ImageStageConfig, folder: RunFolder | None) -> dict[str, dict[str, str]]:
+    """Files of the towers from outside, by setting; on a resume only where the path is another one than before."""
+    from optical_jax.models.pretrained import find_folder
+    from optical_jax.references import model_files
+
+    before, found = folder.saved_config() if folder else None, {}
+    for name, path in (("text", cfg.text.path), ("image", cfg.image.path)):
+        if path and (before is None or before[name]["path"] != path):
+            found[f"{name}.path"] = model_files(find_folder(expand_path(path, f"{name}.path"), cfg.cache_dir or None))
+    return found
+
+
+def check_attention(cfg: ImageStageConfig, start: TowerPair, text_length: int) -> None:
+    """Refuse a kernel that these devices, towers or lengths forbid, before anything compiles."""
+    from optical_jax.models.attention import choose_attention, platform
+    from optical_jax.training.image_text_step import as_trained
+
+    text, image = as_trained(cfg, start.text.cfg, start.image.cfg)
+    choose_attention(text.encoder, text_length, platform(), "text.attention")
+    patches = image.encoder.grid**2 + (image.encoder.family == "clip")
+    choose_attention(image.encoder, patches, platform(), "image.attention")
+
+
+def train_prepared(cfg: ImageStageConfig, folder: RunFolder, parts: Parts) -> None:
+    """Compile, restore, loop."""
+    import jax
+
+    from optical_jax.checkpoint import Checkpoints
+    from optical_jax.image_teacher_data import make_dev_figures
+    from optical_jax.tower_pair import pair_params
+    from optical_jax.training.image_text_step import frozen_parts, make_image_text_step
+    from optical_jax.training.optimizer import make_optimizer
+
+    mesh, (text, image) = parts.mesh, parts.towers
+    tx, frozen = make_optimizer(cfg.optimizer, cfg.training.steps), frozen_parts(cfg)
+    with jax.set_mesh(mesh), Checkpoints(folder.checkpoints, cfg.checkpoint) as checkpoints:
+        step = make_image_text_step(cfg, text, image, mesh, tx)
+        params = pair_params(parts.start, cfg.loss.bias)
+        state, start = first_state(cfg, checkpoints, params, specs_of(cfg, parts), mesh, tx, frozen, parts.loader)
+        hold_texts_of(cfg, parts)
+        evaluate = make_dev_figures(parts.data.dev, parts.start, cfg.data.language)
+        loop(cfg, folder, state, step, parts.loader, start, mesh=mesh, evaluate=evaluate, checkpoints=checkpoints)
+
+
+def specs_of(cfg: ImageStageConfig, parts: Parts) -> SpecTree:
+    from optical_jax.training.image_text_step import pair_specs
+
+    return pair_specs(*parts.towers, cfg.loss)
+
+
+# ---- captions whose vectors stay as they are ---------------------------------------------------------------------
+
+
+def holds_texts(cfg: ImageStageConfig, parts: Parts) -> bool:
+    """Whether captions are encoded once, before the first step."""
+    from optical_jax.image_teacher_data import held_bytes
+
+    if not cfg.text.locked or cfg.text.projection:
+        return False
+    needed = held_bytes(parts.start, parts.loader.texts)
+    if needed > cfg.text.hold_gib * GIB:
+        say(
+            f"captions: their vectors would take {needed / GIB:.1f} GiB, and text.hold_gib={cfg.text.hold_gib:g}; "
+            "the tower of texts runs in every step"
+        )
+        return False
+    return True
+
+
+def hold_texts_of(cfg: ImageStageConfig, parts: Parts) -> None:
+    from optical_jax.data.image_loader import captions_in_order
+    from optical_jax.image_teacher_data import hold_texts
+
+    if holds_texts(cfg, parts):
+        parts.loader.read_texts_from(
+            hold_texts(
+                parts.start.text,
+                captions_in_order(parts.data.train),
+                cfg.text.max_length,
+                pooled=parts.start.interaction == "pooled",
+            )
+        )
+
+
+# ---- the cost ----------------------------------------------------------------------------------------------------
+
+
+def dry_run(cfg: ImageStageConfig, parts: Parts) -> None:
+    """Print parameters, FLOPs, memory and time. Compiles and times a step, writes nothing."""
+    import jax
+
+    from optical_jax.commands.dry_run import print_memory, print_mesh, time_step
+    from optical_jax.image_teacher_data import as_if_held
+    from optical_jax.params import abstract_params
+    from optical_jax.partitioning import named_sharding
+    from optical_jax.progress import clock
+    from optical_jax.tower_pair import pair_params
+    from optical_jax.training.estimate import image_text_flops, parameter_counts
+    from optical_jax.training.image_text_step import frozen_parts, make_image_text_step
+    from optical_jax.training.loop import put
+    from optical_jax.training.optimizer import make_optimizer, trained_part
+    from optical_jax.training.state import init_train_state
+
+    mesh, (text, image), specs = parts.mesh, parts.towers, specs_of(cfg, parts)
+    tx, frozen = make_optimizer(cfg.optimizer, cfg.training.steps), frozen_parts(cfg)
+    trained = jax.eval_shape(lambda params: trained_part(params, frozen), abstract_params(specs))
+    for name, tower in (("text", text), ("image", image)):
+        count = parameter_counts(tower)["all"]
+        learned = sum(leaf.size for leaf in jax.tree.leaves(trained.get(name, {})))
+        print(f"{name}: {count:,} parameters, {learned:,} of them trained")
+    print_mesh(mesh)
+    with jax.set_mesh(mesh):
+        step: Any = make_image_text_step(cfg, text, image, mesh, tx)
+        state = init_train_state(pair_params(parts.start, cfg.loss.bias), specs, mesh, tx, frozen)
+        rows = next(parts.loader)
+        held = holds_texts(cfg, parts)
+        if held:
+            rows = as_if_held(rows, parts.start)
+        timed = time_step(step, state, put(rows, named_sharding(mesh, ("batch",))))
+    B, steps = cfg.data.global_batch, cfg.training.steps
+    size = " x ".join(map(str, rows.images.pixels.shape[1:3]))
+    print(
+        f"step: {B} pictures of {size} pixels, captions of {parts.loader.text_length} tokens; "
+        f"{timed.seconds:.3f} s after {timed.compile_seconds:.1f} s of compiling"
+    )
+    if held:
+        print(f"captions: {len(parts.loader.texts):,} are encoded once, before the first step")
+    flops = image_text_flops(cfg, text, image, rows)
+    print(f"flops: at most {flops / B / 1e9:.3f} GFLOP a pair, {flops * steps / 1e12:.2f} TFLOP in all")
+    print_memory(timed.peak_bytes)
+    epochs = steps / parts.loader.epoch_size
+    print(f"time: {steps} steps of {B} pairs, {epochs:.1f} epochs: about {clock(steps * timed.seconds)}")
+    print(f"      at {B / timed.seconds:.1f} pairs/s, without dev retrievals and saves")

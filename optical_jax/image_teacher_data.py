@@ -1,0 +1,207 @@
+"""What an image-text teacher learns from and is watched by: its sets of pictures, their files, and its dev figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Any
+
+import jax
+import numpy as np
+
+from optical_jax.config import expand_path
+from optical_jax.data.image_captions import ImageTextSet, join_image_sets
+from optical_jax.data.image_loader import HeldVectors
+from optical_jax.data.image_sources import read_image_set
+from optical_jax.data.pairs import FlatTokens
+from optical_jax.data.picture_files import FilePicture
+from optical_jax.evaluation.blocks import Block
+from optical_jax.evaluation.image_figures import first_ranks, per_query_figures, two_way_figures
+from optical_jax.evaluation.search import encode_blocks, rank
+from optical_jax.files import sha256_file
+from optical_jax.image_stage_config import DEV_FIGURES, ImageDataConfig
+from optical_jax.models.late_interaction import mean_pool
+from optical_jax.picture_encoding import encode_picture_blocks
+from optical_jax.tower_pair import TowerPair
+from optical_jax.towers import Tower, encode, placed
+from optical_jax.types import ImageTextBatch, Params, TokenVectors
+
+Figures = dict[str, dict[str, float]]
+"""Name of a set -> figure -> value."""
+
+
+@dataclass(frozen=True)
+class StageData:
+    train: ImageTextSet
+    """All sets and splits as one."""
+    dev: dict[str, ImageTextSet]
+    """By name; empty where no dev figures are wanted."""
+    inputs: dict[str, dict[str, str]]
+    """By kind, path -> sha256 of every file."""
+    report: dict[str, Any]
+    """Counts of what the files hold."""
+
+    def lines(self, cfg: ImageDataConfig) -> list[str]:
+        """For people."""
+        found = [
+            f"{one['set']}, {one['split']}: {one['pictures']:,} pictures, {one['captions']:,} captions"
+            + (f", {one['without_captions']:,} pictures without" if one["without_captions"] else "")
+            + "".join(f", {count:,} {reason}" for reason, count in one["left_out"].items())
+            for one in self.report["train"]
+        ]
+        for name, one in self.dev.items():
+            seen = ", all of them trained on" if cfg.dev_split in cfg.splits else ""
+            assert one.pictures is not None, "read with its pictures"
+            asked = len(one.captions[cfg.language])
+            found.append(f"dev: {name}, {len(one.pictures):,} pictures and {asked:,} captions{seen}")
+        return found
+
+
+def read_stage_data(cfg: ImageDataConfig) -> StageData:
+    """Read all captions, and where the pictures are.
+
+    Raises:
+      ConfigError, DataError: as `read_image_set`.
+    """
+    specs = [expand_path(spec, "data.images") for spec in cfg.images]
+    found = [read_image_set(spec, split, (cfg.language,)) for spec in specs for split in cfg.splits]
+    inputs, dev = {"images": files_of(found)}, {}
+    if cfg.dev_split:
+        each = [read_image_set(spec, cfg.dev_split, (cfg.language,)) for spec in specs]
+        inputs["dev"] = files_of(each)
+        for one in each:
+            dev[unlike(one.name, dev)] = some_pictures(one, cfg.language, cfg.dev_pictures)
+    return StageData(join_image_sets(found), dev, inputs, {"train": [counts_of(one, cfg.language) for one in found]})
+
+
+def unlike(name: str, others: Mapping[str, Any]) -> str:
+    """The name, with a number where another set has it."""
+    return name if name not in others else f"{name} ({len(others) + 1})"
+
+
+def counts_of(found: ImageTextSet, language: str) -> dict[str, Any]:
+    assert found.pictures is not None, "read with its pictures"
+    captioned = len(found.captions_of_pictures(language))
+    return {
+        "set": found.name,
+        "split": found.split,
+        "pictures": len(found.pictures),
+        "captions": len(found.captions[language]),
+        "without_captions": len(found.pictures) - captioned,
+        "left_out": found.left_out,
+    }
+
+
+def files_of(sets: Sequence[ImageTextSet]) -> dict[str, str]:
+    """Path -> sha256 of every file; of pictures that are a file each one for all, over their names and sizes."""
+    found = {str(file): sha256_file(file) for one in sets for file in one.files}
+    for one in sets:
+        assert one.pictures is not None, "read with its pictures"
+        paths = [source.path for source in one.pictures.sources.values() if isinstance(source, FilePicture)]
+        if paths:
+            listed = sorted(f"{path.name} {path.stat().st_size}" for path in paths)
+            found[f"{paths[0].parent}: {one.split}, {len(paths)} pictures"] = sha256(
+                "\n".join(listed).encode()
+            ).hexdigest()
+    return found
+
+
+def some_pictures(found: ImageTextSet, language: str, most: int) -> ImageTextSet:
+    """At most so many of a set's pictures, evenly spaced, with their captions."""
+    assert found.pictures is not None, "read with its pictures"
+    ids = list(found.pictures)
+    if len(ids) <= most:
+        return found
+    kept = {ids[n * len(ids) // most] for n in range(most)}
+    captions = {name: one for name, one in found.captions[language].items() if one.picture in kept}
+    return replace(found, pictures=found.pictures.some(kept), captions={language: captions})
+
+
+# ---- vectors that stay as they are -------------------------------------------------------------------------------
+
+
+def hold_texts(text: Tower, captions: Sequence[str], length: int, *, pooled: bool) -> HeldVectors:
+    """The vectors of all captions, encoded once.
+
+    Args:
+      text: a tower that is not trained.
+      captions: in the order of `captions_in_order`.
+      length: tokens they are cut to; 0 for the tower's own.
+      pooled: the directions of their means instead.
+    """
+    if length:
+        head = replace(text.cfg.head, query_length=length)
+        text = replace(text, cfg=replace(text.cfg, head=head))
+    vectors: list[np.ndarray] = [np.zeros((0, 0), np.float16)] * len(captions)
+    for block in text_blocks(placed(text), captions, pooled=pooled):
+        found, mask = np.asarray(block.vectors.vectors), np.asarray(block.vectors.mask)
+        for row, real, n in zip(found, mask, block.positions.tolist(), strict=True):
+            vectors[n] = row[real].astype(np.float16)
+    return HeldVectors(vectors)
+
+
+def held_bytes(pair: TowerPair, captions: FlatTokens) -> int:
+    """What `hold_texts` takes."""
+    vectors = len(captions) if one_vector_a_text(pair) else int(captions.lengths.sum())
+    return vectors * 2 * pair.text.cfg.vector_width
+
+
+def as_if_held(batch: ImageTextBatch, pair: TowerPair) -> ImageTextBatch:
+    """The batch with made-up vectors for its captions, shaped as those that `hold_texts` computes."""
+    texts, E = batch.texts, pair.text.cfg.vector_width
+    assert not isinstance(texts, TokenVectors), "its vectors are there already"
+    mask = np.ones((len(batch.picture), 1), bool) if one_vector_a_text(pair) else np.asarray(texts.keep)
+    vectors = np.where(mask[:, :, None], np.full(E, E**-0.5, np.float16), np.float16(0))
+    return replace(batch, texts=TokenVectors(vectors, mask))  # pyright: ignore[reportArgumentType]
+
+
+def one_vector_a_text(pair: TowerPair) -> bool:
+    return pair.interaction == "pooled" or pair.text.cfg.head.pooling != "none"
+
+
+def text_blocks(text: Tower, texts: Sequence[str], *, pooled: bool) -> list[Block]:
+    pool = jax.jit(mean_pool)
+    return list(encode_blocks(texts, lambda some: pool(encode(text, some)) if pooled else encode(text, some)))
+
+
+# ---- dev figures -------------------------------------------------------------------------------------------------
+
+
+def make_dev_figures(dev: Mapping[str, ImageTextSet], pair: TowerPair, language: str) -> Callable[[Params], Figures]:
+    """Retrieval in every dev set, both ways, as a function of the parameters of both towers.
+
+    Scores compare what the loss compares: mean vectors, or tokens and patches.
+    """
+    pooled = pair.interaction == "pooled"
+
+    def evaluate(params: Params) -> Figures:
+        text, image = (replace(tower, params=params[part]) for part, tower in pair.towers.items())
+        found = {}
+        for name, one in dev.items():
+            assert one.pictures is not None, "read with its pictures"
+            texts = text_blocks(text, [caption.text for caption in one.captions[language].values()], pooled=pooled)
+            images = list(encode_picture_blocks(image, one.pictures, list(one.pictures), pooled=pooled))
+            figures = two_ways(one, language, texts, images)
+            found[name] = {figure: figures[figure] for figure in DEV_FIGURES}
+        return found
+
+    return evaluate
+
+
+def two_ways(found: ImageTextSet, language: str, texts: Sequence[Block], images: Sequence[Block]) -> dict[str, float]:
+    """`image_figures.FIGURES` of one language: every caption asks for its picture, every picture for its captions."""
+    assert found.pictures is not None, "read with its pictures"
+    captions, pictures = found.captions[language], list(found.pictures)
+    place = {picture: n for n, picture in enumerate(pictures)}
+    row = {caption: n for n, caption in enumerate(captions)}
+    own = found.captions_of_pictures(language)
+    for_pictures = rank({"": texts}, pictures, images, depth=len(pictures))[""]
+    for_captions = rank({"": images}, list(captions), texts, depth=len(captions))[""]
+    # Pictures without a caption are looked through, and ask for nothing.
+    asking = np.array([place[picture] for picture in own])
+    asked = replace(for_captions, documents=for_captions.documents[asking], scores=for_captions.scores[asking])
+    t2i = first_ranks(for_pictures, [[place[caption.picture]] for caption in captions.values()], len(pictures))
+    i2t = first_ranks(asked, [[row[caption] for caption in of] for of in own.values()], len(captions))
+    ranks = (dict(zip(names, each.tolist(), strict=True)) for names, each in ((captions, t2i), (own, i2t)))
+    return two_way_figures(*(per_query_figures(one) for one in ranks))

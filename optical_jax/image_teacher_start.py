@@ -1,0 +1,115 @@
+"""An image-text teacher before its first step: the tower of texts from outside, that of pictures too or drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import jax
+import numpy as np
+
+from optical_jax.config import HeadConfig, TowerConfig, expand_path
+from optical_jax.data.pixels import HALF, PictureRecipe
+from optical_jax.errors import ConfigError
+from optical_jax.image_config import ImageEncoderConfig, ImageTowerConfig
+from optical_jax.image_stage_config import DRAWN_SIZE, ImageStageConfig
+from optical_jax.models.late_interaction import tower_specs
+from optical_jax.params import init_params
+from optical_jax.picture_encoding import recipe_of
+from optical_jax.teacher_start import principal_directions
+from optical_jax.tower_pair import TowerPair, logits_at
+from optical_jax.towers import Tower, load
+from optical_jax.types import Params
+
+
+def make_pair(cfg: ImageStageConfig, captions: Sequence[str]) -> TowerPair:
+    """Both towers as the run begins with them, their vectors of one width.
+
+    Args:
+      cfg: the run's settings.
+      captions: to find the principal directions of a new projection of texts.
+
+    Raises:
+      ConfigError: no weights there, widths or lengths that cannot be, or nothing is left to train.
+    """
+    text = make_text_side(cfg, captions)
+    image = make_image_side(cfg, text.cfg.vector_width)
+    if cfg.text.locked and not cfg.text.projection and cfg.image.locked and not image.cfg.head.projection:
+        raise ConfigError(
+            "text.locked=True and image.locked=True leave nothing to train, as the tower of pictures has no "
+            "projection; unlock one of them"
+        )
+    return TowerPair(text, image, cfg.loss.interaction, start_logits(cfg))
+
+
+def make_text_side(cfg: ImageStageConfig, captions: Sequence[str]) -> Tower:
+    """The tower at `text.path`, with a new projection if one is asked for."""
+    settings, path = cfg.text, expand_path(cfg.text.path, "text.path")
+    text = load(path, part="text", pooling=settings.pooling, cache_dir=cfg.cache_dir or None)
+    if text.tokenizer is None:
+        raise ConfigError(f"text.path={path} holds no tokenizer; copy the whole model")
+    # Masses that it learned as a student are of another loss.
+    head = replace(text.cfg.head, masses="none")
+    params = {**text.params, "head": {k: x for k, x in text.params["head"].items() if k != "mass"}}
+    encoder = replace(text.cfg.encoder, dtype=settings.dtype)
+    if settings.max_length > encoder.max_length:
+        raise ConfigError(
+            f"text.max_length={settings.max_length} is more than the tower reads; give at most {encoder.max_length}"
+        )
+    text = replace(text, params=params, cfg=TowerConfig(encoder, head), side="query")
+    if not settings.projection:
+        return text
+    if head.projection:
+        raise ConfigError(
+            f"text.projection={settings.projection}, and the weights at text.path come with a projection to "
+            f"{head.projection}; give 0 to keep it"
+        )
+    if settings.projection > encoder.width:
+        raise ConfigError(
+            f"text.projection={settings.projection} is wider than the tower's vectors; give at most {encoder.width}, "
+            "or 0 for none"
+        )
+    kernel = principal_directions(text, captions, captions, settings.projection)
+    cut = TowerConfig(encoder, replace(head, projection=settings.projection))
+    return replace(text, params={**params, "head": {"projection": {"kernel": kernel}}}, cfg=cut)
+
+
+def make_image_side(cfg: ImageStageConfig, width: int) -> Tower:
+    """The tower at `image.path`, or a drawn one, with vectors of this width: by a projection that is drawn, if need be.
+
+    Raises:
+      ConfigError: as `make_pair`; the weights do not tell how pictures become pixels.
+    """
+    settings = cfg.image
+    if settings.path:
+        path = expand_path(settings.path, "image.path")
+        found = load(path, part="image", pooling=settings.pooling, cache_dir=cfg.cache_dir or None)
+        recipe_of(found)
+        encoder, head, params = found.cfg.encoder, found.cfg.head, found.params
+    else:
+        size = {name: getattr(settings, name) for name in DRAWN_SIZE}
+        encoder, head, params = ImageEncoderConfig(**size), HeadConfig(pooling=settings.pooling), {}
+        edge = settings.image_size
+        recipe = PictureRecipe((edge, edge), None, mean=HALF, std=HALF)
+        found = Tower(params, ImageTowerConfig(encoder, head), recipe=recipe)
+    assert isinstance(encoder, ImageEncoderConfig)
+    encoder = replace(encoder, dtype=settings.dtype)
+    keeps_head = bool(params) and found.cfg.vector_width == width
+    if not keeps_head:
+        head = replace(head, projection=width, projection_bias=False)
+    tower = ImageTowerConfig(encoder, replace(head, masses="none"))
+    kept: Params = {"encoder": params["encoder"]} if params else {}
+    if keeps_head:
+        kept["head"] = {name: value for name, value in params["head"].items() if name != "mass"}
+    missing = {name: specs for name, specs in tower_specs(tower).items() if name not in kept}
+    drawn = jax.tree.map(np.asarray, init_params(missing, jax.random.key(cfg.seed)))
+    return replace(found, params={**drawn, **kept}, cfg=tower, side="document")
+
+
+def start_logits(cfg: ImageStageConfig) -> dict[str, float]:
+    """As the settings say; of a pair whose towers go on both, and where no temperature is asked for, as it had them."""
+    found = {"logit_scale": -math.log(cfg.loss.start_temperature), "logit_bias": cfg.loss.bias}
+    if cfg.text.path == cfg.image.path and not cfg.loss.temperature:
+        found |= logits_at(expand_path(cfg.text.path, "text.path"), cfg.cache_dir or None)
+    return found if cfg.loss.name == "sigmoid" else {"logit_scale": found["logit_scale"]}

@@ -1,0 +1,153 @@
+"""Any number of pictures to vectors: threads decode the next ones while the device works on those before."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import jax
+import numpy as np
+
+from optical_jax.config import TowerConfig
+from optical_jax.data.picture_files import Rgb
+from optical_jax.data.pixels import PictureRecipe, picture_pixels
+from optical_jax.errors import ConfigError
+from optical_jax.evaluation.blocks import Block, cut_into_blocks, rows_of, without_gaps
+from optical_jax.evaluation.search import Advance
+from optical_jax.models.late_interaction import encode_tokens, mean_pool
+from optical_jax.partitioning import constrain, shards_in_context
+from optical_jax.towers import Tower, encode_batch, placed
+from optical_jax.types import ImageInputs, Params
+
+BATCH = 32
+"""Pictures that a device takes at a time."""
+AHEAD = 2
+"""Batches that are decoded, or waited for, beside the one that is handed over."""
+
+
+def encode_picture_blocks(
+    tower: Tower,
+    pictures: Mapping[str, Rgb],
+    ids: Sequence[str],
+    *,
+    pooled: bool = False,
+    batch_size: int = BATCH,
+    threads: int | None = None,
+    advance: Advance = lambda count: None,
+) -> Iterator[Block]:
+    """Encode pictures, each decoded once, and give their vectors in blocks as `evaluation.search.rank` takes them.
+
+    No more than a few batches of pixels, and the vectors of about one block, are held at a time. Under `jax.set_mesh`
+    a batch is split over the mesh.
+
+    Args:
+      tower: of pictures, with its recipe.
+      pictures: by id; RGB bytes [H, W, 3], decoded when they are asked for.
+      ids: of the N wanted; positions of the blocks count these.
+      pooled: one vector a picture, the direction of the mean of its vectors.
+      batch_size: pictures of a batch, rounded up to a multiple of the parts it is split into.
+      threads: that decode; None takes one a core, eight at most.
+      advance: told how many pictures were just encoded.
+
+    Raises:
+      ConfigError: the tower reads texts, has no recipe, or reads no pictures of the recipe's size.
+      DataError: a picture is broken; its file is named.
+    """
+    recipe = recipe_of(tower)
+    if batch_size < 1:
+        raise ConfigError(f"batch_size={batch_size} is below 1; give at least 1")
+    tower, shards = placed(tower), shards_in_context()
+    encode = _encode_pooled if pooled else encode_batch
+    most = -(-min(batch_size, max(len(ids), 1)) // shards) * shards
+    held: list[np.ndarray] = []
+    first = count = 0
+    threads = threads or min(os.cpu_count() or 1, 8)
+    for vectors in _encoded_batches(
+        lambda inputs: encode(tower.params, inputs, tower.cfg), pictures, ids, recipe, most, threads
+    ):
+        held.append(vectors)
+        count += len(vectors)
+        advance(len(vectors))
+        if count >= rows_of(vectors.shape[1]) or first + count == len(ids):
+            yield from _blocks(np.concatenate(held), first)
+            held, first, count = [], first + count, 0
+
+
+def recipe_of(tower: Tower) -> PictureRecipe:
+    """How pictures become the tower's pixels.
+
+    Raises:
+      ConfigError: it reads texts, or came without a recipe.
+    """
+    if tower.recipe is None:
+        raise ConfigError(
+            "the tower does not tell how pictures become its pixels; load part='image' of a folder with "
+            "preprocessor_config.json"
+        )
+    return tower.recipe
+
+
+def _encoded_batches(
+    encode: Callable[[ImageInputs], Any],
+    pictures: Mapping[str, Rgb],
+    ids: Sequence[str],
+    recipe: PictureRecipe,
+    most: int,
+    threads: int,
+) -> Iterator[np.ndarray]:
+    """Vectors [n, L, E] of one batch after the other; n is `most` but for the last."""
+    starts = iter(range(0, len(ids), most))
+    decoding: list[list[Future[np.ndarray]]] = []
+    running: list[tuple[Any, int]] = []
+
+    def collect() -> np.ndarray:
+        found, real = running.pop(0)
+        return np.asarray(found)[:real]
+
+    with ThreadPoolExecutor(threads) as pool:
+
+        def decode_next() -> None:
+            if (start := next(starts, None)) is not None:
+                batch = ids[start : start + most]
+                decoding.append([pool.submit(_pixels, pictures, identity, recipe) for identity in batch])
+
+        try:
+            for _ in range(AHEAD):
+                decode_next()
+            while decoding:
+                pixels = np.zeros((most, *recipe.size, 3), np.float32)
+                batch = decoding.pop(0)
+                for row, one in enumerate(batch):
+                    pixels[row] = one.result()
+                real: Any = np.arange(most) < len(batch)
+                inputs = ImageInputs(pixels, real)  # pyright: ignore[reportArgumentType]
+                running.append((encode(inputs), len(batch)))
+                decode_next()
+                # One batch is read back while the next is computed.
+                if len(running) == AHEAD:
+                    yield collect()
+            while running:
+                yield collect()
+        finally:
+            # Whoever stops early waits for no picture that was not begun.
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _encode_pooled(params: Params, inputs: ImageInputs, cfg: TowerConfig) -> jax.Array:
+    # Every process wants all of it on its host.
+    return constrain(mean_pool(encode_tokens(params, inputs, cfg)).vectors, (None,) * 3)
+
+
+def _pixels(pictures: Mapping[str, Rgb], identity: str, recipe: PictureRecipe) -> np.ndarray:
+    return picture_pixels(pictures[identity], recipe)
+
+
+def _blocks(vectors: np.ndarray, first: int) -> Iterator[Block]:
+    mask = np.ones(vectors.shape[:2], bool)
+    for rows in cut_into_blocks(mask.sum(axis=1)):
+        chosen = np.arange(len(vectors))[rows]
+        yield Block(first + chosen, without_gaps(vectors, mask, chosen))

@@ -1,0 +1,125 @@
+"""Two towers whose vectors agree, of texts and of pictures, as one folder: text/, image/ and pair.json.
+
+Either folder is a model by itself, and `load(FOLDER, part="text"|"image")` reads it from the pair's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from optical_jax.checkpoint import load_params
+from optical_jax.data.pixels import RECIPE_FILES
+from optical_jax.files import PAIR, read_json, trains_pair, write_json
+from optical_jax.models.export import Dtype, check_target, replacing, save_tower
+from optical_jax.models.pretrained import OWN_LOGITS, find_folder, parts_of, read_logits
+from optical_jax.towers import Tower, is_run, load
+from optical_jax.types import Params
+
+Interaction = Literal["pooled", "tokens"]
+
+
+@dataclass(frozen=True)
+class TowerPair:
+    text: Tower
+    image: Tower
+    interaction: Interaction
+    """What was compared: mean vectors, or each token with its best patch and each patch with its best token."""
+    logits: Mapping[str, float]
+    """How cosines became logits: "logit_scale", the natural logarithm of the factor, and perhaps "logit_bias"."""
+
+    @property
+    def towers(self) -> dict[Literal["text", "image"], Tower]:
+        return {"text": self.text, "image": self.image}
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What pair.json says."""
+        return {"interaction": self.interaction, **self.logits}
+
+
+LOSS_PARAMS = ("log_scale", "bias")
+"""Parameters of `losses.image_text`, in the order of `OWN_LOGITS`."""
+
+
+def save_model(model: Tower | TowerPair, folder: Path, card: str = "", *, dtype: Dtype = "float32") -> None:
+    """A tower by `models.export.save_tower`, and its preprocessor_config.json if it has a recipe; or a pair of them."""
+    if isinstance(model, TowerPair):
+        save_tower_pair(model, folder, card, dtype=dtype)
+        return
+    tower = model
+    save_tower(tower.params, tower.cfg, tower.tokenizer, folder, card, dtype=dtype)
+    if tower.recipe is not None:
+        write_json(folder / RECIPE_FILES[0], tower.recipe.to_json())
+
+
+def save_tower_pair(pair: TowerPair, folder: Path, card: str = "", *, dtype: Dtype = "float32") -> None:
+    """Write both towers, and pair.json; arguments, errors and what a crash leaves as of `save_tower`."""
+    check_target(folder)
+    with replacing(folder) as partial:
+        for name, tower in pair.towers.items():
+            save_model(tower, partial / name, dtype=dtype)
+        write_json(partial / PAIR, pair.told)
+        if card:
+            (partial / "README.md").write_text(card, encoding="utf-8")
+
+
+def load_tower_pair(folder: Path) -> TowerPair:
+    """What `save_tower_pair` wrote.
+
+    Raises:
+      ConfigError: something of it is missing or broken.
+    """
+    told = read_json(folder / PAIR)
+    logits = {name: float(told[name]) for name in OWN_LOGITS if name in told}
+    return TowerPair(load(folder, part="text"), load(folder, part="image"), told["interaction"], logits)
+
+
+def trained_pair(run: Path, checkpoint: int) -> TowerPair:
+    """What the run of an image-text teacher had made of its towers at a step.
+
+    Raises:
+      ConfigError: no such checkpoint.
+    """
+    start, (params, _) = load_tower_pair(run / "model"), load_params(run, checkpoint)
+    text, image = (replace(tower, params={"head": {}, **params[part]}) for part, tower in start.towers.items())
+    return TowerPair(text, image, start.interaction, logits_of(params, start.logits))
+
+
+def pair_params(pair: TowerPair, bias: float) -> Params:
+    """The parameters of both towers and of the loss, in one tree, as a training's checkpoints hold them.
+
+    Args:
+      bias: of the loss, for a pair whose logits have none.
+    """
+    towers = {part: tower.params for part, tower in pair.towers.items()}
+    values = (pair.logits["logit_scale"], pair.logits.get("logit_bias", bias))
+    return towers | {name: np.float32(value) for name, value in zip(LOSS_PARAMS, values, strict=True)}
+
+
+def logits_of(params: Params, named: Iterable[str]) -> dict[str, float]:
+    """The reverse of `pair_params`: those logits that are named."""
+    found = dict(zip(OWN_LOGITS, (float(params[name]) for name in LOSS_PARAMS), strict=True))
+    return {name: found[name] for name in named}
+
+
+def logits_at(path: str, cache_dir: str | None = None) -> dict[str, float]:
+    """The logits of a pair, in a run, a folder or on the hub; none where there is one tower."""
+    if trains_pair(Path(path)):
+        return logits_of(load_params(Path(path))[0], OWN_LOGITS)
+    return {name: float(value.item()) for name, value in read_logits(path, cache_dir).items()}
+
+
+def how_compared(path: str, cache_dir: str | None = None) -> dict[str, Any] | None:
+    """What the pair.json of a run, folder or hub name says; None where there is none, as in a pair of others."""
+    folder = Path(path) / "model" if is_run(Path(path)) else find_folder(path, cache_dir)
+    return read_json(folder / PAIR) if (folder / PAIR).is_file() else None
+
+
+def reads_pictures(path: str, cache_dir: str | None = None) -> bool:
+    """Whether a run, folder or hub name holds a tower of pictures beside one of texts."""
+    return trains_pair(Path(path)) if is_run(Path(path)) else parts_of(path, cache_dir) == ("text", "image")
