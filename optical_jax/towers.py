@@ -157,7 +157,7 @@ def towers_of_run(
     Raises:
       ConfigError: as `load`.
     """
-    if (run / "model" / PAIR).is_file():
+    if trains_pair(run):
         # Texts on both sides, of which an image-text teacher's run has one tower.
         text = load(run, "query", checkpoint, part="text", cache_dir=cache_dir)
         return text, dataclasses.replace(text, side="document")

@@ -163,21 +163,15 @@ def rank_and_judge(
 
 def encode_all_pictures(command: EvalCommand, image: Tower, found: ImageTextSet) -> list[Vectors]:
     """The vectors of every picture of the set, in its order."""
-    import jax
-
-    from optical_jax.evaluation.blocks import Block
     from optical_jax.evaluation.picture_search import by_position
-    from optical_jax.models.late_interaction import mean_pool
     from optical_jax.picture_encoding import encode_picture_blocks
     from optical_jax.progress import ProgressReport
 
-    pictures, pool = pictures_of(found), jax.jit(mean_pool)
+    pictures, pooled = pictures_of(found), command.scoring == "pooled"
     with ProgressReport("encoding pictures", len(pictures), "pictures") as progress:
         blocks = encode_picture_blocks(
-            image, pictures, list(pictures), batch_size=command.batch_size, advance=progress.advance
+            image, pictures, list(pictures), pooled=pooled, batch_size=command.batch_size, advance=progress.advance
         )
-        if command.scoring == "pooled":
-            blocks = (Block(block.positions, pool(block.vectors)) for block in blocks)
         return by_position(blocks, len(pictures))
 
 

@@ -131,7 +131,7 @@ def check_reads_text(cfg: TowerConfig) -> None:
 
 
 def where_real(vectors: Float[Array, "B 1 E"], mask: Bool[Array | np.ndarray, "B 1"]) -> TokenVectors:
-    return TokenVectors(vectors=jnp.where(mask[:, :, None], vectors, 0.0), mask=mask)
+    return TokenVectors(vectors=jnp.where(mask[:, :, None], vectors, 0.0), mask=mask)  # pyright: ignore
 
 
 def unpack_texts(inputs: PackedInputs) -> TextInputs:
@@ -172,7 +172,7 @@ def with_weights(
         weight = jnp.where(keep, norms[:, :, 0], 0.0)
     elif cfg.head.masses == "learned":
         weight = mass_logits(params, vectors)
-    return TokenVectors(vectors, keep, weight)
+    return TokenVectors(vectors, keep, weight)  # pyright: ignore[reportArgumentType]
 
 
 def mass_logits(params: Params, vectors: Float[Array, "B L E"]) -> Float[Array, "B L"]:
