@@ -77,18 +77,25 @@ def title(facts: PairFacts) -> str:
     )
 
 
+SCORES = {
+    "pooled": (
+        "sums = (one.vectors.sum(axis=1) for one in found)\n"
+        "means = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True) for vectors in sums)\n"
+        'scores = np.einsum("be,ne->bn", *means)  # cosines of mean vectors [texts, pictures]\n'
+    ),
+    "tokens": "scores = optical_jax.maxsim(*found)  # [texts, pictures]\n",
+}
+
+
 def usage(facts: PairFacts) -> str:
     folder, size = quoted(facts.folder), facts.pair.image.recipe.size
-    score = "maxsim" if facts.pair.interaction == "tokens" else "mean_cosines"
-    home = {"maxsim": "evaluation.scoring", "mean_cosines": "losses.batch_scores"}[score]
     lines = (
         "from pathlib import Path\n\nimport numpy as np\n\nimport optical_jax\n"
-        "from optical_jax.data.pixels import picture_pixels\nfrom optical_jax.data.rgb import read_rgb\n"
-        f"from optical_jax.{home} import {score}\n\n"
+        "from optical_jax.data.pixels import picture_pixels\nfrom optical_jax.data.rgb import read_rgb\n\n"
         f'texts = optical_jax.load({folder}, part="text")\npictures = optical_jax.load({folder}, part="image")\n'
         f'pixels = np.stack([picture_pixels(read_rgb(Path("a.jpg")), pictures.recipe)])  # {size[0]} x {size[1]}\n'
         'found = optical_jax.encode(texts, ["..."]), optical_jax.encode(pictures, pixels)\n'
-        f"scores = {score}(*found)  # [texts, pictures]\n"
+        f"{SCORES[facts.pair.interaction]}"
     )
     taught = f"python train.py --teacher.path {facts.folder} --data.bitext FILE --run STUDENT"
     return f"## Use\n\n{block(lines)}\n\nTo teach a student by it: `{taught}`"

@@ -222,7 +222,7 @@ class RunFolder:
         """
         env = read_json(self.path / "env.json")
         for kind, files in inputs.items():
-            before = env["inputs"][kind]
+            before = env["inputs"].get(kind, {})
             if sorted(files.values()) != sorted(before.values()):
                 changed = [path for path in files if files[path] not in before.values()] or list(before)
                 raise ConfigError(

@@ -110,7 +110,9 @@ def test_another_set_or_split_is_refused_and_free_settings_are_not(run, folder, 
     shutil.copytree(folder, moved)
     free = ["--data.threads", "1", "--image.remat", "full", "--data.images", str(moved)]
     assert image_teacher([*flags, "--run", str(run), *free]) == 0
-    (moved / "captions.en.train.jsonl").write_text((moved / "captions.en.train.jsonl").read_text().upper())
+    (moved / "captions.en.train.jsonl").write_text(
+        (moved / "captions.en.train.jsonl").read_text().replace("red on", "pink on")
+    )
     longer = ["--training.steps", "8"]
     assert image_teacher([*flags, "--run", str(run), *free, *longer]) == 2
     assert "images of run" in capsys.readouterr().err
