@@ -9,12 +9,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from optical_jax.data.flickr_entities import Box, FlickrEntities
-from optical_jax.data.pixels import patch_grid
 from optical_jax.errors import DataError
 from optical_jax.evaluation.metrics import PerQuery
 from optical_jax.evaluation.phrase_regions import RegionPicture, phrase_figures
 from optical_jax.evaluation.search import Advance
-from optical_jax.picture_encoding import BATCH, encode_picture_blocks
+from optical_jax.picture_encoding import BATCH, encode_picture_blocks, grid_of
 from optical_jax.towers import Tower, encode, placed
 from optical_jax.types import TokenVectors
 
@@ -124,7 +123,7 @@ def regions_of(
     pictures = []
     for row, name in enumerate(names):
         size = entities.regions[name]
-        grid, area = patch_grid(size.height, size.width, image.recipe, image.cfg.encoder.patch_size)
+        grid, area = grid_of(image, size.height, size.width)
         patches = np.asarray(vectors.vectors[row])[np.asarray(vectors.mask[row])]
         pictures.append(RegionPicture(candidates[name], patches, grid, area))
     return pictures

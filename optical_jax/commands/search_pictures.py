@@ -90,11 +90,7 @@ def load_towers(command: SearchCommand) -> TextAndImage:
 
 def find(command: SearchCommand, towers: TextAndImage, pictures: Pictures) -> list[list[PictureHit]]:
     """The best pictures of every query, in the order of the queries. A picture is held no longer than it is scored."""
-    import jax
-
-    from optical_jax.evaluation.blocks import Block
     from optical_jax.evaluation.search import encode_blocks, rank
-    from optical_jax.models.late_interaction import mean_pool
     from optical_jax.partitioning import over_all_devices
     from optical_jax.picture_encoding import encode_picture_blocks
     from optical_jax.progress import ProgressReport
@@ -102,15 +98,17 @@ def find(command: SearchCommand, towers: TextAndImage, pictures: Pictures) -> li
     # Ties go by id, descending: of two equal pictures the one whose name is earlier stands first.
     names = sorted(pictures, reverse=True)
     ids = [f"{n:0{len(str(len(names)))}}" for n in range(len(names))]
-    pool = jax.jit(mean_pool)
     with over_all_devices():
         asked = {"": list(encode_blocks(command.queries, make_encode(command, towers)))}
         with ProgressReport("encoding and ranking pictures", len(names), "pictures") as progress:
             blocks = encode_picture_blocks(
-                towers.image, pictures, names, batch_size=command.batch_size, advance=progress.advance
+                towers.image,
+                pictures,
+                names,
+                pooled=towers.by_means,
+                batch_size=command.batch_size,
+                advance=progress.advance,
             )
-            if towers.by_means:
-                blocks = (Block(block.positions, pool(block.vectors)) for block in blocks)
             ranking = rank(asked, ids, blocks, depth=command.top)[""]
     return [
         [

@@ -84,7 +84,7 @@ def phrase_figures(
             merged = np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])[None]
             figures: dict[str, float] = {}
             for protocol, targets in zip(PROTOCOLS, (boxes, merged), strict=True):
-                right = np.any(overlap(pictures[n].boxes, targets) >= threshold, axis=1)[ranked]
+                right = (overlap(pictures[n].boxes, targets)[ranked] >= threshold).any(axis=1)
                 figures |= {f"{protocol} R@{k}": float(right[:k].any()) for k in DEPTHS}
                 figures[f"{protocol} bound"] = float(right.any())
             found[ids[phrase]] = figures

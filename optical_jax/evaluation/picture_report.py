@@ -291,12 +291,12 @@ def print_references(evaluation: PictureEvaluation, console: Console) -> None:
     rows, own = evaluation.references(), evaluation.system
     if not rows:
         return
-    table = make_table(console, "reference", "langs", *SUMMED, f"{own} rSum", "better", "worse", left=1)
+    shown = SUMMED if console.width >= WIDE else SUMMED[-1:]
+    table = make_table(console, "reference", "langs", *shown, f"{own} rSum", "better", "worse", left=1)
     for row in rows:
+        figures = [f"{row.means[metric]:.{1 if metric == 'rSum' else 3}f}" for metric in shown]
         counts = ["/".join(str(row.count(way, sign)) for way in WAYS) for sign in (1, -1)]
-        recalls = (f"{row.means[metric]:.3f}" for metric in ("t2i R@1", "i2t R@1"))
-        means = f"{row.means['rSum']:.1f}", f"{row.own_rsum:.1f}"
-        table.add_row(row.system, str(len(row.languages)), *recalls, *means, *counts)
+        table.add_row(row.system, str(len(row.languages)), *figures, f"{row.own_rsum:.1f}", *counts)
     say(console, "")
     console.print(table)
     say(console, f"better, worse: languages in which {own}'s recalls are (t2i/i2t), p below 0.05")
