@@ -105,21 +105,21 @@ def card_of(facts: CardFacts, *sections: str) -> str:
 def front_matter(facts: CardFacts) -> str:
     """YAML, as the hub reads it."""
     base = facts.start if facts.start.name else facts.teacher
-    lines = ["---", *_yaml_list("language", facts.languages)]
+    lines = ["---", *yaml_list("language", facts.languages)]
     if facts.license:
-        lines.append(f"license: {_yaml(facts.license)}")
-    lines += ["library_name: sentence-transformers", "pipeline_tag: sentence-similarity", *_yaml_list("tags", TAGS)]
+        lines.append(f"license: {yaml_text(facts.license)}")
+    lines += ["library_name: sentence-transformers", "pipeline_tag: sentence-similarity", *yaml_list("tags", TAGS)]
     if base.hub and not resized(facts):
-        lines.append(f"base_model: {_yaml(base.name)}")
+        lines.append(f"base_model: {yaml_text(base.name)}")
     return "\n".join([*lines, "---"])
 
 
-def _yaml_list(name: str, values: Iterable[str]) -> list[str]:
-    items = [f"- {_yaml(value)}" for value in values]
+def yaml_list(name: str, values: Iterable[str]) -> list[str]:
+    items = [f"- {yaml_text(value)}" for value in values]
     return [f"{name}:", *items] if items else []
 
 
-def _yaml(text: str) -> str:
+def yaml_text(text: str) -> str:
     plain = re.fullmatch(r"[A-Za-z][\w./-]*", text) and text.lower() not in YAML_WORDS
     return text if plain else quoted(text)
 

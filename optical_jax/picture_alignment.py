@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from optical_jax.alignment import known_masses, read_words
-from optical_jax.data.pixels import fitted_picture, picture_pixels
+from optical_jax.data.pixels import cut_out, patch_grid, picture_pixels
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.evaluation.scoring import maxsim
 from optical_jax.loss_config import OtConfig
@@ -28,7 +28,7 @@ class PicturePlan:
     """Mass moved from each word to each patch. The whole plan sums to one; special tokens take part in it and are left
     out here, so this sums to less."""
     seen: UInt8[np.ndarray, "h w 3"]
-    """The picture as the tower sees it: what the patches cover."""
+    """The part of the picture that the patches cover."""
     cost: float
     """<P, C> of the whole plan."""
     score: float
@@ -66,13 +66,12 @@ def align_picture(
         logits = mass_logits(text.params, jax.numpy.asarray(ours.vectors))
         ours = ours.replace(weight=logits)  # pyright: ignore[reportAttributeAccessIssue]
     moved = jax.jit(transport, static_argnums=2)(ours, patches, ot)
-    seen, patch = fitted_picture(rgb, recipe), image.cfg.encoder.patch_size
-    rows, columns = (length // patch for length in recipe.size)
+    (rows, columns), part = patch_grid(rgb.shape[0], rgb.shape[1], recipe, image.cfg.encoder.patch_size)
     plan = words.sums @ np.asarray(moved.plan)[0, : words.sums.shape[1]]  # [W, patches]
     return PicturePlan(
         words=words.names,
         plan=plan.reshape(-1, rows, columns),
-        seen=seen[: rows * patch, : columns * patch],
+        seen=cut_out(rgb, part),
         cost=float((moved.plan * moved.cost).sum()),
         score=float(maxsim(ours, patches)[0, 0]),
         cut=words.cut,

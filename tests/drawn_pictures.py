@@ -32,7 +32,9 @@ def write_set(folder: Path, *, dev_every: int = 4, lang: str = "en") -> Path:
         lines = [
             {"_id": name, "text": text}
             for n, (name, (ground, bar, upright)) in enumerate(zip(ids, some, strict=True))
-            for text in (f"{bar} on {ground} {'up' if upright else 'flat'}", f"the {ground} with {bar}")[: 2 if n else 1]
+            for text in (f"{bar} on {ground} {'up' if upright else 'flat'}", f"the {ground} with {bar}")[
+                : 2 if n else 1
+            ]
         ]
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (folder / f"captions.{lang}.{split}.jsonl").write_text(text, encoding="utf-8")

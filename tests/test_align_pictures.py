@@ -111,14 +111,14 @@ def test_a_teacher_run_and_another_pair(run, file, tmp_path, capsys):
     [
         (["--image", "FILE"], 2, "no caption given"),
         (["--image", "FILE", "paka", "cat"], 2, "a second text is given, 'cat'"),
-        (["--image", "FILE", "--bitext", "sw=x", "paka"], 2, "bitext=sw=x and image="),
+        (["paka", "--image", "FILE", "--bitext", "sw=x"], 2, "bitext=sw=x and image="),
         (["--image", "FILE", "--out", "a.json", "paka"], 2, "out=a.json is no picture"),
         (["--image", "FILE", "--checkpoint", "99", "paka"], 2, "has no checkpoint 99"),
         (["--image", "FILE", "--epsilon", "0", "paka"], 2, "epsilon=0.0 is impossible"),
         (["--pictures-by", "x", "paka", "cat"], 2, "pictures_by=x is for --image"),
         (["--image", "nowhere.png", "paka"], 3, "nowhere.png: cannot be read"),
         (["--image", "TEXT", "paka"], 3, "no picture"),
-        (["--image", "FILE", "…"], 3, "nothing of '…' is a word"),
+        (["--image", "FILE", "\N{SOFT HYPHEN}"], 3, "nothing of"),
         (["--run", "PLAIN", "--image", "FILE", "paka"], 2, "with --pictures-by"),
     ],
 )

@@ -12,23 +12,24 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import tyro
 
-from optical_jax.commands import align, bench, collect, lexicon
+from optical_jax.commands import align, bench, collect, lexicon, phrases
 from optical_jax.commands import mine as mining
-from optical_jax.commands.evaluate import EvalCommand, check
+from optical_jax.commands.evaluate_options import EvalCommand, check
 from optical_jax.commands.export import ExportCommand
 from optical_jax.commands.names import NamesCommand
 from optical_jax.commands.search import SearchCommand
 from optical_jax.commands.search import check as check_search
-from optical_jax.commands.settings import parse_teacher_command, parse_train_command
+from optical_jax.commands.settings import parse_image_teacher_command, parse_teacher_command, parse_train_command
 from optical_jax.commands.study import StudyCommand, load_study
 from optical_jax.data.bitext import load_bitext
 from optical_jax.data.names import split_names
 from optical_jax.errors import DataError
+from optical_jax.image_stage_validation import validate_image_teacher
 from optical_jax.studies.design import check_study
 from optical_jax.validation import validate, validate_teacher
 
@@ -47,9 +48,11 @@ LEXICON = (["-m", "optical_jax", "lexicon"],)
 NAMES = (["-m", "optical_jax", "names"],)
 BENCH = (["-m", "optical_jax", "bench"],)
 TEACHER = (["-m", "optical_jax", "teacher"],)
+IMAGE_TEACHER = (["-m", "optical_jax", "image_teacher"],)
 MINE = (["-m", "optical_jax", "mine"],)
 COLLECT = (["-m", "optical_jax", "collect"],)
 STUDY = (["-m", "optical_jax", "study"],)
+PHRASES = (["-m", "optical_jax", "phrases"],)
 
 
 class Block(NamedTuple):
@@ -134,10 +137,15 @@ def test_commands_are_understood(page, command, monkeypatch):
     elif (taught := arguments(command, TEACHER)) is not None:
         parsed = parse_teacher_command(taught)
         validate_teacher(parsed.settings, needs_run=not parsed.dry_run)
+    elif (shown := arguments(command, IMAGE_TEACHER)) is not None:
+        parsed = parse_image_teacher_command(shown)
+        validate_image_teacher(parsed.settings, needs_run=not parsed.dry_run)
     elif (mined := arguments(command, MINE)) is not None:
         mining.check(tyro.cli(mining.MineCommand, args=mined))
     elif (collected := arguments(command, COLLECT)) is not None:
         collect.check(tyro.cli(collect.CollectCommand, args=collected))
+    elif (asked := arguments(command, PHRASES)) is not None:
+        phrases.check(tyro.cli(phrases.PhrasesCommand, args=asked))
     elif (studied := arguments(command, STUDY)) is not None:
         check_study(load_study(tyro.cli(StudyCommand, args=studied).config))
     else:
@@ -145,17 +153,29 @@ def test_commands_are_understood(page, command, monkeypatch):
 
 
 def test_settings_that_pages_name_exist():
-    """`data.max_chars` and the like; flags are met by parsing them. Those of docs/teacher.md are a teacher's."""
+    """`data.max_chars` and the like; flags are met by parsing them. Those of docs/teacher.md are a teacher's, and of
+    docs/images.md some an image-text teacher's."""
     student, teacher = parse_train_command([]).settings, parse_teacher_command([]).settings
-    named = re.compile(r"`((?:encoder|teacher|student|data|loss|optimizer|training|mesh|checkpoint)\.[a-z_.]+)")
+    pictures = parse_image_teacher_command([]).settings
+    named = re.compile(
+        r"`((?:encoder|text|image|augmentation|teacher|student|data|loss|optimizer|training|mesh|checkpoint)\.[a-z_.]+)"
+    )
     found = {(page, name) for page in PAGES for name in named.findall((ROOT / page).read_text(encoding="utf-8"))}
     assert len(found) > 15
     for page, name in found:
         # A student's run has the teacher as one of its settings, wherever it is named.
-        value = teacher if page == "docs/teacher.md" and not name.startswith("teacher.") else student
-        for part in name.split("."):
-            assert hasattr(value, part), name
-            value = getattr(value, part)
+        kinds = [teacher if page == "docs/teacher.md" and not name.startswith("teacher.") else student]
+        if page in ("docs/images.md", "docs/formats.md"):
+            kinds.append(pictures)
+        assert any(has_setting(cfg, name) for cfg in kinds), name
+
+
+def has_setting(cfg: Any, name: str) -> bool:
+    for part in name.split("."):
+        if not hasattr(cfg, part):
+            return False
+        cfg = getattr(cfg, part)
+    return True
 
 
 def tiny_commands() -> Iterator[tuple[str, list[str], str]]:

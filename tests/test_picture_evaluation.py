@@ -307,6 +307,18 @@ def test_captions_look_for_english_ones(runs, drawn, tmp_path, how, capsys):
     assert ("text alone" in capsys.readouterr().out) == (how == "no pictures")
 
 
+def test_a_teacher_run_reads_texts_on_both_sides(teacher_run, drawn):
+    assert main(["--run", str(teacher_run), "--collection", str(drawn), "--against", "captions", "--lang", "de"]) == 0
+    figures = read(teacher_run / "eval" / "drawn-captions-dev" / "metrics.json")
+    assert set(figures["references"]) == {"untrained", "bm25"}
+    asked, answers = (
+        token_rows(load(teacher_run, side=side, part="text"), texts)
+        for side, texts in (("query", [text for _, text, _ in CAPTIONS["de"]]), ("document", ENGLISH[:6]))
+    )
+    scores = np.array([[(a @ b.T).max(axis=1).sum() for b in answers] for a in asked])
+    assert figures["languages"]["de"]["R@1"] == pytest.approx(np.mean(scores.argmax(axis=1) == np.arange(6)))
+
+
 def test_several_english_captions_are_all_right(tmp_path):
     more = {**CAPTIONS, "en": [*CAPTIONS["en"], ("p0", "Again the sun.", "again")]}
     found = read_image_set(str(write_captions(tmp_path / "more", more)), text_only=True)
@@ -446,7 +458,7 @@ def test_tables_fit_a_terminal(runs, drawn, monkeypatch):
         table = re.sub(r"\x1b\[[0-9;]*m", "", file.getvalue())
         # Rich shortens a cell that does not fit, ending it in this sign.
         assert "…" not in table
-        (head,) = (line for line in table.splitlines() if line.startswith("lang"))
+        (head,) = (line for line in table.splitlines() if line.startswith("lang "))
         assert ("R@10" in head) == (width >= 72)
     first = [line.split()[0] for line in table.splitlines() if line.strip()]
     assert first[first.index("low") :][:3] == ["low", "high", "gap"]

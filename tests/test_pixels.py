@@ -16,8 +16,8 @@ from optical_jax.data.pixels import (
     PictureRecipe,
     augmented_pixels,
     center_crop,
-    fitted_part,
-    fitted_picture,
+    cut_out,
+    kept_part,
     patch_grid,
     picture_pixels,
     read_recipe,
@@ -164,17 +164,24 @@ LARGER_CROP = PictureRecipe(resize=None, crop=(10, 10))
     ],
 )
 def test_the_part_that_is_seen(recipe, size, expected):
-    assert fitted_part(*size, recipe) == pytest.approx(expected)
+    assert kept_part(*size, recipe) == pytest.approx(expected)
 
 
 def test_the_part_is_where_the_colours_come_from():
     """Each pixel tells its place; nothing is resized."""
     rgb = np.stack([*np.mgrid[0:9, 0:14], np.zeros((9, 14))], axis=2).astype(np.uint8)
-    recipe = PictureRecipe(resize=None, crop=(4, 6))
-    left, top, right, bottom = fitted_part(9, 14, recipe)
-    seen = fitted_picture(rgb, recipe)
+    recipe = PictureRecipe(resize=None, crop=(4, 6), scale=None, mean=None, std=None)
+    left, top, right, bottom = part = kept_part(9, 14, recipe)
+    seen = picture_pixels(rgb, recipe)
     assert seen[0, 0, :2].tolist() == [top, left]
     assert seen[-1, -1, :2].tolist() == [bottom - 1, right - 1]
+    np.testing.assert_array_equal(cut_out(rgb, part), seen)
+
+
+def test_beyond_the_picture_it_is_black():
+    rgb = np.full((4, 7, 3), 200, np.uint8)
+    recipe = dataclasses.replace(LARGER_CROP, scale=None, mean=None, std=None)
+    np.testing.assert_array_equal(cut_out(rgb, kept_part(4, 7, recipe)), picture_pixels(rgb, recipe))
 
 
 def test_patches_leave_a_rest_at_the_right_and_below():

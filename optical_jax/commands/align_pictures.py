@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from optical_jax.commands.align import AlignCommand
     from optical_jax.picture_alignment import PicturePlan
 
+SIDE = 640
+"""Pixels of the picture's longest side, at most, before it is drawn: more than a panel shows."""
+
 
 def check(command: AlignCommand) -> None:
     """Refuse flags that do not go with a picture.
@@ -45,6 +48,7 @@ def run_command(command: AlignCommand, saved: Mapping[str, Any], console: Consol
     from optical_jax.evaluation.report import say
     from optical_jax.picture_alignment import align_picture
     from optical_jax.picture_sheets import plan_over_picture
+    from optical_jax.thumbnails import thumbnail
 
     run, cfg = Path(command.run), settings(command, saved)
     rgb = read_rgb(Path(command.image))
@@ -58,7 +62,7 @@ def run_command(command: AlignCommand, saved: Mapping[str, Any], console: Consol
     say(console, f"MaxSim {found.score:.3f}, transport cost {found.cost:.3f} (epsilon {cfg.epsilon:g})")
     name = f"{slug(command.foreign)}--{slug(Path(command.image).stem)}.png"
     path = Path(command.out) if command.out else run / "align" / name
-    plan_over_picture(path, found.seen, found.plan, found.words)
+    plan_over_picture(path, thumbnail(found.seen, SIDE), found.plan, found.words)
     say(console, f"picture: {path}")
 
 

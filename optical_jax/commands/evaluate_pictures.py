@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,11 +145,14 @@ def rank_and_judge(
         for name, (towers, captions) in systems.items():
             if towers.image is not image:
                 continue
-            of_system = encode_captions(command, name, towers, captions)
-            for language, vectors in of_system.items():
-                t2i, i2t = search_both_ways(captions[language], vectors, pictures, picture_vectors)
-                picture_of = {caption: one.picture for caption, one in captions[language].items()}
-                searched[name][language] = Searched(t2i, i2t, picture_of)
+            # What stands in for several languages, as English captions do for the teacher, is searched once.
+            different = {id(of_language): of_language for of_language in captions.values()}
+            done: dict[int, Searched] = {}
+            for which, vectors in encode_captions(command, name, towers, different):
+                t2i, i2t = search_both_ways(different[which], vectors, pictures, picture_vectors)
+                picture_of = {caption: one.picture for caption, one in different[which].items()}
+                done[which] = Searched(t2i, i2t, picture_of)
+            searched[name] = {language: done[id(of_language)] for language, of_language in captions.items()}
     system = next(iter(systems))
     captions = {language: list(one) for language, one in systems[system][1].items()}
     inputs = hashes(found.files)
@@ -179,21 +182,18 @@ def encode_all_pictures(command: EvalCommand, image: Tower, found: ImageTextSet)
 
 
 def encode_captions(
-    command: EvalCommand, system: str, towers: TextAndImage, captions: Captions
-) -> dict[str, list[Vectors]]:
-    """Language -> the vectors of its captions, in their order."""
+    command: EvalCommand, system: str, towers: TextAndImage, captions: Mapping[int, Mapping[str, Caption]]
+) -> Iterator[tuple[int, list[Vectors]]]:
+    """The vectors of one set of captions after the other, in their order."""
     from optical_jax.evaluation.picture_search import by_position
     from optical_jax.evaluation.search import encode_blocks
     from optical_jax.progress import ProgressReport
 
     encode, total = make_encode(command, towers.text), sum(map(len, captions.values()))
     with ProgressReport(f"encoding captions, {system}", total, "texts") as progress:
-        return {
-            language: by_position(
-                encode_blocks([one.text for one in of_language.values()], encode, progress.advance), len(of_language)
-            )
-            for language, of_language in captions.items()
-        }
+        for which, of_language in captions.items():
+            texts = [one.text for one in of_language.values()]
+            yield which, by_position(encode_blocks(texts, encode, progress.advance), len(texts))
 
 
 def scored(command: EvalCommand, towers: TextAndImage) -> EvalCommand:
@@ -223,11 +223,13 @@ def english_captions(found: ImageTextSet, captions: Captions) -> Captions:
     """In place of each language's captions the English ones of the same pictures; none for one without any."""
     english = found.captions.get("en", {})
     chosen: Captions = {}
+    of_pictures: dict[frozenset[str], dict[str, Caption]] = {}
     for language, of_language in captions.items():
-        there = {caption.picture for caption in of_language.values()}
-        same = {name: caption for name, caption in english.items() if caption.picture in there}
-        if same:
-            chosen[language] = same
+        there = frozenset(caption.picture for caption in of_language.values())
+        if there not in of_pictures:
+            of_pictures[there] = {name: caption for name, caption in english.items() if caption.picture in there}
+        if of_pictures[there]:
+            chosen[language] = of_pictures[there]
     return chosen
 
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class ExportCommand:
     """Write a run's student (or its teacher in training) as a Hugging Face folder: weights, tokenizer, model card.
 
-    transformers.AutoModel loads it with the same hidden states, Sentence Transformers 6 with the same token vectors.
+    transformers.AutoModel loads it with the same hidden states, Sentence Transformers 6 with the same token vectors. Of
+    an image-text teacher's run: a folder of both its towers, text/ and image/, each such a folder.
     """
 
     run: str
@@ -56,7 +57,7 @@ def run_command(argv: Sequence[str]) -> None:
     command = tyro.cli(ExportCommand, args=list(argv), prog="python -m optical_jax export")
     # Here, so that --help answers without importing jax.
     from optical_jax.checkpoint import find_step
-    from optical_jax.files import trains_teacher
+    from optical_jax.files import trains_pair, trains_teacher
     from optical_jax.model_card import model_card
     from optical_jax.models.export import check_target, save_tower
     from optical_jax.teacher_card import teacher_card
@@ -72,6 +73,9 @@ def run_command(argv: Sequence[str]) -> None:
     check_target(out)
     which: Any = int(command.checkpoint) if command.checkpoint.isdecimal() else command.checkpoint
     step = find_step(run, which)
+    if trains_pair(run):
+        write_pair(run, out, step, command)
+        return
     part, what, make_card = (
         ("auto", "teacher", teacher_card) if trains_teacher(run) else ("student", "student", model_card)
     )
@@ -79,6 +83,30 @@ def run_command(argv: Sequence[str]) -> None:
     card = make_card(gather_facts(run, out, step, tower, command.license))
     save_tower(tower.params, tower.cfg, tower.tokenizer, out, card, dtype=command.dtype)
     print(f"wrote the {command.checkpoint} {what} of {run} to {out}")
+
+
+def write_pair(run: Path, out: Path, step: int, command: ExportCommand) -> None:
+    """Both towers of an image-text teacher's run, with their card."""
+    from optical_jax.image_teacher_card import PairFacts, image_teacher_card
+    from optical_jax.metrics_writer import read_metrics
+    from optical_jax.tower_pair import save_tower_pair, trained_pair
+
+    pair, config = trained_pair(run, step), read_record(run / "config.json")
+    facts = PairFacts(
+        name=run.resolve().name,
+        folder=out.resolve().name,
+        pair=pair,
+        step=step,
+        text=model_of(config, "text"),
+        image=model_of(config, "image"),
+        license=command.license.strip(),
+        config=config,
+        env=read_record(run / "env.json"),
+        images=read_record(run / "images.json"),
+        metrics=read_metrics(run / "metrics.jsonl"),
+    )
+    save_tower_pair(pair, out, image_teacher_card(facts), dtype=command.dtype)
+    print(f"wrote the {command.checkpoint} pair of {run} to {out}")
 
 
 def gather_facts(run: Path, out: Path, step: int, tower: Tower, license: str) -> CardFacts:

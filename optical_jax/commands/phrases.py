@@ -222,5 +222,5 @@ def print_figures(figures: Mapping[str, Any]) -> None:
         table.add_row(name, str(found["phrases"]), *cells, style="bold" if name == own else None)
     console.print(table)
     say(console, f"below: {own} by kind of phrase; boxes to choose from: {figures['candidates']}")
-    say(console, "any: one box that fits any of the phrase's; merged: one that fits all of them together")
+    say(console, "any: a box that fits any of the phrase's; merged: one around all of them")
     say(console, "bound: a right box is there at all")

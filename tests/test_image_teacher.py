@@ -1,0 +1,382 @@
+"""The image-text teacher's command at tiny size: a run that is whole, stopped and gone on with, loaded and exported."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from drawn_pictures import EDGE, write_set
+
+from optical_jax import encode, load
+from optical_jax.commands.export import main as export
+from optical_jax.commands.image_teacher import main as image_teacher
+from optical_jax.commands.settings import parse_image_teacher_command, parse_train_command
+from optical_jax.config import Config, to_json
+from optical_jax.data.pixels import Augmentation
+from optical_jax.errors import ConfigError
+from optical_jax.evaluation.blocks import Block
+from optical_jax.evaluation.image_figures import FIGURES
+from optical_jax.image_stage_config import DEV_FIGURES, AugmentationConfig, ImageSideConfig, ImageStageConfig
+from optical_jax.image_stage_validation import validate_image_teacher
+from optical_jax.image_teacher_data import read_stage_data, some_pictures, two_ways
+from optical_jax.image_teacher_start import make_image_side, make_pair
+from optical_jax.models.pretrained import load_pair, parts_of
+from optical_jax.run_folder import RunFolder
+from optical_jax.teacher_config import TeacherStageConfig
+from optical_jax.types import TokenVectors
+
+ROOT = Path(__file__).parents[1]
+TINY = ROOT / "configs" / "tiny" / "teacher"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return write_set(tmp_path_factory.mktemp("data") / "bars")
+
+
+@pytest.fixture(scope="module")
+def flags(folder) -> list[str]:
+    return [
+        "--text.path", str(TINY), "--data.images", str(folder), "--data.global-batch", "16",
+        "--image.image-size", str(EDGE), "--image.patch-size", "8", "--image.width", "16", "--image.layers", "1",
+        "--image.heads", "2", "--image.mlp-width", "32", "--optimizer.warmup-steps", "2", "--training.steps", "6",
+        "--training.log-every", "2", "--checkpoint.every", "4", "--training.dev-every", "0",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(flags, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "whole"
+    assert image_teacher([*flags, "--run", str(path)]) == 0
+    return path
+
+
+def records(run: Path) -> list[dict]:
+    lines = (run / "metrics.jsonl").read_text().split("\n") if (run / "metrics.jsonl").is_file() else [""]
+    return [json.loads(line) for line in lines[:-1]]
+
+
+# ---- the run -----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_folder_is_whole(run, folder, flags, capsys):
+    names = {path.name for path in run.iterdir()}
+    assert {"config.json", "env.json", "metrics.jsonl", "images.json", "checkpoints", "model", "curves.png"} <= names
+    assert {path.name for path in (run / "model").iterdir()} == {"text", "image", "pair.json"}
+    lines = records(run)
+    assert [r["step"] for r in lines if "loss" in r] == [2, 4, 6]
+    assert {"scale", "pair_cosine", "text_first_rank", "grad_norm"} <= set(lines[1])
+    dev = [r["dev"] for r in lines if "dev" in r]
+    assert len(dev) == 2
+    assert set(dev[0]["bars"]) == set(DEV_FIGURES)
+    assert set(lines[-1]) == {"step", "params_sha256"}
+    kinds = json.loads((run / "env.json").read_text())["inputs"]
+    assert set(kinds) == {"images", "dev", "text.path"}
+    assert {Path(name).name for name in kinds["images"]} == {"captions.en.train.jsonl", "images.train.npz"}
+    report = json.loads((run / "images.json").read_text())["train"]
+    assert [(one["set"], one["split"], one["pictures"], one["captions"]) for one in report] == [
+        ("bars", "train", 45, 89)
+    ]
+    assert image_teacher([*flags, "--run", str(run)]) == 0
+    assert "is finished: 6 steps" in capsys.readouterr().out
+
+
+def test_a_run_that_stops_and_goes_on_ends_bit_for_bit_the_same(run, flags, tmp_path, capsys):
+    """The same run, but all that came after its first checkpoint is lost."""
+    path = tmp_path / "stopped"
+    shutil.copytree(run, path)
+    lines = (path / "metrics.jsonl").read_text().splitlines()[:-1]
+    (path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    shutil.rmtree(path / "checkpoints" / "6")
+    assert image_teacher([*flags, "--run", str(path)]) == 0
+    assert "at step 4 of 6" in capsys.readouterr().out
+    assert records(path)[-1] == records(run)[-1]
+    assert [r["loss"] for r in records(path) if "loss" in r] == [r["loss"] for r in records(run) if "loss" in r]
+
+
+def test_another_set_or_split_is_refused_and_free_settings_are_not(run, folder, flags, tmp_path, capsys):
+    for changed in (["--data.splits", "train", "dev"], ["--loss.name", "sigmoid"], ["--text.no-locked"]):
+        assert image_teacher([*flags, "--run", str(run), *changed]) == 2
+        assert "holds a run of another config" in capsys.readouterr().err
+    moved = tmp_path / "moved"
+    shutil.copytree(folder, moved)
+    free = ["--data.threads", "1", "--image.remat", "full", "--data.images", str(moved)]
+    assert image_teacher([*flags, "--run", str(run), *free]) == 0
+    (moved / "captions.en.train.jsonl").write_text((moved / "captions.en.train.jsonl").read_text().upper())
+    longer = ["--training.steps", "8"]
+    assert image_teacher([*flags, "--run", str(run), *free, *longer]) == 2
+    assert "images of run" in capsys.readouterr().err
+
+
+def test_dry_run_tells_the_cost_and_writes_nothing(flags, tmp_path, capsys):
+    assert image_teacher([*flags, "--run", str(tmp_path / "dry"), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    for words in (
+        "0 of them trained", "16 pictures of 24 x 24 pixels", "89 are encoded once", "GFLOP a pair", "6 steps of 16",
+    ):  # fmt: skip
+        assert words in said
+    assert not (tmp_path / "dry").exists()
+
+
+# ---- the towers --------------------------------------------------------------------------------------------------
+
+
+def test_the_towers_of_a_run_and_of_its_export_are_the_same(run, folder, tmp_path, capsys):
+    out = tmp_path / "pair"
+    assert export(["--run", str(run), "--out", str(out), "--license", "apache-2.0"]) == 0
+    assert parts_of(str(out)) == ("text", "image")
+    texts = ["the red with blue"]
+    pixels = np.random.default_rng(0).standard_normal((2, EDGE, EDGE, 3)).astype(np.float32)
+    for part, given in (("text", texts), ("image", pixels)):
+        trained, exported, alone = load(run, part=part), load(out, part=part), load(out / part)
+        vectors = encode(trained, given).vectors
+        np.testing.assert_array_equal(vectors, encode(exported, given).vectors)
+        np.testing.assert_array_equal(vectors, encode(alone, given).vectors)
+        assert vectors.shape[2] == 48
+        assert exported.recipe == trained.recipe == alone.recipe
+    assert load(out, part="text").recipe is None
+    assert load(out, part="image").recipe.size == (EDGE, EDGE)
+    # Texts ask, and pictures are looked for.
+    assert load(run).recipe is None
+    assert load(run, side="document").recipe is not None
+    # The locked tower is the one it began as; that of pictures learned.
+    np.testing.assert_array_equal(encode(load(TINY), texts).vectors, encode(load(out, part="text"), texts).vectors)
+    untrained = load(run, part="image", checkpoint="untrained")
+    assert np.abs(encode(untrained, pixels).vectors - encode(load(run, part="image"), pixels).vectors).max() > 1e-3
+    logits = load_pair(str(out)).logits
+    assert set(logits) == {"logit_scale"}
+    assert logits["logit_scale"] != np.float32(-np.log(0.07))
+    card = (out / "README.md").read_text()
+    for said in ("license: apache-2.0", "| bars | train | 45 | 89 |", "No such picture was trained on", "t2i R@5"):
+        assert said in card
+    assert str(folder) not in card
+    assert str(run) not in card
+
+
+def test_the_code_on_the_card_runs(run, tmp_path, monkeypatch):
+    from PIL import Image
+
+    assert export(["--run", str(run), "--out", str(tmp_path / "pair")]) == 0
+    Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(tmp_path / "a.jpg")
+    code = (tmp_path / "pair" / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    found: dict = {}
+    exec(code, found)
+    assert found["scores"].shape == (1, 1)
+
+
+def test_a_student_of_the_pair_keeps_the_tower_of_pictures(run, tmp_path, capsys):
+    """Taught by the run itself, by its export, and by reference; `load` finds the pictures' tower in each run."""
+    from optical_jax.commands.train import main as train
+
+    out, taught_by = tmp_path / "pair", {}
+    assert export(["--run", str(run), "--out", str(out)]) == 0
+    pixels = np.random.default_rng(0).standard_normal((2, EDGE, EDGE, 3)).astype(np.float32)
+    expected = encode(load(run, part="image"), pixels).vectors
+    moved = shutil.copytree(run, tmp_path / "moved")
+    cases = {"run": (run, []), "export": (out, []), "reference": (moved, ["--checkpoint.no-copy-teacher"])}
+    for name, (teacher, more) in cases.items():
+        student = tmp_path / name
+        few = ["--training.steps", "2", "--training.dev-every", "0", "--run", str(student)]
+        flags = ["--config", str(ROOT / "configs" / "tiny.py"), "--teacher.path", str(teacher), *few, *more]
+        assert train(flags) == 0, capsys.readouterr().err
+        pictures = load(student, part="image")
+        np.testing.assert_array_equal(encode(pictures, pixels).vectors, expected)
+        assert pictures.recipe.size == (EDGE, EDGE)
+        assert json.loads((student / "teacher" / "pair.json").read_text())["interaction"] == "pooled"
+        taught_by[name] = records(student)[-1]["params_sha256"]
+        assert load(student, part="text").cfg == load(student).cfg
+        assert (student / "teacher" / "image" / "model.safetensors").exists() == (not more)
+    assert len(set(taught_by.values())) == 1
+    # A run that has gone on, or back, has other weights than those that taught.
+    shutil.rmtree(moved / "checkpoints" / "6")
+    with pytest.raises(ConfigError, match="holds other weights than the teacher"):
+        load(tmp_path / "reference", part="image")
+
+
+def test_a_run_without_pictures_says_so(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(to_json(Config())))
+    (tmp_path / "student").mkdir()
+    with pytest.raises(ConfigError, match=r"has no teacher/image/ folder; copy the whole run, or teach by a pair"):
+        load(tmp_path, part="image")
+
+
+# ---- the start ---------------------------------------------------------------------------------------------------
+
+
+def settings(**more) -> ImageStageConfig:
+    cfg = ImageStageConfig(
+        image=ImageSideConfig(image_size=16, patch_size=8, width=16, layers=1, heads=2, mlp_width=32)
+    )
+    return replace(cfg, **{"text": replace(cfg.text, path=str(TINY)), **more})
+
+
+def test_a_projection_of_texts_starts_near_their_own_scores():
+    cfg = settings(text=replace(settings().text, projection=40))
+    captions = ["the red with blue", "the woman buys bread", "a dog sees a house"]
+    pair = make_pair(cfg, captions)
+    assert (pair.text.cfg.vector_width, pair.image.cfg.vector_width) == (40, 40)
+    own, cut = (encode(tower, captions).vectors for tower in (load(TINY), pair.text))
+    np.testing.assert_allclose(cut[0] @ cut[1].T, own[0] @ own[1].T, atol=0.02)
+    assert pair.logits == {"logit_scale": pytest.approx(np.log(1 / 0.07))}
+
+
+def test_a_pair_goes_on_where_it_was(run, tmp_path):
+    """Towers, recipe and scale of an earlier run; a width that differs gets a new projection."""
+    cfg = replace(settings(), image=ImageSideConfig(path=str(run)))
+    cfg = replace(cfg, text=replace(cfg.text, path=str(run)))
+    pair, before = make_pair(cfg, []), load(run, part="image")
+    assert pair.image.recipe == before.recipe
+    np.testing.assert_array_equal(
+        pair.image.params["head"]["projection"]["kernel"], before.params["head"]["projection"]["kernel"]
+    )
+    assert pair.logits["logit_scale"] != pytest.approx(np.log(1 / 0.07))
+    other = make_image_side(cfg, 12)
+    assert other.params["head"]["projection"]["kernel"].shape == (16, 12)
+    bare = shutil.copytree(run / "model" / "image", tmp_path / "bare")
+    (bare / "preprocessor_config.json").unlink()
+    with pytest.raises(ConfigError, match="does not tell how pictures become its pixels"):
+        make_image_side(replace(cfg, image=ImageSideConfig(path=str(bare))), 48)
+
+
+# ---- data and figures --------------------------------------------------------------------------------------------
+
+
+def test_sets_and_splits_are_joined(folder, tmp_path):
+    """The same set twice is one in pictures; ids of two splits are told apart."""
+    data = replace(ImageStageConfig().data, images=(str(folder), str(write_set(tmp_path / "bars"))))
+    found = read_stage_data(replace(data, splits=("train", "dev")))
+    assert len(found.train.pictures) == 2 * 60
+    assert len(found.train.captions["en"]) == 2 * (89 + 29)
+    for picture, text in found.train.captions["en"].values():
+        assert picture in found.train.pictures
+        assert picture.rpartition("/")[2].split("-")[1] in text
+    assert list(found.dev) == ["bars", "bars (2)"]
+    assert "all of them trained on" in found.lines(replace(data, splits=("train", "dev")))[-1]
+    few = some_pictures(found.dev["bars"], "en", 4)
+    assert list(few.pictures) == [list(found.dev["bars"].pictures)[n] for n in (0, 3, 7, 11)]
+    assert {one.picture for one in few.captions["en"].values()} == set(few.pictures)
+
+
+def test_figures_both_ways_by_hand(folder):
+    """Three pictures on a line; one has two captions, one has none."""
+    found = some_pictures(read_stage_data(replace(ImageStageConfig().data, images=(str(folder),))).dev["bars"], "en", 3)
+    names = list(found.pictures)
+    some = next(iter(found.captions["en"].values()))
+    captions = {"a": names[0], "b": names[0], "c": names[1]}
+    found = replace(found, captions={"en": {name: some._replace(picture=one) for name, one in captions.items()}})
+
+    def block(rows):
+        vectors = np.array(rows, np.float32)[:, None]
+        return [Block(np.arange(len(rows)), TokenVectors(vectors, np.ones((len(rows), 1), bool)))]  # pyright: ignore
+
+    images, texts = block([[1, 0], [0, 1], [0.6, 0.8]]), block([[1, 0], [0.6, 0.8], [1, 0]])
+    figures = two_ways(found, "en", texts, images)
+    # a finds its picture first; b finds the third, then the second, then its own; c its own last.
+    assert figures["t2i mean_rank"] == pytest.approx((1 + 3 + 3) / 3)
+    # a and c tie, and ties go to the later id: a comes second for the first picture, c for the second, after b.
+    assert figures["i2t mean_rank"] == pytest.approx((2 + 2) / 2)
+    assert set(DEV_FIGURES) < set(FIGURES) == set(figures) - {"t2i queries", "i2t queries"}
+
+
+# ---- what is wrong -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code", "said"),
+    [
+        (["--text.path", ""], 2, "text.path='' is impossible; name a tower of texts"),
+        (["--text.path", "/no/such/folder"], 2, "/no/such/folder"),
+        (["--text.projection", "99"], 2, "text.projection=99 is wider than the tower's vectors; give at most 48"),
+        (["--text.max-length", "999"], 2, "text.max_length=999 is more than the tower reads"),
+        (["--data.images", "/no/such/folder"], 3, "/no/such/folder is no folder"),
+        (["--data.splits", "tset"], 3, "has no captions.<lang>.tset.jsonl"),
+        (["--data.splits", "train", "train"], 2, "data.splits=('train', 'train') is impossible; name each once"),
+        (["--data.language", "sw"], 3, "has no captions.sw.train.jsonl"),
+        (["--data.global-batch", "1"], 2, "data.global_batch=1 is impossible; the loss compares"),
+        (["--data.global-batch", "12"], 2, "data.global_batch=12 does not divide into 8 shards"),
+        (["--image.patch-size", "7"], 2, "image.image_size=24 does not divide into patches of image.patch_size=7"),
+        (["--image.heads", "3"], 2, "image.width=16 does not divide into image.heads=3"),
+        (["--image.locked"], 2, "image.locked=True leaves a drawn tower as it is drawn"),
+        (["--image.pooling", "map"], 2, "image.pooling='map' is none of a drawn tower"),
+        (["--image.path", str(TINY)], 2, "image.image_size=24 is of a drawn tower"),
+        (["--augmentation.area", "0.9", "0.5"], 2, "augmentation.area=(0.9, 0.5)"),
+        (["--loss.temperature", "0.001"], 2, "loss.temperature=0.001 is impossible"),
+        (["--checkpoint.best-metric", "RR@10"], 2, "checkpoint.best_metric='RR@10' is impossible; take one of t2i R@1"),
+    ],
+)  # fmt: skip
+def test_wrong_settings(wrong, code, said, flags, tmp_path, capsys):
+    assert image_teacher([*flags, "--run", str(tmp_path / "x"), *wrong]) == code
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert said in told
+    assert not (tmp_path / "x" / "config.json").exists()
+
+
+def test_a_tower_of_texts_is_no_tower_of_pictures():
+    cfg = replace(settings(), image=ImageSideConfig(path=str(TINY)))
+    with pytest.raises(ConfigError, match="holds a tower of texts alone, and none of pictures"):
+        make_pair(cfg, [])
+
+
+def test_runs_of_three_kinds_are_told_apart(run, tmp_path):
+    for cfg in (Config(run=str(run)), TeacherStageConfig(run=str(run))):
+        with pytest.raises(ConfigError, match="holds a training of an image-text teacher"):
+            RunFolder(run).holds_run_of(cfg)
+    (tmp_path / "config.json").write_text(json.dumps(to_json(TeacherStageConfig())))
+    with pytest.raises(ConfigError, match="holds a training of a teacher"):
+        RunFolder(tmp_path).holds_run_of(ImageStageConfig())
+    with pytest.raises(ConfigError, match="start it by python -m optical_jax image_teacher"):
+        parse_train_command(["--config", str(ROOT / "configs" / "images" / "teacher.py")])
+
+
+def test_the_config_is_sound_and_settings_are_those_of_what_they_set():
+    command = parse_image_teacher_command(["--config", str(ROOT / "configs" / "images" / "teacher.py")])
+    validate_image_teacher(command.settings)
+    of_pixels = {each.name: each.default for each in fields(Augmentation)}
+    assert {"enabled": True, **of_pixels} == {each.name: each.default for each in fields(AugmentationConfig)}
+
+
+# ---- stopped -----------------------------------------------------------------------------------------------------
+
+
+def wait_until(reached: Callable[[], bool], process: subprocess.Popen) -> None:
+    for _ in range(60_000):
+        if reached():
+            return
+        assert process.poll() is None, "it ended before it could be stopped"
+        time.sleep(0.005)
+    raise AssertionError("not reached in 300 seconds")
+
+
+@pytest.mark.slow
+def test_a_kill_costs_time_alone_and_a_signal_saves_first(flags, tmp_path):
+    """SIGTERM saves and exits 75, kill -9 leaves the last checkpoint; then both end as a run that nobody disturbed."""
+    environ = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled")}
+    more = ["--training.steps", "60", "--checkpoint.every", "10", "--training.log-every", "5"]
+    command = [sys.executable, "-m", "optical_jax", "image_teacher", *flags, *more, "--run"]
+
+    def start(name: str) -> subprocess.Popen:
+        return subprocess.Popen([*command, str(tmp_path / name)], cwd=ROOT, env=environ, stderr=subprocess.PIPE)
+
+    def end(name: str) -> str:
+        subprocess.run([*command, str(tmp_path / name)], cwd=ROOT, env=environ, check=True, capture_output=True)
+        return records(tmp_path / name)[-1]["params_sha256"]
+
+    undisturbed = end("whole")
+    for name, number, code in (("killed", signal.SIGKILL, -9), ("stopped", signal.SIGTERM, 75)):
+        process = start(name)
+        wait_until((tmp_path / name / "checkpoints" / "10").is_dir, process)
+        process.send_signal(number)
+        process.communicate(timeout=120)
+        assert process.returncode == code
+        assert "params_sha256" not in records(tmp_path / name)[-1]
+        assert end(name) == undisturbed
