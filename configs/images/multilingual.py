@@ -4,8 +4,8 @@ python train.py --config configs/images/multilingual.py --run runs/images_multil
 python -m optical_jax export --run runs/images_multilingual --out runs/images_multilingual/export
 
 It learns from captions alone, no picture is looked at. Its teacher is the text tower of runs/images
-(configs/images/teacher.py); it needs $OPTICAL_DATA too. Dev pairs are held out of the train split, so that the dev split is
-left for configs/studies/pictures.py, whose baseline begins here. Not run yet.
+(configs/images/teacher.py); it needs $OPTICAL_DATA too. Dev pairs are held out of the train split, so that the dev
+split is left for configs/studies/pictures.py, whose baseline begins here. Not run yet.
 """
 
 from optical_jax.config import (

@@ -5,8 +5,8 @@ python -m optical_jax study configs/studies/pictures.py --workers 2
 A student a language from 1,100 names of emoji, the same start, budget and number of tuning trials for every loss, three
 seeds; asked for 161 pictures that no student saw. Needs $OPTICAL_DATA; runs/images, a pair of towers trained on
 pictures with English captions (configs/images/teacher.py); and for the linear map runs/images_multilingual/export,
-which configs/images/multilingual.py tells how to make. 453 runs, 45 of them without a step: about three hours on two cores.
-Not run yet.
+which configs/images/multilingual.py tells how to make. 453 runs, 45 of them without a step: about three hours on two
+cores. Not run yet.
 """
 
 import sys
