@@ -121,7 +121,8 @@ class TowerConfig:
 @dataclass(frozen=True)
 class TeacherConfig:
     path: str = ""
-    """Folder or hub name of the English retriever (Hugging Face, Stanford ColBERT, PyLate, Sentence Transformers)."""
+    """Folder or hub name of the English retriever (Hugging Face, Stanford ColBERT, PyLate, Sentence Transformers), or
+    of CLIP or SigLIP, whose tower of texts it is then."""
     max_length: int = 64
     """English sentences are cut to this many tokens while training."""
     dtype: Dtype = "float32"

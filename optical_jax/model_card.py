@@ -15,7 +15,7 @@ from optical_jax.config import TowerConfig
 from optical_jax.data.formats import FILE_NAME
 from optical_jax.data.image_captions import CAPTION_FILE
 from optical_jax.markdown import block, code, listed, pairs, table
-from optical_jax.models.recipe import own_recipe, quoted, sentence_transformers_recipe, transformers_recipe
+from optical_jax.models.recipe import own_recipe, quoted, recipes
 from optical_jax.validation import LOSSES_OF, parse_licences
 
 TAGS = ("colbert", "late-interaction", "cross-lingual", "optical_jax")
@@ -172,10 +172,7 @@ def usage(facts: CardFacts) -> str:
         asks,
         "With optical_jax:",
         block(own_recipe(facts.folder, documents)),
-        "With transformers alone (queries):",
-        block(transformers_recipe(facts.tower, facts.folder, facts.special_ids)),
-        "With Sentence Transformers 6 (queries):",
-        block(sentence_transformers_recipe(facts.tower, facts.folder)),
+        *other_libraries(facts),
     ]
     if head.pooling == "none" and not head.special_tokens:
         parts.append("Sentence Transformers keeps the vectors of special tokens, which this model drops.")
@@ -185,6 +182,11 @@ def usage(facts: CardFacts) -> str:
             "document vector, summed."
         )
     return "\n\n".join(parts)
+
+
+def other_libraries(facts: CardFacts) -> list[str]:
+    found = recipes(facts.tower, facts.folder, facts.special_ids)
+    return [part for library, text in found.items() for part in (f"With {library} (queries):", block(text))]
 
 
 # ---- what it is made of ------------------------------------------------------------------------------------------

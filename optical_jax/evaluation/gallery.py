@@ -59,7 +59,9 @@ def gallery_queries(
         GalleryQuery(
             text,
             tuple(pictures[n] for n in of),
-            tuple((pictures[n], float(score)) for n, score in zip(found, scores, strict=True) if n >= 0),
+            tuple(
+                (pictures[int(n)], score) for n, score in zip(found.tolist(), scores.tolist(), strict=True) if n >= 0
+            ),
             int(rank),
         )
         for text, of, found, scores, rank in zip(
