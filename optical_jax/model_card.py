@@ -5,8 +5,7 @@ Nothing here reads a file, and of paths no more is told than names: a card is pu
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
@@ -14,8 +13,8 @@ from typing import Any
 from optical_jax.config import TowerConfig
 from optical_jax.data.formats import FILE_NAME
 from optical_jax.data.image_captions import CAPTION_FILE
-from optical_jax.markdown import block, code, listed, pairs, table
-from optical_jax.models.recipe import own_recipe, quoted, recipes
+from optical_jax.markdown import block, code, listed, pairs, table, yaml_list, yaml_text
+from optical_jax.models.recipe import own_recipe, recipes
 from optical_jax.validation import LOSSES_OF, parse_licences
 
 TAGS = ("colbert", "late-interaction", "cross-lingual", "optical_jax")
@@ -25,8 +24,6 @@ SHOWN_OF_PICTURES = ("t2i R@1", "i2t R@1", "rSum")
 SYSTEMS = {
     "student": "student", "model": "model", "untrained": "untrained", "dictionary": "dictionary, BM25", "bm25": "BM25",
 }  # fmt: skip
-YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
-"""Words that YAML takes for something else than text; `no` is also Norwegian."""
 HOMES = {"home", "Users"}
 """A folder right below one of these is named after a person."""
 LOSSES = {
@@ -112,16 +109,6 @@ def front_matter(facts: CardFacts) -> str:
     if base.hub and not resized(facts):
         lines.append(f"base_model: {yaml_text(base.name)}")
     return "\n".join([*lines, "---"])
-
-
-def yaml_list(name: str, values: Iterable[str]) -> list[str]:
-    items = [f"- {yaml_text(value)}" for value in values]
-    return [f"{name}:", *items] if items else []
-
-
-def yaml_text(text: str) -> str:
-    plain = re.fullmatch(r"[A-Za-z][\w./-]*", text) and text.lower() not in YAML_WORDS
-    return text if plain else quoted(text)
 
 
 def description(facts: CardFacts) -> str:

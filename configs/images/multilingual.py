@@ -1,11 +1,11 @@
 """One student of eighteen languages, English among them, from names of emoji: the encoder that a linear map is of.
 
-python train.py --config configs/images/multilingual.py --run runs/images/multilingual
-python -m optical_jax export --run runs/images/multilingual --out runs/images/multilingual-export
+python train.py --config configs/images/multilingual.py --run runs/images_multilingual
+python -m optical_jax export --run runs/images_multilingual --out runs/images_multilingual/export
 
-It learns from captions alone, no picture is looked at. Its teacher is the text tower of runs/images/teacher, a pair of
-towers (docs/images.md); it needs $OPTICAL_DATA. Dev pairs are held out of the train split, so that the dev split is
-left for configs/studies/pictures.py, whose baseline begins here. Not run yet.
+It learns from captions alone, no picture is looked at. Its teacher is the text tower of runs/images
+(configs/images/teacher.py); it needs $OPTICAL_DATA too. Dev pairs are held out of the train split, so that the dev
+split is left for configs/studies/pictures.py, whose baseline begins here. Not run yet.
 """
 
 from optical_jax.config import (
@@ -19,7 +19,7 @@ from optical_jax.config import (
 )
 from optical_jax.loss_config import LossConfig
 
-TEACHER = "runs/images/teacher"
+TEACHER = "runs/images"
 EMOJI = "$OPTICAL_DATA/imagetext/noto_emoji"
 LANGUAGES = (
     "en", "am", "ar", "de", "es", "fi", "fr", "ha", "it", "km", "mr", "ne", "ru", "so", "sw", "tl", "yo", "zh",
@@ -33,7 +33,7 @@ def captions(language: str) -> str:
 
 def get_config() -> Config:
     return Config(
-        run="runs/images/multilingual",
+        run="runs/images_multilingual",
         teacher=TeacherConfig(path=TEACHER, max_length=24),
         student=StudentConfig(
             path="optical_jax/english_teacher",

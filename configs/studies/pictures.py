@@ -3,10 +3,10 @@
 python -m optical_jax study configs/studies/pictures.py --workers 2
 
 A student a language from 1,100 names of emoji, the same start, budget and number of tuning trials for every loss, three
-seeds; asked for 161 pictures that no training saw. Needs $OPTICAL_DATA; runs/images/teacher, a pair of towers trained
-on pictures with English captions; and for the linear map runs/images/multilingual-export, which
-configs/images/multilingual.py tells how to make. 453 runs, 45 of them without a step: about three hours on two cores.
-Not run yet.
+seeds; asked for 161 pictures that no student saw. Needs $OPTICAL_DATA; runs/images, a pair of towers trained on
+pictures with English captions (configs/images/teacher.py); and for the linear map runs/images_multilingual/export,
+which configs/images/multilingual.py tells how to make. 453 runs, 45 of them without a step: about three hours on two
+cores. Not run yet.
 """
 
 import sys
@@ -31,7 +31,7 @@ from multilingual import EMOJI, TEACHER, captions
 LOW = ("sw", "so", "tl", "mr", "ha", "am", "yo", "km", "ne")
 HIGH = ("fr", "de", "es", "ru", "zh", "ar")
 FOLDER = "runs/studies/pictures"
-ENCODER = "runs/images/multilingual-export"
+ENCODER = "runs/images_multilingual/export"
 RATES = (1e-3, 3e-3)
 
 
@@ -121,6 +121,7 @@ def get_study() -> Study:
         data=(
             "Names of emoji (Unicode CLDR) in each language with their English ones: 1,250 of the train split, a tenth "
             "of them held out as dev pairs, which alone tuning looks at. Pictures of the train split (Noto Emoji) are "
-            "seen by two arms. The collection is the dev split, 161 pictures and names that no run and no tuning saw."
+            "seen by two arms. The collection is the dev split, 161 pictures and names that no student and no tuning "
+            "saw; the teacher knows these pictures by their English names."
         ),
     )

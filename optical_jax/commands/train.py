@@ -14,6 +14,7 @@ from optical_jax.commands.settings import parse_train_command
 from optical_jax.commands.training import first_state, loop, run_in_folder, say
 from optical_jax.config import Config, expand_path
 from optical_jax.data.formats import for_each_language
+from optical_jax.errors import ConfigError
 from optical_jax.files import PAIR
 from optical_jax.metrics_writer import check_tracker
 from optical_jax.validation import validate

@@ -84,7 +84,7 @@ class PictureJudge:
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")
         means = {system: {language: mean_of(queries)} for system, queries in per_query.items()}
         about = {"collection": f"{base_name(spec)}-{way}", "split": self._split, "scoring": scoring}
-        about |= {"system": "student", "run": str(run), "checkpoint": step}
+        about |= {"way": way, "system": "student", "run": str(run), "checkpoint": step}
         # Last: a folder with metrics.json is whole.
         write_json(folder / "metrics.json", {**about, "languages": means.pop("student"), "references": means})
 
