@@ -172,7 +172,7 @@ def with_weights(
         weight = jnp.where(keep, norms[:, :, 0], 0.0)
     elif cfg.head.masses == "learned":
         weight = mass_logits(params, vectors)
-    return TokenVectors(vectors, keep, weight)
+    return TokenVectors(vectors, keep, weight)  # pyright: ignore[reportArgumentType]
 
 
 def mass_logits(params: Params, vectors: Float[Array, "B L E"]) -> Float[Array, "B L"]:
