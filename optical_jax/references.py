@@ -23,7 +23,7 @@ def model_files(folder: Path) -> dict[str, str]:
     if folder.is_file():
         beside = [folder.parent / name for name in TOKENIZER_FILES if (folder.parent / name).is_file()]
         return {file.name: sha256_file(file) for file in sorted([folder, *beside])}
-    found = [file for name in ("*.safetensors", "*.npz", *TOKENIZER_FILES) for file in folder.rglob(name)]
+    found = [file for name in ("*.safetensors", *TOKENIZER_FILES) for file in folder.rglob(name)]
     if is_run(folder):
         params = folder / "checkpoints" / str(find_step(folder)) / "params"
         found += [file for file in params.rglob("*") if file.is_file()]

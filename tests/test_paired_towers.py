@@ -226,6 +226,20 @@ def test_a_mean_of_patches_is_taken_before_the_projection(name):
     np.testing.assert_allclose(out.vectors[:, 0], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("pooling", ["auto", "none"])
+def test_arrays_of_numpy_without_jit(pooling):
+    found = golden(NAMES[2])
+    for part in ("text", "image"):
+        tower = load(NAMES[2], part, pooling)
+        if part == "text":
+            inputs = TextInputs(found["ids"], found["attend"], found["attend"])
+        else:
+            inputs = ImageInputs(found["own_pixels"], np.array([True, True]))
+        out = encode_tokens(jax.tree.map(jnp.asarray, tower.params), inputs, tower.cfg)
+        again = encode(tower.params, jax.tree.map(jnp.asarray, inputs), tower.cfg)
+        np.testing.assert_allclose(out.vectors, again.vectors, atol=2e-6)
+
+
 # ---- heads -----------------------------------------------------------------------------------------------------
 
 

@@ -33,9 +33,11 @@ from optical_jax.image_config import ImageEncoderConfig, ImageTowerConfig
 from optical_jax.models.export import save_tower
 from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.models.nnx_module import TowerModule
+from optical_jax.models.pretrained import load_pretrained
 from optical_jax.models.recipe import recipes
 from optical_jax.params import abstract_params, init_params
 from optical_jax.partitioning import over_all_devices
+from optical_jax.references import load_reference, save_reference
 from optical_jax.student import load_teacher, make_student
 from optical_jax.towers import Tower, encode, hidden_states, load
 from optical_jax.training.estimate import encoder_forward_flops, side_forward_flops
@@ -87,6 +89,25 @@ def test_one_file_of_big_vision(tmp_path):
     found = golden(SIGLIP)
     vectors = encode(load(path, "document", pooling="auto"), found["own_pixels"]).vectors
     np.testing.assert_allclose(vectors[:, 0], found["own_pooled"], atol=1e-5)
+    with pytest.raises(ConfigError, match=r"x\.npz: no such folder"):
+        load(tmp_path / "x.npz")
+
+
+def test_a_teacher_that_is_not_copied_may_be_one_file(tmp_path):
+    """A run refers to it by its weights, and knows when they are others."""
+    path, tokenizer = tmp_path / "siglip2_tiny4_14.npz", tower_of("siglip").tokenizer
+    arrays = as_big_vision(tensors(PAIRS / SIGLIP), stacked=True)
+    np.savez(path, **arrays)
+    tokenizer.save_pretrained(tmp_path)
+    found = load_pretrained(str(path))
+    save_reference(Tower(found.params, found.cfg, tokenizer), str(path), tmp_path / "run" / "teacher", None)
+    again = load_reference(tmp_path / "run" / "teacher", None)
+    assert again.cfg == found.cfg
+    assert again.cfg.encoder.pad_id == tokenizer.pad_token_id == 0
+    jax.tree.map(np.testing.assert_array_equal, again.params, found.params)
+    np.savez(path, **arrays | {"params/t": np.ones(1, np.float32)})
+    with pytest.raises(ConfigError, match="holds other weights than the teacher"):
+        load_reference(tmp_path / "run" / "teacher", None)
 
 
 def test_a_part_that_is_not_there_is_refused(tmp_path):

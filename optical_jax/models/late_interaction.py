@@ -71,7 +71,7 @@ def encode_tokens(params: Params, inputs: TextInputs | PackedInputs | ImageInput
         hidden, ids, attend = (unpack(x, inputs.place, inputs.home) for x in packed)
         ids, attend = ids[:, :, 0], attend[:, :, 0]  # [B, S]
     else:
-        ids, attend = inputs.ids, inputs.attend
+        ids, attend = jnp.asarray(inputs.ids), jnp.asarray(inputs.attend)
         if cfg.head.pooling == "last":
             ids, attend = fill_up(ids, attend, cfg.encoder)
         hidden = encode_hidden(params["encoder"], ids, attend, cfg.encoder, aligned=True)
@@ -111,7 +111,7 @@ def encode_pictures(params: Params, inputs: ImageInputs, cfg: TowerConfig) -> To
     states = encode_patches(params["encoder"], inputs.pixels, cfg.encoder)
     patches = states[:, 1:] if cfg.encoder.family == "clip" else states
     B, L = patches.shape[:2]
-    real = jnp.ones((B,), bool) if inputs.keep is None else inputs.keep
+    real = jnp.ones((B,), bool) if inputs.keep is None else jnp.asarray(inputs.keep)
     if cfg.head.pooling == "none":
         norms = vector_norms(params, patches, cfg) if cfg.head.masses == "norm" else None
         keep = jnp.broadcast_to(real[:, None], (B, L))

@@ -53,8 +53,7 @@ def open_paired(path: Path) -> PairedSource | None:
         return open_big_vision(path)
     config_file, own_file = path / "config.json", path / OWN_CONFIG
     if not config_file.is_file():
-        found = sorted(path.glob("*.npz"))
-        return open_big_vision(found[0]) if len(found) == 1 else None
+        return None
     config = read_json(config_file)
     if config.get("model_type") not in MODEL_TYPES:
         return None
