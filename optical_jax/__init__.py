@@ -3,7 +3,7 @@
 The public names are imported on first use, so that ``import optical_jax.config`` and ``--help`` stay fast:
 
 - `load(path, side)`: a tower from a run, a checkpoint folder or a hub name
-- `encode(tower, texts)`: texts to `TokenVectors`
+- `encode(tower, texts)`: texts, or pictures, to `TokenVectors`
 - `hidden_states(tower, ids, mask)`: the encoder's last layer
 - `maxsim(queries, documents)`: late-interaction scores
 """

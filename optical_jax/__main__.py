@@ -24,7 +24,14 @@ COMMANDS = {
     "mine": ("optical_jax.commands.mine", "find hard negatives for a teacher's training"),
     "study": ("optical_jax.commands.study", "compare ways to teach: a grid of runs, its tests and its page"),
     "bench": ("optical_jax.commands.bench", "time training, encoding and search on this machine"),
-    "search": ("optical_jax.commands.search", "rank the lines of a text file for queries of your own"),
+    "search": (
+        "optical_jax.commands.search",
+        "rank the lines of a text file, or pictures, for queries of your own",
+    ),
+    "phrases": (
+        "optical_jax.commands.phrases",
+        "count how often the region that a phrase means is found in its picture",
+    ),
 }
 
 

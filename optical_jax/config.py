@@ -121,7 +121,8 @@ class TowerConfig:
 @dataclass(frozen=True)
 class TeacherConfig:
     path: str = ""
-    """Folder or hub name of the English retriever (Hugging Face, Stanford ColBERT, PyLate, Sentence Transformers)."""
+    """Folder or hub name of the English retriever (Hugging Face, Stanford ColBERT, PyLate, Sentence Transformers), or
+    of CLIP or SigLIP, whose tower of texts it is then."""
     max_length: int = 64
     """English sentences are cut to this many tokens while training."""
     dtype: Dtype = "float32"
@@ -158,9 +159,12 @@ class StudentConfig:
     path: str = ""
     """Folder or hub name of the student's starting weights; empty starts from the teacher's. A raw start names the
     plain encoder that the teacher itself was made from."""
-    head: Literal["own", "teacher", "drawn"] = "own"
+    head: Literal["own", "teacher", "drawn", "fitted"] = "own"
     """Projection to the teacher's vectors: own, that of `path` (drawn if it has none of that width); teacher, the
-    teacher's, for an encoder of the teacher's width; drawn, at random."""
+    teacher's, for an encoder of the teacher's width; drawn, at random; fitted, the linear map by least squares from the
+    vectors of `path` of the bitext's English texts to the teacher's: with training.steps=0 a whole baseline."""
+    ridge: float = 1.0
+    """head=fitted: pull of that map towards zero, against a sum of squared errors of unit vectors over all texts."""
     sides: Literal["queries", "documents", "both"] = "queries"
     """What foreign texts are learned as: queries; documents (their marker, no vectors of punctuation if the teacher
     leaves them out); both, in turn: every pair once as each in two passes, so that a batch costs no more."""
@@ -199,7 +203,8 @@ class StudentConfig:
 @dataclass(frozen=True)
 class DataConfig:
     bitext: tuple[str, ...] = ()
-    """Training files: <lang>.<split>.tsv[.gz] | .jsonl[.gz], or sw=PATH; Moses: sw=ENGLISH_FILE,FOREIGN_FILE."""
+    """Training files: <lang>.<split>.tsv[.gz] | .jsonl[.gz], or sw=PATH; Moses: sw=ENGLISH_FILE,FOREIGN_FILE; captions
+    of the same pictures: sw=captions:FOLDER or sw=captions:NAME:FOLDER (docs/images.md)."""
     dev: tuple[str, ...] = ()
     """Dev files in the same forms; empty takes <lang>.dev.* beside each <lang>.train.*, or holds pairs out."""
     max_pairs: int = 0
@@ -221,6 +226,12 @@ class DataConfig:
     three; two sides under 20 characters are let be)."""
     keep_equal: bool = False
     """Keep pairs whose sides are the same text: for a student of the teacher's own language, such as a smaller one."""
+    pictures: str = ""
+    """A set of pictures with captions in the bitext's languages, FOLDER or NAME:FOLDER (docs/images.md). Some batches
+    are then of its train split: captions for the student, and for the teacher what the image tower that goes with it
+    makes of their pictures. The teacher must be a pair of towers."""
+    pictures_share: float = 0.5
+    """Share (above 0, at most 1) of the batches that are of pictures."""
     max_bad_lines: int = 0
     """So many broken lines a file are listed and skipped; one more is an error."""
     code_switch: float = 0.0
@@ -263,6 +274,7 @@ class OptimizerConfig:
 @dataclass(frozen=True)
 class TrainingConfig:
     steps: int = 1000
+    """0, for student.head=fitted alone, trains nothing."""
     accumulate: int = 1
     """Parts a batch is worked through in, for memory."""
     log_every: int = 20

@@ -1,9 +1,14 @@
-"""Pieces of the Markdown that model cards are made of."""
+"""Pieces of the Markdown, and of the YAML before it, that model cards are made of."""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
+"""Words that YAML takes for something else than text; `no` is also Norwegian."""
 
 
 def pairs(values: Mapping[str, Any]) -> list[str]:
@@ -27,3 +32,13 @@ def code(text: str) -> str:
 
 def listed(words: Iterable[str]) -> str:
     return ", ".join(words)
+
+
+def yaml_list(name: str, values: Iterable[str]) -> list[str]:
+    items = [f"- {yaml_text(value)}" for value in values]
+    return [f"{name}:", *items] if items else []
+
+
+def yaml_text(text: str) -> str:
+    plain = re.fullmatch(r"[A-Za-z][\w./-]*", text) and text.lower() not in YAML_WORDS
+    return text if plain else json.dumps(text, ensure_ascii=False)

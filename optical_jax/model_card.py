@@ -5,25 +5,25 @@ Nothing here reads a file, and of paths no more is told than names: a card is pu
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
 from optical_jax.config import TowerConfig
 from optical_jax.data.formats import FILE_NAME
-from optical_jax.markdown import block, code, listed, pairs, table
-from optical_jax.models.recipe import own_recipe, quoted, sentence_transformers_recipe, transformers_recipe
+from optical_jax.data.image_captions import CAPTION_FILE
+from optical_jax.markdown import block, code, listed, pairs, table, yaml_list, yaml_text
+from optical_jax.models.recipe import own_recipe, recipes
 from optical_jax.validation import LOSSES_OF, parse_licences
 
 TAGS = ("colbert", "late-interaction", "cross-lingual", "optical_jax")
 SHOWN = ("R@1", "R@10", "nDCG@10")
+SHOWN_OF_PICTURES = ("t2i R@1", "i2t R@1", "rSum")
+"""Captions that look for pictures, pictures that look for captions, and the sum of six recalls in per cent."""
 SYSTEMS = {
     "student": "student", "model": "model", "untrained": "untrained", "dictionary": "dictionary, BM25", "bm25": "BM25",
 }  # fmt: skip
-YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
-"""Words that YAML takes for something else than text; `no` is also Norwegian."""
 HOMES = {"home", "Users"}
 """A folder right below one of these is named after a person."""
 LOSSES = {
@@ -111,21 +111,13 @@ def front_matter(facts: CardFacts) -> str:
     return "\n".join([*lines, "---"])
 
 
-def yaml_list(name: str, values: Iterable[str]) -> list[str]:
-    items = [f"- {yaml_text(value)}" for value in values]
-    return [f"{name}:", *items] if items else []
-
-
-def yaml_text(text: str) -> str:
-    plain = re.fullmatch(r"[A-Za-z][\w./-]*", text) and text.lower() not in YAML_WORDS
-    return text if plain else quoted(text)
-
-
 def description(facts: CardFacts) -> str:
     languages, teacher = listed(facts.languages) or "its language", code(facts.teacher.name) or "its teacher"
     pooled = facts.tower.head.pooling != "none"
     what = "one vector a text" if pooled else "a vector a token, scored by late interaction (ColBERT's MaxSim)"
     how = LOSSES.get(facts.config.get("loss", {}).get("name", ""), "by distillation")
+    with_pictures = facts.config.get("data", {}).get("pictures")
+    material = "sentence pairs and pictures with captions" if with_pictures else "sentence pairs alone"
     purpose = {
         "queries": f"A query encoder for {languages}: it looks for English documents that {teacher} encoded",
         "documents": f"A document encoder for {languages}: English queries that {teacher} encoded find its documents",
@@ -133,7 +125,7 @@ def description(facts: CardFacts) -> str:
     }
     return (
         f"{purpose[facts.sides]}, with {what}. "
-        f"It learned from sentence pairs alone, without relevance labels, by moving its vectors onto its teacher's "
+        f"It learned from {material}, without relevance labels, by moving its vectors onto its teacher's "
         f"{how} ([OPTICAL](https://arxiv.org/abs/2301.12566), trained with optical_jax)."
     )
 
@@ -167,10 +159,7 @@ def usage(facts: CardFacts) -> str:
         asks,
         "With optical_jax:",
         block(own_recipe(facts.folder, documents)),
-        "With transformers alone (queries):",
-        block(transformers_recipe(facts.tower, facts.folder, facts.special_ids)),
-        "With Sentence Transformers 6 (queries):",
-        block(sentence_transformers_recipe(facts.tower, facts.folder)),
+        *other_libraries(facts),
     ]
     if head.pooling == "none" and not head.special_tokens:
         parts.append("Sentence Transformers keeps the vectors of special tokens, which this model drops.")
@@ -180,6 +169,11 @@ def usage(facts: CardFacts) -> str:
             "document vector, summed."
         )
     return "\n\n".join(parts)
+
+
+def other_libraries(facts: CardFacts) -> list[str]:
+    found = recipes(facts.tower, facts.folder, facts.special_ids)
+    return [part for library, text in found.items() for part in (f"With {library} (queries):", block(text))]
 
 
 # ---- what it is made of ------------------------------------------------------------------------------------------
@@ -228,18 +222,19 @@ def licences(facts: CardFacts) -> str:
 def made_of(facts: CardFacts) -> list[str]:
     """Names of the parts that have a licence each: models first, then sets of bitext."""
     models = ["teacher", *(["student"] if facts.start.name else [])]
-    sets = (part_name(f["path"]) for one in facts.bitext.get("train", []) for f in one["files"])
+    learned = (one for split in ("train", "pictures") for one in facts.bitext.get(split, []))
+    sets = (part_name(f["path"]) for one in learned for f in one["files"])
     return list(dict.fromkeys([*models, *sets]))
 
 
 def part_name(path: str) -> str:
-    """The set a file belongs to: the folder of a file LANG.SPLIT.*, else the file itself."""
+    """The set a file belongs to: the folder of a file LANG.SPLIT.* or captions.LANG.SPLIT.*, else the file itself."""
     return set_folder(path) or PurePath(path).name
 
 
 def set_folder(path: str) -> str:
     file = PurePath(path)
-    if not FILE_NAME.fullmatch(file.name) or file.parent.parent.name in HOMES:
+    if not (FILE_NAME.fullmatch(file.name) or CAPTION_FILE.fullmatch(file.name)) or file.parent.parent.name in HOMES:
         return ""
     return file.parent.name
 
@@ -274,18 +269,20 @@ def results(facts: CardFacts) -> str:
 def evaluation(found: Mapping[str, Any]) -> list[str]:
     """One collection: the student (or a teacher) beside itself untrained and the searches by words."""
     systems = {found.get("system", "student"): found["languages"], **found["references"]}
+    pictures = found.get("searched") == "pictures"
+    shown, counted = (SHOWN_OF_PICTURES, "t2i queries") if pictures else (SHOWN, "queries")
     rows = []
     for language in found["languages"]:
         for system, name in SYSTEMS.items():
             figures = systems.get(system, {}).get(language)
             if figures:
-                rows.append((language, name, str(figures["queries"]), *(f"{figures[m]:.3f}" for m in SHOWN)))
+                rows.append((language, name, str(figures[counted]), *(f"{figures[m]:.3f}" for m in shown)))
     parts = [
         f"### {found['collection']}, {found['split']}, {found['scoring']}",
-        table(("language", "system", "queries", *SHOWN), rows, numbers=4),
+        table(("language", "system", "captions" if pictures else "queries", *shown), rows, numbers=4),
     ]
     shared = found.get("shared_with_training")
-    if "model" in systems:
+    if "model" in systems or pictures:
         return parts
     if shared is None:
         parts.append("Whether training pairs share a text with this collection could not be told.")

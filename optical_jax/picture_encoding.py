@@ -13,10 +13,11 @@ import numpy as np
 
 from optical_jax.config import TowerConfig
 from optical_jax.data.picture_files import Rgb
-from optical_jax.data.pixels import PictureRecipe, picture_pixels
+from optical_jax.data.pixels import PictureRecipe, patch_grid, picture_pixels
 from optical_jax.errors import ConfigError
 from optical_jax.evaluation.blocks import Block, cut_into_blocks, rows_of, without_gaps
 from optical_jax.evaluation.search import Advance
+from optical_jax.image_config import ImageEncoderConfig
 from optical_jax.models.late_interaction import encode_tokens, mean_pool
 from optical_jax.partitioning import constrain, shards_in_context
 from optical_jax.towers import Tower, encode_batch, placed
@@ -74,6 +75,13 @@ def encode_picture_blocks(
         if count >= rows_of(vectors.shape[1]) or first + count == len(ids):
             yield from _blocks(np.concatenate(held), first)
             held, first, count = [], first + count, 0
+
+
+def grid_of(tower: Tower, height: int, width: int) -> tuple[tuple[int, int], tuple[float, float, float, float]]:
+    """Rows and columns of the patches of a picture of that size, and the part of it that they cover: `patch_grid`."""
+    encoder = tower.cfg.encoder
+    assert isinstance(encoder, ImageEncoderConfig), "a tower of texts has no recipe"
+    return patch_grid(height, width, recipe_of(tower), encoder.patch_size)
 
 
 def recipe_of(tower: Tower) -> PictureRecipe:

@@ -48,7 +48,7 @@ BEFORE = {"data.batching": "buckets"}
 """What runs did before there was the setting, where that is not its default."""
 
 Inputs = dict[str, dict[str, str]]
-"""Kind of input ("bitext", "rankings", "images", "teacher.path", "encoder.path", ...) -> path -> sha256."""
+"""Kind of input ("bitext", "rankings", "images", "pictures", "teacher.path", ...) -> path -> sha256."""
 RunConfig = Config | TeacherStageConfig | ImageStageConfig
 """A student that learns from a teacher, a teacher, and a teacher of texts and pictures."""
 
@@ -266,8 +266,8 @@ def diff(old: dict[str, Any], new: RunConfig) -> list[str]:
     """
     before = BEFORE if isinstance(new, Config) else {}
     a, b = flatten(to_json(type(new)())) | before | flatten(old), flatten(to_json(new))
-    # Any folder does, but with or without one the teacher's vectors are rounded or not.
-    a, b = (tree | {"teacher.cache": bool(tree.get("teacher.cache"))} for tree in (a, b))
+    # Any folder does, but with or without one the teacher's vectors are rounded or not; and any place of pictures.
+    a, b = (tree | {name: bool(tree.get(name)) for name in ("teacher.cache", "data.pictures")} for tree in (a, b))
     return [
         f"{name}: {a.get(name)!r} -> {b.get(name)!r}"
         for name in sorted(a.keys() | b.keys())

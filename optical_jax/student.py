@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -15,7 +15,8 @@ from optical_jax.data.bitext import Bitext
 from optical_jax.data.tokenization import load_tokenizer, tokenize, train_vocabulary, with_pieces
 from optical_jax.errors import ConfigError
 from optical_jax.models.encoders import poolings
-from optical_jax.models.late_interaction import tower_specs
+from optical_jax.models.late_interaction import mean_pool, tower_specs
+from optical_jax.models.linear_map import LinearMap, fit_linear_map
 from optical_jax.models.pretrained import load_pretrained
 from optical_jax.models.vocabulary import (
     lexicon_embeddings,
@@ -26,11 +27,13 @@ from optical_jax.models.vocabulary import (
 )
 from optical_jax.params import init_params
 from optical_jax.tower_pair import reads_pictures
-from optical_jax.towers import Tower, check_vocabulary, load
+from optical_jax.towers import Tower, check_vocabulary, encode, load, placed
 from optical_jax.types import Params
 
 OTHER_NAMES = {"cls_token": "bos_token", "sep_token": "eos_token"}
 """What some tokenizers call the tokens that texts begin and end with."""
+TEXTS_AT_ONCE = 1024
+"""English texts whose vectors are held while a head is fitted."""
 LEXICON_TOKENS = 128
 """Longer sentences are cut for counting translations: their words stand too far apart to tell who translates whom."""
 
@@ -58,13 +61,16 @@ def load_picture_teacher(cfg: Config) -> Tower | None:
     return load(path, part="image", pooling=cfg.teacher.pooling, cache_dir=cfg.cache_dir or None)
 
 
-def make_student(cfg: Config, teacher: Tower, bitext: Mapping[str, Bitext]) -> Tower:
+def make_student(
+    cfg: Config, teacher: Tower, bitext: Mapping[str, Bitext], say: Callable[[str], None] = lambda line: None
+) -> Tower:
     """The student before its first step.
 
     Weights come from `student.path` (or from the teacher), the tokenizer from there too or from the bitext. The head
     does as the teacher's does (markers, lengths, augmentation, pooling, but the mean where only encoders of the
     teacher's kind pool so); its projection is what `student.head` says, and drawn where its vectors would have another
-    width than the teacher's. With `student.size` the encoder's layers are drawn too.
+    width than the teacher's. With `student.size` the encoder's layers are drawn too. `say` is told how well a fitted
+    head fits.
 
     Raises:
       ConfigError: settings that do not fit the weights: lengths, widths, or nothing left to train.
@@ -110,7 +116,38 @@ def make_student(cfg: Config, teacher: Tower, bitext: Mapping[str, Bitext]) -> T
         learned["mass"] = {"kernel": np.zeros(TowerConfig(encoder, head).vector_width, np.float32)}
     params = {**params, "head": learned}
     side = "document" if cfg.student.sides == "documents" else "query"
-    return Tower(params=params, cfg=TowerConfig(encoder, head), tokenizer=tokenizer, side=side)
+    student = Tower(params=params, cfg=TowerConfig(encoder, head), tokenizer=tokenizer, side=side)
+    if cfg.student.head != "fitted":
+        return student
+    english = list(dict.fromkeys(text for one in bitext.values() for text in one.english))
+    fit = fit_head(student, teacher, english, cfg.student.ridge)
+    say(
+        f"student.head: fitted to {len(english):,} English texts, of whose teacher vectors it explains "
+        f"{fit.explained:.1%}; rank {fit.rank} of {encoder.width}, condition {fit.condition:.1e}"
+    )
+    return replace(student, params={**params, "head": {**learned, "projection": {"kernel": fit.kernel}}})
+
+
+def fit_head(student: Tower, teacher: Tower, english: Sequence[str], ridge: float) -> LinearMap:
+    """The map from the student's vectors before its projection to the teacher's, of the same English texts.
+
+    Vectors of tokens are averaged over each text, on both sides, for the tokens of two tokenizers are not those of each
+    other; what takes averages to averages takes a token to where the teacher's would lie.
+    """
+    head = replace(student.cfg.head, projection=0, projection_bias=False, masses="none")
+    own = placed(replace(student, params={**student.params, "head": {}}, cfg=replace(student.cfg, head=head)))
+    theirs = placed(teacher)
+
+    def blocks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for start in range(0, len(english), TEXTS_AT_ONCE):
+            texts = english[start : start + TEXTS_AT_ONCE]
+            x, y = (np.asarray(_mean_pool(encode(tower, texts)).vectors[:, 0]) for tower in (own, theirs))
+            yield x, y
+
+    return fit_linear_map(blocks(), ridge)
+
+
+_mean_pool = jax.jit(mean_pool)
 
 
 def choose_head(cfg: Config, params: Params, start: TowerConfig, teacher: Tower) -> tuple[Params, int]:

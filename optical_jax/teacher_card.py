@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import PurePath
 
 from optical_jax.markdown import block, code, listed, pairs, table
-from optical_jax.model_card import CardFacts, card_of, dev_figures, evaluation, settings_rows
-from optical_jax.models.recipe import own_recipe, sentence_transformers_recipe, transformers_recipe
+from optical_jax.model_card import CardFacts, card_of, dev_figures, evaluation, other_libraries, settings_rows
+from optical_jax.models.recipe import own_recipe
 from optical_jax.validation import parse_licences
 
 LOSSES = {
@@ -39,10 +39,7 @@ def usage(facts: CardFacts) -> str:
         "## Use",
         "With optical_jax:",
         block(own_recipe(facts.folder, facts.folder)),
-        "With transformers alone (queries):",
-        block(transformers_recipe(facts.tower, facts.folder, facts.special_ids)),
-        "With Sentence Transformers 6 (queries):",
-        block(sentence_transformers_recipe(facts.tower, facts.folder)),
+        *other_libraries(facts),
     ]
     if not facts.tower.head.special_tokens:
         parts.append("Sentence Transformers keeps the vectors of special tokens, which this model drops.")

@@ -157,6 +157,10 @@ def towers_of_run(
     Raises:
       ConfigError: as `load`.
     """
+    if trains_pair(run):
+        # Texts on both sides, of which an image-text teacher's run has one tower.
+        text = load(run, "query", checkpoint, part="text", cache_dir=cache_dir)
+        return text, dataclasses.replace(text, side="document")
     learned = sides_of(run)
     if documents == "auto":
         documents = "student" if learned == ("document",) else "teacher"

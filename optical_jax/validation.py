@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from optical_jax.config import Config
+from optical_jax.config import Config, DataConfig, SizeConfig, StudentConfig
 from optical_jax.errors import ConfigError
 from optical_jax.image_text_config import ImageTextLossConfig
 from optical_jax.loss_config import LossConfig, LossName, OtConfig
@@ -18,13 +18,13 @@ from optical_jax.teacher_config import DEV_METRICS, TeacherStageConfig
 COMPARES_TEXTS = ("contrastive", "pooled_contrastive", "ot_contrastive", "relational", "score_kl")
 """Losses between the texts of a batch: from one text alone there is nothing to learn."""
 AT_LEAST_1 = (
-    "data.global_batch", "data.min_chars", "data.row_length", "loss.ot.iterations", "training.steps",
-    "training.accumulate", "training.log_every", "checkpoint.every", "checkpoint.keep",
+    "data.global_batch", "data.min_chars", "data.row_length", "loss.ot.iterations", "training.accumulate",
+    "training.log_every", "checkpoint.every", "checkpoint.keep",
 )  # fmt: skip
 AT_LEAST_0 = (
     "seed", "data.max_pairs", "data.dev_pairs", "data.max_bad_lines", "loss.ot.threshold", "loss.ot.epsilon_start",
     "training.dev_every", "optimizer.warmup_steps", "optimizer.weight_decay", "optimizer.clip_norm",
-    "optimizer.final_lr_fraction", "student.freeze_layers",
+    "optimizer.final_lr_fraction", "student.freeze_layers", "student.ridge", "training.steps",
 )  # fmt: skip
 ABOVE_0 = (
     "teacher.cache_gib", "loss.ot.epsilon", "loss.ot.marginal_weight", "loss.temperature", "optimizer.peak_lr",
@@ -79,6 +79,8 @@ def validate(cfg: Config, *, needs_run: bool = True) -> None:
             "random; leave one of the two out"
         )
     _validate_code_switch(cfg)
+    _validate_pictures(cfg)
+    _validate_fitted(cfg)
     parse_licences(cfg.licences)
     part = cfg.data.global_batch // cfg.training.accumulate
     for name in (cfg.loss.name, *parse_added_losses(cfg.loss)):
@@ -187,6 +189,42 @@ def _validate_code_switch(cfg: Config) -> None:
             f"data.code_switch={share} takes its words from the plans of the untrained student, and {named} makes one "
             "whose plans mean nothing; give data.lexicon, or start from weights and student.new_embeddings=lexicon"
         )
+
+
+def _validate_pictures(cfg: Config) -> None:
+    share, masses = cfg.data.pictures_share, cfg.loss.ot.masses
+    if not 0 < share <= 1:
+        raise ConfigError(f"data.pictures_share={share!r} is impossible; give a share above 0 and at most 1")
+    if not cfg.data.pictures:
+        if share != DataConfig().pictures_share:
+            raise ConfigError(f"data.pictures_share={share} is of data.pictures, and there are none; name a set")
+        return
+    if masses in ("idf", "norm"):
+        raise ConfigError(
+            f"loss.ot.masses={masses!r} weighs the teacher's tokens, and the patches of data.pictures have no such "
+            "weight; take uniform or learned"
+        )
+
+
+def _validate_fitted(cfg: Config) -> None:
+    """A projection by least squares is of an encoder that stays as it is."""
+    student, steps = cfg.student, cfg.training.steps
+    if student.head != "fitted":
+        if not steps:
+            raise ConfigError(
+                "training.steps=0 trains nothing, which is for student.head='fitted'; give at least 1, or that head"
+            )
+        if student.ridge != StudentConfig().ridge:
+            raise ConfigError(f"student.ridge={student.ridge} is for student.head='fitted'; leave it out")
+        return
+    if not student.path:
+        raise ConfigError("student.head='fitted' maps another encoder to the teacher's; name one: --student.path PATH")
+    for name, plain in (("vocabulary", "keep"), ("size", SizeConfig())):
+        if getattr(student, name) != plain:
+            raise ConfigError(
+                f"student.head='fitted' is of an encoder as it is, and student.{name}={getattr(student, name)!r} makes "
+                "another one; leave it out"
+            )
 
 
 def parse_added_losses(cfg: LossConfig) -> dict[str, float]:

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import pytest
 import tyro
 
-from optical_jax.commands import align, bench, collect, lexicon
+from optical_jax.commands import align, bench, collect, lexicon, phrases
 from optical_jax.commands import mine as mining
-from optical_jax.commands.evaluate import EvalCommand, check
+from optical_jax.commands.evaluate_options import EvalCommand, check
 from optical_jax.commands.export import ExportCommand
 from optical_jax.commands.names import NamesCommand
 from optical_jax.commands.search import SearchCommand
@@ -52,6 +52,7 @@ IMAGE_TEACHER = (["-m", "optical_jax", "image_teacher"],)
 MINE = (["-m", "optical_jax", "mine"],)
 COLLECT = (["-m", "optical_jax", "collect"],)
 STUDY = (["-m", "optical_jax", "study"],)
+PHRASES = (["-m", "optical_jax", "phrases"],)
 
 
 class Block(NamedTuple):
@@ -143,6 +144,8 @@ def test_commands_are_understood(page, command, monkeypatch):
         mining.check(tyro.cli(mining.MineCommand, args=mined))
     elif (collected := arguments(command, COLLECT)) is not None:
         collect.check(tyro.cli(collect.CollectCommand, args=collected))
+    elif (asked := arguments(command, PHRASES)) is not None:
+        phrases.check(tyro.cli(phrases.PhrasesCommand, args=asked))
     elif (studied := arguments(command, STUDY)) is not None:
         check_study(load_study(tyro.cli(StudyCommand, args=studied).config))
     else:

@@ -95,7 +95,7 @@ def test_queries_of_a_ranking():
     ranking = Ranking(
         np.array([[2, 0, 1], [1, -1, -1]]), np.array([[0.9, 0.5, 0.1], [0.4, -np.inf, -np.inf]], np.float32)
     )
-    first, second = gallery_queries(["x", "y"], [[0, 1], [0]], ranking, ["a", "b", "c"])
+    first, second = gallery_queries(["x", "y"], [[0, 1], [0]], ranking, [2, 3], ["a", "b", "c"])
     assert first == GalleryQuery("x", ("a", "b"), (("c", pytest.approx(0.9)), ("a", 0.5), ("b", pytest.approx(0.1))), 2)
     assert first.lead == pytest.approx(0.4)
     assert second == GalleryQuery("y", ("a",), (("b", pytest.approx(0.4)),), 3)

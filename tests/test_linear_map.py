@@ -1,16 +1,34 @@
 """Least-squares maps: known ones are found again, ridge is SciPy's, and blocks change nothing."""
 
 import itertools
+import json
+from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.linalg
 
-from optical_jax.config import EncoderConfig, HeadConfig, TowerConfig
+from optical_jax.commands.train import main
+from optical_jax.config import (
+    Config,
+    DataConfig,
+    EncoderConfig,
+    HeadConfig,
+    SizeConfig,
+    StudentConfig,
+    TeacherConfig,
+    TowerConfig,
+    TrainingConfig,
+)
+from optical_jax.data.bitext import load_bitext
 from optical_jax.errors import ConfigError
 from optical_jax.models.late_interaction import to_unit_vectors
 from optical_jax.models.linear_map import fit_linear_map
+from optical_jax.student import load_teacher, make_student
+from optical_jax.towers import Tower, encode, load
+from optical_jax.validation import validate
 
 
 def random_pairs(rows=200, D=12, E=7, noise=0.0, seed=0):
@@ -115,3 +133,76 @@ def test_ridge_is_checked(ridge):
 def test_what_is_no_pairs_of_vectors(blocks, said):
     with pytest.raises(ValueError, match=said):
         fit_linear_map(blocks)
+
+
+# ---- as a student's head -------------------------------------------------------------------------------------------
+
+TEACHER = "configs/tiny/teacher"
+
+
+def fitted_config(**student) -> Config:
+    """The tiny teacher's encoder as a frozen encoder, mapped to the teacher by least squares."""
+    return Config(
+        teacher=TeacherConfig(path=TEACHER, max_length=16),
+        student=StudentConfig(path=TEACHER, head="fitted", max_length=16, **student),
+        data=DataConfig(bitext=("configs/tiny/sw.train.tsv",)),
+        training=TrainingConfig(steps=0),
+    )
+
+
+@pytest.mark.parametrize("pooling", ["none", "mean"])
+def test_a_student_is_fitted_as_numpy_fits_it(pooling):
+    """Mean vectors of English texts on both sides; ridge by the normal equations. Tokens then take the same map."""
+    cfg = fitted_config(ridge=0.5)
+    cfg = replace(cfg, teacher=replace(cfg.teacher, pooling=pooling))
+    teacher, said, train = load_teacher(cfg), [], load_bitext(cfg.data).train
+    student = make_student(cfg, teacher, train, said.append)
+    english = sorted(set(train["sw"].english))
+    plain = replace(student.cfg.head, projection=0)
+    bare = Tower({**student.params, "head": {}}, TowerConfig(student.cfg.encoder, plain), student.tokenizer)
+
+    def means(tower):
+        found = encode(tower, english)
+        total = np.asarray(found.vectors, np.float64).sum(axis=1)
+        return total / np.linalg.norm(total, axis=1, keepdims=True)
+
+    x, y = means(bare), means(teacher)
+    expected = np.linalg.solve(x.T @ x + 0.5 * np.eye(x.shape[1]), x.T @ y)
+    kernel = student.params["head"]["projection"]["kernel"]
+    np.testing.assert_allclose(kernel, expected, atol=1e-4)
+    assert student.cfg.vector_width == teacher.cfg.vector_width
+    assert f"fitted to {len(english)} English texts" in said[0]
+    (text,) = encode(student, english[:1]).vectors
+    (hidden,) = encode(bare, english[:1]).vectors
+    np.testing.assert_allclose(text[0], hidden[0] @ expected / np.linalg.norm(hidden[0] @ expected), atol=1e-4)
+
+
+def test_a_whole_run_without_a_step(tmp_path, capsys):
+    """Its checkpoint is the student as it began; the same command again finds it finished."""
+    flags = ["--teacher.path", TEACHER, "--student.path", TEACHER, "--student.head", "fitted", "--training.steps", "0"]
+    flags += ["--data.bitext", "configs/tiny/sw.train.tsv", "--run", str(tmp_path / "run")]
+    assert main(flags) == 0, capsys.readouterr().err
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == [0, 0]
+    begun, last = load(tmp_path / "run", checkpoint="untrained"), load(tmp_path / "run")
+    jax.tree.map(np.testing.assert_array_equal, begun.params, last.params)
+    assert main(flags) == 0
+    assert "is finished: 0 steps" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"student": StudentConfig(head="fitted")}, "name one: --student.path PATH"),
+        ({"student": StudentConfig(path="x", head="fitted", vocabulary="train")}, "student.vocabulary='train' makes"),
+        ({"student": StudentConfig(path="x", head="fitted", size=SizeConfig(8, 1, 1, 8))}, "student.size=SizeConfig"),
+        ({"student": StudentConfig(path="x", head="fitted", ridge=-1.0)}, "student.ridge=-1.0 is impossible"),
+        ({"student": StudentConfig(path="x")}, "training.steps=0 trains nothing"),
+        ({"student": StudentConfig(path="x", ridge=2.0), "training": TrainingConfig()}, "student.ridge=2.0 is for"),
+        ({"training": TrainingConfig(steps=-1)}, "training.steps=-1 is impossible"),
+    ],
+)
+def test_impossible_settings_of_a_fitted_head(change, said):
+    with pytest.raises(ConfigError) as error:
+        validate(replace(fitted_config(), **change), needs_run=False)
+    assert said in str(error.value)

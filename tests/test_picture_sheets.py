@@ -159,6 +159,14 @@ def test_a_light_and_a_heavy_token_look_alike(tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+def test_panels_stand_apart(tmp_path):
+    """Five whole pictures of one colour, four a row."""
+    plan_over_picture(tmp_path / "a.png", plain((255, 255, 255)), np.ones((5, 1, 1)), list("abcde"))
+    heated = where(tmp_path / "a.png", (np.array(to_rgb(HEAT)) * MOST_OPAQUE + 1 - MOST_OPAQUE) * 255)
+    assert heated.sum() == pytest.approx(5 * (2.2 * 120) ** 2, rel=0.03)
+    assert heated.any(axis=0).sum() == pytest.approx(4 * 2.2 * 120, rel=0.03)
+
+
 def test_tokens_without_mass_and_many_panels(tmp_path):
     plan_over_picture(tmp_path / "a.png", plain((0, 0, 0)), np.zeros((9, 2, 2)), ["$t$"] * 8 + ["x" * 90])
     assert not where(tmp_path / "a.png", np.array(to_rgb(HEAT)) * 255).any()

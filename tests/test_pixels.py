@@ -16,6 +16,9 @@ from optical_jax.data.pixels import (
     PictureRecipe,
     augmented_pixels,
     center_crop,
+    cut_out,
+    kept_part,
+    patch_grid,
     picture_pixels,
     read_recipe,
 )
@@ -141,6 +144,50 @@ def test_from_a_folder_of_today_and_of_before(tmp_path):
 def test_what_is_not_done_is_refused(config, message):
     with pytest.raises(ConfigError, match=message):
         PictureRecipe.from_json(config)
+
+
+# ---- what of a picture is seen --------------------------------------------------------------------------------------
+
+
+WIDE_CROP = PictureRecipe(resize=50, crop=(50, 50))
+LARGER_CROP = PictureRecipe(resize=None, crop=(10, 10))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "size", "expected"),
+    [
+        (WIDE_CROP, (100, 200), (50, 0, 150, 100)),
+        (WIDE_CROP, (300, 100), (0, 100, 100, 200)),
+        (SIGLIP, (30, 70), (0, 0, 70, 30)),
+        # Black around it: three rows above and below, one column left and two right.
+        (LARGER_CROP, (4, 7), (-2, -3, 8, 7)),
+    ],
+)
+def test_the_part_that_is_seen(recipe, size, expected):
+    assert kept_part(*size, recipe) == pytest.approx(expected)
+
+
+def test_the_part_is_where_the_colours_come_from():
+    """Each pixel tells its place; nothing is resized."""
+    rgb = np.stack([*np.mgrid[0:9, 0:14], np.zeros((9, 14))], axis=2).astype(np.uint8)
+    recipe = PictureRecipe(resize=None, crop=(4, 6), scale=None, mean=None, std=None)
+    left, top, right, bottom = part = kept_part(9, 14, recipe)
+    seen = picture_pixels(rgb, recipe)
+    assert seen[0, 0, :2].tolist() == [top, left]
+    assert seen[-1, -1, :2].tolist() == [bottom - 1, right - 1]
+    np.testing.assert_array_equal(cut_out(rgb, part), seen)
+
+
+def test_beyond_the_picture_it_is_black():
+    rgb = np.full((4, 7, 3), 200, np.uint8)
+    recipe = dataclasses.replace(LARGER_CROP, scale=None, mean=None, std=None)
+    np.testing.assert_array_equal(cut_out(rgb, kept_part(4, 7, recipe)), picture_pixels(rgb, recipe))
+
+
+def test_patches_leave_a_rest_at_the_right_and_below():
+    """Three patches of 16 in 50 pixels, which are 100 of the picture: 96 of them."""
+    assert patch_grid(100, 200, WIDE_CROP, 16) == ((3, 3), pytest.approx((50, 0, 146, 96)))
+    assert patch_grid(30, 70, SIGLIP, 16) == ((14, 14), pytest.approx((0, 0, 70, 30)))
 
 
 # ---- augmentation ------------------------------------------------------------------------------------------------

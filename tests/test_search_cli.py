@@ -16,7 +16,8 @@ import pytest
 from test_eval_cli import PAIRS, make_run
 
 from optical_jax import towers
-from optical_jax.commands.search import main, make_show, print_hits
+from optical_jax.commands.search import main, print_hits
+from optical_jax.commands.terminal import make_show
 from optical_jax.evaluation.dictionary import count_lexicon, make_dictionary_bm25
 from optical_jax.towers import encode, load
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from optical_jax.commands import align_quality
+from optical_jax.commands import align_pictures, align_quality
 from optical_jax.commands.bitext_of_run import saved_data
 from optical_jax.commands.doors import open_door, refuse_no_flags
 from optical_jax.errors import ConfigError, DataError
@@ -40,6 +40,8 @@ class AlignCommand:
     A row a foreign word, a column an English one, in each cell the share of the row's mass that goes there, in per
     cent. Printed, and drawn to a PNG.
 
+    With --image and one text: between the words of a caption and the patches of a picture, drawn over the picture.
+
     With --bitext instead of texts: how good the plans of its pairs are as word alignments. Printed, and written to
     RUN/align/quality.json.
     """
@@ -47,13 +49,17 @@ class AlignCommand:
     run: Annotated[str, tyro.conf.arg(metavar="RUN")]
     """Run folder."""
     foreign: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FOREIGN")] = ""
-    """The foreign text, in quotes."""
+    """The foreign text, in quotes; with --image the caption."""
     english: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ENGLISH")] = ""
     """Its English translation, in quotes."""
     checkpoint: Annotated[str, tyro.conf.arg(metavar="last|best|STEP|untrained")] = "last"
     """Which student of the run."""
+    image: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
+    """A picture, instead of the English text."""
+    pictures_by: Annotated[str, tyro.conf.arg(metavar="PAIR")] = ""
+    """The pair of towers (folder, hub name or run) whose image tower encodes --image; empty takes the run's own."""
     out: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
-    """Picture to write, or with --bitext JSON; empty writes RUN/align/<texts>.png or RUN/align/quality.json."""
+    """PNG to write, or with --bitext JSON; empty writes RUN/align/<texts>.png or RUN/align/quality.json."""
     pieces: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Show word pieces and special tokens instead of whole words."""
     epsilon: Annotated[float | None, tyro.conf.arg(metavar="EPSILON")] = None
@@ -109,6 +115,9 @@ def run_command(argv: Sequence[str]) -> None:
     if not is_run(run):
         raise ConfigError(f"run={run} holds no run; name the --run folder of a training")
     saved = RunFolder(run).saved_config() or {}
+    if command.image:
+        align_pictures.run_command(command, saved, Console())
+        return
     try:
         cfg = LossConfig(name=saved["loss"]["name"], ot=OtConfig(**saved["loss"]["ot"]))
     except (KeyError, TypeError) as error:
@@ -182,7 +191,11 @@ def check(command: AlignCommand) -> None:
       ConfigError: names the flag, its value and the remedy.
     """
     texts = {name: getattr(command, name) for name in ("foreign", "english")}
-    if command.bitext:
+    if command.pictures_by and not command.image:
+        raise ConfigError(f"pictures_by={command.pictures_by} is for --image; leave it out")
+    if command.image:
+        align_pictures.check(command)
+    elif command.bitext:
         if any(texts.values()):
             raise ConfigError(f"bitext={' '.join(command.bitext)} and a text are given; give two texts or a bitext")
         if command.pairs < 1:

@@ -93,12 +93,11 @@ def read_pairs(
     source: Source, gold: Path | None, most: int, *, foreign_first: bool
 ) -> tuple[list[tuple[str, str]], list[GoldLinks | None] | None]:
     """(foreign, English) texts and their gold links. Every line counts: gold goes by the line."""
-    from optical_jax.data.formats import read_lines
     from optical_jax.data.gold_links import read_gold
     from optical_jax.data.words import spaced_words
 
     texts = []
-    for line in read_lines(source, DataConfig()):
+    for line in source.lines(DataConfig()):
         if line.fault:
             raise DataError(f"{line.where}: {line.fault}")
         foreign, english = (unicodedata.normalize("NFC", text).strip() for text in (line.foreign, line.english))

@@ -36,6 +36,17 @@ def draw_evaluation_curves(folder: Path, figures: Mapping[str, Any]) -> bool:
     return try_to_draw(draw, folder / "curves.png")
 
 
+def draw_picture_evaluation(folder: Path, figures: Mapping[str, Any]) -> bool:
+    """Likewise, of an evaluation on pictures."""
+
+    def draw(path: Path) -> None:
+        from optical_jax.recall_charts import draw_recalls
+
+        draw_recalls(figures, path)
+
+    return try_to_draw(draw, folder / "curves.png")
+
+
 def try_to_draw(draw: Callable[[Path], None], path: Path) -> bool:
     """Draw; where that fails, tell why in one line and go on without.
 

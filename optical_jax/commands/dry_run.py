@@ -17,9 +17,11 @@ from optical_jax.progress import clock
 from optical_jax.training.estimate import compiled_memory_bytes, parameter_counts, side_forward_flops, step_cost
 from optical_jax.training.loop import put
 from optical_jax.training.optimizer import NOTHING_FROZEN, Frozen, make_optimizer, trained_part
+from optical_jax.training.picture_cache import MadeUpPictures
 from optical_jax.training.state import init_train_state
 from optical_jax.training.step import make_train_step
 from optical_jax.training.teacher_cache import as_if_cached, texts_to_fill
+from optical_jax.types import TokenVectors
 
 if TYPE_CHECKING:
     from optical_jax.commands.train import Parts
@@ -42,11 +44,13 @@ def dry_run(cfg: Config, parts: Parts) -> None:
     print_mesh(mesh)
     print("rows x tokens (student, teacher)  of steps  GFLOP/pair  student  teacher   loss  compile s  step s")
 
+    if parts.pictures:
+        parts.loader.read_pictures_from(MadeUpPictures(parts.pictures[0]))
     by_shape: dict[str, list[Any]] = {}
     sample = [next(parts.loader) for _ in range(min(parts.loader.epoch_size, SAMPLED_BATCHES))]
     batch: Any
     for batch in sample:
-        shapes = (" x ".join(map(str, side.ids.shape)) for side in (batch.student, batch.teacher))
+        shapes = (shape_of(side) for side in (batch.student, batch.teacher))
         by_shape.setdefault(", ".join(shapes), []).append(batch)
 
     batch_size, steps = cfg.data.global_batch, cfg.training.steps
@@ -62,8 +66,8 @@ def dry_run(cfg: Config, parts: Parts) -> None:
         encode = jax.jit(lambda params, inputs: encode_tokens(params, inputs, teacher).vectors)
         for shape, batches in sorted(by_shape.items()):
             share = len(batches) / len(sample)
-            if texts:
-                side = batches[0].teacher
+            side = batches[0].teacher
+            if texts and not isinstance(side, TokenVectors):
                 inputs = put(side, named_sharding(mesh, ("batch",)))
                 fill_seconds += share * best_seconds(encode, taught, inputs)
                 fill_flops += share * side_forward_flops(side, teacher)
@@ -95,6 +99,12 @@ def dry_run(cfg: Config, parts: Parts) -> None:
     print_memory(peak)
     print(f"time: {steps} steps of {batch_size} pairs, {epochs:.1f} epochs: about {clock(told)}")
     print(f"      at {batch_size / step_seconds:.1f} pairs/s, without dev retrievals and saves")
+
+
+def shape_of(side: Any) -> str:
+    """Rows and tokens; of pictures, encoded before, their vectors."""
+    held = side.mask if isinstance(side, TokenVectors) else side.ids
+    return " x ".join(map(str, held.shape)) + (" patches" if isinstance(side, TokenVectors) else "")
 
 
 class TimedStep(NamedTuple):

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import tyro
-
-from optical_jax.commands import baselines
+from optical_jax.commands import baselines, evaluate_pictures
 from optical_jax.commands.bitext_of_run import read_training_text, shared_with_training
 from optical_jax.commands.curves import draw_evaluation_curves
 from optical_jax.commands.doors import open_door, refuse_no_flags
+from optical_jax.commands.evaluate_options import (
+    EvalCommand,
+    find_step,
+    make_encode,
+    parse,
+    read_run_config,
+    write_out,
+)
 from optical_jax.config import LOW_RESOURCE
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import own_system, trains_teacher, write_json
@@ -25,50 +30,10 @@ if TYPE_CHECKING:
     from optical_jax.evaluation.blocks import Block
     from optical_jax.evaluation.metrics import PerQuery
     from optical_jax.evaluation.report import Evaluation
-    from optical_jax.evaluation.search import Encode, Ranking
+    from optical_jax.evaluation.search import Ranking
     from optical_jax.towers import Tower
 
 SystemAndLanguage = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class EvalCommand:
-    """Rank a collection with a run's student (or any model), and tell what it is worth beside its references.
-
-    A run's results go to RUN/eval/<collection>-<split>/: metrics.json, run.<lang>.trec, per_query.jsonl.
-    """
-
-    collection: Annotated[str, tyro.conf.arg(metavar="SOURCE")]
-    """Folder in BEIR's form: corpus.jsonl[.gz], queries.<lang>.jsonl[.gz], qrels/<split>.tsv; or ir_datasets:ID,
-    NAME:FOLDER, NAME/LANG:FOLDER (docs/collections.md)."""
-    run: Annotated[str, tyro.conf.arg(metavar="RUN")] = ""
-    """Run folder: its student asks, its teacher encodes the documents; a teacher's training does both itself."""
-    model: Annotated[str, tyro.conf.arg(metavar="DIR_OR_HUB_NAME")] = ""
-    """Any model instead, on both sides; nothing is written but --out."""
-    compare: Annotated[tuple[str, ...], tyro.conf.arg(metavar="RUN RUN")] = ()
-    """Two runs instead: paired tests over queries. What was not evaluated yet is evaluated first."""
-    checkpoint: Annotated[str, tyro.conf.arg(metavar="last|best|STEP")] = "last"
-    """Which checkpoint of the run."""
-    documents: Literal["auto", "teacher", "student"] = "auto"
-    """Who of the run encodes the documents: its teacher, English ones, or its student, those in the language it
-    learned; it must have learned documents (student.sides). auto takes the student where it learned nothing else; then
-    the teacher asks, in English."""
-    lang: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LANG [LANG ...]")] = ()
-    """Languages of the queries; none takes all that have judged queries."""
-    split: str = "dev"
-    """Which judgements: qrels/<split>.tsv."""
-    translations: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LANG=FILE [LANG=FILE ...]")] = ()
-    """The queries in English, by any system, as baselines: JSONL (_id, text) or TSV (id, text)."""
-    scoring: Literal["maxsim", "pooled"] = "maxsim"
-    """maxsim: late interaction; pooled: the cosine of mean vectors."""
-    pooling: Literal["none", "auto", "mean", "cls"] = "none"
-    """Of --model: none takes a vector a token whatever the model's files say, auto does as they say."""
-    batch_size: int = 64
-    """Texts of 32 tokens (on accelerators of 512, a device) that are encoded at a time; of longer ones fewer."""
-    out: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
-    """Also write the figures (or the comparison) there, as JSON."""
-    cache_dir: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
-    """Folder for downloads from the hub; empty leaves it to HF_HOME."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,11 +47,18 @@ EXAMPLE = "python eval.py --run runs/tiny --collection configs/tiny/collection -
 def run_command(argv: Sequence[str]) -> None:
     refuse_no_flags(argv, "name a run and a collection", EXAMPLE)
     command = parse(argv)
+    from optical_jax.partitioning import over_all_devices
+
+    for run in filter(None, (command.run, *command.compare)):
+        find_step(Path(run), command.checkpoint)
+    pictures = evaluate_pictures.find_pictures(command)
+    if pictures is not None:
+        evaluate_pictures.evaluate(command, pictures)
+        return
+    command = of_texts(command)
     if command.compare:
         compare(command)
         return
-    from optical_jax.partitioning import over_all_devices
-
     with over_all_devices():
         if command.run:
             evaluate_run(command, Path(command.run))
@@ -94,37 +66,19 @@ def run_command(argv: Sequence[str]) -> None:
             evaluate_model(command)
 
 
-def parse(argv: Sequence[str]) -> EvalCommand:
-    """Read the flags; tyro itself answers --help (exit 0) and unknown ones (exit 2)."""
-    command = tyro.cli(EvalCommand, args=list(argv), prog="eval.py")
-    check(command)
-    return command
-
-
-def check(command: EvalCommand) -> None:
-    """Refuse impossible flags before anything is read.
+def of_texts(command: EvalCommand) -> EvalCommand:
+    """The command with what its flags stand for where texts are ranked.
 
     Raises:
-      ConfigError: names the flag, its value and the remedy.
+      ConfigError: a flag that is for pictures alone.
     """
-    given = [name for name in ("run", "model", "compare") if getattr(command, name)]
-    if len(given) != 1:
-        raise ConfigError(f"{' and '.join(given) or 'none'} of --run, --model, --compare given; give exactly one")
-    if command.compare and len(command.compare) != 2:
-        raise ConfigError(f"compare={' '.join(command.compare)} has {len(command.compare)} runs; give two")
-    if not re.fullmatch(r"last|best|[0-9]+", command.checkpoint):
-        raise ConfigError(f"checkpoint={command.checkpoint} is none; give last, best or a step")
-    if command.model and command.checkpoint != "last":
-        raise ConfigError(f"checkpoint={command.checkpoint} belongs to --run; a model has none")
-    if command.model and command.documents != "auto":
-        raise ConfigError(f"documents={command.documents} belongs to --run; a model encodes both sides")
-    if command.batch_size < 1:
-        raise ConfigError(f"batch_size={command.batch_size} is impossible; give at least 1")
-    if command.compare and command.translations:
-        raise ConfigError(f"translations={command.translations[0]} belongs to --run or --model, not to --compare")
-    baselines.parse_translations(command.translations)
-    if command.out and Path(command.out).is_dir():
-        raise ConfigError(f"out={command.out} is a folder; name a file")
+    if command.pictures_by:
+        raise ConfigError(f"pictures_by={command.pictures_by}: {command.collection} has no pictures; leave it out")
+    return replace(
+        command,
+        scoring="maxsim" if command.scoring == "auto" else command.scoring,
+        pooling="none" if command.pooling == "default" else command.pooling,
+    )
 
 
 @dataclass(frozen=True)
@@ -203,7 +157,7 @@ def evaluate_model(command: EvalCommand) -> None:
     if is_run(Path(command.model)):
         raise ConfigError(f"model={command.model} is a run; give --run {command.model}")
     collection = read_source(command.collection, command.split, command.lang, command.cache_dir or None)
-    tower = load(command.model, cache_dir=command.cache_dir or None, pooling=command.pooling)
+    tower = load(command.model, cache_dir=command.cache_dir or None, pooling=command.pooling)  # pyright: ignore
     documents, translated = (
         replace(tower, side="document"),
         baselines.read_translations(command.translations, collection),
@@ -272,23 +226,6 @@ def rank_and_judge(
         per_query.setdefault(name, {})[language] = judge(found, qrels)
     own = {language: ranking for (name, language), ranking in rankings.items() if name == system}
     return Evaluation(collection, command.scoring, system, per_query, own, origin, shared_with_training)
-
-
-def make_encode(command: EvalCommand, tower: Tower) -> Encode:
-    """Texts to the vectors that are scored: of tokens, or their means."""
-    import jax
-
-    from optical_jax.models.late_interaction import mean_pool
-    from optical_jax.towers import encode, placed
-    from optical_jax.types import TokenVectors
-
-    there, pool = placed(tower), jax.jit(mean_pool)
-
-    def vectors(texts: Sequence[str]) -> TokenVectors:
-        tokens = encode(there, texts, command.batch_size)
-        return pool(tokens) if command.scoring == "pooled" else tokens
-
-    return vectors
 
 
 def english_queries(collection: Collection) -> dict[str, dict[str, str]]:
@@ -370,33 +307,6 @@ def own_figures(command: EvalCommand, run: Path, step: int, collection: Collecti
 # ---- files -------------------------------------------------------------------------------------------------------
 
 
-def find_step(run: Path, checkpoint: str) -> int:
-    """The step that "last", "best" or a number stands for.
-
-    Raises:
-      ConfigError: no such run, or no such checkpoint.
-    """
-    from optical_jax.checkpoint import find_step
-    from optical_jax.towers import is_run
-
-    if not is_run(run):
-        raise ConfigError(f"run={run} is no run folder; name a folder that train.py wrote, or give --model")
-    which: Any = int(checkpoint) if checkpoint.isdecimal() else checkpoint
-    return find_step(run, which)
-
-
-def read_run_config(run: Path) -> dict[str, Any]:
-    from optical_jax.run_folder import RunFolder
-
-    return RunFolder(run).saved_config() or {}
-
-
 def results_folder(command: EvalCommand, run: Path, collection: Collection) -> Path:
     how = "-student" * student_encodes_documents(command, run) + "-pooled" * (command.scoring == "pooled")
     return run / "eval" / f"{collection.name}-{collection.split}{how}"
-
-
-def write_out(path: str, content: dict[str, Any]) -> None:
-
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    write_json(Path(path), content)

@@ -129,7 +129,10 @@ def gather_facts(run: Path, out: Path, step: int, tower: Tower, license: str) ->
         env=read_record(run / "env.json"),
         bitext=read_record(run / ("rankings.json" if "encoder" in config else "bitext.json")),
         metrics=read_metrics(run / "metrics.jsonl"),
-        evaluations=[read_record(path) for path in sorted(run.glob("eval/*/metrics.json"))],
+        # A study's tables of one way of asking are its own; eval.py's have both.
+        evaluations=[
+            found for path in sorted(run.glob("eval/*/metrics.json")) if "way" not in (found := read_record(path))
+        ],
     )
 
 

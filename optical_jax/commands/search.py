@@ -1,4 +1,4 @@
-"""`python -m optical_jax search`: the lines of a text file, ranked for queries in the language the student learned."""
+"""`python -m optical_jax search`: lines of a text file, or pictures, for queries in the language learned."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import json
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from optical_jax.commands import search_pictures
 from optical_jax.commands.doors import open_door, refuse_no_flags
+from optical_jax.commands.terminal import make_show
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import read_json, trains_teacher
 
@@ -28,19 +30,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SearchCommand:
-    """Rank the lines of a text file for one query or several, exactly, by MaxSim.
+    """Rank the lines of a text file, or pictures, for one query or several, exactly, by MaxSim.
 
     python -m optical_jax search --run runs/swahili --docs notes.txt "mvua itanyesha lini?"
+    python -m optical_jax search --run runs/pictures --images photos "paka mweusi"
     """
 
-    docs: Annotated[str, tyro.conf.arg(metavar="FILE")]
+    docs: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
     """Text file, plain or .gz, UTF-8: a document a line; blank lines are passed over."""
+    images: Annotated[str, tyro.conf.arg(metavar="SOURCE")] = ""
+    """Pictures instead: a folder of them, a tar archive or an npz file; or a set of them with captions
+    (docs/images.md). Those found are drawn on a sheet."""
     queries: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="QUERY")] = ()
     """What to look for; a query of several words in quotes."""
     run: Annotated[str, tyro.conf.arg(metavar="RUN")] = ""
     """Run folder: its student asks, its teacher encodes the lines."""
     model: Annotated[str, tyro.conf.arg(metavar="DIR_OR_HUB_NAME")] = ""
-    """Any model instead, on both sides."""
+    """Any model instead, on both sides; of pictures a pair of towers."""
     checkpoint: Annotated[str, tyro.conf.arg(metavar="last|best|STEP|untrained")] = "last"
     """Which checkpoint of the run's student."""
     documents: Literal["auto", "teacher", "student"] = "auto"
@@ -50,15 +56,22 @@ class SearchCommand:
     dictionary: Annotated[str, tyro.conf.arg(metavar="LANG")] = ""
     """The language of the queries, to look their words up as well, in a dictionary counted in the run's pairs; both
     rankings are joined by places (score: sum of 1 / (60 + place)). It finds more where pairs are few."""
+    pictures_by: Annotated[str, tyro.conf.arg(metavar="PAIR")] = ""
+    """The pair of towers (folder, hub name or run) whose image tower encodes --images; empty takes the run's own."""
+    split: str = "dev"
+    """Of --images that are a set: which pictures."""
+    out: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
+    """The sheet of --images, a PNG; empty writes RUN/search/<queries>.png, and none with --json."""
     top: int = 10
-    """Lines shown a query."""
+    """Lines or pictures shown a query."""
     vectors: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
     """Folder that keeps the encoded lines, in bfloat16: written if it is not there, read from disk if it is. A large
     file is then encoded once, and needs no memory."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """One JSON object a line instead of tables: query, rank, score, line, text."""
+    """One JSON object a line instead of tables: query, rank, score, and line and text, or picture and file."""
     batch_size: int = 64
-    """Texts of 32 tokens (on accelerators of 512, a device) that are encoded at a time; of longer ones fewer."""
+    """Pictures, or texts of 32 tokens (on accelerators of 512, a device) that are encoded at a time; of longer ones
+    fewer."""
     cache_dir: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
     """Folder for downloads from the hub; empty leaves it to HF_HOME."""
 
@@ -83,7 +96,7 @@ EXAMPLE = 'python -m optical_jax search --run runs/tiny --docs configs/tiny/docu
 
 def parse(argv: Sequence[str]) -> SearchCommand:
     """Read the flags; tyro itself answers --help (exit 0) and unknown ones (exit 2)."""
-    refuse_no_flags(argv, "name a run, a text file and a query", EXAMPLE)
+    refuse_no_flags(argv, "name a run, a text file or pictures, and a query", EXAMPLE)
     command = tyro.cli(SearchCommand, args=list(argv), prog="python -m optical_jax search")
     check(command)
     return command
@@ -91,6 +104,9 @@ def parse(argv: Sequence[str]) -> SearchCommand:
 
 def run_command(argv: Sequence[str]) -> None:
     command = parse(argv)
+    if command.images:
+        search_pictures.run(command)
+        return
     lines = read_documents(Path(command.docs))
     queries, documents = load_towers(command)
     found = find(command, queries, documents, lines, read_lexicon(command))
@@ -112,6 +128,9 @@ def check(command: SearchCommand) -> None:
     given = [name for name in ("run", "model") if getattr(command, name)]
     if len(given) != 1:
         raise ConfigError(f"{' and '.join(given) or 'none'} of --run, --model given; give exactly one")
+    sources = [name for name in ("docs", "images") if getattr(command, name)]
+    if len(sources) != 1:
+        raise ConfigError(f"{' and '.join(sources) or 'none'} of --docs, --images given; give exactly one")
     if not command.queries:
         raise ConfigError('no query given; write it behind the flags, in quotes: search ... "mvua itanyesha lini?"')
     for n, query in enumerate(command.queries, start=1):
@@ -131,6 +150,10 @@ def check(command: SearchCommand) -> None:
             f"dictionary={command.dictionary} is counted in a run's pairs and finds English words, which {other} has "
             "not; leave one of them out"
         )
+    if command.images:
+        search_pictures.check(command)
+    elif given := [name for name in ("pictures_by", "out") if getattr(command, name)]:
+        raise ConfigError(f"{given[0]}={getattr(command, given[0])} is for --images; leave it out")
     for name in ("top", "batch_size"):
         if getattr(command, name) < 1:
             raise ConfigError(f"{name}={getattr(command, name)} is impossible; give at least 1")
@@ -308,21 +331,3 @@ def print_hits(queries: Sequence[str], found: Sequence[Sequence[Hit]]) -> None:
         show(head, True)
         for hit in hits:
             show(f"{hit.rank:>4} {hit.score:>{score_width}.3f} {hit.line:>{line_width}}  {hit.text}", False)
-
-
-def make_show(narrowest: int) -> Callable[[str, bool], None]:
-    """A function that prints one line, on a terminal cut to its width and, where asked, bold."""
-    if not sys.stdout.isatty():
-        return lambda line, bold: print(line)
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console()
-
-    def show(line: str, bold: bool) -> None:
-        # Also keeps what a file holds from steering the terminal.
-        text = Text("".join(" " if unicodedata.category(c) == "Cc" else c for c in line), "bold" if bold else "")
-        text.truncate(max(console.width, narrowest), overflow="ellipsis")
-        console.print(text, soft_wrap=True)
-
-    return show

@@ -83,11 +83,12 @@ def tell(study: Study) -> None:
     """How large the study is."""
     from optical_jax.studies.design import pairs_seen, tuning_tasks
 
+    first = study.tuned_arms[0]
     tuning, final = len(tuning_tasks(study)), len(study.arms) * len(study.languages) * len(study.seeds)
-    config = next(iter(study.arms[0].trials.values()))
+    config = next(iter(first.trials.values()))
     print(f"{study.title}")
     print(f"arms: {', '.join(arm.name for arm in study.arms)}")
-    print(f"tuning: {tuning} runs ({len(study.arms[0].trials)} trials an arm, {' '.join(study.tuning_languages)})")
+    print(f"tuning: {tuning} runs ({len(first.trials)} trials an arm, {' '.join(study.tuning_languages)})")
     print(f"final: {final} runs ({len(study.languages)} languages, {len(study.seeds)} seeds)")
     print(f"each run: {config.training.steps} steps, {pairs_seen(config):,} pairs")
 

@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optical_jax.commands.doors import add_xla_flag, open_door, refuse_no_flags
@@ -13,6 +14,7 @@ from optical_jax.commands.settings import parse_train_command
 from optical_jax.commands.training import first_state, loop, run_in_folder, say
 from optical_jax.config import Config, expand_path
 from optical_jax.data.formats import for_each_language
+from optical_jax.errors import ConfigError
 from optical_jax.files import PAIR
 from optical_jax.metrics_writer import check_tracker
 from optical_jax.validation import validate
@@ -20,8 +22,9 @@ from optical_jax.validation import validate
 if TYPE_CHECKING:
     from optical_jax.data.bitext import Bitext, BitextSplits
     from optical_jax.data.code_switch import Lexicon
-    from optical_jax.data.loader import Loader
+    from optical_jax.data.loader import Loader, PictureCaptions
     from optical_jax.data.pairs import TokenizedPairs
+    from optical_jax.data.picture_pairs import PicturePairs
     from optical_jax.run_folder import RunFolder
     from optical_jax.towers import Side, Tower
     from optical_jax.types import Params
@@ -105,10 +108,13 @@ class Parts:
     """What became of every line of the bitext, by split."""
     lexicons: Mapping[str, Lexicon]
     """By language, what data.code_switch replaces; empty without it."""
+    pictures: tuple[Tower, PicturePairs] | None = None
+    """Of data.pictures: who encodes them, and their captions."""
 
     def leave_weights(self) -> None:
-        """Let the host forget the towers' weights, once the devices hold them."""
+        """Let the host forget the towers' weights, once the devices hold them and pictures are encoded."""
         self.teacher, self.student = replace(self.teacher, params={}), replace(self.student, params={})
+        self.pictures = None
 
 
 def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
@@ -141,7 +147,8 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
         student = load(folder.path, side=side, part="student", checkpoint="untrained")
     else:
         teacher = load_teacher(cfg)
-        student = make_student(cfg, teacher, splits.train)
+        student = make_student(cfg, teacher, splits.train, say)
+    pictures = read_pictures(cfg, folder, teacher, splits) if cfg.data.pictures else None
 
     lexicons = {}
     if cfg.data.code_switch:
@@ -153,7 +160,7 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
             "documents are one to it but for their length"
         )
     reports = {"train": [b.report for b in splits.train.values()], "dev": [b.report for b in splits.dev.values()]}
-    for line in report_lines(reports):
+    for line in (*report_lines(reports), *(pictures[1].lines() if pictures else [])):
         say(line)
     loader = make_loader(
         pairs,
@@ -165,10 +172,59 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
         process_count=jax.process_count(),
         shards=batch_shards(mesh),
         parts=cfg.training.accumulate,
+        pictures=tokenize_captions(cfg, student, pictures[1]) if pictures else None,
     )
     check_attention(cfg, student.cfg, teacher.cfg, loader.layout.row_lengths)
     report = {split: [one.as_json() for one in each] for split, each in reports.items()}
-    return Parts(mesh, list(splits.train), splits.dev, teacher, student, loader, inputs, report, lexicons)
+    if pictures:
+        report["pictures"] = pictures[1].reports()
+        inputs["pictures"] = pictures[1].inputs()
+    return Parts(mesh, list(splits.train), splits.dev, teacher, student, loader, inputs, report, lexicons, pictures)
+
+
+def read_pictures(
+    cfg: Config, folder: RunFolder | None, teacher: Tower, splits: BitextSplits
+) -> tuple[Tower, PicturePairs]:
+    """Who encodes the pictures of data.pictures, and their captions in the bitext's languages.
+
+    Raises:
+      ConfigError: the teacher is no pair, or the pair's vectors are of different widths.
+    """
+    from optical_jax.data.picture_pairs import read_picture_pairs
+    from optical_jax.picture_encoding import recipe_of
+    from optical_jax.student import load_picture_teacher
+    from optical_jax.towers import load
+
+    if folder is not None:
+        found = load(folder.path, part="image", cache_dir=cfg.cache_dir or None)
+    else:
+        found = load_picture_teacher(cfg)
+    if found is None:
+        raise ConfigError(
+            f"data.pictures={cfg.data.pictures} needs a tower of pictures, and teacher.path={cfg.teacher.path} has "
+            "none; take a pair of towers"
+        )
+    recipe_of(found)
+    if found.cfg.vector_width != teacher.cfg.vector_width:
+        raise ConfigError(
+            f"teacher.path={cfg.teacher.path}: its vectors of texts are of width {teacher.cfg.vector_width}, those of "
+            f"pictures of {found.cfg.vector_width}; take a pair that was trained to agree"
+        )
+    tower = replace(found.cfg, encoder=replace(found.cfg.encoder, dtype=cfg.teacher.dtype))
+    return replace(found, cfg=tower), read_picture_pairs(cfg.data, list(splits.train), splits.dev)
+
+
+def tokenize_captions(cfg: Config, student: Tower, pairs: PicturePairs) -> PictureCaptions:
+    """The captions as the student will see them in turn, on its sides."""
+    from optical_jax.data.loader import PictureCaptions
+    from optical_jax.data.pairs import TokenSide, tokenize_texts
+
+    sides = [
+        TokenSide(student.tokenizer, student.cfg.head, cfg.student.max_length, side)
+        for side in SIDES[cfg.student.sides]
+    ]
+    captions = [{lang: tokenize_texts(texts, side) for lang, texts in pairs.captions.items()} for side in sides]
+    return PictureCaptions(captions, pairs.picture)
 
 
 def tokenize_versions(
@@ -229,6 +285,7 @@ def train_prepared(cfg: Config, folder: RunFolder, parts: Parts) -> None:
     from optical_jax.models.late_interaction import tower_specs
     from optical_jax.partitioning import params_shardings
     from optical_jax.training.optimizer import Frozen, make_optimizer
+    from optical_jax.training.picture_cache import cached_pictures
     from optical_jax.training.step import make_train_step
     from optical_jax.training.teacher_cache import use_teacher_cache
 
@@ -240,6 +297,9 @@ def train_prepared(cfg: Config, folder: RunFolder, parts: Parts) -> None:
         frozen = Frozen.of(cfg.student, student.encoder)
         specs = tower_specs(student)
         state, start = first_state(cfg, checkpoints, parts.student.params, specs, mesh, tx, frozen, loader)
+        if parts.pictures:
+            root = Path(expand_path(cfg.teacher.cache, "teacher.cache") or folder.path / "picture_vectors")
+            loader.read_pictures_from(cached_pictures(*parts.pictures, root, cfg.teacher.cache_gib, mesh, say))
         parts.leave_weights()
         use_teacher_cache(
             cfg.teacher,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 from optical_jax.config import DataConfig
-from optical_jax.data.formats import InputFile, Line, Source, fingerprint, parse_entry, read_lines
+from optical_jax.data.formats import InputFile, Line, Source, fingerprint, parse_entry
 from optical_jax.data.report import BitextReport
 from optical_jax.errors import ConfigError, DataError
 
@@ -113,13 +113,15 @@ def _read_all(cfg: DataConfig, sources: Sequence[Source]) -> dict[str, Bitext]:
 
 
 def _read_language(cfg: DataConfig, language: str, sources: Sequence[Source]) -> Bitext:
-    files = tuple(fingerprint(path) for source in sources for path in source.paths)
+    files = tuple(fingerprint(path) for source in sources for path in source.files)
     report = BitextReport(language, list(files))
     english, foreign = [], []
     seen: set[bytes] = set()
     for source in sources:
         bad_before = len(report.bad_lines)
-        for line in read_lines(source, cfg):
+        report.dropped.update(source.left_out)
+        report.lines += sum(source.left_out.values())
+        for line in source.lines(cfg):
             report.lines += 1
             left, right = _clean(line.english), _clean(line.foreign)
             if line.fault:

@@ -132,10 +132,9 @@ def read_lexicons(entries: Sequence[str], languages: Sequence[str]) -> dict[str,
         source = parse_entry(entry, "data.lexicon")
         if source.language not in languages:
             raise ConfigError(f"data.lexicon={entry}: no bitext of {source.language}; there are {', '.join(languages)}")
-        path, *others = source.paths
-        if source.language in found or others:
+        if source.language in found or len(source.paths) != 1:
             raise ConfigError(f"data.lexicon={entry}: give each language one file, as in sw=FILE")
-        found[source.language] = read_lexicon(path)
+        found[source.language] = read_lexicon(source.paths[0])
     if missing := [language for language in languages if language not in found]:
         raise ConfigError(f"data.lexicon: none for {missing[0]}; give every language of the bitext one")
     return found

@@ -23,6 +23,8 @@ FILE_NAME = re.compile(rf"(?P<lang>{LANGUAGE})\.(?P<split>[^.]+)\.(?:tsv|jsonl)(
 """<lang>.<split>.tsv[.gz] or .jsonl[.gz]."""
 ENTRY = re.compile(rf"(?:(?P<lang>{LANGUAGE})=)?(?P<path>.+)")
 LABELLED = re.compile(r"(?P<label>[^/=]+)=.+")
+CAPTIONS = re.compile(r"captions(?:/(?P<split>[^:/]+))?:(?P<spec>.+)")
+"""captions:SPEC or captions/SPLIT:SPEC, a set of pictures with captions."""
 DEV_FORMS = ("tsv", "tsv.gz", "jsonl", "jsonl.gz")
 
 
@@ -36,6 +38,20 @@ class Source:
     @property
     def name(self) -> str:
         return ",".join(str(path) for path in self.paths)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that it is read from."""
+        return self.paths
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Reason -> what could be no pair for it, and is no line."""
+        return {}
+
+    def lines(self, cfg: DataConfig) -> Iterator[Line]:
+        """As `read_lines`."""
+        return read_lines(self, cfg)
 
     def dev_siblings(self) -> list[Source]:
         """<lang>.dev.* beside <lang>.train.*."""
@@ -75,6 +91,8 @@ def parse_entry(entry: str, field: str) -> Source:
     match = ENTRY.fullmatch(expand_variables(entry, field))
     if not match:
         raise ConfigError(f"{field}={entry}: no file named; write LANG=FILE")
+    if captions := CAPTIONS.fullmatch(match["path"]):
+        return _caption_source(captions, match["lang"] or "", entry, field)
     whole = Path(os.path.expanduser(match["path"]))
     labelled = None if match["lang"] or whole.exists() else LABELLED.fullmatch(match["path"])
     if labelled:
@@ -91,15 +109,34 @@ def parse_entry(entry: str, field: str) -> Source:
     language = match["lang"] or (named["lang"] if named else "")
     if not language:
         raise ConfigError(f"{field}={entry}: no language; name the file LANG.SPLIT.tsv[.gz], or write LANG={entry}")
-    if not language.partition("-")[0].partition("_")[0].islower():
-        raise ConfigError(
-            f"{field}={entry}: language {language} is not in small letters; write {language.lower()}=FILE"
-        )
+    _check_language(language, entry, field)
     for path in paths:
         if not path.is_file():
             what = "is a folder, not a file" if path.is_dir() else "no such file"
             raise DataError(f"{path}: {what} ({field}={entry})")
     return Source(language, paths)
+
+
+def _check_language(language: str, entry: str, field: str) -> None:
+    if not language.partition("-")[0].partition("_")[0].islower():
+        raise ConfigError(
+            f"{field}={entry}: language {language} is not in small letters; write {language.lower()}=FILE"
+        )
+
+
+def _caption_source(found: re.Match[str], language: str, entry: str, field: str) -> Source:
+    from optical_jax.data.caption_pairs import CaptionSource  # which stands on this module
+
+    if not language:
+        raise ConfigError(f"{field}={entry}: captions are there in several languages; write LANG={entry}")
+    _check_language(language, entry, field)
+    name, colon, roots = found["spec"].rpartition(":")
+    folders = [os.path.expanduser(root) for root in roots.split(",")]
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise DataError(f"{folder}: no such folder ({field}={entry})")
+    split = found["split"] or ("dev" if field == "data.dev" else "train")
+    return CaptionSource(language, (), name + colon + ",".join(folders), split, alone=bool(found["split"]))
 
 
 def for_each_language(cfg: Config) -> dict[str, Config]:

@@ -20,6 +20,10 @@ ALIASES = {"fil": "tl", "iw": "he", "jp": "ja"}
 """Codes that sets have for languages which are called otherwise here."""
 
 
+class NoPicturesError(DataError):
+    """A set has captions, and its pictures are not there."""
+
+
 class Caption(NamedTuple):
     picture: str
     """Its id."""
@@ -199,6 +203,7 @@ def read_image_folder(
 
     Raises:
       DataError: a file is missing, empty, broken or contradictory; a caption's picture is not there.
+      NoPicturesError: no pictures are there at all.
     """
     splits = caption_files(folder)
     if split not in splits:
@@ -210,13 +215,13 @@ def read_image_folder(
         raise DataError(f"{folder} has no captions.{missing[0]}.{split}.jsonl[.gz]; its languages: {', '.join(there)}")
     paths = {language: there[language] for language in languages or there}
     lines = {language: _caption_lines(path) for language, path in paths.items()}
-    files = list(paths.values())
+    name, files = folder.resolve().name, list(paths.values())
     if text_only:
-        return gather_set(folder.name, split, lines, None, files)
+        return gather_set(name, split, lines, None, files)
     container = _container(folder, split)
     index = index_pictures(container)
     return gather_set(
-        folder.name,
+        name,
         split,
         lines,
         index,
@@ -234,7 +239,9 @@ def _container(folder: Path, split: str) -> Path:
     if not found and (folder / "images").is_dir():
         found = [folder / "images"]
     if not found:
-        raise DataError(f"{folder} has no pictures: no {', '.join(names)} and no images; the text can be read alone")
+        raise NoPicturesError(
+            f"{folder} has no pictures: no {', '.join(names)} and no images; the text can be read alone"
+        )
     return found[0]
 
 

@@ -212,10 +212,15 @@ def detect_layout(ask: ImageRequest) -> str:
     Raises:
       ConfigError: it has none, or several.
     """
-    found = [name for name, layout in LAYOUTS.items() if ask.near(*layout.signs)]
+    found = layouts_seen(ask)
     if len(found) != 1:
         what = f"looks like {' and '.join(found)}" if found else "has no layout that is known"
         raise ConfigError(
             f"images={ask.spec}: {what}; write NAME:FOLDER ({', '.join(LAYOUTS)}), or captions.LANG.SPLIT.jsonl in it"
         )
     return found[0]
+
+
+def layouts_seen(ask: ImageRequest) -> list[str]:
+    """The names of all layouts that the folder has signs of."""
+    return [name for name, layout in LAYOUTS.items() if ask.near(*layout.signs)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from optical_jax.data.finding import FileFinder
-from optical_jax.data.image_captions import ALIASES, CaptionLine, ImageTextSet, gather_set
+from optical_jax.data.image_captions import ALIASES, CaptionLine, ImageTextSet, NoPicturesError, gather_set
 from optical_jax.data.picture_files import PictureFinder, PictureFolders
 from optical_jax.errors import ConfigError, DataError
 
@@ -72,22 +72,29 @@ class ImageRequest:
         Raises:
           DataError: there is none.
         """
-        found = [path for path in self.near(*names) if path.is_dir()]
+        found = self.folders(*names)
         if not found:
-            either = " or ".join(f"{name}/" for name in names)
-            raise DataError(f"{self.spec} lacks {what}: no folder {either} in it")
+            raise DataError(self.lacks(what, names))
         return found[0]
+
+    def folders(self, *names: str) -> list[Path]:
+        return [path for path in self.near(*names) if path.is_dir()]
+
+    def lacks(self, what: str, names: Sequence[str]) -> str:
+        return f"{self.spec} lacks {what}: no folder {' or '.join(f'{name}/' for name in names)} in it"
 
     def pictures(self, *names: str, ending: str = "") -> PictureFinder | None:
         """Knows the pictures in all folders of these names; None where the text alone is asked for.
 
         Raises:
-          DataError: no such folder.
+          NoPicturesError: no such folder.
         """
         if self.text_only:
             return None
-        self.folder("its pictures (the text can be read alone)", *names)
-        return PictureFolders([path for path in self.near(*names) if path.is_dir()], ending)
+        folders = self.folders(*names)
+        if not folders:
+            raise NoPicturesError(self.lacks("its pictures (the text can be read alone)", names))
+        return PictureFolders(folders, ending)
 
     def gather(
         self,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from optical_jax.data.collection import existing
 from optical_jax.data.finding import FileFinder
 from optical_jax.data.flickr_entities import FlickrEntities, read_entities
 from optical_jax.data.image_captions import ImageTextSet, caption_files, read_image_folder
-from optical_jax.data.image_layouts import LAYOUTS, detect_layout
+from optical_jax.data.image_layouts import LAYOUTS, detect_layout, layouts_seen
 from optical_jax.data.image_requests import ImageRequest
+from optical_jax.data.picture_files import Pictures, index_pictures
 from optical_jax.errors import ConfigError, DataError
 
 NAMED = re.compile(r"(?P<name>[a-z][a-z0-9_-]+):(?P<roots>.+)")
@@ -40,6 +43,32 @@ def read_image_set(
     return LAYOUTS[ask.name].read(ask)
 
 
+def is_image_set(spec: str) -> bool:
+    """True for a set of pictures with captions, whether its pictures are there or not; else it may be one of texts."""
+    folder = Path(spec)
+    if not folder.is_dir():
+        named = NAMED.fullmatch(spec)
+        return named is not None and named["name"] in LAYOUTS
+    if caption_files(folder):
+        return True
+    return not existing(folder, "corpus") and bool(layouts_seen(_ask(spec, [spec])))
+
+
+def read_pictures(spec: str, split: str = "dev") -> Pictures:
+    """Pictures to be searched: all in a folder, a tar archive or an npz file; or those of one split of a set.
+
+    Raises:
+      ConfigError, DataError: as `read_image_set`; or no picture is there.
+    """
+    if is_image_set(spec):
+        found = read_image_set(spec, split).pictures
+        assert found is not None, "text alone was not asked for"
+        return found
+    if not Path(spec).exists():
+        raise DataError(f"{spec}: no such folder or file; name pictures in a folder, a tar archive or an npz file")
+    return Pictures(index_pictures(Path(spec)).sources)
+
+
 def read_flickr_entities(spec: str, split: str = "val", *, text_only: bool = False) -> FlickrEntities:
     """Captions, their phrases and the boxes of these; args and errors as `read_image_set`."""
     ask = _request(spec, split, (), text_only)
@@ -56,7 +85,12 @@ def _request(spec: str, split: str, languages: Sequence[str], text_only: bool) -
     for root in roots:
         if not Path(root).is_dir():
             raise DataError(f"images={spec}: {root} is no folder; name the folder that holds the set's files")
-    ask = ImageRequest(spec, named["name"] if named else "", FileFinder(spec, roots), split, languages, text_only)
-    if named:
-        return ask
-    return ImageRequest(spec, detect_layout(ask), ask.files, split, languages, text_only)
+    ask = _ask(spec, roots, split, languages, text_only=text_only)
+    return replace(ask, name=named["name"] if named else detect_layout(ask))
+
+
+def _ask(
+    spec: str, roots: Sequence[str], split: str = "", languages: Sequence[str] = (), *, text_only: bool = True
+) -> ImageRequest:
+    """A request of a layout that is not known yet."""
+    return ImageRequest(spec, "", FileFinder(spec, roots), split, languages, text_only)

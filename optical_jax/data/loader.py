@@ -10,9 +10,11 @@ from __future__ import annotations
 import itertools
 import math
 import threading
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import grain
 import numpy as np
@@ -40,8 +42,9 @@ Weights = tuple[Float[np.ndarray, "V"] | None, Float[np.ndarray, "V"] | None]
 class BatchSource:
     """Batch i as a random-access source for grain; one process's rows of it."""
 
-    def __init__(self, streams: Streams, layout: Buckets | Packing, batch: int, rows: slice, weights: Weights):
-        self.streams, self.layout, self.rows, self.weights = streams, layout, rows, weights
+    def __init__(self, streams: Streams, layout: Buckets | Packing, batch: int, rows: slice):
+        self.streams, self.layout, self.rows = streams, layout, rows
+        self.weights: Weights = None, None
         self.cached: CachedTexts | None = None
         self.batches = sum(streams.quotas.values()) // batch
         self._epochs: dict[int, Int[np.ndarray, "batches B"]] = {}
@@ -71,6 +74,54 @@ class BatchSource:
                 pairs = self.streams.epoch(number)
                 self._epochs[number] = self.layout.arrange(pairs, self.streams.rng("epoch", number))
             return self._epochs[number]
+
+
+class PictureVectors(Protocol):
+    """What knows the vectors of pictures by their numbers."""
+
+    def rows(self, pictures: Int[np.ndarray, "B"]) -> TokenVectors: ...
+
+
+@dataclass(frozen=True)
+class PictureCaptions:
+    """Captions, tokenised, each with its picture."""
+
+    captions: Sequence[Mapping[str, FlatTokens]]
+    """By language; several are the same captions tokenised in other ways, taken in turn."""
+    picture: Mapping[str, Int[np.ndarray, "n"]]
+    """By language, the number of each caption's picture."""
+
+
+class PictureSource(BatchSource):
+    """Batches whose teacher side is the vectors of the captions' pictures, made before."""
+
+    vectors: PictureVectors
+    picture: Int[np.ndarray, "n"]
+    """Number of each caption's picture, in the order of the joined pairs."""
+
+    def _teacher(self, pairs: Int[np.ndarray, "B"]) -> TokenVectors:
+        # Rows beyond are the same captions tokenised in another way.
+        return self.vectors.rows(self.picture[pairs[self.rows] % len(self.picture)])
+
+
+class MixedSource:
+    """Batches of bitext and of pictures in turn, evenly: of the first n, floor(n * share) are of pictures."""
+
+    def __init__(self, bitext: BatchSource, pictures: PictureSource, share: float):
+        self.bitext, self.pictures, self.share = bitext, pictures, share
+
+    def __len__(self) -> int:
+        return ENDLESS
+
+    def __getitem__(self, index: int) -> Batch:
+        of_pictures = self.pictures_before(index)
+        if self.pictures_before(index + 1) > of_pictures:
+            return self.pictures[of_pictures]
+        return self.bitext[index - of_pictures]
+
+    def pictures_before(self, index: int) -> int:
+        """How many batches below `index` are of pictures."""
+        return math.floor(int(index) * self.share)
 
 
 class Batches:
@@ -114,13 +165,13 @@ class Batches:
 class Loader(Batches):
     """The batches of a run that learns from bitext."""
 
-    def __init__(self, source: BatchSource, fingerprint: str):
-        super().__init__(source, fingerprint)
-        self._source = source
+    def __init__(self, source: BatchSource, fingerprint: str, mixed: MixedSource | None = None):
+        super().__init__(source if mixed is None else mixed, fingerprint)
+        self._source, self._mixed = source, mixed
 
     @property
     def epoch_size(self) -> int:
-        """Batches of an epoch."""
+        """Batches of an epoch of the bitext."""
         return self._source.batches
 
     @property
@@ -132,8 +183,12 @@ class Loader(Batches):
         return self.layout.pairs.teacher
 
     def pairs_of(self, start: int, stop: int) -> Int[np.ndarray, "n"]:
-        """The pairs of batches [start, stop), each once, in the order in which they come."""
+        """The pairs of bitext of batches [start, stop), each once, in the order in which they come."""
         source, size = self._source, self.epoch_size
+        if self._mixed is not None:
+            start, stop = (step - self._mixed.pictures_before(step) for step in (start, stop))
+        if start == stop:
+            return np.zeros(0, np.int64)
         if stop - start > size:
             return np.arange(len(self.teacher_texts))
         steps = [source.epoch(step // size)[step % size] for step in range(start, stop)]
@@ -143,6 +198,11 @@ class Loader(Batches):
     def read_teacher_from(self, cached: CachedTexts) -> None:
         """Batches that are made from now on have the teacher's vectors instead of its tokens, where all are there."""
         self._source.cached = cached
+
+    def read_pictures_from(self, vectors: PictureVectors) -> None:
+        """Where batches of pictures have the teacher's side from; to be said before the first batch is taken."""
+        assert self._mixed is not None, "made without pictures"
+        self._mixed.pictures.vectors = vectors
 
 
 def make_loader(
@@ -156,6 +216,7 @@ def make_loader(
     process_count: int = 1,
     shards: int = 1,
     parts: int = 1,
+    pictures: PictureCaptions | None = None,
 ) -> Loader:
     """The batches of a run, from the first on.
 
@@ -166,6 +227,7 @@ def make_loader(
       process_index, process_count: each process gets its equal part of every batch's rows.
       shards: ways the batch is split over the devices.
       parts: parts a batch is worked through in (gradient accumulation).
+      pictures: captions whose teacher side is their pictures, in cfg.pictures_share of the batches.
 
     Raises:
       ConfigError: buckets, weights, temperature or batch size cannot be.
@@ -174,28 +236,63 @@ def make_loader(
         raise ConfigError(
             f"data.global_batch={cfg.global_batch} does not divide over {process_count} processes; use a multiple of it"
         )
-    each = [join_pairs(list(one.values())) for one in (pairs, *versions)]
-    joined = join_pairs(each)
-    sizes, batch = {language: len(p) for language, p in pairs.items()}, cfg.global_batch
-    quotas = language_quotas(sizes, cfg, math.ceil(len(each[0]) / batch) * batch)
-    streams = Streams(sizes, quotas, seed, len(each))
-    if cfg.batching == "packed":
-        if shards % process_count:
-            raise ConfigError(
-                f"data.batching=packed: {shards} shards of a batch do not divide over {process_count} processes; "
-                "choose mesh.data and mesh.fsdp so that they do, or data.batching=buckets"
-            )
-        layout = Packing(joined, cfg.row_length, batch, shards, parts)
-    else:
-        layout = Buckets(joined, cfg.buckets, batch)
+    each, mixed = [pairs, *versions], None
+    split: Any = {"process_index": process_index, "process_count": process_count, "shards": shards, "parts": parts}
+    source = make_source(BatchSource, each, cfg, seed, **split)
+    if idf:
+        joined = [join_pairs(list(one.values())) for one in each]
+        source.weights = lowest_idf([p.student for p in joined]), lowest_idf([p.teacher for p in joined])
+    if pictures is not None:
+        # By the captions' lengths alone batches are laid out; pictures are all of one length.
+        captions = [{language: TokenizedPairs(t, t) for language, t in one.items()} for one in pictures.captions]
+        # Another seed: the bitext may be the same captions, which would come in the same order.
+        own_seed = zlib.crc32(f"pictures {seed}".encode())
+        of_pictures = make_source(PictureSource, captions, cfg, own_seed, **split)
+        of_pictures.picture = np.concatenate(list(pictures.picture.values()))
+        mixed = MixedSource(source, of_pictures, cfg.pictures_share)
+    return Loader(source, _fingerprint(source, cfg, mixed), mixed)
+
+
+Source = TypeVar("Source", bound=BatchSource)
+
+
+def make_source(
+    kind: type[Source],
+    versions: Sequence[Mapping[str, TokenizedPairs]],
+    cfg: DataConfig,
+    seed: int,
+    *,
+    process_index: int,
+    process_count: int,
+    shards: int,
+    parts: int,
+) -> Source:
+    """One process's rows of batches of these pairs, in the layout that `cfg` says."""
+    sizes, batch = {language: len(of) for language, of in versions[0].items()}, cfg.global_batch
+    quotas = language_quotas(sizes, cfg, math.ceil(sum(sizes.values()) / batch) * batch)
+    layout = make_layout(
+        join_pairs([join_pairs(list(one.values())) for one in versions]), cfg, shards, parts, process_count
+    )
     part = batch // process_count
     rows = slice(process_index * part, (process_index + 1) * part)
-    weights = (lowest_idf([p.student for p in each]), lowest_idf([p.teacher for p in each])) if idf else (None, None)
-    source = BatchSource(streams, layout, batch, rows, weights)
+    source = kind(Streams(sizes, quotas, seed, len(versions)), layout, batch, rows)
     if isinstance(layout, Packing):
         every = (pairs for number in itertools.count() for pairs in source.epoch(number))
         layout.learn_rows(itertools.islice(every, math.ceil(PACKED_AHEAD / batch)))
-    return Loader(source, _fingerprint(joined, source, cfg))
+    return source
+
+
+def make_layout(
+    joined: TokenizedPairs, cfg: DataConfig, shards: int, parts: int, process_count: int
+) -> Buckets | Packing:
+    if cfg.batching != "packed":
+        return Buckets(joined, cfg.buckets, cfg.global_batch)
+    if shards % process_count:
+        raise ConfigError(
+            f"data.batching=packed: {shards} shards of a batch do not divide over {process_count} processes; "
+            "choose mesh.data and mesh.fsdp so that they do, or data.batching=buckets"
+        )
+    return Packing(joined, cfg.row_length, cfg.global_batch, shards, parts)
 
 
 def lowest_idf(versions: Sequence[FlatTokens]) -> Float[np.ndarray, "V"]:
@@ -204,12 +301,17 @@ def lowest_idf(versions: Sequence[FlatTokens]) -> Float[np.ndarray, "V"]:
     return np.minimum.reduce([idf_table(tokens, size) for tokens in versions])
 
 
-def _fingerprint(pairs: TokenizedPairs, source: BatchSource, cfg: DataConfig) -> str:
+def _fingerprint(source: BatchSource, cfg: DataConfig, mixed: MixedSource | None) -> str:
     """Of all that decides what batch i holds."""
-    layout = source.layout.buckets if isinstance(source.layout, Buckets) else "packed"
-    sizes, quotas = dict(source.streams.sizes), dict(source.streams.quotas)
-    digest = blake2b(repr((sizes, quotas, layout, cfg.global_batch, source.streams.seed)).encode(), digest_size=8)
-    for side in (pairs.student, pairs.teacher):
-        digest.update(side.ids.data)
-        digest.update(side.offsets.data)
+    digest = blake2b(digest_size=8)
+    for one in (source, *([mixed.pictures] if mixed else [])):
+        layout = one.layout.buckets if isinstance(one.layout, Buckets) else "packed"
+        sizes, quotas = dict(one.streams.sizes), dict(one.streams.quotas)
+        digest.update(repr((sizes, quotas, layout, cfg.global_batch, one.streams.seed)).encode())
+        for side in (one.layout.pairs.student, one.layout.pairs.teacher):
+            digest.update(side.ids.data)
+            digest.update(side.offsets.data)
+    if mixed:
+        digest.update(repr(mixed.share).encode())
+        digest.update(mixed.pictures.picture.data)
     return digest.hexdigest()

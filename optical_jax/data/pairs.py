@@ -106,13 +106,17 @@ def tokenize_pairs(bitext: Bitext, student: TokenSide, teacher: TokenSide) -> To
     """Foreign texts for the student, English texts for the teacher; lengths go into the bitext's report."""
     sides = {}
     for name, texts, how in (("student", bitext.foreign, student), ("teacher", bitext.english, teacher)):
-        chunks = (
-            tokenize(how.tokenizer, texts[i : i + TOKENIZE_AT_ONCE], how.head, how.side, how.max_length)
-            for i in range(0, len(texts), TOKENIZE_AT_ONCE)
-        )
-        flat = sides[name] = flatten_tokens(chunks, cast(int, how.tokenizer.pad_token_id))
+        flat = sides[name] = tokenize_texts(texts, how)
         bitext.report.lengths[name] = SideLengths.of(flat.lengths, flat.truncated)
     return TokenizedPairs(**sides)
+
+
+def tokenize_texts(texts: Sequence[str], how: TokenSide) -> FlatTokens:
+    chunks = (
+        tokenize(how.tokenizer, texts[i : i + TOKENIZE_AT_ONCE], how.head, how.side, how.max_length)
+        for i in range(0, len(texts), TOKENIZE_AT_ONCE)
+    )
+    return flatten_tokens(chunks, cast(int, how.tokenizer.pad_token_id))
 
 
 def take_texts(tokens: FlatTokens, which: Int[np.ndarray, "n"]) -> FlatTokens:

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -38,6 +39,14 @@ class PictureSource(Protocol):
         """
         ...
 
+    def digest(self) -> bytes:
+        """Of what lies there, 16 bytes; nothing is decoded.
+
+        Raises:
+          DataError: it cannot be read.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class FilePicture:
@@ -49,6 +58,12 @@ class FilePicture:
 
     def rgb(self) -> Rgb:
         return read_rgb(self.path)
+
+    def digest(self) -> bytes:
+        try:
+            return digest_of(self.path.read_bytes())
+        except OSError as error:
+            raise DataError(f"{self.where}: cannot be read: {error.strerror or error}") from error
 
 
 @dataclass(frozen=True)
@@ -65,13 +80,18 @@ class TarPicture:
         return f"{self.path}: {self.member}"
 
     def rgb(self) -> Rgb:
+        return decode_rgb(self._data(), self.where)
+
+    def digest(self) -> bytes:
+        return digest_of(self._data())
+
+    def _data(self) -> bytes:
         try:
             with self.path.open("rb") as file:
                 file.seek(self.offset)
-                data = file.read(self.size)
+                return file.read(self.size)
         except OSError as error:
             raise DataError(f"{self.where}: cannot be read: {error.strerror or error}") from error
-        return decode_rgb(data, self.where)
 
 
 class ArrayFile:
@@ -131,6 +151,14 @@ class ArrayPicture:
     def rgb(self) -> Rgb:
         return self.file.images[self.row]
 
+    def digest(self) -> bytes:
+        shape = "x".join(map(str, self.rgb().shape))
+        return digest_of(shape.encode() + self.rgb().tobytes())
+
+
+def digest_of(data: bytes) -> bytes:
+    return blake2b(data, digest_size=16).digest()
+
 
 class Pictures(Mapping[str, Rgb]):
     """Pictures by id. Each is decoded whenever it is asked for, none is held."""
@@ -167,6 +195,10 @@ class Pictures(Mapping[str, Rgb]):
     def where(self, identity: str) -> str:
         """The file of a picture, and the member in it."""
         return self._sources[identity].where
+
+    def digest(self, identity: str) -> bytes:
+        """Of a picture as it lies there, 16 bytes: equal where two are the same file."""
+        return self._sources[identity].digest()
 
 
 class PictureFinder(Protocol):

@@ -159,13 +159,55 @@ def find_recipe(folder: Path) -> PictureRecipe | None:
 
 def picture_pixels(rgb: UInt8[np.ndarray, "H W 3"], recipe: PictureRecipe) -> Float32[np.ndarray, "h w 3"]:
     """The picture as an image encoder takes it, of `recipe.size`."""
-    if isinstance(recipe.resize, tuple):
-        rgb = resize_rgb(rgb, recipe.resize, recipe.resample)
-    elif recipe.resize is not None:
-        rgb = resize_rgb(rgb, shortest_edge(rgb.shape[0], rgb.shape[1], recipe.resize), recipe.resample)
+    if recipe.resize is not None:
+        rgb = resize_rgb(rgb, resized(rgb.shape[0], rgb.shape[1], recipe), recipe.resample)
     if recipe.crop is not None:
         rgb = center_crop(rgb, recipe.crop)
     return normalise(rgb, recipe)
+
+
+def kept_part(height: int, width: int, recipe: PictureRecipe) -> tuple[float, float, float, float]:
+    """The part of a picture that `picture_pixels` keeps: left, top, right and lower edge in pixels of the picture.
+
+    They lie outside of it where the picture is smaller than the crop, and black is around it.
+    """
+    size = resized(height, width, recipe)
+    edges = []
+    for length, before, wanted in zip(size, (height, width), recipe.crop or size, strict=True):
+        first = (length - wanted) // 2
+        edges.append((first * before / length, (first + wanted) * before / length))
+    (top, bottom), (left, right) = edges
+    return left, top, right, bottom
+
+
+def patch_grid(
+    height: int, width: int, recipe: PictureRecipe, patch: int
+) -> tuple[tuple[int, int], tuple[float, float, float, float]]:
+    """How an encoder cuts a picture into patches of `patch` pixels: rows and columns, and the part that they cover.
+
+    The part is given as of `kept_part`. What is left of a picture at its right and lower edge is in no patch.
+    """
+    left, top, right, bottom = kept_part(height, width, recipe)
+    rows, columns = (length // patch for length in recipe.size)
+    down, across = (count * patch / length for count, length in zip((rows, columns), recipe.size, strict=True))
+    return (rows, columns), (left, top, left + (right - left) * across, top + (bottom - top) * down)
+
+
+def cut_out(rgb: UInt8[np.ndarray, "H W 3"], part: tuple[float, float, float, float]) -> UInt8[np.ndarray, "h w 3"]:
+    """A part of the picture, as `patch_grid` gives it, to the nearest pixel; black where the picture has none."""
+    left, top, right, bottom = (round(edge) for edge in part)
+    out = np.zeros((bottom - top, right - left, 3), np.uint8)
+    there = rgb[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
+    y, x = max(-top, 0), max(-left, 0)
+    out[y : y + there.shape[0], x : x + there.shape[1]] = there
+    return out
+
+
+def resized(height: int, width: int, recipe: PictureRecipe) -> tuple[int, int]:
+    """Height and width before the crop."""
+    if recipe.resize is None:
+        return height, width
+    return recipe.resize if isinstance(recipe.resize, tuple) else shortest_edge(height, width, recipe.resize)
 
 
 def shortest_edge(height: int, width: int, edge: int) -> tuple[int, int]:

@@ -1,4 +1,7 @@
-"""Any collection by what the user calls it: a folder in BEIR's form, an id of ir_datasets, or NAME:FOLDER."""
+"""Any collection by what the user calls it: a folder in BEIR's form, an id of ir_datasets, or NAME:FOLDER.
+
+Captions of pictures are one too: those of other languages look for the English ones.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from optical_jax.data.caption_collection import captions_as_collection
 from optical_jax.data.collection import Collection, CollectionFiles, beir_files
 from optical_jax.data.finding import FileFinder
+from optical_jax.data.image_sources import is_image_set, read_image_set
 from optical_jax.data.ir_catalogue import PREFIX, ir_collection
 from optical_jax.data.layouts import LAYOUTS
 from optical_jax.data.requests import Request
@@ -21,11 +26,18 @@ def read_source(
 ) -> Collection:
     """Read a collection of any form into memory; a document costs its text and about 200 bytes.
 
-    Args, Raises: as `open_source`.
+    Args:
+      spec: as of `open_source`; or a set of pictures with captions, of which the text alone is read
+        (`captions_as_collection`).
+      split, languages, cache_dir: as of `open_source`.
 
     Raises:
+      ConfigError: as `open_source`.
       DataError: something in it is broken or contradictory; file and line are named.
     """
+    if is_image_set(spec):
+        # All languages, since any may be the English that is searched.
+        return captions_as_collection(read_image_set(spec, split, text_only=True), languages)
     return open_source(spec, split, languages, cache_dir).gather(languages)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float, Float16, Int
 
 from optical_jax.data.pairs import FlatTokens
+from optical_jax.errors import MachineError
 from optical_jax.types import TokenVectors
 
 RECORD = np.dtype([("key", "S16"), ("start", "<u8"), ("count", "<u4"), ("checksum", "<u4")])
@@ -132,6 +133,31 @@ class VectorCache:
 def _whole_records(index: Path) -> bytes:
     data = index.read_bytes()
     return data[: len(data) // RECORD.itemsize * RECORD.itemsize]
+
+
+class CachedPictures:
+    """The vectors of a run's pictures, read from the cache: all have as many."""
+
+    def __init__(self, cache: VectorCache, keys: Sequence[bytes], length: int):
+        """
+        Args:
+          keys: of the pictures, in their order.
+          length: vectors of a picture.
+        """
+        self.cache, self.keys, self.length = cache, keys, length
+
+    def rows(self, pictures: Int[np.ndarray, "B"]) -> TokenVectors:
+        """Vectors of these pictures.
+
+        Raises:
+          MachineError: they are not there, or damaged since the run began.
+        """
+        found = [self.cache.get(self.keys[n]) for n in pictures.tolist()]
+        if any(one is None or len(one) != self.length for one in found):
+            raise MachineError(
+                f"{self.cache.folder}: vectors of pictures are damaged; the same command makes them anew"
+            )
+        return TokenVectors(np.stack(found), np.ones((len(found), self.length), bool))  # pyright: ignore
 
 
 class CachedTexts:

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from optical_jax.evaluation.image_figures import first_ranks
 from optical_jax.evaluation.search import Ranking
 from optical_jax.thumbnails import data_uri, thumbnail
 
@@ -41,25 +40,26 @@ class GalleryQuery(NamedTuple):
 
 
 def gallery_queries(
-    texts: Sequence[str], right: Sequence[Collection[int]], ranking: Ranking, pictures: Sequence[str]
+    texts: Sequence[str],
+    right: Sequence[Collection[int]],
+    ranking: Ranking,
+    ranks: Sequence[int],
+    pictures: Sequence[str],
 ) -> list[GalleryQuery]:
     """The queries of one language.
 
     Args:
       texts: captions, in the order of the ranking's rows.
       right: positions of each caption's pictures.
-      ranking: of all pictures.
-      pictures: their ids, by position.
-
-    Raises:
-      ValueError: as `first_ranks`.
+      ranking: the first pictures of each caption.
+      ranks: of the first right picture of each caption, from 1.
+      pictures: ids of all pictures, by position.
     """
-    ranks = first_ranks(ranking, right, len(pictures))
     return [
         GalleryQuery(
             text,
             tuple(pictures[n] for n in of),
-            tuple((pictures[n], float(score)) for n, score in zip(found, scores, strict=True) if n >= 0),
+            tuple((pictures[int(n)], float(score)) for n, score in zip(found, scores, strict=True) if n >= 0),
             int(rank),
         )
         for text, of, found, scores, rank in zip(

@@ -74,17 +74,17 @@ def phrase_figures(
     queries = np.where(np.asarray(phrases.mask)[:, :, None], np.asarray(phrases.vectors, np.float32), 0.0).sum(axis=1)
     of = np.asarray(picture_of)
     found: PerQuery = {}
-    for n in np.unique(of):
+    for n in np.unique(of).tolist():
         regions, covered = region_vectors(pictures[n])
         members = np.flatnonzero(of == n)
         scores = np.where(covered, queries[members] @ regions.T, -np.inf)  # [phrases, N]
         order = np.argsort(-scores, axis=1, kind="stable")
-        for phrase, ranked in zip(members, order, strict=True):
+        for phrase, ranked in zip(members.tolist(), order, strict=True):
             boxes = np.asarray(gold[phrase], np.float64)
             merged = np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])[None]
             figures: dict[str, float] = {}
             for protocol, targets in zip(PROTOCOLS, (boxes, merged), strict=True):
-                right = (overlap(pictures[n].boxes, targets) >= threshold).any(axis=1)[ranked]
+                right = (overlap(pictures[n].boxes, targets)[ranked] >= threshold).any(axis=1)
                 figures |= {f"{protocol} R@{k}": float(right[:k].any()) for k in DEPTHS}
                 figures[f"{protocol} bound"] = float(right.any())
             found[ids[phrase]] = figures
@@ -99,7 +99,7 @@ def region_vectors(picture: RegionPicture) -> tuple[Float[np.ndarray, "N E"], Bo
     weights = patch_weights(picture.boxes, picture.grid, picture.area)  # [N, rows*cols]
     means = weights @ np.asarray(picture.patches, np.float64)  # [N, E]
     norms = np.linalg.norm(means, axis=1, keepdims=True)
-    return np.float32(means / np.where(norms > 0, norms, 1.0)), norms[:, 0] > 0
+    return (means / np.where(norms > 0, norms, 1.0)).astype(np.float32), norms[:, 0] > 0
 
 
 def patch_weights(

@@ -138,13 +138,15 @@ def write_files(folder: Path, evaluation: Evaluation, tag: str) -> None:
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def read_per_query(folder: Path, system: str, languages: Sequence[str]) -> dict[str, PerQuery]:
+def read_per_query(
+    folder: Path, system: str, languages: Sequence[str], metrics: Sequence[str] = METRICS
+) -> dict[str, PerQuery]:
     """Language -> query id -> figures, from per_query.jsonl."""
     found: dict[str, PerQuery] = {language: {} for language in languages}
     with (folder / "per_query.jsonl").open(encoding="utf-8") as file:
         for row in map(json.loads, file):
             if row["system"] == system and row["language"] in found:
-                found[row["language"]][row["query"]] = {metric: row[metric] for metric in METRICS}
+                found[row["language"]][row["query"]] = {metric: row[metric] for metric in metrics}
     return found
 
 

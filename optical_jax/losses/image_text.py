@@ -80,7 +80,7 @@ def image_text_loss(
     def mean(values: Float[Array, "B"]) -> Scalar:
         return mean_over_pairs(values, text, image)
 
-    total = sum(mean(loss(scores, scale, bias, candidates)) for scores in (from_text, from_image)) / 2
+    total = (mean(loss(from_text, scale, bias, candidates)) + mean(loss(from_image, scale, bias, candidates))) / 2
     metrics = {
         "scale": scale,
         "pair_cosine": mean((jnp.diagonal(from_text) + jnp.diagonal(from_image)) / 2),

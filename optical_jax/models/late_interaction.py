@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from optical_jax.config import TowerConfig
@@ -129,8 +130,8 @@ def check_reads_text(cfg: TowerConfig) -> None:
         raise ConfigError(f"a tower of family {cfg.encoder.family} for pictures was given texts; load part='text'")
 
 
-def where_real(vectors: Float[Array, "B 1 E"], mask: Bool[Array, "B 1"]) -> TokenVectors:
-    return TokenVectors(vectors=jnp.where(mask[:, :, None], vectors, 0.0), mask=mask)
+def where_real(vectors: Float[Array, "B 1 E"], mask: Bool[Array | np.ndarray, "B 1"]) -> TokenVectors:
+    return TokenVectors(vectors=jnp.where(mask[:, :, None], vectors, 0.0), mask=mask)  # pyright: ignore
 
 
 def unpack_texts(inputs: PackedInputs) -> TextInputs:
@@ -161,8 +162,8 @@ def with_weights(
     params: Params,
     vectors: Float[Array, "B L E"],
     norms: Float[Array, "B L 1"] | None,
-    keep: Bool[Array, "B L"],
-    weight: Float[Array, "B L"] | None,
+    keep: Bool[Array | np.ndarray, "B L"],
+    weight: Float[Array | np.ndarray, "B L"] | None,
     cfg: TowerConfig,
 ) -> TokenVectors:
     """Vectors of tokens, zero where masked, with the weights that the head or the inputs (`weight`) give them."""
@@ -171,7 +172,7 @@ def with_weights(
         weight = jnp.where(keep, norms[:, :, 0], 0.0)
     elif cfg.head.masses == "learned":
         weight = mass_logits(params, vectors)
-    return TokenVectors(vectors, keep, weight)
+    return TokenVectors(vectors, keep, weight)  # pyright: ignore[reportArgumentType]
 
 
 def mass_logits(params: Params, vectors: Float[Array, "B L E"]) -> Float[Array, "B L"]:
@@ -224,7 +225,7 @@ def mean_pool(tokens: TokenVectors) -> TokenVectors:
     return TokenVectors(vectors=unit(masked_sum(tokens.vectors, tokens.mask)), mask=mask)
 
 
-def masked_sum(x: Float[Array, "B L D"], mask: Bool[Array, "B L"]) -> Float[Array, "B 1 D"]:
+def masked_sum(x: Float[Array, "B L D"], mask: Bool[Array | np.ndarray, "B L"]) -> Float[Array, "B 1 D"]:
     """Sum over the tokens where `mask` is True; it points where their mean points, and is made a unit vector anyway."""
     return jnp.where(mask[:, :, None], x, 0.0).sum(axis=1, keepdims=True)
 

@@ -46,7 +46,8 @@ def fit_linear_map(
     """
     if not 0 <= ridge < np.inf:
         raise ConfigError(f"ridge={ridge} is impossible; give 0 or more")
-    triangle, rows, D = None, 0, 0
+    triangle: np.ndarray | None = None
+    rows = D = 0
     for x, y in blocks:
         if len(x) != len(y):
             raise ValueError(f"{len(x)} vectors on one side and {len(y)} on the other; give pairs")
@@ -54,7 +55,8 @@ def fit_linear_map(
         if not np.isfinite(both).all():
             raise ValueError("a vector is not finite; the weights of an encoder are broken")
         stacked = both if triangle is None else np.concatenate([triangle, both])
-        triangle, rows, D = np.linalg.qr(stacked, mode="r"), rows + len(x), x.shape[1]
+        triangle = np.asarray(np.linalg.qr(stacked, mode="r"))
+        rows, D = rows + len(x), x.shape[1]
     if triangle is None or rows == 0:
         raise ValueError("no vectors to fit a map to")
     inputs, targets = triangle[:D, :D], triangle[:D, D:]
@@ -67,4 +69,4 @@ def fit_linear_map(
     total = np.square(triangle[:, D:]).sum()
     rank, least = int(kept.sum()), stretch[-1] ** 2 if kept.all() and len(stretch) == D else 0.0
     condition = np.sqrt((stretch[0] ** 2 + ridge) / (least + ridge)) if least + ridge > 0 else np.inf
-    return LinearMap(np.float32(kernel), rank, float(condition), float(1 - error / total) if total > 0 else 1.0)
+    return LinearMap(kernel.astype(np.float32), rank, float(condition), float(1 - error / total) if total > 0 else 1.0)

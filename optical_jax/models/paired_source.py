@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from optical_jax.models.tower_json import tower_config
 from optical_jax.types import Params
 
 log = logging.getLogger(__name__)
+
+PLURAL: dict[Part, str] = {"text": "texts", "image": "pictures"}
 
 
 class PairedSource(NamedTuple):
@@ -125,15 +127,12 @@ def choose_tower(source: PairedSource, part: Part, pooling: Pooling) -> TowerCon
     return cfg
 
 
-PLURAL: dict[Part, str] = {"text": "texts", "image": "pictures"}
-
-
 def padding_id(folder: Path, stated: int) -> int:
     """The id of the tokenizer's padding token; `stated` where the folder has no tokenizer.json."""
-    named, config = folder / "tokenizer_config.json", {}
-    if named.is_file() and (folder / "tokenizer.json").is_file():
-        config: dict[str, Any] = read_json(named)
-    piece = config.get("pad_token")
+    config = folder / "tokenizer_config.json"
+    if not config.is_file() or not (folder / "tokenizer.json").is_file():
+        return stated
+    piece = read_json(config).get("pad_token")
     piece = piece.get("content") if isinstance(piece, dict) else piece
     found = PieceIds(folder).marker(piece, "pad_token") if piece else None
     return stated if found is None else found

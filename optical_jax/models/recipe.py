@@ -6,7 +6,18 @@ import json
 from typing import Any
 
 from optical_jax.config import TowerConfig
+from optical_jax.models.pair_configs import inline_projection, is_pair_family
+from optical_jax.models.pair_names import projection_name
+from optical_jax.models.paired_text import HIGHEST_ID
 from optical_jax.models.pretrained import dense_folder
+
+
+def recipes(cfg: TowerConfig, folder: str, special_ids: tuple[int, ...] = ()) -> dict[str, str]:
+    """By library, code that defines or shows how queries are encoded: for each that loads an exported tower."""
+    found = {"transformers alone": transformers_recipe(cfg, folder, special_ids)}
+    if not is_pair_family(cfg):
+        found["Sentence Transformers 6"] = sentence_transformers_recipe(cfg, folder)
+    return found
 
 
 def transformers_recipe(cfg: TowerConfig, folder: str, special_ids: tuple[int, ...] = ()) -> str:
@@ -17,41 +28,55 @@ def transformers_recipe(cfg: TowerConfig, folder: str, special_ids: tuple[int, .
       folder: the name the code loads from.
       special_ids: of the tokenizer; only asked for where the head drops their vectors.
     """
-    head = cfg.head
+    head, family = cfg.head, cfg.encoder.family
     marked, augmented = head.query_marker_id is not None, head.augment_queries
+    by_rows = marked or augmented or family == "siglip"
+    model = {"clip": "CLIPTextModel", "siglip": "SiglipTextModel"}.get(family, "AutoModel")
+    inside = is_pair_family(cfg) and inline_projection(cfg)
     lines = ["import torch"]
-    if head.projection:
+    if head.projection and not head.projection_bias:
         lines.append("from safetensors.torch import load_file")
     lines += [
-        "from transformers import AutoModel, AutoTokenizer",
+        f"from transformers import {', '.join(sorted((model, 'AutoTokenizer')))}",
         "",
         f"folder = {quoted(folder)}",
         "tokenizer = AutoTokenizer.from_pretrained(folder)",
-        "model = AutoModel.from_pretrained(folder, dtype=torch.float32, add_pooling_layer=False).eval()",
+        f"model = {model}.from_pretrained(folder, dtype=torch.float32"
+        f"{', add_pooling_layer=False' if model == 'AutoModel' else ''}).eval()",
     ]
-    if head.projection:
-        dense = quoted(f"/{dense_folder(head)}/model.safetensors")
+    if head.projection and not head.projection_bias:
+        file = quoted("/model.safetensors" if inside else f"/{dense_folder(head)}/model.safetensors")
         # [vector, encoder], as torch.nn.Linear keeps it.
-        lines.append(f'projection = load_file(folder + {dense})["linear.weight"].float()')
+        name = f"{projection_name(cfg)}.weight" if inside else "linear.weight"
+        lines.append(f"projection = load_file(folder + {file})[{quoted(name)}].float()")
     lines += ["", "", "def encode(texts):", f'    """{_what_it_gives(cfg)}"""']
     lines.append(
         f"    batch = tokenizer(texts, truncation=True, max_length={head.query_length - marked}"
-        + (")" if marked or augmented else ', padding=True, return_tensors="pt")')
+        + (")" if by_rows else ', padding=True, return_tensors="pt")')
     )
-    if marked or augmented:
+    if by_rows:
         lines += _with_markers(cfg)
         ids, attend = "ids", "attend"
     else:
         ids, attend = 'batch["input_ids"]', 'batch["attention_mask"]'
     lines += [
         "    with torch.no_grad():",
-        f"        hidden = model({ids}, attention_mask={attend}).last_hidden_state",
+        f"        hidden = model({ids}).last_hidden_state  # padding is read too"
+        if family == "siglip"
+        else f"        hidden = model({ids}, attention_mask={attend}).last_hidden_state",
     ]
     if head.pooling == "mean":
         lines.append(f"    hidden = (hidden * {attend}[:, :, None]).sum(1)  # the mean's direction")
-    elif head.pooling == "cls":
-        lines.append("    hidden = hidden[:, 0]")
+        if head.projection_bias:
+            lines.append(f"    hidden = hidden / {attend}.sum(1, keepdim=True)")
+    elif head.pooling in ("cls", "last"):
+        lines.append(f"    hidden = hidden[:, {0 if head.pooling == 'cls' else -1}]")
+    elif head.pooling == "eos":
+        by = ids if cfg.encoder.eos_id == HIGHEST_ID else f"({ids} == {cfg.encoder.eos_id}).int()"
+        lines.append(f"    hidden = hidden[torch.arange(len(hidden)), {by}.argmax(1)]  # where the text ends")
     product = "hidden @ projection.T" if head.projection else "hidden"
+    if head.projection_bias:
+        product = "model.head(hidden)"
     lines.append(f"    vectors = torch.nn.functional.normalize({product}, dim=-1)")
     if head.pooling != "none":
         lines.append("    return vectors")
@@ -77,7 +102,10 @@ def _what_it_gives(cfg: TowerConfig) -> str:
 
 
 def _with_markers(cfg: TowerConfig) -> list[str]:
-    """Lines from `batch` to `ids` and `attend`: the marker behind the first token, [MASK] or padding at the end."""
+    """Lines from `batch` to `ids` and `attend`: the marker behind the first token, [MASK] or padding at the end.
+
+    SigLIP's texts are padded to the length it was trained with.
+    """
     head = cfg.head
     lines = ['    rows = batch["input_ids"]']
     if head.query_marker_id is not None:
@@ -85,7 +113,8 @@ def _with_markers(cfg: TowerConfig) -> list[str]:
     if head.augment_queries:
         length, filler, ones = str(head.query_length), "tokenizer.mask_token_id", head.attend_to_augmentation
     else:
-        lines.append("    length = max(map(len, rows))")
+        longest = cfg.encoder.max_length if cfg.encoder.family == "siglip" else "max(map(len, rows))"
+        lines.append(f"    length = {longest}")
         length, filler, ones = "length", "tokenizer.pad_token_id", False
     lines += [
         f"    ids = torch.tensor([row + [{filler}] * ({length} - len(row)) for row in rows])",

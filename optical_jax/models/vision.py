@@ -40,7 +40,6 @@ def vision_specs(cfg: ImageEncoderConfig) -> SpecTree:
     if cfg.grid < 1:
         raise ConfigError(f"encoder.image_size={cfg.image_size} is less than encoder.patch_size={cfg.patch_size}")
     D, P, clip = cfg.width, cfg.patch_size, cfg.family == "clip"
-    # Not over "embed": a picture has three colours, and a patch few pixels.
     patch: dict[str, Spec] = {"kernel": Spec((P, P, 3, D), (None, None, None, "embed"))}
     embeddings: dict[str, SpecTree] = {
         "patch": patch,

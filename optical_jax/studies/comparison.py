@@ -12,13 +12,12 @@ import numpy as np
 from optical_jax.evaluation.report import read_per_query
 from optical_jax.evaluation.significance import holm, paired_ttest, randomisation_test
 from optical_jax.studies.design import Study, Task, reference_of
-from optical_jax.studies.folders import results_folder
+from optical_jax.studies.tables import TESTED, table_names, tested_of
 
-TESTED = ("AP", "R@1", "R@10")
 GROUPS = ("low", "high", "all")
 
 Figures = Mapping[str, np.ndarray]
-"""Query id -> figures in the order of TESTED."""
+"""Query id -> figures, in the order of the metrics that are tested."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +82,14 @@ def tests_of(study: Study, done: Sequence[Task], references: Sequence[str]) -> l
     ]
     low = set(done[0].config.low_resource) if done else set()
     tests = []
-    for collection in study.collections:
-        name = results_folder(collection, "maxsim")
+    for name in (name for collection in study.collections for name in table_names(collection)):
+        metrics = tested_of(study, name)
 
         @functools.cache
-        def figures_of(arm: str, language: str, seeds: tuple[int, ...], name: str = name) -> Figures:
-            return mean_over_runs([cells[arm, language, seed] for seed in seeds], name, language)
+        def figures_of(
+            arm: str, language: str, seeds: tuple[int, ...], name: str = name, metrics: tuple[str, ...] = metrics
+        ) -> Figures:
+            return mean_over_runs([cells[arm, language, seed] for seed in seeds], name, language, metrics)
 
         kinds: dict[str, list[Sample]] = {"groups": [], "languages": []}
         for arm, reference in pairs:
@@ -108,7 +109,7 @@ def tests_of(study: Study, done: Sequence[Task], references: Sequence[str]) -> l
                 kind = kinds["groups" if scope in GROUPS else "languages"]
                 kind.append(Sample(scope, arm, reference, len(languages), fewest, mean_over_languages(several)))
         for samples in kinds.values():
-            tests += compare(name, samples)
+            tests += compare(name, samples, metrics)
     return tests
 
 
@@ -121,13 +122,13 @@ def scopes_of(languages: Sequence[str], low: set[str]) -> Iterator[tuple[str, li
     yield from ((language, [language]) for language in languages)
 
 
-def mean_over_runs(tasks: Sequence[Task], name: str, language: str) -> Figures:
+def mean_over_runs(tasks: Sequence[Task], name: str, language: str, metrics: Sequence[str] = TESTED) -> Figures:
     """Figures of every query on a collection, averaged over the seeds' runs; empty where they were not asked."""
     folders = [task.folder / "eval" / name for task in tasks]
     if not tasks or not all((folder / "metrics.json").is_file() for folder in folders):
         return {}
-    found = [read_per_query(folder, "student", [language])[language] for folder in folders]
-    return {query: np.mean([[run[query][m] for m in TESTED] for run in found], axis=0) for query in found[0]}
+    found = [read_per_query(folder, "student", [language], metrics)[language] for folder in folders]
+    return {query: np.mean([[run[query][m] for m in metrics] for run in found], axis=0) for query in found[0]}
 
 
 def mean_over_languages(languages: Sequence[Figures]) -> Figures:
@@ -143,7 +144,7 @@ def mean_over_languages(languages: Sequence[Figures]) -> Figures:
     }
 
 
-def compare(collection: str, samples: Sequence[Sample]) -> list[ArmTest]:
+def compare(collection: str, samples: Sequence[Sample], metrics: Sequence[str] = TESTED) -> list[ArmTest]:
     """A test of every sample and metric; Holm's correction is over all of them."""
     # Those of the same queries side by side, for drawing the signs takes longer than all else.
     alike: dict[tuple[str, ...], list[Sample]] = {}
@@ -152,7 +153,7 @@ def compare(collection: str, samples: Sequence[Sample]) -> list[ArmTest]:
     found = []
     for queries, several in alike.items():
         differences = np.concatenate([np.stack(list(one.differences.values())) for one in several], axis=1)
-        columns = [(one, metric) for one in several for metric in TESTED]
+        columns = [(one, metric) for one in several for metric in metrics]
         p_values = randomisation_test(differences).tolist(), paired_ttest(differences).tolist()
         found += [
             (one, metric, len(queries), mean, p, p_t)

@@ -23,6 +23,8 @@ class Arm:
     """A sentence for readers of the report."""
     trials: Mapping[str, Config]
     """Name of a trial -> its config, but for what the study fills in: run, seed, and the language's files."""
+    baseline: bool = False
+    """Something cheap to stand beside the others: one trial, which is not tuned and need not see as many pairs."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,11 @@ class Study:
     """The config with a language's files."""
     languages: tuple[str, ...]
     collections: tuple[str, ...] = ()
-    """Folders in BEIR's form; each is asked in those of the study's languages that it has. Variables are filled in.
-    Without any, what is told is of the dev pairs, and not tested."""
+    """Folders in BEIR's form, or sets of pictures with captions, which look for each other; each is asked in those of
+    the study's languages that it has. Variables are filled in. Without any, what is told is of the dev pairs, and not
+    tested."""
+    metrics: tuple[str, ...] = ()
+    """Tested and shown of every collection; empty takes AP, R@1, R@10 of texts and R@1, R@5, R@10 of pictures."""
     seeds: tuple[int, ...] = (0, 1, 2)
     reference: str = ""
     """The arm that the others are tested against, beside the one that tuning finds best; empty takes the first."""
@@ -55,6 +60,10 @@ class Study:
 
     file: str = ""
     """That has get_study(), as it was named; the command fills it in."""
+
+    @property
+    def tuned_arms(self) -> tuple[Arm, ...]:
+        return tuple(arm for arm in self.arms if not arm.baseline)
 
     def arm(self, name: str) -> Arm:
         return next(arm for arm in self.arms if arm.name == name)
@@ -96,13 +105,20 @@ def check_study(study: Study) -> None:
             raise ConfigError(f"study {study.folder or '?'}: {what}")
 
     require(bool(study.folder), "no folder; give one, such as folder='runs/studies/x'")
-    require(len(study.arms) > 0 and len(study.languages) > 0 and len(study.seeds) > 0, "give arms, languages, seeds")
+    require(
+        len(study.tuned_arms) > 0 and len(study.languages) > 0 and len(study.seeds) > 0, "give arms, languages, seeds"
+    )
+    for arm in study.arms:
+        require(
+            not arm.baseline or len(arm.trials) == 1,
+            f"baseline {arm.name} has {len(arm.trials)} trials; it is not tuned, so give one",
+        )
     names = [arm.name for arm in study.arms]
     require(len(set(names)) == len(names), f"arms {names} share a name; give each its own")
     for name in (*names, *(trial for arm in study.arms for trial in arm.trials)):
         require(name.replace("_", "").replace("-", "").replace(".", "").isalnum(), f"{name!r} cannot name a folder")
     require(not study.reference or study.reference in names, f"reference={study.reference!r} is none of {names}")
-    counts = {arm.name: len(arm.trials) for arm in study.arms}
+    counts = {arm.name: len(arm.trials) for arm in study.tuned_arms}
     require(
         len(set(counts.values())) == 1 and min(counts.values()) > 0,
         f"arms have {counts} trials; equal care means the same number, one at least",
@@ -112,12 +128,13 @@ def check_study(study: Study) -> None:
     unknown = sorted(set(study.tuning_languages) - set(study.languages))
     require(not unknown, f"tuning_languages {unknown} are none of {list(study.languages)}")
     require(study.budget in ("pairs", "seconds"), f"budget={study.budget!r}; give 'pairs' or 'seconds'")
-    chosen_by = {config.checkpoint.best_metric for arm in study.arms for config in arm.trials.values()}
+    tuned_trials = [config for arm in study.tuned_arms for config in arm.trials.values()]
+    chosen_by = {config.checkpoint.best_metric for config in tuned_trials}
     require(
         len(chosen_by) == 1, f"trials differ in checkpoint.best_metric ({sorted(chosen_by)}), which chooses; give one"
     )
     require(study.tuning_seed not in study.seeds, f"tuning_seed={study.tuning_seed} is one of seeds; take another")
-    seen = {pairs_seen(config) for arm in study.arms for config in arm.trials.values()}
+    seen = {pairs_seen(config) for config in tuned_trials}
     require(len(seen) == 1, f"trials see {sorted(seen)} pairs; a fair comparison has one budget (steps x global_batch)")
     # Who learned documents alone is asked by the teacher, in English, of documents that these collections have not.
     sides = {config.student.sides for arm in study.arms for config in arm.trials.values()}
@@ -139,12 +156,12 @@ def pairs_seen(cfg: Config) -> int:
 
 def tuning_tasks(study: Study) -> list[Task]:
     """Every trial in every tuning language; none where no arm has a choice and steps are what is equal."""
-    if len(study.arms[0].trials) == 1 and study.budget == "pairs":
+    if len(study.tuned_arms[0].trials) == 1 and study.budget == "pairs":
         return []
     return [
         _task(study, "tuning", arm, trial, language, study.tuning_seed)
         for language in study.tuning_languages
-        for arm in study.arms
+        for arm in study.tuned_arms
         for trial in arm.trials
     ]
 

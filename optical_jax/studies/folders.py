@@ -8,16 +8,16 @@ from typing import Any
 
 from optical_jax.config import expand_path
 from optical_jax.data.collection import read_collection
+from optical_jax.data.image_sources import read_image_set
 from optical_jax.errors import ConfigError
 from optical_jax.files import read_json
 from optical_jax.metrics_writer import read_metrics
 from optical_jax.studies.design import Study, Task
+from optical_jax.studies.tables import SPLIT, check_metrics, folders_of, is_pictures, languages_of
 
 CHOICES = "choices.json"
 FAILED = "failed.txt"
 """In the folder of a run whose loss stopped being a number: what it said."""
-SCORINGS = ("maxsim", "pooled")
-SPLIT = "dev"
 
 Expected = Mapping[str, frozenset[str]]
 """Language -> names of the folders under RUN/eval that a whole run has."""
@@ -70,7 +70,7 @@ def is_evaluated(task: Task, expected: Expected) -> bool:
 
 def evaluations_of(study: Study, task: Task) -> Iterable[tuple[str, dict[str, Any]]]:
     """(name of the folder, content of metrics.json) of those of the study's collections that a run was evaluated on."""
-    for name in (results_folder(collection, scoring) for collection in study.collections for scoring in SCORINGS):
+    for name in (name for collection in study.collections for name in folders_of(collection)):
         path = task.folder / "eval" / name / "metrics.json"
         if path.is_file():
             yield name, read_json(path)
@@ -83,7 +83,7 @@ def expected_evaluations(study: Study, tasks: Sequence[Task]) -> Expected:
     """
     found: dict[str, set[str]] = {language: set() for language in study.languages}
     for collection in study.collections:
-        names = {results_folder(collection, scoring) for scoring in SCORINGS}
+        names = set(folders_of(collection))
         languages = languages_of(collection)
         for task in tasks:
             there = names if languages else {name for name in names if (task.folder / "eval" / name).is_dir()}
@@ -96,32 +96,23 @@ def check_collections(study: Study) -> None:
     """Refuse a collection that could not be read after hours of training.
 
     Raises:
-      ConfigError: it is not there, or has none of the study's languages.
+      ConfigError: it is not there, or has none of the study's languages or metrics.
       DataError: it cannot be read.
     """
     for collection in study.collections:
         path = expand_path(collection, "collections")
         asked = [language for language in study.languages if language in languages_of(collection)]
         if not asked:
+            files = "captions" if is_pictures(collection) else "queries.LANG.jsonl"
             raise ConfigError(
-                f"collections: {path} has no queries.LANG.jsonl in any of {' '.join(study.languages)}; correct the "
-                "path, or leave it out"
+                f"collections: {path} has no {files} in any of {' '.join(study.languages)}; correct the path, or leave "
+                "it out"
             )
-        read_collection(path, SPLIT, asked)
-
-
-def languages_of(collection: str) -> set[str]:
-    """Languages that a collection has queries in; none where it is not there."""
-    try:
-        path = expand_path(collection, "collections")
-    except ConfigError:
-        return set()
-    return {file.name.split(".")[1] for file in Path(path).glob("queries.*.jsonl*")}
-
-
-def results_folder(collection: str, scoring: str, split: str = SPLIT) -> str:
-    """Under RUN/eval, as eval.py names it."""
-    return f"{Path(collection).name}-{split}{'-pooled' if scoring == 'pooled' else ''}"
+        if is_pictures(collection):
+            read_image_set(path, SPLIT)
+        else:
+            read_collection(path, SPLIT, asked)
+    check_metrics(study)
 
 
 def dev_lines(task: Task) -> list[tuple[int, dict[str, float]]]:

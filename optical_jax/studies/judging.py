@@ -22,7 +22,16 @@ from optical_jax.evaluation.report import Evaluation, write_files
 from optical_jax.evaluation.search import Ranking, encode_blocks, rank
 from optical_jax.files import read_json, write_json
 from optical_jax.models.late_interaction import mean_pool
-from optical_jax.studies.folders import SCORINGS, SPLIT, languages_of, results_folder
+from optical_jax.studies.picture_judging import PictureJudge
+from optical_jax.studies.tables import (
+    SCORINGS,
+    SPLIT,
+    folders_of,
+    is_pictures,
+    languages_of,
+    results_folder,
+    table_names,
+)
 from optical_jax.towers import Tower, encode, load, placed
 from optical_jax.types import TokenVectors
 
@@ -35,16 +44,18 @@ class Judge:
         self._languages = {path: languages_of(path) for path in self._paths}
         self._collections: dict[tuple[str, str], Collection] = {}
         self._documents: dict[tuple[str, ...], list[Block]] = {}
+        self._pictures = PictureJudge(split)
 
     def evaluate(self, run: Path, language: str, *, references: bool) -> None:
-        """Write RUN/eval/<collection>-<split>[-pooled]/ for every collection that has the language, as eval.py does.
+        """Write RUN/eval/<collection>-<split>[-pooled]/ for every collection that has the language, as eval.py does; of
+        a set of pictures one for each way of asking.
 
         With `references` also the student before training, the teacher asked in English, BM25, and BM25 through a
         dictionary counted in the run's bitext.
         """
         step = find_step(run, "last")
         paths = [path for path in self._paths if language in self._languages[path]]
-        if all(self._is_there(run, step, path, scoring) for path in paths for scoring in SCORINGS):
+        if all(self._is_there(run, step, name) for path in paths for name in folders_of(path, self._split)):
             return
         teacher = load(run, side="document", part="teacher")
         systems = {"student": load(run, checkpoint=step, part="student")}
@@ -54,6 +65,9 @@ class Judge:
                 "teacher": replace(teacher, side="query"),
             }
         for path in paths:
+            if is_pictures(path):
+                self._pictures.evaluate(run, step, path, language, systems)
+                continue
             collection = self._collection(path, language)
             queries = collection.queries[language]
             asked = dict.fromkeys(systems, queries)
@@ -66,8 +80,8 @@ class Judge:
                 rankings = by_words | rank_texts(vectors, list(collection.documents), documents, scoring)
                 self._write(run, step, collection, language, scoring, rankings, asked, path)
 
-    def _is_there(self, run: Path, step: int | str, path: str, scoring: str) -> bool:
-        figures = run / "eval" / results_folder(path, scoring, self._split) / "metrics.json"
+    def _is_there(self, run: Path, step: int | str, name: str) -> bool:
+        figures = run / "eval" / name / "metrics.json"
         return figures.is_file() and read_json(figures)["checkpoint"] == step
 
     def _write(
@@ -89,7 +103,8 @@ class Judge:
         origin = {"run": str(run), "checkpoint": step}
         # No TREC files: hundreds of runs would fill the disk with what eval.py writes again when asked.
         evaluation = Evaluation(collection, scoring, "student", per_query, {}, origin)
-        folder = run / "eval" / results_folder(path, scoring, self._split)
+        (table,) = table_names(path, self._split)
+        folder = run / "eval" / results_folder(table, scoring)
         folder.mkdir(parents=True, exist_ok=True)
         write_files(folder, evaluation, tag=run.name)
         write_json(folder / "metrics.json", evaluation.as_json(read_json(run / "config.json")["low_resource"]))

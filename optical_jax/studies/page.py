@@ -14,7 +14,7 @@ from optical_jax.evaluation.significance import ROUNDS
 from optical_jax.files import read_json
 from optical_jax.studies.comparison import GROUPS, ArmTest
 from optical_jax.studies.design import Study, pairs_seen, reference_of
-from optical_jax.studies.folders import SCORINGS, failure_of, read_choices
+from optical_jax.studies.folders import failure_of, read_choices
 from optical_jax.studies.plots import (
     VARIABLES,
     colour_of,
@@ -25,6 +25,7 @@ from optical_jax.studies.plots import (
     means_by_language,
 )
 from optical_jax.studies.results import REFERENCES, TIMING, Results, Summary
+from optical_jax.studies.tables import SCORINGS, shown_of
 from optical_jax.studies.verdict import (
     GROUP_WORDS,
     LEVEL,
@@ -33,7 +34,6 @@ from optical_jax.studies.verdict import (
     groups_of,
     is_significant,
     progress_line,
-    shown_of,
     summaries_by_key,
     tests_by_key,
     verdict,
@@ -50,6 +50,8 @@ GLOSSARY = {
     "AP": "Average precision: precision at the place of every relevant document, averaged. With one relevant document "
     "it is one over its place.",
     "RR@10": "One over the place of the first relevant document, 0 beyond the tenth.",
+    "t2i, i2t": "Captions that look for their picture, and pictures that look for one of their captions. There R@k is "
+    "the share of pictures with a right answer among the first k.",
     "maxsim": "The score of a document: each token of the query takes its highest cosine with any of the document's "
     "tokens, and these are added up.",
     "pooled": "The same models asked another way: one mean vector a text, compared by the cosine.",
@@ -114,14 +116,15 @@ def in_short(study: Study, results: Results) -> str:
 def compared(study: Study, results: Results) -> str:
     role = dict.fromkeys(results.references, " Tuning found it best, so the others are tested against it too.")
     role[reference_of(study)] = " All others are tested against it."
-    about = {arm.name: arm.about + role.get(arm.name, "") for arm in study.arms}
+    untuned = " A baseline: it is not tuned."
+    about = {arm.name: arm.about + untuned * arm.baseline + role.get(arm.name, "") for arm in study.arms}
     rows = "".join(f"<dt>{key(study, name)}{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in about.items())
     others = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in REFERENCE_WORDS.items())
     return f"<dl>{rows}</dl><h3>Beside them, in grey</h3><dl>{others}</dl>"
 
 
 def conditions(study: Study, results: Results) -> str:
-    config = next(iter(study.arms[0].trials.values()))
+    config = next(iter(study.tuned_arms[0].trials.values()))
     low = [x for x in study.languages if x in config.low_resource]
     high = [x for x in study.languages if x not in low]
     student = Path(config.student.path or config.teacher.path).name
@@ -182,7 +185,7 @@ def repeating(study: Study, results: Results) -> str:
 
 def result_section(study: Study, results: Results, name: str) -> str:
     units = {test.scope: test.units for test in results.tests if test.collection == name}
-    groups, metrics = groups_of(results, name), shown_of(name)
+    groups, metrics = groups_of(results, name), shown_of(study, name)
     main, pooled = (
         "".join(main_table(study, results, name, metric, scoring, groups) for metric in metrics) for scoring in SCORINGS
     )
@@ -194,9 +197,10 @@ def result_section(study: Study, results: Results, name: str) -> str:
             f"Means over languages and seeds; below them the spread over seeds, and p of the difference from "
             f"{reference_of(study)}. Bold: the highest of the arms. ▲ above, ▼ below the reference with p < {LEVEL:g} "
             f"after Holm's correction over the {family} tests of groups on this collection. The unit of a test is "
-            f"a query, its figure averaged over the seeds and over the languages that ask it ({told}); "
-            f"{ROUNDS:,} random signs. So p tells whether a difference would hold for other queries; whether it holds "
-            "for other seeds, the spread tells alone. In orange: means over fewer languages or seeds than others.",
+            "a query (of pictures: a picture), its figure averaged over the seeds and over the languages that ask it "
+            f"({told}); {ROUNDS:,} random signs. So p tells whether a difference would hold for other queries; whether "
+            "it holds for other seeds, the spread tells alone. In orange: means over fewer languages or seeds than "
+            "others.",
             "note",
         )
     if pooled:
@@ -284,7 +288,7 @@ def tuning(study: Study) -> str:
     if choices is None or not study.tuning_languages:
         return paragraph("No arm had a choice to make.") if choices else ""
     rows, marks = [], []
-    for arm in study.arms:
+    for arm in study.tuned_arms:
         found = choices["arms"].get(arm.name)
         for n, trial in enumerate(arm.trials if found else ()):
             figures, chosen = found["trials"].get(trial, {}), trial == found["trial"]
@@ -294,7 +298,7 @@ def tuning(study: Study) -> str:
             marks.append(("chosen" if chosen else "") + (" rule" if n == 0 and rows[1:] else ""))
     steps = {name: found["steps"] for name, found in choices["arms"].items() if "steps" in found}
     told = f" Steps for equal seconds: {', '.join(f'{name} {n}' for name, n in steps.items())}." if steps else ""
-    trials = len(study.arms[0].trials)
+    trials = len(study.tuned_arms[0].trials)
     text = paragraph(
         f"Every arm had {trials} trials, each run in {' '.join(study.tuning_languages)} with seed {study.tuning_seed}; "
         f"taken was the one with the highest mean {choices['metric']} on dev pairs, after the last step.{told}"

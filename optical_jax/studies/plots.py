@@ -77,7 +77,7 @@ def transparent(figure: Figure) -> None:
 
 def draw_budget(study: Study, results: Results, *, seconds: bool) -> str | None:
     """The dev figure over pairs seen, or over seconds of steps: means over languages and seeds, a band of one sd."""
-    metric = next(iter(study.arms[0].trials.values())).checkpoint.best_metric
+    metric = next(iter(study.tuned_arms[0].trials.values())).checkpoint.best_metric
     took = {(row.arm, row.language, row.seed): row.value for row in results.rows if row.collection == TIMING}
     groups = [g for g in ("low", "high") if any(group_of(task) == g for task in results.done)]
     if not groups:
@@ -88,7 +88,7 @@ def draw_budget(study: Study, results: Results, *, seconds: bool) -> str | None:
         panels = figure.subplots(1, len(groups), squeeze=False, sharey=True)[0]
         for panel, group in zip(panels, groups, strict=True):
             ends = []
-            for arm in study.arms:
+            for arm in study.tuned_arms:
                 tasks = [task for task in results.done if task.arm == arm.name and group_of(task) == group]
                 if not tasks:
                     continue

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from optical_jax.evaluation.metrics import METRICS
 from optical_jax.studies.comparison import ArmTest, references_of, tests_of
 from optical_jax.studies.design import Study, Task, group_of, pairs_seen
 from optical_jax.studies.folders import (
@@ -109,12 +108,15 @@ def rows_of_run(study: Study, task: Task) -> list[Row]:
         systems = {task.arm: figures["languages"], **(figures["references"] if first else {})}
         for arm, languages in systems.items():
             if found := languages.get(task.language):
-                rows += [row(path, figures["scoring"], m, found[m], found["queries"], arm) for m in METRICS]
+                named = [name for name in found if name != "queries"]
+                rows += [row(path, figures["scoring"], m, found[m], found["queries"], arm) for m in named]
     rows += [row("dev", "maxsim", metric, value, 0) for metric, value in dev_lines(task)[-1][1].items()]
+    own: dict[str, float] = {"pairs_seen": pairs_seen(task.config)}
     steps = step_lines(task.folder)
+    if not steps:  # a baseline that trains nothing
+        return [*rows, row("training", "", "pairs_seen", own["pairs_seen"], 0)]
     seconds = float(np.median([task.config.data.global_batch / line["pairs_per_second"] for line in steps]))
     rows.append(row(TIMING, "", "step_seconds", seconds, 0))
-    own: dict[str, float] = {"pairs_seen": pairs_seen(task.config)}
     told = ("loss", "plan_entropy", "greedy_cosine", "pooled_cosine")
     own |= {name: steps[-1][name] for name in told if name in steps[-1]}
     return rows + [row("training", "", name, value, 0) for name, value in own.items()]

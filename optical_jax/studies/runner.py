@@ -120,7 +120,8 @@ def choose(study: Study, tasks: Sequence[Task], dev: Sequence[float]) -> dict[st
         }
         for arm in study.arms
     }
-    return {"metric": study.arms[0].trials[best[study.arms[0].name]].checkpoint.best_metric, "arms": arms}
+    first = study.tuned_arms[0]
+    return {"metric": first.trials[best[first.name]].checkpoint.best_metric, "arms": arms}
 
 
 def chosen_tasks(study: Study, choices: Mapping[str, Any]) -> list[Task]:
@@ -136,7 +137,7 @@ def equal_steps(study: Study, best: Mapping[str, str]) -> dict[str, int]:
     An arm whose tuning runs all failed before they could be timed is left out.
     """
     seconds = {}
-    for arm, trial in best.items():
+    for arm, trial in ((arm.name, best[arm.name]) for arm in study.tuned_arms):
         runs = [task.folder for task in tuning_tasks(study) if (task.arm, task.trial) == (arm, trial)]
         batch = study.arm(arm).trials[trial].data.global_batch
         if rates := [line["pairs_per_second"] for run in runs for line in step_lines(run)]:

@@ -7,6 +7,7 @@ from rich.console import Console
 from optical_jax.evaluation.report import make_table, say, start_group
 from optical_jax.studies.design import Study, reference_of
 from optical_jax.studies.results import REFERENCES, Results
+from optical_jax.studies.tables import shown_of
 from optical_jax.studies.verdict import (
     LEVEL,
     best_arms,
@@ -14,7 +15,6 @@ from optical_jax.studies.verdict import (
     groups_of,
     is_significant,
     progress_line,
-    shown_of,
     summaries_by_key,
     tests_by_key,
 )
@@ -32,7 +32,7 @@ def print_study(study: Study, results: Results, console: Console | None = None) 
     told = f"; tested against {reference}" if tests else ""
     say(console, f"{name}, maxsim, means over seeds{told}")
     table = make_table(console, "metric", "arm", *groups, left=2)
-    for metric in shown_of(name):
+    for metric in shown_of(study, name):
         start_group(console, table)
         best = {group: best_arms(study, results, group, name, metric, "maxsim") for group in groups}
         first = True

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from optical_jax.studies.comparison import GROUPS, TESTED, ArmTest
+from optical_jax.studies.comparison import GROUPS, ArmTest
 from optical_jax.studies.design import Study
-from optical_jax.studies.folders import results_folder
 from optical_jax.studies.results import Results, Summary
+from optical_jax.studies.tables import table_names, tested_of
 
 LEVEL = 0.05
-SHOWN = ("R@1", "R@10", "AP")
-SHOWN_OF_DEV = ("R@1", "R@10", "RR@10")
-"""What tables have of a collection; of dev pairs, where a study has no collection."""
 GROUP_WORDS = {"low": "low-resource languages", "high": "high-resource languages", "all": "all languages"}
 
 Key = tuple[str, str, str, str, str]
@@ -45,12 +42,8 @@ def progress_line(results: Results) -> str:
 def collections_of(study: Study, results: Results) -> list[str]:
     """Names of collections with their split, in the study's order; dev pairs, if it is to look at nothing else."""
     found = {row.collection for row in results.rows}
-    names = [results_folder(collection, "maxsim") for collection in study.collections] or ["dev"]
+    names = [name for collection in study.collections for name in table_names(collection)] or ["dev"]
     return [name for name in names if name in found]
-
-
-def shown_of(collection: str) -> tuple[str, ...]:
-    return SHOWN_OF_DEV if collection == "dev" else SHOWN
 
 
 def groups_of(results: Results, collection: str) -> list[str]:
@@ -79,10 +72,11 @@ def verdict(study: Study, results: Results) -> list[str]:
         said += overall(study, reference, list(tests.values()))
         for collection in collections_of(study, results):
             for group in groups_of(results, collection):
+                metrics = tested_of(study, collection)
                 told = {
-                    arm.name: {m: tests[arm.name, group, collection, m] for m in TESTED}
+                    arm.name: {m: tests[arm.name, group, collection, m] for m in metrics}
                     for arm in study.arms
-                    if (arm.name, group, collection, TESTED[0]) in tests
+                    if (arm.name, group, collection, metrics[0]) in tests
                 }
                 if told:
                     said.append(f"{collection}, {GROUP_WORDS[group]}: {_sentence(reference, told)}")

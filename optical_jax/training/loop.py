@@ -95,6 +95,9 @@ def train(
     def save(step: int, figure: float | None = None) -> None:
         checkpoints.save(step, state.params, state.opt_state, data=loader.state(), config=config, best_metric=figure)
 
+    if steps == 0:
+        # A student that is whole as it starts: the run has a checkpoint all the same.
+        save(0)
     with ProgressReport("training", steps, "steps", done=start) as progress, catch_signals() as caught:
         if start < steps:
             progress.say("compiling: the first step of each shape of batch takes longer, and Ctrl-C waits for it")

@@ -1,0 +1,53 @@
+"""One student of eighteen languages, English among them, from names of emoji: the encoder that a linear map is of.
+
+python train.py --config configs/images/multilingual.py --run runs/images_multilingual
+python -m optical_jax export --run runs/images_multilingual --out runs/images_multilingual/export
+
+It learns from captions alone, no picture is looked at. Its teacher is the text tower of runs/images
+(configs/images/teacher.py); it needs $OPTICAL_DATA too. Dev pairs are held out of the train split, so that the dev
+split is left for configs/studies/pictures.py, whose baseline begins here. Not run yet.
+"""
+
+from optical_jax.config import (
+    CheckpointConfig,
+    Config,
+    DataConfig,
+    OptimizerConfig,
+    StudentConfig,
+    TeacherConfig,
+    TrainingConfig,
+)
+from optical_jax.loss_config import LossConfig
+
+TEACHER = "runs/images"
+EMOJI = "$OPTICAL_DATA/imagetext/noto_emoji"
+LANGUAGES = (
+    "en", "am", "ar", "de", "es", "fi", "fr", "ha", "it", "km", "mr", "ne", "ru", "so", "sw", "tl", "yo", "zh",
+)  # fmt: skip
+
+
+def captions(language: str) -> str:
+    """Names of emoji in a language, with their English ones."""
+    return f"{language}=captions/train:{EMOJI}"
+
+
+def get_config() -> Config:
+    return Config(
+        run="runs/images_multilingual",
+        teacher=TeacherConfig(path=TEACHER, max_length=24),
+        student=StudentConfig(
+            path="optical_jax/english_teacher",
+            vocabulary="train",
+            vocab_size=16_000,
+            keep_pieces=True,
+            new_embeddings="lexicon",
+            max_length=32,
+        ),
+        # English learns from itself: a map is fitted to what this student makes of English.
+        data=DataConfig(bitext=tuple(map(captions, LANGUAGES)), keep_equal=True, global_batch=128),
+        loss=LossConfig("pooled_contrastive"),
+        optimizer=OptimizerConfig(peak_lr=1e-3, warmup_steps=50),
+        training=TrainingConfig(steps=1500, log_every=50, dev_every=500),
+        checkpoint=CheckpointConfig(every=500),
+        licences=("noto_emoji=Unicode-3.0",),
+    )

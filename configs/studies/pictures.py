@@ -1,0 +1,127 @@
+"""Finding pictures in fifteen languages: transport between words and words or patches, beside other losses.
+
+python -m optical_jax study configs/studies/pictures.py --workers 2
+
+A student a language from 1,100 names of emoji, the same start, budget and number of tuning trials for every loss, three
+seeds; asked for 161 pictures that no student saw. Needs $OPTICAL_DATA; runs/images, a pair of towers trained on
+pictures with English captions (configs/images/teacher.py); and for the linear map runs/images_multilingual/export,
+which configs/images/multilingual.py tells how to make. 453 runs, 45 of them without a step: about three hours on two
+cores. Not run yet.
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from optical_jax.config import (
+    CheckpointConfig,
+    Config,
+    DataConfig,
+    OptimizerConfig,
+    StudentConfig,
+    TeacherConfig,
+    TrainingConfig,
+)
+from optical_jax.loss_config import LossConfig, OtConfig
+from optical_jax.studies.design import Arm, Study
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "images"))
+from multilingual import EMOJI, TEACHER, captions
+
+LOW = ("sw", "so", "tl", "mr", "ha", "am", "yo", "km", "ne")
+HIGH = ("fr", "de", "es", "ru", "zh", "ar")
+FOLDER = "runs/studies/pictures"
+ENCODER = "runs/images_multilingual/export"
+RATES = (1e-3, 3e-3)
+
+
+def base() -> Config:
+    """The small student: the packaged English model's body, new pieces that start from a lexicon."""
+    return Config(
+        teacher=TeacherConfig(path=TEACHER, max_length=24, cache=f"{FOLDER}/teacher-vectors"),
+        student=StudentConfig(
+            path="optical_jax/english_teacher",
+            vocabulary="train",
+            vocab_size=2000,
+            keep_pieces=True,
+            new_embeddings="lexicon",
+            max_length=32,
+        ),
+        data=DataConfig(global_batch=64, row_length=32),
+        optimizer=OptimizerConfig(warmup_steps=10),
+        training=TrainingConfig(steps=100, log_every=20, dev_every=50),
+        checkpoint=CheckpointConfig(every=100, keep=1, keep_best=False, copy_teacher=False),
+    )
+
+
+def in_language(config: Config, language: str) -> Config:
+    return replace(config, data=replace(config.data, bitext=(captions(language),)))
+
+
+def arm(name: str, about: str, loss: LossConfig, pictures: str = "") -> Arm:
+    """Two trials an arm: two learning rates."""
+    config = replace(base(), loss=loss, data=replace(base().data, pictures=pictures))
+    trials = {f"lr{rate:g}": replace(config, optimizer=replace(config.optimizer, peak_lr=rate)) for rate in RATES}
+    return Arm(name, about, trials)
+
+
+def linear_map() -> Arm:
+    student = StudentConfig(path=ENCODER, head="fitted", max_length=32)
+    config = replace(base(), student=student, training=replace(base().training, steps=0))
+    about = (
+        "A multilingual encoder as it is, and a linear map of its vectors into the teacher's space, by least squares "
+        "over the English names alone. The encoder is a student of all languages from the same names."
+    )
+    return Arm("linear_map", about, {"one": config}, baseline=True)
+
+
+TRANSPORT = LossConfig("transport", ot=OtConfig(epsilon=0.05))
+CONTRASTIVE = LossConfig("contrastive", temperature=0.05)
+ARMS = (
+    arm("transport", "OPTICAL: the cost of moving the student's token vectors onto the teacher's.", TRANSPORT),
+    arm("pooled_cosine", "The cosine of the two sides' mean vectors.", LossConfig("pooled_cosine")),
+    arm("pooled_mse", "Squared distance of the mean vectors (Reimers and Gurevych).", LossConfig("pooled_mse")),
+    arm("contrastive", "Each caption must find its own translation among the batch's, by MaxSim.", CONTRASTIVE),
+    arm(
+        "pooled_contrastive",
+        "The same by mean vectors.",
+        LossConfig("pooled_contrastive", temperature=0.05),
+    ),
+    arm("greedy", "DR.DECR: the closest pair of tokens is matched again and again, one to one.", LossConfig("greedy")),
+    arm(
+        "word_region_transport",
+        "Transport; in every second batch from the caption's tokens onto the patches of its picture.",
+        TRANSPORT,
+        pictures=EMOJI,
+    ),
+    arm(
+        "image_anchored_contrastive",
+        "Contrastive; in every second batch each caption must find its picture among the batch's.",
+        CONTRASTIVE,
+        pictures=EMOJI,
+    ),
+    linear_map(),
+)
+
+
+def get_study() -> Study:
+    return Study(
+        folder=FOLDER,
+        title="Finding pictures in a language learned from 1,100 captions: which loss?",
+        question=(
+            "A pair of towers knows which English captions belong to which pictures. A small student encoder learns "
+            "another language from captions of the same pictures. Does optimal transport between words, or between "
+            "words and patches, find pictures better than other losses, when data, start, budget and care are the same?"
+        ),
+        arms=ARMS,
+        in_language=in_language,
+        languages=(*LOW, *HIGH),
+        collections=(EMOJI,),
+        tuning_languages=("sw", "am", "zh"),
+        data=(
+            "Names of emoji (Unicode CLDR) in each language with their English ones: 1,250 of the train split, a tenth "
+            "of them held out as dev pairs, which alone tuning looks at. Pictures of the train split (Noto Emoji) are "
+            "seen by two arms. The collection is the dev split, 161 pictures and names that no student and no tuning "
+            "saw; the teacher knows these pictures by their English names."
+        ),
+    )

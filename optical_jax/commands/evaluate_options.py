@@ -1,0 +1,149 @@
+"""The flags of eval.py, and what they name: a checkpoint, an encoder, a file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from optical_jax.commands import baselines
+from optical_jax.errors import ConfigError
+from optical_jax.files import write_json
+
+if TYPE_CHECKING:
+    from optical_jax.evaluation.search import Encode
+    from optical_jax.towers import Tower
+
+
+@dataclass(frozen=True)
+class EvalCommand:
+    """Rank a collection with a run's student (or any model), and tell what it is worth beside its references.
+
+    A collection of texts, or a set of pictures with captions, which look for each other. A run's results go to
+    RUN/eval/<collection>-<split>/: metrics.json, run.<lang>.trec, per_query.jsonl; of pictures gallery.html too.
+    """
+
+    collection: Annotated[str, tyro.conf.arg(metavar="SOURCE")]
+    """Folder in BEIR's form: corpus.jsonl[.gz], queries.<lang>.jsonl[.gz], qrels/<split>.tsv; or ir_datasets:ID,
+    NAME:FOLDER, NAME/LANG:FOLDER (docs/collections.md). Or pictures with captions (docs/images.md)."""
+    run: Annotated[str, tyro.conf.arg(metavar="RUN")] = ""
+    """Run folder: its student asks, its teacher encodes the documents; a teacher's training does both itself."""
+    model: Annotated[str, tyro.conf.arg(metavar="DIR_OR_HUB_NAME")] = ""
+    """Any model instead, on both sides; nothing is written but --out."""
+    compare: Annotated[tuple[str, ...], tyro.conf.arg(metavar="RUN RUN")] = ()
+    """Two runs instead: paired tests over queries. What was not evaluated yet is evaluated first."""
+    checkpoint: Annotated[str, tyro.conf.arg(metavar="last|best|STEP")] = "last"
+    """Which checkpoint of the run."""
+    documents: Literal["auto", "teacher", "student"] = "auto"
+    """Who of the run encodes the documents: its teacher, English ones, or its student, those in the language it
+    learned; it must have learned documents (student.sides). auto takes the student where it learned nothing else; then
+    the teacher asks, in English."""
+    lang: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LANG [LANG ...]")] = ()
+    """Languages of the queries; none takes all that have judged queries."""
+    split: str = "dev"
+    """Which judgements: qrels/<split>.tsv; or which captions and pictures."""
+    against: Literal["auto", "pictures", "captions"] = "auto"
+    """What captions are ranked against: the set's pictures; or, text alone, the English captions of the same pictures.
+    auto takes the pictures, where the set has them."""
+    pictures_by: Annotated[str, tyro.conf.arg(metavar="PAIR")] = ""
+    """The pair of towers (folder, hub name or run) whose image tower encodes pictures; empty takes the run's own."""
+    translations: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LANG=FILE [LANG=FILE ...]")] = ()
+    """The queries in English, by any system, as baselines: JSONL (_id, text) or TSV (id, text)."""
+    scoring: Literal["auto", "maxsim", "pooled"] = "auto"
+    """maxsim: late interaction; pooled: the cosine of mean vectors. auto takes maxsim, but for pictures what their pair
+    of towers was trained by."""
+    pooling: Literal["default", "none", "auto", "mean", "cls"] = "default"
+    """Of --model: none takes a vector a token whatever the model's files say, auto does as they say. default is none
+    for texts and auto for pictures."""
+    batch_size: int = 64
+    """Pictures, or texts of 32 tokens (on accelerators of 512, a device) that are encoded at a time; of longer ones
+    fewer."""
+    out: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
+    """Also write the figures (or the comparison) there, as JSON."""
+    cache_dir: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
+    """Folder for downloads from the hub; empty leaves it to HF_HOME."""
+
+
+def parse(argv: Sequence[str]) -> EvalCommand:
+    """Read the flags; tyro itself answers --help (exit 0) and unknown ones (exit 2)."""
+    command = tyro.cli(EvalCommand, args=list(argv), prog="eval.py")
+    check(command)
+    return command
+
+
+def check(command: EvalCommand) -> None:
+    """Refuse impossible flags before anything is read.
+
+    Raises:
+      ConfigError: names the flag, its value and the remedy.
+    """
+    given = [name for name in ("run", "model", "compare") if getattr(command, name)]
+    if len(given) != 1:
+        raise ConfigError(f"{' and '.join(given) or 'none'} of --run, --model, --compare given; give exactly one")
+    if command.compare and len(command.compare) != 2:
+        raise ConfigError(f"compare={' '.join(command.compare)} has {len(command.compare)} runs; give two")
+    if not re.fullmatch(r"last|best|[0-9]+", command.checkpoint):
+        raise ConfigError(f"checkpoint={command.checkpoint} is none; give last, best or a step")
+    if command.model and command.checkpoint != "last":
+        raise ConfigError(f"checkpoint={command.checkpoint} belongs to --run; a model has none")
+    if command.model and command.documents != "auto":
+        raise ConfigError(f"documents={command.documents} belongs to --run; a model encodes both sides")
+    if command.batch_size < 1:
+        raise ConfigError(f"batch_size={command.batch_size} is impossible; give at least 1")
+    if command.compare and command.translations:
+        raise ConfigError(f"translations={command.translations[0]} belongs to --run or --model, not to --compare")
+    if command.pictures_by and command.against == "captions":
+        raise ConfigError(
+            f"pictures_by={command.pictures_by}: with --against captions no picture is read; leave it out"
+        )
+    baselines.parse_translations(command.translations)
+    if command.out and Path(command.out).is_dir():
+        raise ConfigError(f"out={command.out} is a folder; name a file")
+
+
+def make_encode(command: EvalCommand, tower: Tower) -> Encode:
+    """Texts to the vectors that are scored: of tokens, or their means."""
+    import jax
+
+    from optical_jax.models.late_interaction import mean_pool
+    from optical_jax.towers import encode, placed
+    from optical_jax.types import TokenVectors
+
+    there, pool = placed(tower), jax.jit(mean_pool)
+
+    def vectors(texts: Sequence[str]) -> TokenVectors:
+        tokens = encode(there, texts, command.batch_size)
+        return pool(tokens) if command.scoring == "pooled" else tokens
+
+    return vectors
+
+
+def find_step(run: Path, checkpoint: str) -> int:
+    """The step that "last", "best" or a number stands for.
+
+    Raises:
+      ConfigError: no such run, or no such checkpoint.
+    """
+    from optical_jax.checkpoint import find_step
+    from optical_jax.towers import is_run
+
+    if not is_run(run):
+        raise ConfigError(f"run={run} is no run folder; name a folder that train.py wrote, or give --model")
+    which: Any = int(checkpoint) if checkpoint.isdecimal() else checkpoint
+    return find_step(run, which)
+
+
+def read_run_config(run: Path) -> dict[str, Any]:
+    from optical_jax.run_folder import RunFolder
+
+    return RunFolder(run).saved_config() or {}
+
+
+def write_out(path: str, content: dict[str, Any]) -> None:
+
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_json(Path(path), content)

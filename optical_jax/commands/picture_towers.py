@@ -1,0 +1,105 @@
+"""Who reads texts and who reads pictures: the two towers of a run, of a pair, or of both."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from optical_jax.errors import ConfigError
+from optical_jax.files import PAIR, read_json, trains_teacher
+
+if TYPE_CHECKING:
+    from optical_jax.models.hf_heads import Pooling
+    from optical_jax.towers import Tower
+
+
+class TextAndImage(NamedTuple):
+    """Towers whose vectors are compared."""
+
+    text: Tower
+    image: Tower
+    by_means: bool
+    """Mean vectors are what their pair was trained to compare, or all that one of them gives."""
+
+
+def towers_of_run(
+    run: Path, checkpoint: str | int, pictures_by: str = "", cache_dir: str | None = None
+) -> TextAndImage:
+    """What a run trains, and the tower of pictures that it was trained with or that `pictures_by` names.
+
+    Args:
+      run: of a student, or of an image-text teacher.
+      checkpoint: as of `towers.load`.
+      pictures_by: folder or hub name of a pair, or the run of an image-text teacher.
+
+    Raises:
+      ConfigError: no such checkpoint or pair, no tower of pictures, or towers that do not agree.
+    """
+    from optical_jax.towers import load
+
+    text = text_of_run(run, checkpoint, cache_dir)
+    if pictures_by:
+        return together(text, load_part(pictures_by, "image", cache_dir), pictures_by)
+    if not trains_teacher(run) and not (run / "teacher" / "image").is_dir():
+        raise ConfigError(
+            f"run={run}: its teacher came without a tower of pictures; name the pair whose tower reads them with "
+            "--pictures-by"
+        )
+    image = load(run, "document", checkpoint, part="image", cache_dir=cache_dir)
+    return together(text, image, str(run / ("model" if trains_teacher(run) else "teacher")))
+
+
+def text_of_run(run: Path, checkpoint: str | int, cache_dir: str | None = None) -> Tower:
+    """The tower of texts that a run trains."""
+    from optical_jax.towers import load, sides_of
+
+    if trains_teacher(run):
+        return load(run, "query", checkpoint, part="text", cache_dir=cache_dir)
+    return load(run, sides_of(run)[0], checkpoint, part="student", cache_dir=cache_dir)
+
+
+def towers_of_model(
+    model: str, pictures_by: str = "", pooling: Pooling = "auto", cache_dir: str | None = None
+) -> TextAndImage:
+    """Both towers of a pair; or any model of texts, and the tower of pictures that `pictures_by` names.
+
+    Raises:
+      ConfigError: as `towers_of_run`.
+    """
+    source = pictures_by or model
+    text = load_part(model, "text", cache_dir, pooling)
+    return together(text, load_part(source, "image", cache_dir, "auto" if pictures_by else pooling), source)
+
+
+def load_part(path: str, part: Literal["text", "image"], cache_dir: str | None, pooling: Pooling = "auto") -> Tower:
+    from optical_jax.towers import is_run, load
+
+    side = "query" if part == "text" else "document"
+    if is_run(Path(path)):
+        return load(path, side, part=part, cache_dir=cache_dir)
+    return load(path, side, part=part, pooling=pooling, cache_dir=cache_dir)
+
+
+def together(text: Tower, image: Tower, source: str) -> TextAndImage:
+    """Both, if they can be compared; `source` is where their pair may say how.
+
+    Raises:
+      ConfigError: vectors of different widths, or no recipe for pictures.
+    """
+    from optical_jax.picture_encoding import recipe_of
+
+    if text.cfg.vector_width != image.cfg.vector_width:
+        raise ConfigError(
+            f"texts have vectors of width {text.cfg.vector_width}, and pictures by {source} of width "
+            f"{image.cfg.vector_width}; name the pair that the texts were taught by"
+        )
+    recipe_of(image)
+    told = Path(source) / PAIR
+    means = told.is_file() and read_json(told).get("interaction") == "pooled"
+    return TextAndImage(text, image, means or any(one.cfg.head.pooling != "none" for one in (text, image)))
+
+
+def by_patches(image: Tower) -> Tower:
+    """The tower with a vector a patch, whatever it gives of a whole picture."""
+    return replace(image, cfg=replace(image.cfg, head=replace(image.cfg.head, pooling="none")))

@@ -1,0 +1,124 @@
+"""Captions with their pictures, for a student that learns from pictures: which captions, and of which pictures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b, sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from optical_jax.config import DataConfig, expand_path
+from optical_jax.data.bitext import Bitext, text_key
+from optical_jax.data.formats import InputFile, fingerprint
+from optical_jax.data.image_captions import ImageTextSet
+from optical_jax.data.image_requests import our_code
+from optical_jax.data.image_sources import read_image_set
+from optical_jax.data.picture_files import Pictures
+from optical_jax.errors import DataError
+
+
+@dataclass(frozen=True)
+class PicturePairs:
+    """The captions of a run's languages, each with its picture."""
+
+    spec: str
+    captions: dict[str, list[str]]
+    """Language -> texts."""
+    picture: dict[str, Int[np.ndarray, "n"]]
+    """Language -> of each caption its picture's place in `ids`."""
+    ids: list[str]
+    """Pictures that a caption names."""
+    pictures: Pictures
+    dropped: dict[str, dict[str, int]]
+    """Language -> reason -> captions that were left out."""
+    files: tuple[InputFile, ...]
+    """Captions, and archives of pictures."""
+
+    @cached_property
+    def digests(self) -> list[bytes]:
+        """Of the pictures as they lie there, in the order of `ids`."""
+        return [self.pictures.digest(identity) for identity in self.ids]
+
+    def inputs(self) -> dict[str, str]:
+        """Path -> sha256 of every file; of pictures that are a file each, one digest of all that are named."""
+        found = {file.path: file.sha256 for file in self.files}
+        return found | {f"{self.spec}: pictures": sha256(b"".join(self.digests)).hexdigest()}
+
+    def reports(self) -> list[dict[str, Any]]:
+        """What became of the captions, for bitext.json."""
+        return [
+            {
+                "language": language,
+                "captions": len(texts),
+                "pictures": len(np.unique(self.picture[language])),
+                "dropped": self.dropped[language],
+                "files": [{"path": file.path, "sha256": file.sha256} for file in self.files],
+            }
+            for language, texts in self.captions.items()
+        ]
+
+    def lines(self) -> list[str]:
+        """The same for people, a line a language."""
+        return [
+            f"{one['language']} pictures: {one['captions']:,} captions of {one['pictures']:,} pictures"
+            + "".join(f", {reason.replace('_', ' ')} {count:,}" for reason, count in one["dropped"].items())
+            for one in self.reports()
+        ]
+
+
+def read_picture_pairs(cfg: DataConfig, languages: list[str], dev: Mapping[str, Bitext]) -> PicturePairs:
+    """The captions of data.pictures, of its train split, in the languages that a run learns.
+
+    A caption is left out, and counted, where it stands twice on one picture, or is the foreign side of a dev pair; and
+    beyond data.max_pairs a language, by a hash of the picture, so that languages keep the same ones.
+
+    Raises:
+      ConfigError, DataError: as `read_image_set`; no caption of a language is left.
+    """
+    spec = expand_path(cfg.pictures, "data.pictures")
+    found = read_image_set(spec, "train", languages)
+    captions, named, dropped = {}, {}, {}
+    for language in languages:
+        captions[language], named[language], dropped[language] = _of_language(cfg, found, language, dev.get(language))
+        if not captions[language]:
+            why = ", ".join(f"{reason} {count}" for reason, count in dropped[language].items())
+            raise DataError(f"data.pictures={spec}: no {language} caption is left ({why})")
+    ids = list(dict.fromkeys(picture for of in named.values() for picture in of))
+    place = {identity: n for n, identity in enumerate(ids)}
+    picture = {language: np.array([place[one] for one in of]) for language, of in named.items()}
+    assert found.pictures is not None, "read with its pictures"
+    return PicturePairs(spec, captions, picture, ids, found.pictures, dropped, tuple(_fingerprints(found.files)))
+
+
+def _of_language(
+    cfg: DataConfig, found: ImageTextSet, language: str, dev: Bitext | None
+) -> tuple[list[str], list[str], dict[str, int]]:
+    """Texts, the picture of each, and how many were left out for which reason."""
+    own = found.captions[language if language in found.captions else our_code(language)]
+    kept_out = {text_key(text) for text in dev.foreign} if dev else set()
+    dropped, seen = Counter[str](), set[tuple[str, str]]()
+    kept = []
+    for caption in own.values():
+        key = text_key(caption.text)
+        if key in kept_out:
+            dropped["in_dev"] += 1
+        elif (caption.picture, key) in seen:
+            dropped["duplicate"] += 1
+        else:
+            seen.add((caption.picture, key))
+            kept.append(caption)
+    if cfg.max_pairs and len(kept) > cfg.max_pairs:
+        dropped["over_max_pairs"] = len(kept) - cfg.max_pairs
+        by_hash = sorted(range(len(kept)), key=lambda n: blake2b(kept[n].picture.encode(), digest_size=16).digest())
+        kept = [kept[n] for n in sorted(by_hash[: cfg.max_pairs])]
+    return [caption.text for caption in kept], [caption.picture for caption in kept], dict(dropped)
+
+
+def _fingerprints(files: tuple[Path, ...]) -> list[InputFile]:
+    return [fingerprint(path) for path in files if path.is_file()]

@@ -1,0 +1,111 @@
+"""What a study's runs are asked: each collection of texts is a table of results, each set of pictures is two."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from optical_jax.config import expand_path
+from optical_jax.data.image_captions import caption_files
+from optical_jax.data.image_sources import is_image_set, read_image_set
+from optical_jax.errors import ConfigError, DataError
+from optical_jax.evaluation.image_figures import RECALLS, WAYS
+from optical_jax.evaluation.metrics import METRICS
+from optical_jax.studies.design import Study
+
+SCORINGS = ("maxsim", "pooled")
+SPLIT = "dev"
+TESTED = ("AP", "R@1", "R@10")
+SHOWN = ("R@1", "R@10", "AP")
+"""What is tested of collections of texts, and shown of them; of pictures RECALLS are both."""
+SHOWN_OF_DEV = ("R@1", "R@10", "RR@10")
+"""What is shown of dev pairs, where a study has no collection."""
+
+
+def is_pictures(collection: str) -> bool:
+    """True for a set of pictures with captions; False where it is not there."""
+    try:
+        return is_image_set(expand_path(collection, "collections"))
+    except ConfigError:
+        return False
+
+
+def base_name(collection: str) -> str:
+    """Of a folder, or of the last folder of NAME:FOLDER,FOLDER."""
+    return Path(collection.rpartition(":")[2].split(",")[-1]).name
+
+
+def way_name(collection: str, way: str, split: str = SPLIT) -> str:
+    return f"{base_name(collection)}-{way}-{split}"
+
+
+def table_names(collection: str, split: str = SPLIT) -> list[str]:
+    """A collection's tables: its name and split; of pictures one a way of asking.
+
+    A study that was copied may lie where its collections do not: then all that it may have been.
+    """
+    text, ways = f"{base_name(collection)}-{split}", [way_name(collection, way, split) for way in WAYS]
+    if is_pictures(collection):
+        return ways
+    return [text] if languages_of(collection) else [text, *ways]
+
+
+def of_pictures(study: Study, table: str) -> bool:
+    return any(table == way_name(collection, way) for collection in study.collections for way in WAYS)
+
+
+def tested_of(study: Study, table: str) -> tuple[str, ...]:
+    """The metrics that arms are compared by in a table."""
+    return study.metrics or (RECALLS if of_pictures(study, table) else TESTED)
+
+
+def shown_of(study: Study, table: str) -> tuple[str, ...]:
+    """The metrics that a table shows, "dev" being that of dev pairs."""
+    if table == "dev":
+        return SHOWN_OF_DEV
+    return study.metrics or (RECALLS if of_pictures(study, table) else SHOWN)
+
+
+def check_metrics(study: Study) -> None:
+    """Refuse metrics that one of the collections does not have.
+
+    Raises:
+      ConfigError: names it, and those there are.
+    """
+    for collection in study.collections:
+        known = RECALLS if is_pictures(collection) else METRICS
+        if unknown := [name for name in study.metrics if name not in known]:
+            raise ConfigError(
+                f"metrics: {unknown[0]!r} is none of {base_name(collection)}, which has {', '.join(known)}"
+            )
+
+
+def results_folder(table: str, scoring: str) -> str:
+    """Under RUN/eval, as eval.py names it."""
+    return f"{table}{'-pooled' if scoring == 'pooled' else ''}"
+
+
+def folders_of(collection: str, split: str = SPLIT) -> list[str]:
+    """Under RUN/eval, all that a run on this collection is evaluated to."""
+    return [results_folder(table, scoring) for table in table_names(collection, split) for scoring in SCORINGS]
+
+
+def languages_of(collection: str) -> set[str]:
+    """Languages that a collection is asked in; none where it is not there."""
+    try:
+        path = expand_path(collection, "collections")
+    except ConfigError:
+        return set()
+    if not is_image_set(path):
+        return {file.name.split(".")[1] for file in Path(path).glob("queries.*.jsonl*")}
+    if Path(path).is_dir() and (splits := caption_files(Path(path))):
+        return set(splits.get(SPLIT, {}))
+    return _languages_of_layout(path)
+
+
+@cache
+def _languages_of_layout(spec: str) -> set[str]:
+    try:
+        return set(read_image_set(spec, SPLIT, text_only=True).captions)
+    except (ConfigError, DataError):
+        return set()

@@ -1,0 +1,90 @@
+"""What the teacher's tower of pictures makes of a run's pictures: each encoded once, then read from disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from hashlib import blake2b
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from optical_jax.data.picture_pairs import PicturePairs
+from optical_jax.data.vector_cache import RECORD, CachedPictures
+from optical_jax.errors import ConfigError
+from optical_jax.image_config import ImageTowerConfig
+from optical_jax.picture_encoding import encode_picture_blocks, recipe_of
+from optical_jax.progress import ProgressReport
+from optical_jax.towers import Tower
+from optical_jax.training.teacher_cache import GIB, bytes_under, open_cache
+from optical_jax.types import TokenVectors
+
+
+def vectors_of_picture(tower: Tower) -> int:
+    """How many vectors the tower gives of one."""
+    if tower.cfg.head.pooling != "none":
+        return 1
+    assert isinstance(tower.cfg, ImageTowerConfig), "a tower of pictures"
+    height, width = recipe_of(tower).size
+    return (height // tower.cfg.encoder.patch_size) * (width // tower.cfg.encoder.patch_size)
+
+
+def picture_keys(tower: Tower, digests: list[bytes]) -> list[bytes]:
+    """A key of 16 bytes for every picture: of its file and how it becomes pixels."""
+    recipe = repr(recipe_of(tower)).encode()
+    return [blake2b(recipe + digest, digest_size=16).digest() for digest in digests]
+
+
+def cached_pictures(
+    tower: Tower,
+    pairs: PicturePairs,
+    root: Path,
+    most_gib: float,
+    mesh: jax.sharding.Mesh,
+    say: Callable[[str], None],
+) -> CachedPictures:
+    """The vectors of all pictures, read from the cache under `root`; those it lacks are encoded first.
+
+    Raises:
+      ConfigError: they would take more than `most_gib`, or there are several processes.
+      DataError: a picture is broken.
+    """
+    if jax.process_count() > 1:
+        raise ConfigError(f"data.pictures is for one process, and there are {jax.process_count()}; leave it out")
+    keys, length = picture_keys(tower, pairs.digests), vectors_of_picture(tower)
+    cache = open_cache(root, tower.params, tower.cfg)
+    # `get`, not `in`: damaged vectors are encoded again. The same picture under two names is encoded once.
+    place = {key: n for n, key in reversed(list(enumerate(keys))) if cache.get(key) is None}
+    missing = sorted(place.values())
+    needed = bytes_under(root) + len(missing) * (2 * length * tower.cfg.vector_width + RECORD.itemsize)
+    if missing and needed > most_gib * GIB:
+        raise ConfigError(
+            f"teacher.cache_gib={most_gib:g}: with the vectors of {len(missing):,} pictures the cache takes "
+            f"{needed / GIB:.1f} GiB; give more, or one vector a picture (--teacher.pooling auto)"
+        )
+    if missing:
+        # Rows are of lengths that kernels do not take.
+        plain = replace(tower, cfg=replace(tower.cfg, encoder=replace(tower.cfg.encoder, attention="xla")))
+        with jax.set_mesh(mesh), ProgressReport("picture vectors", len(missing), "pictures") as progress:
+            ids = [pairs.ids[n] for n in missing]
+            for block in encode_picture_blocks(plain, pairs.pictures, ids, advance=progress.advance):
+                found = [missing[n] for n in block.positions.tolist()]
+                vectors = np.asarray(block.vectors.vectors)[: len(found), :length]
+                cache.append([keys[n] for n in found], list(vectors))
+        cache.close()
+        cache.reload()
+    say(f"picture vectors: {len(missing):,} pictures encoded, {len(keys):,} read from {cache.folder}")
+    return CachedPictures(cache, keys, length)
+
+
+class MadeUpPictures:
+    """Vectors of the right shape, for a dry run."""
+
+    def __init__(self, tower: Tower):
+        self.shape = vectors_of_picture(tower), tower.cfg.vector_width
+
+    def rows(self, pictures: np.ndarray) -> TokenVectors:
+        T, E = self.shape
+        vectors = np.full((len(pictures), T, E), E**-0.5, np.float16)
+        return TokenVectors(vectors, np.ones((len(pictures), T), bool))  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,90 @@
+"""Captions of the same pictures as bitext: which pairs they make, their dev pairs, and what is refused."""
+
+import pytest
+from picture_sets import NAMES, TRAIN, write_pictures
+from source_folders import jsonl, put
+
+from optical_jax.config import DataConfig
+from optical_jax.data.bitext import load_bitext
+from optical_jax.data.code_switch import read_lexicons
+from optical_jax.errors import ConfigError, DataError
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return write_pictures(tmp_path_factory.mktemp("sets") / "things")
+
+
+def test_captions_of_one_picture_are_sentence_pairs(pictures):
+    splits = load_bitext(DataConfig(bitext=(f"sw=captions:{pictures}",)))
+    train, dev = splits.train["sw"], splits.dev["sw"]
+    assert list(zip(train.english, train.foreign, strict=True)) == NAMES[:TRAIN]
+    assert set(zip(dev.english, dev.foreign, strict=True)) == set(NAMES[TRAIN:])
+    assert sorted(file.path.rsplit("/", 1)[1] for file in train.files) == [
+        "captions.en.train.jsonl",
+        "captions.sw.train.jsonl",
+    ]
+
+
+def test_several_captions_of_a_picture_go_one_with_one(tmp_path):
+    """a: two and two; b: three Swahili ones, of which the third takes the first English again; c: none in English."""
+    sw = [("a", "moja"), ("b", "tatu"), ("a", "mbili"), ("b", "nne"), ("b", "tano"), ("c", "sita")]
+    en = [("b", "three"), ("a", "one"), ("b", "four"), ("a", "two")]
+    folder = put(
+        tmp_path,
+        {
+            "captions.sw.train.jsonl": jsonl(*({"_id": name, "text": text} for name, text in sw)),
+            "captions.en.train.jsonl.gz": jsonl(*({"_id": name, "text": text} for name, text in en)),
+        },
+    )
+    found = load_bitext(DataConfig(bitext=(f"sw=captions:{folder}",), dev_pairs=0)).train["sw"]
+    expected = {("one", "moja"), ("two", "mbili"), ("three", "tatu"), ("four", "nne"), ("three", "tano")}
+    assert set(zip(found.english, found.foreign, strict=True)) == expected
+    assert (found.report.lines, found.report.kept, found.report.dropped) == (6, 5, {"no_english_caption": 1})
+
+
+def test_a_split_can_be_named_and_then_it_is_all_that_is_read(pictures):
+    splits = load_bitext(DataConfig(bitext=(f"sw=captions/dev:{pictures}",), dev=(f"sw=captions/train:{pictures}",)))
+    assert set(splits.train["sw"].foreign) == {foreign for _, foreign in NAMES[TRAIN:]}
+    assert set(splits.dev["sw"].foreign) == {foreign for _, foreign in NAMES[:TRAIN]}
+    alone = load_bitext(DataConfig(bitext=(f"sw=captions/train:{pictures}",)))
+    # A tenth of 24, held out.
+    assert (len(alone.train["sw"]), len(alone.dev["sw"])) == (22, 2)
+    assert set(alone.train["sw"].foreign) | set(alone.dev["sw"].foreign) == {foreign for _, foreign in NAMES[:TRAIN]}
+    beside = load_bitext(DataConfig(bitext=(f"sw=captions/train:{pictures}",), dev=(f"sw=captions:{pictures}",)))
+    assert set(beside.dev["sw"].foreign) == {foreign for _, foreign in NAMES[TRAIN:]}
+
+
+def test_a_public_layout_by_its_name(tmp_path):
+    folder = put(tmp_path, {"captions.jsonl": jsonl({"image/key": "a", "image/locale": "sw",
+                 "en": {"caption": ["A hut."]}, "fil": {"caption": ["Kubo."]}})})  # fmt: skip
+    entry = f"fil=captions/test:xm3600:{folder}"
+    found = load_bitext(DataConfig(bitext=(entry,), dev_pairs=0)).train["fil"]
+    assert (found.english, found.foreign) == (["A hut."], ["Kubo."])
+
+
+@pytest.mark.parametrize(
+    ("entry", "kind", "said"),
+    [
+        ("captions:{}", ConfigError, "write LANG=captions:"),
+        ("SW=captions:{}", ConfigError, "write sw=FILE"),
+        ("sw=captions:{}/none", DataError, "none: no such folder (data.bitext=sw=captions:"),
+        ("fr=captions:{}", DataError, "has no captions.fr.train.jsonl[.gz]; its languages: en, sw"),
+        ("sw=captions/test:{}", DataError, "has no captions.<lang>.test.jsonl[.gz]; its splits: dev, train"),
+        ("sw=captions:nothing:{}", ConfigError, "no set is called nothing"),
+    ],
+)
+def test_wrong_entries(pictures, entry, kind, said):
+    with pytest.raises(kind) as error:
+        load_bitext(DataConfig(bitext=(entry.format(pictures),)))
+    assert said in str(error.value)
+
+
+def test_captions_have_no_scores(pictures):
+    with pytest.raises(ConfigError, match="have no scores"):
+        load_bitext(DataConfig(bitext=(f"sw=captions:{pictures}",), score_column="2"))
+
+
+def test_a_lexicon_is_no_caption(pictures):
+    with pytest.raises(ConfigError, match="give each language one file"):
+        read_lexicons((f"sw=captions:{pictures}",), ["sw"])

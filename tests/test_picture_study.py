@@ -1,0 +1,217 @@
+"""Studies over pictures: which tables they have, what is tested in them, baselines, and a whole small one."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from picture_sets import NAMES, TRAIN, write_pair, write_pictures
+from source_folders import jsonl, put
+
+from optical_jax.commands.study import load_study, main, tell
+from optical_jax.errors import ConfigError
+from optical_jax.evaluation.image_figures import RECALLS
+from optical_jax.files import write_json
+from optical_jax.studies import tables
+from optical_jax.studies.comparison import references_of
+from optical_jax.studies.design import Arm, check_study, final_tasks, tuning_tasks
+from optical_jax.studies.folders import check_collections
+from optical_jax.studies.page import write_page
+from optical_jax.studies.picture_judging import means_of
+from optical_jax.studies.results import collect_results
+from optical_jax.studies.runner import choose, chosen_tasks
+
+ROOT = Path(__file__).parents[1]
+TINY = load_study(str(ROOT / "configs/studies/tiny_losses.py"))
+TEXTS = TINY.collections[0]
+
+
+def untuned(**training) -> Arm:
+    """The tiny study's second arm, as a baseline of another length."""
+    trial = TINY.arms[1].trials["lr0.001"]
+    return Arm("cheap", "It costs less.", {"one": replace(trial, training=replace(trial.training, **training))}, True)
+
+
+WITH_BASELINE = replace(TINY, arms=(*TINY.arms, untuned(steps=3)))
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return write_pictures(tmp_path_factory.mktemp("sets") / "things")
+
+
+# ---- baselines -----------------------------------------------------------------------------------------------------
+
+
+def test_a_baseline_is_not_tuned_and_sees_what_it_sees(tmp_path):
+    check_study(WITH_BASELINE)
+    assert {task.arm for task in tuning_tasks(WITH_BASELINE)} == {"transport", "pooled_cosine"}
+    chosen = {"transport": "lr0.001", "pooled_cosine": "lr0.005", "cheap": "one"}
+    final = final_tasks(WITH_BASELINE, chosen, {})
+    assert {task.config.training.steps for task in final if task.arm == "cheap"} == {3}
+    study = replace(WITH_BASELINE, folder=str(tmp_path), seeds=(0,))
+    tasks = tuning_tasks(study)
+    choices = choose(study, tasks, [0.1] * len(tasks))
+    assert choices["arms"]["cheap"] == {"trial": "one", "trials": {"one": {}}}
+    assert [task.arm for task in chosen_tasks(study, choices)] == ["transport", "pooled_cosine", "cheap"]
+    assert "cheap" not in references_of(study, choices)
+
+
+@pytest.mark.parametrize(
+    ("arms", "said"),
+    [
+        ((untuned(),), "give arms, languages, seeds"),
+        ((*TINY.arms, replace(TINY.arms[0], name="b", baseline=True)), "baseline b has 2 trials"),
+    ],
+)
+def test_what_no_baseline_is(arms, said):
+    with pytest.raises(ConfigError, match=said):
+        check_study(replace(TINY, arms=arms))
+
+
+def test_how_large_a_study_with_a_baseline_is(capsys):
+    tell(WITH_BASELINE)
+    said = capsys.readouterr().out
+    assert "tuning: 4 runs (2 trials an arm, sw)" in said
+    assert "final: 6 runs" in said
+    assert "each run: 40 steps, 640 pairs" in said
+
+
+# ---- tables --------------------------------------------------------------------------------------------------------
+
+
+def test_a_set_of_pictures_is_two_tables(pictures):
+    study = replace(TINY, collections=(TEXTS, str(pictures)))
+    assert tables.table_names(TEXTS) == ["collection-dev"]
+    assert tables.table_names(str(pictures)) == ["things-t2i-dev", "things-i2t-dev"]
+    assert tables.tested_of(study, "things-t2i-dev") == tables.shown_of(study, "things-i2t-dev") == RECALLS
+    assert tables.tested_of(study, "collection-dev") == ("AP", "R@1", "R@10")
+    assert tables.shown_of(study, "collection-dev") == ("R@1", "R@10", "AP")
+    assert tables.languages_of(str(pictures)) == {"en", "sw"}
+    named = replace(study, metrics=("R@5", "R@1"))
+    assert {tables.tested_of(named, name) for name in ("things-t2i-dev", "collection-dev")} == {("R@5", "R@1")}
+    check_collections(named)
+    # Copied to where its collections are not, it has what its runs have.
+    assert tables.table_names("elsewhere/things") == ["things-dev", "things-t2i-dev", "things-i2t-dev"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"metrics": ("AP",)}, "'AP' is none of things, which has R@1, R@5, R@10"),
+        ({"languages": ("fr",), "tuning_languages": ("fr",)}, "has no captions in any of fr"),
+    ],
+)
+def test_what_is_not_there_is_refused(pictures, change, said):
+    with pytest.raises(ConfigError, match=said):
+        check_collections(replace(TINY, collections=(str(pictures),), **change))
+
+
+def test_means_of_vectors():
+    """(1, 0) and (0, 1): the direction between them; one alone is itself."""
+    one, two = means_of([np.array([[0.0, 1.0]], np.float32), np.eye(2, dtype=np.float32)])
+    np.testing.assert_allclose(one, [[0.0, 1.0]], atol=1e-6)
+    np.testing.assert_allclose(two, [[2**-0.5, 2**-0.5]], atol=1e-6)
+
+
+# ---- a study written by hand ---------------------------------------------------------------------------------------
+
+
+def test_tests_are_over_pictures_by_recalls(tmp_path, pictures):
+    """transport finds all 8 pictures first, pooled_cosine none among ten: each recall differs by 1; p = 2 / 256."""
+    study = replace(TINY, folder=str(tmp_path), collections=(str(pictures),), arms=WITH_BASELINE.arms, seeds=(0,))
+    arms = {arm.name: {"trial": next(iter(arm.trials)), "trials": {}} for arm in study.arms}
+    write_json(tmp_path / "choices.json", {"metric": "RR@10", "arms": arms})
+    for task in chosen_tasks(study, {"arms": arms}):
+        found = float(task.arm == "transport")
+        steps = task.config.training.steps
+        for way, scoring in ((way, scoring) for way in ("t2i", "i2t") for scoring in ("maxsim", "pooled")):
+            folder = task.folder / "eval" / f"things-{way}-dev{'-pooled' * (scoring == 'pooled')}"
+            figures = dict.fromkeys(RECALLS, found) | {"rank": 1.0}
+            about = {"collection": f"things-{way}", "split": "dev", "scoring": scoring, "checkpoint": steps}
+            about["languages"], about["references"] = {"sw": figures | {"queries": 8}}, {}
+            write_json(folder / "metrics.json", about)
+            own = {"system": "student", "language": "sw"}
+            put(folder, {"per_query.jsonl": jsonl(*(own | {"query": f"p{n}"} | figures for n in range(8)))})
+        dev = {"step": 0, "dev": {"sw": {"R@1": 0.1, "R@10": 0.5, "RR@10": 0.2}}}
+        trained = [] if task.arm == "cheap" else [{"step": steps, "loss": 0.5, "pairs_per_second": 100.0}]
+        put(task.folder, {"metrics.jsonl": jsonl(dev, *trained, {"step": steps, "params_sha256": "0"})})
+    results = collect_results(study)
+    assert results.missing == []
+    tested = {(t.collection, t.arm, t.metric): t for t in results.tests}
+    assert {key[0] for key in tested} == {"things-t2i-dev", "things-i2t-dev"}
+    assert {key[2] for key in tested} == set(RECALLS)
+    against = tested["things-t2i-dev", "pooled_cosine", "R@5"]
+    assert (against.reference, against.units, against.difference) == ("transport", 8, -1.0)
+    assert against.p == pytest.approx(2 / 256)
+    # The baseline made no step: it has no time, and stands in the tables all the same.
+    assert {row.arm for row in results.rows if row.collection == "timing"} == {"transport", "pooled_cosine"}
+    assert {row.arm for row in results.rows if row.metric == "R@5"} == {"transport", "pooled_cosine", "cheap"}
+    page = write_page(study, results).read_text()
+    assert "Results on things-i2t-dev" in page
+    assert "A baseline: it is not tuned." in page
+
+
+# ---- a whole one ---------------------------------------------------------------------------------------------------
+
+STUDY = """
+from dataclasses import replace
+
+from optical_jax.config import (
+    CheckpointConfig, Config, DataConfig, OptimizerConfig, StudentConfig, TeacherConfig, TrainingConfig
+)
+from optical_jax.loss_config import LossConfig
+from optical_jax.studies.design import Arm, Study
+
+BASE = Config(
+    teacher=TeacherConfig(path={pair!r}, max_length=12),
+    student=StudentConfig(vocabulary="train", vocab_size=120, max_length=12),
+    data=DataConfig(pictures={pictures!r}, global_batch=8, batching="buckets", buckets=(12,)),
+    loss=LossConfig("contrastive"),
+    optimizer=OptimizerConfig(warmup_steps=0),
+    training=TrainingConfig(steps=2, log_every=1, dev_every=2),
+    checkpoint=CheckpointConfig(every=2, keep=1, keep_best=False, copy_teacher=False),
+)
+LINEAR = replace(
+    BASE, student=StudentConfig(path={encoder!r}, head="fitted", max_length=12), data=replace(BASE.data, pictures=""),
+    training=replace(BASE.training, steps=0),
+)
+
+
+def in_language(config, language):
+    return replace(config, data=replace(config.data, bitext=(f"{{language}}=captions:" + {pictures!r},)))
+
+
+def get_study():
+    return Study(
+        folder={folder!r}, title="t", question="q", in_language=in_language, languages=("sw",), seeds=(0,),
+        arms=(Arm("pictures", "a", {{"one": BASE}}), Arm("linear", "b", {{"one": LINEAR}}, baseline=True)),
+        collections=({pictures!r},),
+    )
+"""
+
+
+@pytest.mark.slow
+def test_a_study_over_pictures_from_file_to_page(tmp_path, pictures, capsys):
+    pair = write_pair(tmp_path / "pair")
+    study = STUDY.format(
+        pair=str(pair),
+        pictures=str(pictures),
+        encoder=str(ROOT / "configs/tiny/teacher"),
+        folder=str(tmp_path / "study"),
+    )
+    file = tmp_path / "study.py"
+    file.write_text(study)
+    assert main([str(file)]) == 0, capsys.readouterr().err
+    with (tmp_path / "study" / "table.csv").open(newline="") as table:
+        rows = [row for row in csv.DictReader(table) if row["collection"].startswith("things")]
+    assert {row["arm"] for row in rows} == {"pictures", "linear", "untrained", "teacher"}
+    assert {row["collection"] for row in rows} == {"things-t2i-dev", "things-i2t-dev"}
+    assert {int(row["queries"]) for row in rows} == {len(NAMES) - TRAIN}
+    # Among four pictures every one is among the first five.
+    assert {float(row["value"]) for row in rows if row["metric"] == "R@5"} == {1.0}
+    run = tmp_path / "study" / "final" / "linear" / "sw-0"
+    assert json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 0
+    assert "finished: 2 of 2 final runs are done" in (tmp_path / "study" / "report.html").read_text()
