@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from optical_jax.markdown import block, code, pairs, table
-from optical_jax.model_card import Model, yaml_list, yaml_text
+from optical_jax.markdown import block, code, pairs, table, yaml_list, yaml_text
+from optical_jax.model_card import Model
 from optical_jax.models.recipe import quoted
 from optical_jax.tower_pair import TowerPair
 from optical_jax.validation import parse_licences
