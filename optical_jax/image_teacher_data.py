@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
@@ -17,8 +17,9 @@ from optical_jax.data.image_sources import read_image_set
 from optical_jax.data.pairs import FlatTokens
 from optical_jax.data.picture_files import FilePicture
 from optical_jax.evaluation.blocks import Block
-from optical_jax.evaluation.image_figures import first_ranks, per_query_figures, two_way_figures
-from optical_jax.evaluation.search import encode_blocks, rank
+from optical_jax.evaluation.image_figures import two_way_figures
+from optical_jax.evaluation.picture_search import by_position, search_both_ways
+from optical_jax.evaluation.search import encode_blocks
 from optical_jax.files import sha256_file
 from optical_jax.image_stage_config import DEV_FIGURES, ImageDataConfig
 from optical_jax.models.late_interaction import mean_pool
@@ -94,16 +95,14 @@ def counts_of(found: ImageTextSet, language: str) -> dict[str, Any]:
 
 
 def files_of(sets: Sequence[ImageTextSet]) -> dict[str, str]:
-    """Path -> sha256 of every file; of pictures that are a file each one for all, over their names and sizes."""
+    """Path -> sha256 of every file; of pictures that are a file each one for all of a set's."""
     found = {str(file): sha256_file(file) for one in sets for file in one.files}
     for one in sets:
         assert one.pictures is not None, "read with its pictures"
-        paths = [source.path for source in one.pictures.sources.values() if isinstance(source, FilePicture)]
-        if paths:
-            listed = sorted(f"{path.name} {path.stat().st_size}" for path in paths)
-            found[f"{paths[0].parent}: {one.split}, {len(paths)} pictures"] = sha256(
-                "\n".join(listed).encode()
-            ).hexdigest()
+        files = [source for source in one.pictures.sources.values() if isinstance(source, FilePicture)]
+        if files:
+            name = f"{files[0].path.parent}: {one.split}, {len(files)} pictures"
+            found[name] = sha256(b"".join(source.digest() for source in files)).hexdigest()
     return found
 
 
@@ -134,9 +133,10 @@ def hold_texts(text: Tower, captions: Sequence[str], length: int, *, pooled: boo
         head = replace(text.cfg.head, query_length=length)
         text = replace(text, cfg=replace(text.cfg, head=head))
     vectors: list[np.ndarray] = [np.zeros((0, 0), np.float16)] * len(captions)
+    # Block by block: whole in float32 they would take twice as much, and their padding.
     for block in text_blocks(placed(text), captions, pooled=pooled):
         found, mask = np.asarray(block.vectors.vectors), np.asarray(block.vectors.mask)
-        for row, real, n in zip(found, mask, block.positions.tolist(), strict=True):
+        for n, row, real in zip(block.positions.tolist(), found, mask, strict=True):
             vectors[n] = row[real].astype(np.float16)
     return HeldVectors(vectors)
 
@@ -160,9 +160,9 @@ def one_vector_a_text(pair: TowerPair) -> bool:
     return pair.interaction == "pooled" or pair.text.cfg.head.pooling != "none"
 
 
-def text_blocks(text: Tower, texts: Sequence[str], *, pooled: bool) -> list[Block]:
+def text_blocks(text: Tower, texts: Sequence[str], *, pooled: bool) -> Iterator[Block]:
     pool = jax.jit(mean_pool)
-    return list(encode_blocks(texts, lambda some: pool(encode(text, some)) if pooled else encode(text, some)))
+    return encode_blocks(texts, lambda some: pool(encode(text, some)) if pooled else encode(text, some))
 
 
 # ---- dev figures -------------------------------------------------------------------------------------------------
@@ -180,28 +180,12 @@ def make_dev_figures(dev: Mapping[str, ImageTextSet], pair: TowerPair, language:
         found = {}
         for name, one in dev.items():
             assert one.pictures is not None, "read with its pictures"
-            texts = text_blocks(text, [caption.text for caption in one.captions[language].values()], pooled=pooled)
-            images = list(encode_picture_blocks(image, one.pictures, list(one.pictures), pooled=pooled))
-            figures = two_ways(one, language, texts, images)
+            captions, ids = one.captions[language], list(one.pictures)
+            asked = [caption.text for caption in captions.values()]
+            texts = by_position(text_blocks(text, asked, pooled=pooled), len(captions))
+            images = by_position(encode_picture_blocks(image, one.pictures, ids, pooled=pooled), len(ids))
+            figures = two_way_figures(*(way.per_query for way in search_both_ways(captions, texts, ids, images)))
             found[name] = {figure: figures[figure] for figure in DEV_FIGURES}
         return found
 
     return evaluate
-
-
-def two_ways(found: ImageTextSet, language: str, texts: Sequence[Block], images: Sequence[Block]) -> dict[str, float]:
-    """`image_figures.FIGURES` of one language: every caption asks for its picture, every picture for its captions."""
-    assert found.pictures is not None, "read with its pictures"
-    captions, pictures = found.captions[language], list(found.pictures)
-    place = {picture: n for n, picture in enumerate(pictures)}
-    row = {caption: n for n, caption in enumerate(captions)}
-    own = found.captions_of_pictures(language)
-    for_pictures = rank({"": texts}, pictures, images, depth=len(pictures))[""]
-    for_captions = rank({"": images}, list(captions), texts, depth=len(captions))[""]
-    # Pictures without a caption are looked through, and ask for nothing.
-    asking = np.array([place[picture] for picture in own])
-    asked = replace(for_captions, documents=for_captions.documents[asking], scores=for_captions.scores[asking])
-    t2i = first_ranks(for_pictures, [[place[caption.picture]] for caption in captions.values()], len(pictures))
-    i2t = first_ranks(asked, [[row[caption] for caption in of] for of in own.values()], len(captions))
-    ranks = (dict(zip(names, each.tolist(), strict=True)) for names, each in ((captions, t2i), (own, i2t)))
-    return two_way_figures(*(per_query_figures(one) for one in ranks))
