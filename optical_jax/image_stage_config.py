@@ -46,7 +46,7 @@ class ImageSideConfig:
     """Folder, run or hub name whose tower of pictures goes on; empty draws one of the size below."""
     locked: bool = False
     """Leave its encoder as it is; its projection is trained."""
-    pooling: Literal["none", "auto", "mean", "cls", "map"] = "none"
+    pooling: Literal["none", "auto", "mean", "cls"] = "none"
     """`none`: a vector a patch; `auto`: as its files say; else one a picture."""
     image_size: int = 96
     """Height and width in pixels that pictures are brought to; this and the next five are of a drawn tower."""

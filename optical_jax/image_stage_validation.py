@@ -66,8 +66,8 @@ def check_size(image: ImageSideConfig) -> None:
         return
     if image.locked:
         raise ConfigError("image.locked=True leaves a drawn tower as it is drawn; name image.path, or leave it out")
-    if image.pooling in ("auto", "map"):
-        raise ConfigError(f"image.pooling={image.pooling!r} is none of a drawn tower; take none, mean or cls")
+    if image.pooling == "auto":
+        raise ConfigError("image.pooling='auto' does as files say, and a drawn tower has none; take none, mean or cls")
     if image.width % image.heads:
         raise ConfigError(f"image.width={image.width} does not divide into image.heads={image.heads}; take a multiple")
     if image.image_size % image.patch_size:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from optical_jax.image_config import ImageTowerConfig
 from optical_jax.markdown import block, code, pairs, table
 from optical_jax.model_card import Model, yaml_list, yaml_text
 from optical_jax.models.recipe import quoted
@@ -142,9 +141,7 @@ def results(facts: PairFacts) -> str:
 
 
 def settings(facts: PairFacts) -> str:
-    cfg, env, text, image = facts.config, facts.env, facts.pair.text.cfg, facts.pair.image.cfg
-    assert isinstance(image, ImageTowerConfig), "the part that reads pictures"
-    shape = image.encoder
+    cfg, env, text, shape = facts.config, facts.env, facts.pair.text.cfg, facts.pair.image_cfg.encoder
     rows = [
         ("texts", f"{text.encoder.family}, {text.encoder.layers} layers, width {text.encoder.width}"),
         (

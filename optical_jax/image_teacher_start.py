@@ -89,6 +89,7 @@ def make_image_side(cfg: ImageStageConfig, width: int) -> Tower:
         encoder, head, params = found.cfg.encoder, found.cfg.head, found.params
     else:
         size = {name: getattr(settings, name) for name in DRAWN_SIZE}
+        assert settings.pooling != "auto", "refused before"
         encoder, head, params = ImageEncoderConfig(**size), HeadConfig(pooling=settings.pooling), {}
         edge = settings.image_size
         recipe = PictureRecipe((edge, edge), None, mean=HALF, std=HALF)

@@ -180,13 +180,14 @@ class RunFolder:
         """
         from optical_jax.data.code_switch import lexicon_file, write_lexicon
         from optical_jax.references import save_reference
-        from optical_jax.tower_pair import save_model
+        from optical_jax.tower_pair import TowerPair, save_model
 
         for leftover in (self.teacher, self.student, self.model):
             if leftover.is_dir():
                 shutil.rmtree(leftover)
         for name, tower in towers.items():
             if references and name in references:
+                assert not isinstance(tower, TowerPair), "a run refers to towers one by one"
                 save_reference(tower, references[name], self.path / name, cfg.cache_dir or None)
             else:
                 save_model(tower, self.path / name)

@@ -15,6 +15,7 @@ import numpy as np
 from optical_jax.checkpoint import load_params
 from optical_jax.data.pixels import RECIPE_FILES
 from optical_jax.files import PAIR, read_json, trains_pair, write_json
+from optical_jax.image_config import ImageTowerConfig
 from optical_jax.models.export import Dtype, check_target, replacing, save_tower
 from optical_jax.models.pretrained import OWN_LOGITS, find_folder, parts_of, read_logits
 from optical_jax.towers import Tower, is_run, load
@@ -35,6 +36,12 @@ class TowerPair:
     @property
     def towers(self) -> dict[Literal["text", "image"], Tower]:
         return {"text": self.text, "image": self.image}
+
+    @property
+    def image_cfg(self) -> ImageTowerConfig:
+        """The shape of the tower of pictures."""
+        assert isinstance(self.image.cfg, ImageTowerConfig), "the part that reads pictures"
+        return self.image.cfg
 
     @property
     def told(self) -> dict[str, Any]:
@@ -103,7 +110,7 @@ def pair_params(pair: TowerPair, bias: float) -> Params:
 
 def logits_of(params: Params, named: Iterable[str]) -> dict[str, float]:
     """The reverse of `pair_params`: those logits that are named."""
-    found = dict(zip(OWN_LOGITS, (float(params[name]) for name in LOSS_PARAMS), strict=True))
+    found: dict[str, float] = dict(zip(OWN_LOGITS, (float(params[name]) for name in LOSS_PARAMS), strict=True))
     return {name: found[name] for name in named}
 
 

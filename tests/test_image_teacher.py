@@ -308,7 +308,7 @@ def test_figures_both_ways_by_hand(folder):
         (["--image.patch-size", "7"], 2, "image.image_size=24 does not divide into patches of image.patch_size=7"),
         (["--image.heads", "3"], 2, "image.width=16 does not divide into image.heads=3"),
         (["--image.locked"], 2, "image.locked=True leaves a drawn tower as it is drawn"),
-        (["--image.pooling", "map"], 2, "image.pooling='map' is none of a drawn tower"),
+        (["--image.pooling", "auto"], 2, "image.pooling='auto' does as files say"),
         (["--image.path", str(TINY)], 2, "image.image_size=24 is of a drawn tower"),
         (["--augmentation.area", "0.9", "0.5"], 2, "augmentation.area=(0.9, 0.5)"),
         (["--loss.temperature", "0.001"], 2, "loss.temperature=0.001 is impossible"),

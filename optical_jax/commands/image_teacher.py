@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from optical_jax.commands.doors import add_xla_flag, open_door, refuse_no_flags
@@ -17,8 +17,10 @@ from optical_jax.image_stage_validation import validate_image_teacher
 from optical_jax.metrics_writer import check_tracker
 
 if TYPE_CHECKING:
+    from optical_jax.config import TowerConfig
     from optical_jax.data.image_loader import ImageLoader
     from optical_jax.data.pixels import Augmentation
+    from optical_jax.image_config import ImageTowerConfig
     from optical_jax.image_teacher_data import StageData
     from optical_jax.params import SpecTree
     from optical_jax.run_folder import RunFolder
@@ -70,9 +72,9 @@ class Parts:
     """By kind, path -> sha256 of every input file."""
 
     @property
-    def towers(self) -> tuple[Any, Any]:
+    def towers(self) -> tuple[TowerConfig, ImageTowerConfig]:
         """The shapes of both."""
-        return self.start.text.cfg, self.start.image.cfg
+        return self.start.text.cfg, self.start.image_cfg
 
 
 def prepare(cfg: ImageStageConfig, folder: RunFolder | None) -> Parts:
@@ -129,14 +131,11 @@ def augmentation_of(cfg: ImageStageConfig) -> Augmentation | None:
     Raises:
       ConfigError: a range or a share that cannot be.
     """
-    from optical_jax.config import to_json
     from optical_jax.data.pixels import Augmentation
 
-    settings = to_json(cfg.augmentation)
-    enabled = settings.pop("enabled")
-    ranges = {name: tuple(value) for name, value in settings.items() if isinstance(value, list)}
-    found = Augmentation(**(settings | ranges))
-    return found if enabled else None
+    settings = {each.name: getattr(cfg.augmentation, each.name) for each in fields(Augmentation)}
+    found = Augmentation(**settings)
+    return found if cfg.augmentation.enabled else None
 
 
 def model_inputs(cfg: ImageStageConfig, folder: RunFolder | None) -> dict[str, dict[str, str]]:
@@ -156,7 +155,7 @@ def check_attention(cfg: ImageStageConfig, start: TowerPair, text_length: int) -
     from optical_jax.models.attention import choose_attention, platform
     from optical_jax.training.image_text_step import as_trained
 
-    text, image = as_trained(cfg, start.text.cfg, start.image.cfg)
+    text, image = as_trained(cfg, start.text.cfg, start.image_cfg)
     choose_attention(text.encoder, text_length, platform(), "text.attention")
     patches = image.encoder.grid**2 + (image.encoder.family == "clip")
     choose_attention(image.encoder, patches, platform(), "image.attention")

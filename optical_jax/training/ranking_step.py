@@ -19,7 +19,7 @@ from optical_jax.teacher_config import TeacherStageConfig
 from optical_jax.training.optimizer import NOTHING_FROZEN, Frozen, trained_part, with_trained
 from optical_jax.training.state import TrainState, train_state_shardings, update_state
 from optical_jax.training.step import count_tokens, join_parts, split_in_parts
-from optical_jax.types import Metrics, PackedInputs, Params, RankingBatch, Scalar, TokenVectors
+from optical_jax.types import ImageInputs, Metrics, PackedInputs, Params, RankingBatch, Scalar, TextInputs, TokenVectors
 
 RankingStep = Callable[[TrainState, RankingBatch], tuple[TrainState, Metrics]]
 
@@ -76,7 +76,9 @@ def stop_below(params: Params, frozen_layers: int | None) -> Params:
     return {**params, "encoder": encoder}
 
 
-def encode_in_parts(params: Params, inputs: PackedInputs, tower: TowerConfig, parts: int) -> TokenVectors:
+def encode_in_parts(
+    params: Params, inputs: TextInputs | PackedInputs | ImageInputs, tower: TowerConfig, parts: int
+) -> TokenVectors:
     """Encode a batch part by part; the backward pass computes each part again, so that one is in memory at a time.
 
     The vectors are those of the whole batch, so a loss sees all its negatives, however many parts there are.
