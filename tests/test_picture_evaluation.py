@@ -33,6 +33,7 @@ from optical_jax.data.pixels import picture_pixels
 from optical_jax.evaluation.picture_report import print_evaluation
 from optical_jax.evaluation.picture_search import search_both_ways
 from optical_jax.evaluation.significance import holm
+from optical_jax.model_card import evaluation
 from optical_jax.towers import encode, load
 
 
@@ -172,6 +173,12 @@ def test_files_hold_what_was_found(runs, drawn):
     page = (folder / "gallery.html").read_text("utf-8")
     assert page.count("<article>") == sum(len(captions) for captions in CAPTIONS.values())
     assert "drawn, dev: student of a, checkpoint 3" in page
+
+    # A model card shows them in one table, and says nothing of shared texts.
+    head, table = evaluation(figures)
+    assert head == "### drawn, dev, maxsim"
+    assert "| language | system | captions | t2i R@1 | i2t R@1 | rSum |" in table
+    assert f"| sw | student | 6 | {figures['languages']['sw']['t2i R@1']:.3f} |" in table
 
     # The variance of ranks, over the pictures that every language asks for.
     ranks = {
