@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from picture_runs import (
     CAPTIONS,
-    ENGLISH,
     NAMES,
     RECIPE,
     make_pair,
@@ -26,13 +25,12 @@ from scipy import stats
 from test_eval_cli import STEP, add_checkpoint, make_parallel
 
 from optical_jax.commands.evaluate import main
-from optical_jax.data.caption_collection import captions_as_collection
 from optical_jax.data.image_captions import Caption
-from optical_jax.data.image_sources import is_image_set, read_image_set, read_pictures
 from optical_jax.data.pixels import picture_pixels
 from optical_jax.evaluation.picture_report import print_evaluation
 from optical_jax.evaluation.picture_search import search_both_ways
 from optical_jax.evaluation.significance import holm
+from optical_jax.model_card import evaluation
 from optical_jax.towers import encode, load
 
 
@@ -173,6 +171,12 @@ def test_files_hold_what_was_found(runs, drawn):
     assert page.count("<article>") == sum(len(captions) for captions in CAPTIONS.values())
     assert "drawn, dev: student of a, checkpoint 3" in page
 
+    # A model card shows them in one table, and says nothing of shared texts.
+    head, table = evaluation(figures)
+    assert head == "### drawn, dev, maxsim"
+    assert "| language | system | captions | t2i R@1 | i2t R@1 | rSum |" in table
+    assert f"| sw | student | 6 | {figures['languages']['sw']['t2i R@1']:.3f} |" in table
+
     # The variance of ranks, over the pictures that every language asks for.
     ranks = {
         (row["language"], row["query"]): row["rank"]
@@ -284,84 +288,6 @@ def test_comparison_of_two_runs(runs, drawn, tmp_path, capsys):
     newer = read(folder / "metrics.json")
     assert newer["checkpoint"] == STEP + 1
     assert newer["languages"]["sw"] == newer["references"]["untrained"]["sw"]
-
-
-# ---- captions as texts ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("how", ["no pictures", "by flag"])
-def test_captions_look_for_english_ones(runs, drawn, tmp_path, how, capsys):
-    folder = drawn if how == "by flag" else write_captions(tmp_path / "drawn")
-    flags = ["--against", "captions"] if how == "by flag" else []
-    assert main(["--run", str(runs[1]), "--collection", str(folder), *flags]) == 0
-    figures = read(runs[1] / "eval" / "drawn-captions-dev" / "metrics.json")
-    assert set(figures["languages"]) == {"sw", "de"}
-    assert set(figures["references"]) == {"untrained", "fused", "dictionary", "bm25"}
-    asked, answers = (
-        token_rows(load(runs[1]), [text for _, text, _ in CAPTIONS["sw"]]),
-        token_rows(load(runs[1], side="document"), ENGLISH[:6]),
-    )
-    scores = np.array([[(a @ b.T).max(axis=1).sum() for b in answers] for a in asked])
-    first = [NAMES[n] == name for n, (name, _, _) in zip(scores.argmax(axis=1), CAPTIONS["sw"], strict=True)]
-    assert figures["languages"]["sw"]["R@1"] == pytest.approx(np.mean(first))
-    assert ("text alone" in capsys.readouterr().out) == (how == "no pictures")
-
-
-def test_a_teacher_run_reads_texts_on_both_sides(teacher_run, drawn):
-    assert main(["--run", str(teacher_run), "--collection", str(drawn), "--against", "captions", "--lang", "de"]) == 0
-    figures = read(teacher_run / "eval" / "drawn-captions-dev" / "metrics.json")
-    assert set(figures["references"]) == {"untrained", "bm25"}
-    asked, answers = (
-        token_rows(load(teacher_run, side=side, part="text"), texts)
-        for side, texts in (("query", [text for _, text, _ in CAPTIONS["de"]]), ("document", ENGLISH[:6]))
-    )
-    scores = np.array([[(a @ b.T).max(axis=1).sum() for b in answers] for a in asked])
-    assert figures["languages"]["de"]["R@1"] == pytest.approx(np.mean(scores.argmax(axis=1) == np.arange(6)))
-
-
-def test_several_english_captions_are_all_right(tmp_path):
-    more = {**CAPTIONS, "en": [*CAPTIONS["en"], ("p0", "Again the sun.", "again")]}
-    found = read_image_set(str(write_captions(tmp_path / "more", more)), text_only=True)
-    collection = captions_as_collection(found, ["sw"])
-    assert collection.qrels["p0"] == {"p0#0": 1, "again": 1}
-    assert collection.qrels["second"] == {"p1": 1}
-    assert list(collection.queries) == ["sw"]
-    assert collection.name == "more-captions"
-
-
-@pytest.mark.parametrize(
-    ("captions", "languages", "message"),
-    [
-        ({"sw": CAPTIONS["sw"]}, [], "no English captions to search; its languages: sw"),
-        ({"en": CAPTIONS["en"]}, [], "captions in English alone"),
-        (CAPTIONS, ["so"], "no captions in so; its languages: de, en, sw"),
-        (CAPTIONS, ["en"], "the English captions are what is searched"),
-        ({"en": CAPTIONS["en"][:1], "sw": CAPTIONS["sw"][1:]}, [], "no picture has captions in English and in sw"),
-        (
-            {"en": CAPTIONS["en"], "sw": [("p0", "x", "one")], "de": [("p1", "y", "one")]},
-            [],
-            "caption id 'one' is of several pictures",
-        ),
-    ],
-)
-def test_captions_that_are_no_collection(tmp_path, captions, languages, message):
-    found = read_image_set(str(write_captions(tmp_path / "set", captions)), text_only=True)
-    with pytest.raises(Exception, match=re.escape(message)):
-        captions_as_collection(found, languages)
-
-
-# ---- what a source is ----------------------------------------------------------------------------------------------
-
-
-def test_what_a_source_is(drawn, tmp_path):
-    assert is_image_set(str(drawn))
-    assert is_image_set("multi30k:somewhere")
-    assert is_image_set(str(write_captions(tmp_path / "text")))
-    assert not is_image_set(str(make_parallel(tmp_path / "parallel")))
-    assert not is_image_set("miracl/sw:somewhere")
-    assert not is_image_set(str(tmp_path / "nowhere"))
-    assert list(read_pictures(str(drawn))) == NAMES
-    assert set(read_pictures(str(drawn / "images.dev"))) == {f"{name}.png" for name in NAMES}
 
 
 # ---- ranks ---------------------------------------------------------------------------------------------------------

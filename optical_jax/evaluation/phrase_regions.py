@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -84,7 +85,8 @@ def phrase_figures(
             merged = np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])[None]
             figures: dict[str, float] = {}
             for protocol, targets in zip(PROTOCOLS, (boxes, merged), strict=True):
-                right = (overlap(pictures[n].boxes, targets)[ranked] >= threshold).any(axis=1)
+                right: Any = (overlap(pictures[n].boxes, targets) >= threshold).any(axis=1)
+                right = right[ranked]
                 figures |= {f"{protocol} R@{k}": float(right[:k].any()) for k in DEPTHS}
                 figures[f"{protocol} bound"] = float(right.any())
             found[ids[phrase]] = figures
