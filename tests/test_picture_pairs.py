@@ -306,7 +306,7 @@ def test_a_run_from_captions_and_pictures_stops_and_goes_on(pair, pictures, tmp_
 
     assert main(flags("whole")) == 0, capsys.readouterr().err
     assert main(flags("parts", "--training.steps", "2")) == 0
-    assert main(flags("parts")) in (0, 2)
+    assert main(flags("parts")) == 0
     said = capsys.readouterr()
     records = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
     assert records[-1]["params_sha256"]
