@@ -299,6 +299,7 @@ FLAGS = (
 )
 
 
+@pytest.mark.slow
 def test_a_run_from_captions_and_pictures_stops_and_goes_on(pair, pictures, tmp_path, capsys):
     def flags(run, *more):
         data = ["--data.bitext", f"sw=captions:{pictures}", "--data.pictures", str(pictures)]
