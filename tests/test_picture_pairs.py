@@ -299,6 +299,7 @@ FLAGS = (
 )
 
 
+@pytest.mark.slow
 def test_a_run_from_captions_and_pictures_stops_and_goes_on(pair, pictures, tmp_path, capsys):
     def flags(run, *more):
         data = ["--data.bitext", f"sw=captions:{pictures}", "--data.pictures", str(pictures)]
@@ -306,7 +307,7 @@ def test_a_run_from_captions_and_pictures_stops_and_goes_on(pair, pictures, tmp_
 
     assert main(flags("whole")) == 0, capsys.readouterr().err
     assert main(flags("parts", "--training.steps", "2")) == 0
-    assert main(flags("parts")) in (0, 2)
+    assert main(flags("parts")) == 0
     said = capsys.readouterr()
     records = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
     assert records[-1]["params_sha256"]

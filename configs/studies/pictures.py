@@ -9,9 +9,9 @@ which configs/images/multilingual.py tells how to make. 453 runs, 45 of them wit
 cores. Not run yet.
 """
 
-import sys
 from dataclasses import replace
-from pathlib import Path
+
+from images.multilingual import EMOJI, TEACHER, captions
 
 from optical_jax.config import (
     CheckpointConfig,
@@ -24,9 +24,6 @@ from optical_jax.config import (
 )
 from optical_jax.loss_config import LossConfig, OtConfig
 from optical_jax.studies.design import Arm, Study
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "images"))
-from multilingual import EMOJI, TEACHER, captions
 
 LOW = ("sw", "so", "tl", "mr", "ha", "am", "yo", "km", "ne")
 HIGH = ("fr", "de", "es", "ru", "zh", "ar")
