@@ -224,7 +224,8 @@ for line in asked:
             runpy.run_path(words[0], run_name="__main__")
     except SystemExit as ended:
         code = ended.code or 0
-    except BaseException:
+    except Exception:
+        # As python does: told where the page's output goes, and by the exit code, which the test looks at.
         traceback.print_exc()
         code = 1
     sys.stdout.flush(), sys.stderr.flush()
