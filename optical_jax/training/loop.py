@@ -116,7 +116,9 @@ def train(
             at_log = is_last or step % settings.log_every == 0
             at_dev = is_last or (settings.dev_every > 0 and step % settings.dev_every == 0)
             at_save = is_last or step % cfg.checkpoint.every == 0
-            if at_log or at_dev or at_save or caught:
+            # Looked at once: what this step saves and whether it is the last one here must be one answer.
+            stopping = bool(caught)
+            if at_log or at_dev or at_save or stopping:
                 window.add(*unread)
                 unread = None
             if at_log:
@@ -137,14 +139,14 @@ def train(
                 window.began += time.monotonic() - began
             if (
                 at_save
-                or caught
+                or stopping
                 or (figure is not None and cfg.checkpoint.keep_best and (best is None or figure > best))
             ):
                 save(step, figure)
             if figure is not None:
                 best = figure if best is None else max(best, figure)
             progress.advance()
-            if caught and not is_last:
+            if stopping and not is_last:
                 raise Interrupted(
                     f"stopped by {caught[0]} after saving step {step} of {steps}; the same command goes on from there"
                 )
