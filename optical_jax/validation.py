@@ -5,30 +5,35 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from optical_jax.config import Config, DataConfig, SizeConfig, StudentConfig
 from optical_jax.errors import ConfigError
+from optical_jax.image_stage_config import ImageStageConfig
 from optical_jax.image_text_config import ImageTextLossConfig
 from optical_jax.loss_config import LossConfig, LossName, OtConfig
-from optical_jax.teacher_config import DEV_METRICS, TeacherStageConfig
+from optical_jax.teacher_config import TeacherStageConfig
 
 COMPARES_TEXTS = ("contrastive", "pooled_contrastive", "ot_contrastive", "relational", "score_kl")
 """Losses between the texts of a batch: from one text alone there is nothing to learn."""
-AT_LEAST_1 = (
-    "data.global_batch", "data.min_chars", "data.row_length", "loss.ot.iterations", "training.accumulate",
-    "training.log_every", "checkpoint.every", "checkpoint.keep",
+EVERY_AT_LEAST_1 = (
+    "data.global_batch", "training.accumulate", "training.log_every", "checkpoint.every", "checkpoint.keep",
 )  # fmt: skip
+"""Of every training; the others are of a student's."""
+EVERY_AT_LEAST_0 = (
+    "seed", "training.dev_every", "optimizer.warmup_steps", "optimizer.weight_decay", "optimizer.clip_norm",
+    "optimizer.final_lr_fraction",
+)  # fmt: skip
+EVERY_ABOVE_0 = ("optimizer.peak_lr", "optimizer.eps")
+AT_LEAST_1 = ("data.min_chars", "data.row_length", "loss.ot.iterations")
 AT_LEAST_0 = (
-    "seed", "data.max_pairs", "data.dev_pairs", "data.max_bad_lines", "loss.ot.threshold", "loss.ot.epsilon_start",
-    "training.dev_every", "optimizer.warmup_steps", "optimizer.weight_decay", "optimizer.clip_norm",
-    "optimizer.final_lr_fraction", "student.freeze_layers", "student.ridge", "training.steps",
+    "data.max_pairs", "data.dev_pairs", "data.max_bad_lines", "loss.ot.threshold", "loss.ot.epsilon_start",
+    "student.freeze_layers", "student.ridge", "training.steps",
 )  # fmt: skip
 ABOVE_0 = (
-    "teacher.cache_gib", "loss.ot.epsilon", "loss.ot.marginal_weight", "loss.temperature", "optimizer.peak_lr",
-    "optimizer.eps", "data.temperature",
+    "teacher.cache_gib", "loss.ot.epsilon", "loss.ot.marginal_weight", "loss.temperature", "data.temperature",
 )  # fmt: skip
 
 
@@ -38,10 +43,8 @@ def validate(cfg: Config, *, needs_run: bool = True) -> None:
     Raises:
       ConfigError: names the field, its value and the remedy.
     """
-
     require = partial(check_that, cfg)
-    check_choices(cfg)
-    require(bool(cfg.run) or not needs_run, "run", "name a run folder: --run runs/x")
+    check_every_training(cfg, ("R@1", "R@10", "RR@10"), needs_run=needs_run)
     require(bool(cfg.teacher.path), "teacher.path", "name a teacher: --teacher.path FOLDER_OR_HUB_NAME")
     check_ranges(cfg, AT_LEAST_1, AT_LEAST_0, ABOVE_0)
     # Above, some pairs run in circles, limit or not.
@@ -57,8 +60,6 @@ def validate(cfg: Config, *, needs_run: bool = True) -> None:
     require(cfg.data.max_chars >= cfg.data.min_chars, "data.max_chars", f"give at least min_chars={cfg.data.min_chars}")
     require(cfg.data.max_length_ratio >= 1, "data.max_length_ratio", "give 1 or more")
     require(cfg.student.vocab_size >= 100, "student.vocab_size", "give at least 100 pieces")
-    figures = ("R@1", "R@10", "RR@10")
-    require(cfg.checkpoint.best_metric in figures, "checkpoint.best_metric", f"take one of {', '.join(figures)}")
     if cfg.student.new_embeddings == "lexicon" and cfg.student.vocabulary == "keep":
         raise ConfigError(
             "student.new_embeddings='lexicon' is for a new vocabulary, and student.vocabulary='keep' makes none; "
@@ -81,7 +82,6 @@ def validate(cfg: Config, *, needs_run: bool = True) -> None:
     _validate_code_switch(cfg)
     _validate_pictures(cfg)
     _validate_fitted(cfg)
-    parse_licences(cfg.licences)
     part = cfg.data.global_batch // cfg.training.accumulate
     for name in (cfg.loss.name, *parse_added_losses(cfg.loss)):
         if name in COMPARES_TEXTS and part < 2:
@@ -97,47 +97,26 @@ def validate(cfg: Config, *, needs_run: bool = True) -> None:
         require(buckets[-1] >= longest, "data.buckets", f"the last must hold max_length={longest} tokens")
 
 
-TEACHER_AT_LEAST_1 = (
-    "data.global_batch", "data.passages", "data.row_length", "data.dev_queries", "data.dev_documents",
-    "training.steps", "training.accumulate", "training.log_every", "checkpoint.every", "checkpoint.keep",
-)  # fmt: skip
-TEACHER_AT_LEAST_0 = (
-    "seed", "encoder.projection", "loss.contrastive", "loss.kl", "loss.margin_mse", "training.dev_every",
-    "optimizer.warmup_steps", "optimizer.weight_decay", "optimizer.clip_norm", "optimizer.final_lr_fraction",
-)  # fmt: skip
-TEACHER_ABOVE_0 = ("loss.temperature", "loss.score_scale", "optimizer.peak_lr", "optimizer.eps")
+def check_every_training(
+    cfg: Config | TeacherStageConfig | ImageStageConfig, figures: Sequence[str], *, needs_run: bool
+) -> None:
+    """What holds for the settings of every training, whatever it trains.
 
-
-def validate_teacher(cfg: TeacherStageConfig, *, needs_run: bool = True) -> None:
-    """As `validate`, for a teacher's training.
+    Args:
+      cfg: the settings.
+      figures: of its dev lines.
+      needs_run: whether it writes into a run folder.
 
     Raises:
       ConfigError: names the field, its value and the remedy.
     """
-    require = partial(check_that, cfg)
     check_choices(cfg)
-    require(bool(cfg.run) or not needs_run, "run", "name a run folder: --run runs/x")
-    require(bool(cfg.encoder.path), "encoder.path", "name an encoder: --encoder.path FOLDER_OR_HUB_NAME")
-    require(bool(cfg.data.train), "data.train", "name judgements, triples or lists: --data.train FILE")
-    check_ranges(cfg, TEACHER_AT_LEAST_1, TEACHER_AT_LEAST_0, TEACHER_ABOVE_0)
-    for name in ("encoder.query_length", "encoder.document_length"):
-        require(_get(cfg, name) is None or _get(cfg, name) >= 4, name, "give at least 4 tokens, or none")
-    length = cfg.data.passage_length
-    require(length == 0 or length >= 4, "data.passage_length", "give at least 4 tokens, or 0")
-    frozen = cfg.encoder.frozen_layers
-    require(frozen is None or frozen >= 0, "encoder.frozen_layers", "give 0 or more, or none")
-    check_kernel_dtype("encoder", cfg.encoder)
-    require(0 <= cfg.data.hold_out < 1, "data.hold_out", "give a share from 0 to below 1")
-    loss = cfg.loss
-    if not (loss.contrastive or loss.kl or loss.margin_mse):
-        raise ConfigError("loss.contrastive, loss.kl and loss.margin_mse are all 0; give one of them a weight")
-    if cfg.data.passages == 1:
-        require(not loss.kl and not loss.margin_mse, "data.passages", "kl and margin_mse compare two and more")
-        require(loss.in_batch, "data.passages", "without loss.in_batch there is no negative; give 2 or more")
-    if loss.contrastive and cfg.data.global_batch == 1 and cfg.data.passages == 1:
-        raise ConfigError("data.global_batch=1 and data.passages=1 leave no negative; raise one of them")
-    known = DEV_METRICS
-    require(cfg.checkpoint.best_metric in known, "checkpoint.best_metric", f"take one of {', '.join(known)}")
+    check_that(cfg, bool(cfg.run) or not needs_run, "run", "name a run folder: --run runs/x")
+    check_ranges(cfg, EVERY_AT_LEAST_1, EVERY_AT_LEAST_0, EVERY_ABOVE_0)
+    known = cfg.checkpoint.best_metric in figures
+    check_that(cfg, known, "checkpoint.best_metric", f"take one of {', '.join(figures)}")
+    for name in ("optimizer.b1", "optimizer.b2"):
+        check_that(cfg, 0 <= _get(cfg, name) < 1, name, "give a number from 0 to below 1")
     parse_licences(cfg.licences)
 
 
@@ -352,8 +331,6 @@ def check_ranges(cfg: Any, at_least_1: Iterable[str], at_least_0: Iterable[str],
         check_that(cfg, _get(cfg, name) >= 0, name, "give 0 or more")
     for name in above_0:
         check_that(cfg, 0 < _get(cfg, name) < math.inf, name, "give a number above 0")
-    for name in ("optimizer.b1", "optimizer.b2"):
-        check_that(cfg, 0 <= _get(cfg, name) < 1, name, "give a number from 0 to below 1")
 
 
 def check_kernel_dtype(name: str, tower: Any) -> None:

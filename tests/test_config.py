@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from optical_jax.commands.settings import load_config_file, parse_train_command
+from optical_jax.commands.settings import TrainCommand, load_config_file, parse_command
 from optical_jax.config import (
     Config,
     DataConfig,
@@ -152,7 +152,8 @@ def test_flags_override_the_config_file(tmp_path):
         "def get_config():\n"
         "    return Config(seed=3, training=TrainingConfig(steps=7, log_every=9))\n"
     )
-    command = parse_train_command(
+    command = parse_command(
+        TrainCommand,
         [
             "--config",
             str(file),
@@ -162,7 +163,7 @@ def test_flags_override_the_config_file(tmp_path):
             "sw=A.tsv.gz",
             "B/sw.train.tsv.gz",
             "--dry-run",
-        ]
+        ],
     )
     assert command.dry_run
     assert command.settings.training == TrainingConfig(steps=500, log_every=9)

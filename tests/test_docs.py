@@ -24,14 +24,14 @@ from optical_jax.commands.export import ExportCommand
 from optical_jax.commands.names import NamesCommand
 from optical_jax.commands.search import SearchCommand
 from optical_jax.commands.search import check as check_search
-from optical_jax.commands.settings import parse_image_teacher_command, parse_teacher_command, parse_train_command
+from optical_jax.commands.settings import ImageTeacherCommand, TeacherCommand, TrainCommand, parse_command
 from optical_jax.commands.study import StudyCommand, load_study
 from optical_jax.data.bitext import load_bitext
 from optical_jax.data.names import split_names
 from optical_jax.errors import DataError
-from optical_jax.image_stage_validation import validate_image_teacher
+from optical_jax.stage_validation import validate_image_teacher, validate_teacher
 from optical_jax.studies.design import check_study
-from optical_jax.validation import validate, validate_teacher
+from optical_jax.validation import validate
 
 ROOT = Path(__file__).parents[1]
 FIRST = ("README.md", "docs/getting_started.md")
@@ -118,7 +118,7 @@ def test_every_module_with_examples_is_named_above():
 def test_commands_are_understood(page, command, monkeypatch):
     monkeypatch.chdir(ROOT)
     if (train := arguments(command, TRAIN)) is not None:
-        parsed = parse_train_command(train)
+        parsed = parse_command(TrainCommand, train)
         validate(parsed.settings, needs_run=not parsed.dry_run)
     elif (evaluate := arguments(command, EVAL)) is not None:
         check(tyro.cli(EvalCommand, args=evaluate))
@@ -135,10 +135,10 @@ def test_commands_are_understood(page, command, monkeypatch):
     elif (timed := arguments(command, BENCH)) is not None:
         bench.check(tyro.cli(bench.BenchCommand, args=timed))
     elif (taught := arguments(command, TEACHER)) is not None:
-        parsed = parse_teacher_command(taught)
+        parsed = parse_command(TeacherCommand, taught)
         validate_teacher(parsed.settings, needs_run=not parsed.dry_run)
     elif (shown := arguments(command, IMAGE_TEACHER)) is not None:
-        parsed = parse_image_teacher_command(shown)
+        parsed = parse_command(ImageTeacherCommand, shown)
         validate_image_teacher(parsed.settings, needs_run=not parsed.dry_run)
     elif (mined := arguments(command, MINE)) is not None:
         mining.check(tyro.cli(mining.MineCommand, args=mined))
@@ -155,8 +155,8 @@ def test_commands_are_understood(page, command, monkeypatch):
 def test_settings_that_pages_name_exist():
     """`data.max_chars` and the like; flags are met by parsing them. Those of docs/teacher.md are a teacher's, and of
     docs/images.md some an image-text teacher's."""
-    student, teacher = parse_train_command([]).settings, parse_teacher_command([]).settings
-    pictures = parse_image_teacher_command([]).settings
+    student, teacher = parse_command(TrainCommand, []).settings, parse_command(TeacherCommand, []).settings
+    pictures = parse_command(ImageTeacherCommand, []).settings
     named = re.compile(
         r"`((?:encoder|text|image|augmentation|teacher|student|data|loss|optimizer|training|mesh|checkpoint)\.[a-z_.]+)"
     )
@@ -164,7 +164,7 @@ def test_settings_that_pages_name_exist():
     assert len(found) > 15
     for page, name in found:
         # A student's run has the teacher as one of its settings, wherever it is named.
-        kinds = [teacher if page == "docs/teacher.md" and not name.startswith("teacher.") else student]
+        kinds: list[Any] = [teacher if page == "docs/teacher.md" and not name.startswith("teacher.") else student]
         if page in ("docs/images.md", "docs/formats.md"):
             kinds.append(pictures)
         assert any(has_setting(cfg, name) for cfg in kinds), name
@@ -286,7 +286,7 @@ def test_bitext_forms_are_read_as_shown(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     kept = {}
     for _, command in (found for found in ALL_COMMANDS if found[0] == page):
-        settings = parse_train_command(arguments(command, TRAIN) or []).settings
+        settings = parse_command(TrainCommand, arguments(command, TRAIN) or []).settings
         train = load_bitext(settings.data).train
         kept[settings.run] = {language: list(zip(b.english, b.foreign, strict=True)) for language, b in train.items()}
     german = [("The rain falls", "Der Regen fällt"), ("The child sleeps", "Das Kind schläft")]
@@ -305,7 +305,7 @@ def test_a_bad_line_is_told_as_shown(tmp_path, monkeypatch):
     (shown,) = (block.text for block in blocks("docs/data.md") if block.text.startswith("error: "))
     monkeypatch.chdir(tmp_path)
     Path("de.train.tsv").write_text("The rain falls\tDer Regen fällt\nIt is late\tEs ist spät\nno pair\n", "utf-8")
-    command = parse_train_command(["--data.bitext", "de.train.tsv"])
+    command = parse_command(TrainCommand, ["--data.bitext", "de.train.tsv"])
     with pytest.raises(DataError) as error:
         load_bitext(command.settings.data)
     assert f"error: {error.value}\n" == shown

@@ -20,7 +20,7 @@ from test_image_teacher_start import settings
 from optical_jax import encode, load
 from optical_jax.commands.export import main as export
 from optical_jax.commands.image_teacher import main as image_teacher
-from optical_jax.commands.settings import parse_train_command
+from optical_jax.commands.settings import TrainCommand, parse_command
 from optical_jax.config import Config, to_json
 from optical_jax.errors import ConfigError
 from optical_jax.evaluation.image_figures import FIGURES
@@ -297,7 +297,7 @@ def test_runs_of_three_kinds_are_told_apart(run, tmp_path):
     with pytest.raises(ConfigError, match="holds a training of a teacher"):
         RunFolder(tmp_path).holds_run_of(ImageStageConfig())
     with pytest.raises(ConfigError, match="start it by python -m optical_jax image_teacher"):
-        parse_train_command(["--config", str(ROOT / "configs" / "images" / "teacher.py")])
+        parse_command(TrainCommand, ["--config", str(ROOT / "configs" / "images" / "teacher.py")])
 
 
 # ---- stopped -----------------------------------------------------------------------------------------------------

@@ -9,14 +9,13 @@ import pytest
 from drawn_pictures import write_set
 
 from optical_jax import encode, load
-from optical_jax.commands.settings import parse_image_teacher_command
+from optical_jax.commands.settings import ImageTeacherCommand, parse_command
 from optical_jax.config import EncoderConfig, HeadConfig, TowerConfig
 from optical_jax.data.pixels import Augmentation, PictureRecipe
 from optical_jax.errors import ConfigError
 from optical_jax.files import write_json
 from optical_jax.image_config import ImageEncoderConfig, ImageTowerConfig
 from optical_jax.image_stage_config import AugmentationConfig, ImageSideConfig, ImageStageConfig, TextSideConfig
-from optical_jax.image_stage_validation import validate_image_teacher
 from optical_jax.image_teacher_data import read_stage_data, some_pictures
 from optical_jax.image_teacher_start import make_pair
 from optical_jax.image_text_config import ImageTextLossConfig
@@ -24,6 +23,7 @@ from optical_jax.models.export import save_pair
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.models.pretrained import Pair, Pretrained
 from optical_jax.params import init_params
+from optical_jax.stage_validation import validate_image_teacher
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "configs" / "tiny" / "teacher"
@@ -104,7 +104,7 @@ def test_sets_and_splits_are_joined(folder, tmp_path):
 
 
 def test_the_config_is_sound_and_settings_are_those_of_what_they_set():
-    command = parse_image_teacher_command(["--config", str(ROOT / "configs" / "images" / "teacher.py")])
+    command = parse_command(ImageTeacherCommand, ["--config", str(ROOT / "configs" / "images" / "teacher.py")])
     validate_image_teacher(command.settings)
     of_pixels = {each.name: each.default for each in fields(Augmentation)}
     assert {"enabled": True, **of_pixels} == {each.name: each.default for each in fields(AugmentationConfig)}

@@ -15,7 +15,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from optical_jax.commands.settings import parse_train_command
+from optical_jax.commands.settings import TrainCommand, parse_command
 from optical_jax.commands.study import load_study, main
 from optical_jax.commands.train import prepare
 from optical_jax.models.late_interaction import tower_specs
@@ -270,7 +270,7 @@ def losses_of_studies() -> list:
 @pytest.fixture(scope="module")
 def tiny_parts():
     """Data and towers of configs/tiny.py, which no loss changes but one with idf masses."""
-    cfg = parse_train_command(["--config", str(ROOT / "configs" / "tiny.py")]).settings
+    cfg = parse_command(TrainCommand, ["--config", str(ROOT / "configs" / "tiny.py")]).settings
     # Padded: packed rows are laid out for as many devices as there are, and one compiles sooner.
     data = replace(cfg.data, global_batch=8, batching="buckets", buckets=(16,))
     cfg = replace(cfg, data=data, training=replace(cfg.training, steps=2))

@@ -16,15 +16,15 @@ from optical_jax.checkpoint import fingerprint
 from optical_jax.commands.evaluate import main as evaluate
 from optical_jax.commands.export import main as export
 from optical_jax.commands.mine import main as mine
-from optical_jax.commands.settings import parse_teacher_command, parse_train_command
+from optical_jax.commands.settings import TeacherCommand, TrainCommand, parse_command
 from optical_jax.commands.teacher import main as teacher
 from optical_jax.config import Config, TeacherConfig, to_json
 from optical_jax.errors import ConfigError
 from optical_jax.run_folder import RunFolder
+from optical_jax.stage_validation import validate_teacher
 from optical_jax.student import load_teacher
 from optical_jax.teacher_config import RankingDataConfig, StartConfig, TeacherStageConfig
 from optical_jax.teacher_start import make_start, principal_directions
-from optical_jax.validation import validate_teacher
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "configs" / "tiny" / "teacher"
@@ -212,9 +212,9 @@ def test_runs_of_two_kinds_are_told_apart(run, tmp_path, capsys):
     with pytest.raises(ConfigError, match="holds a training of a student"):
         RunFolder(tmp_path).holds_run_of(TeacherStageConfig())
     with pytest.raises(ConfigError, match="start it by python -m optical_jax teacher"):
-        parse_train_command(["--config", str(ROOT / "configs" / "teacher_afriqa.py")])
+        parse_command(TrainCommand, ["--config", str(ROOT / "configs" / "teacher_afriqa.py")])
     with pytest.raises(ConfigError, match=r"start it by train\.py"):
-        parse_teacher_command(["--config", str(ROOT / "configs" / "tiny.py")])
+        parse_command(TeacherCommand, ["--config", str(ROOT / "configs" / "tiny.py")])
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_a_model_mines_over_the_whole_collection(folder, tmp_path, capsys):
 
 
 def test_the_config_for_afriqa_is_sound():
-    validate_teacher(parse_teacher_command(["--config", str(ROOT / "configs" / "teacher_afriqa.py")]).settings)
+    validate_teacher(parse_command(TeacherCommand, ["--config", str(ROOT / "configs" / "teacher_afriqa.py")]).settings)
     assert RankingDataConfig().hold_out == 0.1
 
 

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from optical_jax.commands.doors import add_xla_flag, open_door, refuse_no_flags
-from optical_jax.commands.settings import parse_image_teacher_command
-from optical_jax.commands.training import first_state, loop, run_in_folder, say
+from optical_jax.commands.doors import open_door
+from optical_jax.commands.settings import ImageTeacherCommand
+from optical_jax.commands.training import first_state, loop, read_command, run_in_folder, say
 from optical_jax.config import DataConfig, expand_path
 from optical_jax.image_stage_config import ImageStageConfig
-from optical_jax.image_stage_validation import validate_image_teacher
-from optical_jax.metrics_writer import check_tracker
+from optical_jax.stage_validation import validate_image_teacher
 
 if TYPE_CHECKING:
     from optical_jax.config import TowerConfig
@@ -36,24 +35,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_command(argv: Sequence[str]) -> None:
-    refuse_no_flags(argv, "name a config or data, and a folder for the run", EXAMPLE)
-    command = parse_image_teacher_command(argv)
+    command = read_command(argv, ImageTeacherCommand, validate_image_teacher, EXAMPLE)
     cfg = command.settings
-    validate_image_teacher(cfg, needs_run=not command.dry_run)
-    check_tracker(cfg.training.tracker)
-    if cfg.training.deterministic:
-        add_xla_flag("--xla_gpu_deterministic_ops=true")
     if command.dry_run:
         dry_run(cfg, prepare(cfg, None))
         return
-    parts = run_in_folder(
-        cfg,
-        prepare=lambda folder: prepare(cfg, folder),
-        begin=lambda folder, parts: folder.begin(
-            cfg, {"model": parts.start}, parts.inputs, {"images.json": parts.data.report}
-        ),
-        train=lambda folder, parts: train_prepared(cfg, folder, parts),
-    )
+    parts = run_in_folder(cfg, prepare=prepare, begin=begin, train=train_prepared)
     if parts is not None:
         run = shlex.quote(cfg.run)
         say(f"next: python -m optical_jax export --run {run} --out FOLDER")
@@ -159,6 +146,10 @@ def check_attention(cfg: ImageStageConfig, start: TowerPair, text_length: int) -
     choose_attention(text.encoder, text_length, platform(), "text.attention")
     patches = image.encoder.grid**2 + (image.encoder.family == "clip")
     choose_attention(image.encoder, patches, platform(), "image.attention")
+
+
+def begin(cfg: ImageStageConfig, folder: RunFolder, parts: Parts) -> None:
+    folder.begin(cfg, {"model": parts.start}, parts.inputs, {"images.json": parts.data.report})
 
 
 def train_prepared(cfg: ImageStageConfig, folder: RunFolder, parts: Parts) -> None:

@@ -6,7 +6,7 @@ import difflib
 import importlib.util
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -70,39 +70,20 @@ class ImageTeacherCommand:
     settings: Annotated[ImageStageConfig, tyro.conf.arg(name="")] = field(default_factory=ImageStageConfig)
 
 
-def parse_train_command(argv: Sequence[str]) -> TrainCommand:
-    """Read the command line. tyro itself answers --help (exit 0) and unknown flags (exit 2).
+Command = TypeVar("Command", TrainCommand, TeacherCommand, ImageTeacherCommand)
+
+
+def parse_command(kind: type[Command], argv: Sequence[str]) -> Command:
+    """Read a training's command line. tyro itself answers --help (exit 0) and unknown flags (exit 2).
 
     Raises:
-      ConfigError: the config file is missing or broken.
+      ConfigError: the config file is missing or broken, or gives another kind of settings.
     """
-    path = _config_argument(argv)
-    default = TrainCommand(config=path, settings=load_config_file(path, Config) if path else Config())
-    return tyro.cli(TrainCommand, args=list(argv), default=default, prog="train.py")
-
-
-def parse_teacher_command(argv: Sequence[str]) -> TeacherCommand:
-    """As `parse_train_command`.
-
-    Raises:
-      ConfigError: likewise.
-    """
-    path = _config_argument(argv)
-    settings = load_config_file(path, TeacherStageConfig) if path else TeacherStageConfig()
-    default = TeacherCommand(config=path, settings=settings)
-    return tyro.cli(TeacherCommand, args=list(argv), default=default, prog="python -m optical_jax teacher")
-
-
-def parse_image_teacher_command(argv: Sequence[str]) -> ImageTeacherCommand:
-    """As `parse_train_command`.
-
-    Raises:
-      ConfigError: likewise.
-    """
-    path = _config_argument(argv)
-    settings = load_config_file(path, ImageStageConfig) if path else ImageStageConfig()
-    default = ImageTeacherCommand(config=path, settings=settings)
-    return tyro.cli(ImageTeacherCommand, args=list(argv), default=default, prog="python -m optical_jax image_teacher")
+    default, path = kind(), _config_argument(argv)
+    settings = type(default.settings)
+    if path:
+        default = replace(default, config=path, settings=load_config_file(path, settings))
+    return tyro.cli(kind, args=list(argv), default=default, prog=STARTED_BY[settings.__name__])
 
 
 def _config_argument(argv: Sequence[str]) -> str:

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from optical_jax.commands.doors import add_xla_flag, open_door, refuse_no_flags
-from optical_jax.commands.settings import parse_teacher_command
-from optical_jax.commands.training import first_state, loop, run_in_folder, say
+from optical_jax.commands.doors import open_door
+from optical_jax.commands.settings import TeacherCommand
+from optical_jax.commands.training import first_state, loop, read_command, run_in_folder, say
 from optical_jax.config import expand_path
 from optical_jax.errors import ConfigError
-from optical_jax.metrics_writer import check_tracker
+from optical_jax.stage_validation import validate_teacher
 from optical_jax.teacher_config import DEV_METRICS, TeacherStageConfig
-from optical_jax.validation import validate_teacher
 
 if TYPE_CHECKING:
     from optical_jax.config import HeadConfig
@@ -35,24 +34,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_command(argv: Sequence[str]) -> None:
-    refuse_no_flags(argv, "name a config or data, and a folder for the run", EXAMPLE)
-    command = parse_teacher_command(argv)
+    command = read_command(argv, TeacherCommand, validate_teacher, EXAMPLE)
     cfg = command.settings
-    validate_teacher(cfg, needs_run=not command.dry_run)
-    check_tracker(cfg.training.tracker)
-    if cfg.training.deterministic:
-        add_xla_flag("--xla_gpu_deterministic_ops=true")
     if command.dry_run:
         dry_run(cfg, prepare(cfg, None))
         return
-    parts = run_in_folder(
-        cfg,
-        prepare=lambda folder: prepare(cfg, folder),
-        begin=lambda folder, parts: folder.begin(
-            cfg, {"model": parts.start}, parts.inputs, {"rankings.json": parts.report}
-        ),
-        train=lambda folder, parts: train_prepared(cfg, folder, parts),
-    )
+    parts = run_in_folder(cfg, prepare=prepare, begin=begin, train=train_prepared)
     if parts is not None:
         run = shlex.quote(cfg.run)
         say(f"next: python eval.py --run {run} --collection DIR --lang {cfg.data.language}")
@@ -165,6 +152,10 @@ def report_lines(cfg: TeacherStageConfig, head: HeadConfig, report: dict[str, An
     if dev is not None:
         lines.append(f"dev:   {len(dev.queries):,} queries, {len(dev.documents):,} documents")
     return lines
+
+
+def begin(cfg: TeacherStageConfig, folder: RunFolder, parts: Parts) -> None:
+    folder.begin(cfg, {"model": parts.start}, parts.inputs, {"rankings.json": parts.report})
 
 
 def train_prepared(cfg: TeacherStageConfig, folder: RunFolder, parts: Parts) -> None:

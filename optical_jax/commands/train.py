@@ -9,14 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optical_jax.commands.doors import add_xla_flag, open_door, refuse_no_flags
-from optical_jax.commands.settings import parse_train_command
-from optical_jax.commands.training import first_state, loop, run_in_folder, say
+from optical_jax.commands.doors import open_door
+from optical_jax.commands.settings import TrainCommand
+from optical_jax.commands.training import first_state, loop, read_command, run_in_folder, say
 from optical_jax.config import Config, expand_path
 from optical_jax.data.formats import for_each_language
 from optical_jax.errors import ConfigError
 from optical_jax.files import PAIR
-from optical_jax.metrics_writer import check_tracker
 from optical_jax.validation import validate
 
 if TYPE_CHECKING:
@@ -44,13 +43,8 @@ EXAMPLE = "python train.py --config configs/tiny.py --run runs/tiny"
 
 
 def run_command(argv: Sequence[str]) -> None:
-    refuse_no_flags(argv, "name a config, and a folder for the run", EXAMPLE)
-    command = parse_train_command(argv)
+    command = read_command(argv, TrainCommand, validate, EXAMPLE)
     cfg = command.settings
-    validate(cfg, needs_run=not command.dry_run)
-    check_tracker(cfg.training.tracker)
-    if cfg.training.deterministic:
-        add_xla_flag("--xla_gpu_deterministic_ops=true")
     students = for_each_language(cfg) if command.each_language else {"": cfg}
     for language, student in students.items():
         if language:
@@ -66,27 +60,7 @@ def run_command(argv: Sequence[str]) -> None:
 def train_run(cfg: Config) -> None:
     """Train, resume, or report a finished run: whatever the run folder calls for."""
 
-    def begin(folder: RunFolder, parts: Parts) -> None:
-        from optical_jax.student import load_picture_teacher
-        from optical_jax.tower_pair import how_compared
-        from optical_jax.towers import PICTURE_TEACHER
-
-        towers, path = {"teacher": parts.teacher}, expand_path(cfg.teacher.path, "teacher.path")
-        if (pictures := load_picture_teacher(cfg)) is not None:
-            towers[PICTURE_TEACHER] = pictures
-        references = {} if cfg.checkpoint.copy_teacher else dict.fromkeys(towers, path)
-        towers["student"] = parts.student
-        records = {"bitext.json": parts.report}
-        if pictures is not None and (told := how_compared(path, cfg.cache_dir or None)):
-            records[f"teacher/{PAIR}"] = told
-        folder.begin(cfg, towers, parts.inputs, records, references=references, lexicons=parts.lexicons)
-
-    parts = run_in_folder(
-        cfg,
-        prepare=lambda folder: prepare(cfg, folder),
-        begin=begin,
-        train=lambda folder, parts: train_prepared(cfg, folder, parts),
-    )
+    parts = run_in_folder(cfg, prepare=prepare, begin=begin, train=train_prepared)
     if parts is not None:
         languages = " ".join(parts.languages)
         say(f"next: python eval.py --run {shlex.quote(cfg.run)} --collection DIR --lang {languages}")
@@ -275,6 +249,23 @@ def model_inputs(cfg: Config, before: Mapping[str, Any] | None) -> dict[str, dic
             folder = find_folder(expand_path(path, f"{name}.path"), cfg.cache_dir or None)
             found[f"{name}.path"] = model_files(folder)
     return found
+
+
+def begin(cfg: Config, folder: RunFolder, parts: Parts) -> None:
+    """Write what makes the folder a run: both towers, hashes of what was read, and what became of every line."""
+    from optical_jax.student import load_picture_teacher
+    from optical_jax.tower_pair import how_compared
+    from optical_jax.towers import PICTURE_TEACHER
+
+    towers, path = {"teacher": parts.teacher}, expand_path(cfg.teacher.path, "teacher.path")
+    if (pictures := load_picture_teacher(cfg)) is not None:
+        towers[PICTURE_TEACHER] = pictures
+    references = {} if cfg.checkpoint.copy_teacher else dict.fromkeys(towers, path)
+    towers["student"] = parts.student
+    records = {"bitext.json": parts.report}
+    if pictures is not None and (told := how_compared(path, cfg.cache_dir or None)):
+        records[f"teacher/{PAIR}"] = told
+    folder.begin(cfg, towers, parts.inputs, records, references=references, lexicons=parts.lexicons)
 
 
 def train_prepared(cfg: Config, folder: RunFolder, parts: Parts) -> None:

@@ -1,15 +1,19 @@
-"""What every training does around its own data and step: the run folder, the checkpoint to go on from, the loop."""
+"""What every training does around its own data and step: the command line, the run folder, the checkpoint to go on
+from, the loop."""
 
 from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from optical_jax.commands.curves import draw_training_curves
+from optical_jax.commands.doors import add_xla_flag, refuse_no_flags
+from optical_jax.commands.settings import Command, parse_command
 from optical_jax.errors import ConfigError, Interrupted
+from optical_jax.metrics_writer import check_tracker
 
 if TYPE_CHECKING:
     from optical_jax.checkpoint import Checkpoints
@@ -20,16 +24,38 @@ if TYPE_CHECKING:
     from optical_jax.training.state import TrainState
     from optical_jax.types import Params
 
+Settings = TypeVar("Settings", bound="RunConfig")
 Parts = TypeVar("Parts", bound=Any)
 """What a run is made of, read and checked; has `inputs`, by kind the sha256 of its files."""
 
 
+def read_command(argv: Sequence[str], kind: type[Command], validate: Callable[..., None], example: str) -> Command:
+    """The command line of a training, its settings checked; nothing is read or compiled yet.
+
+    Args:
+      argv: the words after the command's name.
+      kind: of command.
+      validate: refuses settings that cannot be.
+      example: a command line that works, for who gives none.
+
+    Raises:
+      ConfigError: names the field, its value and the remedy.
+    """
+    refuse_no_flags(argv, "name a config or data, and a folder for the run", example)
+    command = parse_command(kind, argv)
+    validate(command.settings, needs_run=not command.dry_run)
+    check_tracker(command.settings.training.tracker)
+    if command.settings.training.deterministic:
+        add_xla_flag("--xla_gpu_deterministic_ops=true")
+    return command
+
+
 def run_in_folder(
-    cfg: RunConfig,
+    cfg: Settings,
     *,
-    prepare: Callable[[RunFolder | None], Parts],
-    begin: Callable[[RunFolder, Parts], None],
-    train: Callable[[RunFolder, Parts], None],
+    prepare: Callable[[Settings, RunFolder | None], Parts],
+    begin: Callable[[Settings, RunFolder, Parts], None],
+    train: Callable[[Settings, RunFolder, Parts], None],
 ) -> Parts | None:
     """Train, resume, or report a finished run: whatever the run folder calls for.
 
@@ -57,13 +83,13 @@ def run_in_folder(
             say_result(folder)
             say_curves(folder, again=False)
             return None
-        parts = prepare(folder if resumed else None)
+        parts = prepare(cfg, folder if resumed else None)
         if resumed:
             folder.resume(cfg, parts.inputs)
         else:
-            begin(folder, parts)
+            begin(cfg, folder, parts)
         try:
-            train(folder, parts)
+            train(cfg, folder, parts)
         except Interrupted:
             say_curves(folder)
             raise
