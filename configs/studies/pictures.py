@@ -11,17 +11,10 @@ cores. Not run yet.
 
 from dataclasses import replace
 
+import losses
 from images.multilingual import EMOJI, TEACHER, captions
 
-from optical_jax.config import (
-    CheckpointConfig,
-    Config,
-    DataConfig,
-    OptimizerConfig,
-    StudentConfig,
-    TeacherConfig,
-    TrainingConfig,
-)
+from optical_jax.config import Config, DataConfig, StudentConfig, TeacherConfig
 from optical_jax.loss_config import LossConfig, OtConfig
 from optical_jax.studies.design import Arm, Study
 
@@ -33,21 +26,13 @@ RATES = (1e-3, 3e-3)
 
 
 def base() -> Config:
-    """The small student: the packaged English model's body, new pieces that start from a lexicon."""
-    return Config(
+    """The small student of configs/studies/losses.py, with fewer pieces, for shorter texts."""
+    config = losses.base()
+    return replace(
+        config,
         teacher=TeacherConfig(path=TEACHER, max_length=24, cache=f"{FOLDER}/teacher-vectors"),
-        student=StudentConfig(
-            path="optical_jax/english_teacher",
-            vocabulary="train",
-            vocab_size=2000,
-            keep_pieces=True,
-            new_embeddings="lexicon",
-            max_length=32,
-        ),
+        student=replace(config.student, vocab_size=2000, max_length=32),
         data=DataConfig(global_batch=64, row_length=32),
-        optimizer=OptimizerConfig(warmup_steps=10),
-        training=TrainingConfig(steps=100, log_every=20, dev_every=50),
-        checkpoint=CheckpointConfig(every=100, keep=1, keep_best=False, copy_teacher=False),
     )
 
 
