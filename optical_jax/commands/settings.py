@@ -103,28 +103,43 @@ def load_config_file(path: str, kind: type[Settings]) -> Settings:
     Raises:
       ConfigError: no such file, no get_config in it, or it fails or returns another kind.
     """
-    file = Path(path)
-    if not file.is_file():
-        others = sorted(str(p) for p in Path("configs").glob("*.py") if p.name != "__init__.py")
-        by_name = {Path(other).stem: other for other in others}
-        near = difflib.get_close_matches(file.stem, by_name, n=1, cutoff=0.7)
-        known = f"did you mean {by_name[near[0]]}?" if near else f"there are: {', '.join(others) or 'none in configs/'}"
-        raise ConfigError(f"config={path} {'is a folder' if file.is_dir() else 'does not exist'}; {known}")
-    spec = importlib.util.spec_from_file_location(f"optical_jax_config_{file.stem}", file)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"config={path} is no Python file; name one with get_config() in it")
-    module = importlib.util.module_from_spec(spec)
-    # A config may build on its neighbours: `import swahili` inside configs/.
-    sys.path.insert(0, str(file.parent.absolute()))
-    try:
-        spec.loader.exec_module(module)
-        config = module.get_config()
-    except Exception as error:
-        raise ConfigError(f"config={path} cannot be read: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.remove(str(file.parent.absolute()))
+    config = call_in_file(path, "get_config", "configs")
     if not isinstance(config, kind):
         other = STARTED_BY.get(type(config).__name__)
         remedy = f"start it by {other}" if other else f"return an optical_jax {kind.__name__}"
         raise ConfigError(f"config={path}: get_config() returned {type(config).__name__}; {remedy}")
     return config
+
+
+def call_in_file(path: str, function: str, shelf: str, imports: Sequence[str] = (".",)) -> object:
+    """What a function without arguments in a Python file returns.
+
+    Args:
+      path: of the file.
+      function: its name.
+      shelf: folder whose files are told of where there is no such file.
+      imports: folders, from the file's own, that it may import from while it runs: `import swahili` in configs/.
+
+    Raises:
+      ConfigError: no such file, no such function in it, or it fails.
+    """
+    file = Path(path)
+    if not file.is_file():
+        others = sorted(str(p) for p in Path(shelf).glob("*.py") if p.name != "__init__.py")
+        by_name = {Path(other).stem: other for other in others}
+        near = difflib.get_close_matches(file.stem, by_name, n=1, cutoff=0.7)
+        there = ", ".join(others) or f"none in {shelf}/"
+        known = f"did you mean {by_name[near[0]]}?" if near else f"there are: {there}"
+        raise ConfigError(f"config={path} {'is a folder' if file.is_dir() else 'does not exist'}; {known}")
+    spec = importlib.util.spec_from_file_location(f"optical_jax_{function}_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"config={path} is no Python file; name one with {function}() in it")
+    module, before = importlib.util.module_from_spec(spec), list(sys.path)
+    sys.path[:0] = [str((file.parent / folder).absolute()) for folder in imports]
+    try:
+        spec.loader.exec_module(module)
+        return getattr(module, function)()
+    except Exception as error:
+        raise ConfigError(f"config={path} cannot be read: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path[:] = before

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from optical_jax.commands.doors import open_door, refuse_no_flags
+from optical_jax.commands.settings import call_in_file
 from optical_jax.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -101,24 +100,8 @@ def load_study(path: str) -> Study:
     """
     from optical_jax.studies.design import Study
 
-    file = Path(path)
-    if not file.is_file():
-        others = sorted(str(p) for p in Path("configs/studies").glob("*.py"))
-        raise ConfigError(f"config={path} does not exist; there are: {', '.join(others) or 'none in configs/studies/'}")
-    spec = importlib.util.spec_from_file_location(f"optical_jax_study_{file.stem}", file)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"config={path} is no Python file; name one with get_study() in it")
-    module = importlib.util.module_from_spec(spec)
-    before = list(sys.path)
-    # A study may build on the configs one folder up, and on its neighbours.
-    sys.path[:0] = [str(file.parent.absolute().parent), str(file.parent.absolute())]
-    try:
-        spec.loader.exec_module(module)
-        study = module.get_study()
-    except Exception as error:
-        raise ConfigError(f"config={path} cannot be read: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path[:] = before
+    # It may build on the configs one folder up, and on its neighbours.
+    study = call_in_file(path, "get_study", "configs/studies", imports=("..", "."))
     if not isinstance(study, Study):
         raise ConfigError(f"config={path}: get_study() returned {type(study).__name__}; return an optical_jax Study")
     return replace(study, file=path)
