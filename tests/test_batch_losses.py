@@ -295,7 +295,7 @@ def test_distortion_of_any_plan_is_the_sum_over_quadruples():
 def test_gromov_gradient_is_that_of_its_value_at_a_fixed_plan():
     """Finite differences, by NumPy in float64, of the sum over quadruples and of <P, C>."""
     cfg = LossConfig(name="gromov_wasserstein", ot=OtConfig(epsilon=0.1, masses="idf"), fusion=0.3)
-    grad = np.float64(evaluate(*BATCH, cfg)[2])
+    grad = np.float64(evaluate(*BATCH, cfg)[2])  # the solver of its plan works in float32
     problems, arrays = [gromov_problem(pair) for pair in range(4)], []
     for parts in zip(*problems, strict=True):
         padded = [np.pad(x, [(0, 7 - size) for size in x.shape]) for x in parts]
@@ -317,7 +317,10 @@ def test_gromov_gradient_is_that_of_its_value_at_a_fixed_plan():
 # ---- all ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["pooled_mse", "contrastive", "ot_contrastive", "relational", "score_kl"])
+@pytest.mark.parametrize(
+    "name",
+    ["pooled_cosine", "pooled_mse", "contrastive", "pooled_contrastive", "ot_contrastive", "relational", "score_kl"],
+)
 def test_gradients_by_finite_differences(name):
     with jax.enable_x64():
         student, teacher = (

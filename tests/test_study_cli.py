@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import json
 import os
 import shutil
 import signal
@@ -46,6 +47,20 @@ def get_study():
     study = tiny_losses.get_study()
     arms = (replace(a, trials={{name: shorter(c) for name, c in a.trials.items()}}) for a in study.arms[-{arms}:])
     return replace(study, arms=tuple(arms), folder={folder!r}, seeds=(0,))
+"""
+FAILING = """
+
+def wild(config):
+    return replace(config, optimizer=replace(config.optimizer, peak_lr=1e38, clip_norm=0.0, warmup_steps=0))
+
+
+of_numbers = get_study
+
+
+def get_study():
+    study = of_numbers()
+    arms = (replace(a, trials={"wild": wild(a.trials["lr0.005"]), "lr0.001": a.trials["lr0.001"]}) for a in study.arms)
+    return replace(study, arms=tuple(arms), budget="seconds")
 """
 
 
@@ -141,13 +156,29 @@ def test_other_runs_in_the_folder_are_refused_before_anything_runs(whole, tmp_pa
     assert not (tmp_path / "c" / "tuning" / "transport").exists()
 
 
-def test_a_loss_that_is_no_number_is_a_result(whole, tmp_path, capsys):
-    """The trial that was taken failed, so the other is; and of the final runs the one that failed is not run again."""
+def test_a_trial_whose_loss_is_no_number_is_not_taken(tmp_path):
+    """And with equal seconds the one arm there is keeps its steps."""
+    file = Path(study_file(tmp_path / "wild", arms=1))
+    file.write_text(file.read_text() + FAILING)
+    done = run(str(file))
+    assert done.returncode == 0, done.stderr
+    (failed,) = (tmp_path / "wild").rglob(FAILED)
+    assert failed.parent == tmp_path / "wild" / "tuning" / "pooled_cosine" / "wild" / "sw"
+    assert "is inf at step" in failed.read_text()
+    (chosen,) = json.loads((tmp_path / "wild" / "choices.json").read_text())["arms"].values()
+    assert (chosen["trial"], chosen["trials"]["wild"], chosen["steps"]) == ("lr0.001", {}, 4)
+    page = (tmp_path / "wild" / "report.html").read_text()
+    assert "finished: 1 of 1 final runs are done" in page
+    assert "as many seconds of steps as the quickest arm needs" in page
+
+
+def test_a_final_run_whose_loss_was_no_number_is_a_result_and_not_run_again(whole, tmp_path, capsys):
     file = copied(whole, tmp_path / "d")
     (tmp_path / "d" / "final" / "pooled_cosine" / "sw-0" / FAILED).write_text("loss is nan at step 2\n")
     assert main([file]) == 0
     assert "1 of 2 final runs are done, 1 failed" in capsys.readouterr().out
     assert "loss is nan at step 2" in (tmp_path / "d" / "report.html").read_text()
+    assert "step 2" in (tmp_path / "d" / "final" / "pooled_cosine" / "sw-0" / FAILED).read_text()
 
 
 @pytest.mark.parametrize(

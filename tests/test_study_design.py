@@ -1,6 +1,7 @@
 """What a study may be, which runs it is made of, and which trials it takes."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,15 @@ import pytest
 
 from optical_jax.commands.study import load_study
 from optical_jax.errors import ConfigError
-from optical_jax.studies.design import best_trials, check_study, final_tasks, pairs_seen, tuning_tasks
+from optical_jax.studies.design import (
+    arms_with_references,
+    best_trials,
+    check_study,
+    final_tasks,
+    pairs_seen,
+    tuning_tasks,
+)
+from optical_jax.studies.results import REFERENCES, all_references, reference_names
 from optical_jax.studies.runner import choose, equal_steps, run_study
 
 ROOT = Path(__file__).parents[1]
@@ -24,6 +33,7 @@ LONGER = {name: replace(c, training=replace(c.training, steps=41)) for name, c i
 TOLD = {name: replace(c, checkpoint=replace(c.checkpoint, best_metric="R@1")) for name, c in TRIALS.items()}
 ANSWERING = {name: replace(c, student=replace(c.student, sides="documents")) for name, c in TRIALS.items()}
 WRONG = {name: replace(c, optimizer=replace(c.optimizer, peak_lr=-1.0)) for name, c in TRIALS.items()}
+UNTOLD = {name: replace(c, data=replace(c.data, dev_pairs=0)) for name, c in TRIALS.items()}
 
 
 def test_the_tiny_study_is_fair():
@@ -51,6 +61,7 @@ def test_the_tiny_study_is_fair():
         ({"arms": (FIRST, replace(SECOND, trials=TOLD))}, "trials differ in checkpoint.best_metric"),
         ({"arms": (FIRST, replace(SECOND, trials=ANSWERING))}, "student.sides=documents"),
         ({"arms": (FIRST, replace(SECOND, trials=WRONG))}, "optimizer.peak_lr=-1.0 is impossible"),
+        ({"arms": (FIRST, replace(SECOND, trials=UNTOLD))}, "data.dev_pairs=0"),
     ],
 )
 def test_unfair_studies_are_refused(change, said):
@@ -67,6 +78,39 @@ def test_a_collection_that_is_not_there_is_told_before_anything_runs(path, tmp_p
     assert not (tmp_path / "study").exists()
 
 
+def test_two_collections_of_one_name_are_refused(tmp_path):
+    """Both would be written to RUN/eval/collection-dev."""
+    (there,) = STUDY.collections
+    shutil.copytree(ROOT / there, tmp_path / "collection")
+    study = replace(STUDY, folder=str(tmp_path / "study"), collections=(there, str(tmp_path / "collection")))
+    with pytest.raises(ConfigError, match="would both be told of as collection-dev"):
+        run_study(study)
+
+
+def test_files_of_another_language_are_refused(tmp_path):
+    study = replace(
+        STUDY, folder=str(tmp_path / "study"), in_language=lambda config, _: STUDY.in_language(config, "sw")
+    )
+    with pytest.raises(ConfigError, match="arm transport learns sw where the study says so; write so=FILE"):
+        run_study(study)
+
+
+def test_references_stand_beside_the_first_arm_of_each_student_and_data():
+    """Another loss or other pictures change neither the student before its first step nor the dictionary."""
+    fewer = {name: replace(c, data=replace(c.data, max_pairs=30)) for name, c in TRIALS.items()}
+    seeing = {name: replace(c, data=replace(c.data, pictures="p")) for name, c in TRIALS.items()}
+    arms = (FIRST, SECOND, replace(SECOND, name="seeing", trials=seeing), replace(SECOND, name="few", trials=fewer))
+    study = replace(STUDY, arms=arms)
+    assert arms_with_references(study) == ["transport", "few"]
+    assert all_references(study) == [*REFERENCES, "untrained (few)", "dictionary (few)"]
+    assert reference_names(study, "pooled_cosine") == {}
+
+
+def test_an_arm_that_was_added_after_tuning_has_no_final_runs_yet():
+    final = final_tasks(STUDY, {"transport": "lr0.001", "pooled_cosine": "gone"}, {})
+    assert {task.arm for task in final} == {"transport"}
+
+
 def test_equal_seconds_need_a_language_to_time_in():
     one = tuple(replace(arm, trials={"a": arm.trials["lr0.001"]}) for arm in STUDY.arms)
     check_study(replace(STUDY, arms=one, tuning_languages=()))
@@ -81,6 +125,8 @@ def test_every_arm_is_tuned_alike_and_every_run_has_its_folder():
     assert {task.seed for task in tuning} == {100} == {task.config.seed for task in tuning}
     final = final_tasks(STUDY, {"transport": "lr0.001", "pooled_cosine": "lr0.005"}, {"pooled_cosine": 7})
     assert len(final) == 2 * 2 * 2
+    warmups = {task.arm: task.config.optimizer.warmup_steps for task in final}
+    assert warmups == {"transport": 10, "pooled_cosine": 2}, "10 of 40 steps, and 7 / 4 of 7"
     assert [task.seed for task in final] == [0] * 4 + [1] * 4
     assert {(task.arm, task.config.optimizer.peak_lr, task.config.training.steps) for task in final} == {
         ("transport", 1e-3, 40),

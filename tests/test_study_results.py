@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 
 from optical_jax.commands.study import load_study
+from optical_jax.errors import ConfigError
 from optical_jax.evaluation.metrics import METRICS
 from optical_jax.files import write_json
-from optical_jax.studies.comparison import Sample, compare, mean_over_languages, references_of, scopes_of
+from optical_jax.studies.comparison import ArmTest, Sample, compare, mean_over_languages, references_of, scopes_of
 from optical_jax.studies.design import Arm, Study
-from optical_jax.studies.folders import FAILED
-from optical_jax.studies.page import write_page
+from optical_jax.studies.folders import FAILED, holds_judgement
+from optical_jax.studies.page import differences, write_page
 from optical_jax.studies.results import Row, collect_results, summarise, write_results
 from optical_jax.studies.runner import chosen_tasks
-from optical_jax.studies.verdict import best_arms, collections_of, verdict
+from optical_jax.studies.verdict import best_arms, collections_of, overall, verdict
 
 ROOT = Path(__file__).parents[1]
 
@@ -43,6 +44,11 @@ def test_a_seed_that_lacks_a_language_does_not_count():
     (low, _) = summarise([row("sw", 0, 0.2), row("so", 0, 0.4), row("sw", 1, 0.9)])
     assert (low.mean, low.seeds, low.languages) == (pytest.approx(0.3), 1, 2)
     assert low.sd != low.sd
+
+
+def test_seeds_that_lack_different_languages_count_as_what_they_are():
+    (low, _) = summarise([row("sw", 0, 0.2), row("so", 1, 0.6)])
+    assert (low.mean, low.seeds, low.languages) == (pytest.approx(0.4), 2, 1)
 
 
 # ---- a study written by hand ---------------------------------------------------------------------------------------
@@ -155,6 +161,22 @@ def test_words_claim_what_tests_show(tmp_path):
     assert "c-dev, low-resource languages: no difference from pooled_cosine could be shown for transport." in said
 
 
+def test_an_arm_that_is_above_one_reference_is_no_arm_without_a_difference():
+    """a is the reference, b is above it and the other reference, c is like b. b against a stands under a's name."""
+
+    def test_of(arm: str, reference: str, difference: float) -> ArmTest:
+        p = 0.01 if difference else 0.9
+        return ArmTest("c-dev", "low", "AP", arm, reference, 8, 1, 1, difference, p, p, p)
+
+    trials = load_study(str(ROOT / "configs/studies/tiny_losses.py")).arms[0].trials
+    study = replace(
+        load_study(str(ROOT / "configs/studies/tiny_losses.py")), arms=tuple(Arm(name, "", trials) for name in "abc")
+    )
+    tests = [test_of("b", "a", 0.5), test_of("c", "a", 0.0), test_of("c", "b", 0.0)]
+    assert overall(study, "a", tests) == ["b is above a on every collection, group and metric that was tested."]
+    assert overall(study, "b", tests) == []
+
+
 def test_words_name_who_is_above(tmp_path, monkeypatch):
     monkeypatch.setattr("optical_jax.studies.verdict.LEVEL", 0.1)
     said = verdict(study := made_study(tmp_path / "a", steady), collect_results(study))
@@ -216,6 +238,27 @@ def test_what_one_run_was_asked_by_hand_is_not_asked_of_all(tmp_path):
     assert {row.collection for row in results.rows if row.queries} == {"c-dev"}
 
 
+def test_what_was_asked_of_files_that_changed_is_asked_again(tmp_path):
+    study = made_study(tmp_path, steady)
+    (task, *_) = tasks_of(study)
+    place = task.folder / "eval" / "c-dev"
+    write_json(place / "metrics.json", json.loads((place / "metrics.json").read_text()) | {"inputs": {"corpus": "a1"}})
+    assert holds_judgement(place, 40, references=True, inputs={"corpus": "a1", "queries.so": "c3"})
+    assert not holds_judgement(place, 40, references=True, inputs={"corpus": "b2"})
+    assert not holds_judgement(place, 20, references=True, inputs={})
+    write_json(place / "metrics.json", json.loads((place / "metrics.json").read_text()) | {"references": {}})
+    assert holds_judgement(place, 40, references=False, inputs={})
+    assert not holds_judgement(place, 40, references=True, inputs={})
+
+
+def test_runs_before_and_after_a_file_changed_are_not_compared(tmp_path):
+    study = made_study(tmp_path, steady)
+    for n, task in enumerate(tasks_of(study)[:2]):
+        write_json(task.folder / "env.json", {"inputs": {"bitext": {"sw.tsv": f"{n}"}}})
+    with pytest.raises(ConfigError, match=r"sw.tsv changed between the runs in .*transport.* and .*pooled_cosine"):
+        collect_results(study)
+
+
 # ---- files -------------------------------------------------------------------------------------------------------
 
 
@@ -266,6 +309,40 @@ def test_files_and_page(tmp_path):
     before = (tmp_path / "report.html").read_bytes()
     write_results(study, collect_results(study))
     assert (tmp_path / "report.html").read_bytes() == before
+
+
+def test_a_mean_over_fewer_seeds_is_marked_and_not_the_highest(tmp_path):
+    """transport leads, and lacks a seed."""
+    study = made_study(tmp_path, steady)
+    write_page(study, collect_results(study))
+    table = "AP of every language</summary>"
+    whole = (tmp_path / "report.html").read_text().partition(table)[2].partition("</details>")[0]
+    assert "<b>0.609</b>" in whole
+    (alone,) = (task for task in tasks_of(study) if (task.arm, task.language, task.seed) == ("transport", "sw", 1))
+    (alone.folder / FAILED).write_text("loss is nan\n")
+    write_page(study, collect_results(study))
+    marked = (tmp_path / "report.html").read_text().partition(table)[2].partition("</details>")[0]
+    assert "0.609" in marked
+    assert "<b>0.609</b>" not in marked
+    assert "1 seeds" in marked
+
+
+def test_a_page_tells_of_no_tuning_where_there_was_none(tmp_path):
+    study = made_study(tmp_path, steady)
+    one = tuple(replace(arm, trials={"lr0.001": arm.trials["lr0.001"]}) for arm in study.arms)
+    page = write_page(replace(study, arms=one), collect_results(study)).read_text()
+    assert "tuning had another" not in page
+    assert "No arm had a choice to make." in page
+    assert "tuning had another" in write_page(study, collect_results(study)).read_text()
+
+
+def test_a_page_tells_in_what_arms_differ(tmp_path):
+    study = made_study(tmp_path, steady)
+    first, second = study.arms
+    few = {name: replace(c, data=replace(c.data, max_pairs=30)) for name, c in second.trials.items()}
+    assert differences(study) == ""
+    told = differences(replace(study, arms=(first, replace(second, trials=few))))
+    assert told == f"data.max_pairs 0 ({first.name}), 30 ({second.name})"
 
 
 def test_a_study_that_never_began_has_a_page_too(tmp_path):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from optical_jax.config import Config
+from optical_jax.config import Config, DataConfig
 from optical_jax.errors import ConfigError
 from optical_jax.validation import validate
 
@@ -53,8 +53,8 @@ class Study:
     tuning_seed: int = 100
     """Of the tuning runs: none of `seeds`, so that no final run was chosen by its own figures."""
     budget: Literal["pairs", "seconds"] = "pairs"
-    """What is equal between arms: pairs seen, or seconds of steps (fewer steps for who takes longer for one, as its
-    tuning runs tell)."""
+    """What is equal between arms: pairs seen, or seconds of steps (fewer steps, and less warm-up, for who takes longer
+    for one, as its tuning runs tell; these have equal pairs)."""
     data: str = ""
     """Where the data come from and what was done to them, for readers of the report."""
 
@@ -87,6 +87,21 @@ class Task:
 
 def reference_of(study: Study) -> str:
     return study.reference or study.arms[0].name
+
+
+def arms_with_references(study: Study) -> list[str]:
+    """The first arm of each kind of student and data: beside its runs stand what needs no training.
+
+    The student before its first step and a dictionary are other ones where arms differ in these.
+    """
+    found: dict[Any, str] = {}
+    for arm in study.tuned_arms:
+        config = next(iter(arm.trials.values()))
+        # Pictures teach, and have no say in what there is before.
+        without = DataConfig()
+        data = replace(config.data, pictures=without.pictures, pictures_share=without.pictures_share)
+        found.setdefault((config.student, data), arm.name)
+    return list(found.values())
 
 
 def group_of(task: Task) -> Literal["low", "high"]:
@@ -136,6 +151,10 @@ def check_study(study: Study) -> None:
     require(study.tuning_seed not in study.seeds, f"tuning_seed={study.tuning_seed} is one of seeds; take another")
     seen = {pairs_seen(config) for config in tuned_trials}
     require(len(seen) == 1, f"trials see {sorted(seen)} pairs; a fair comparison has one budget (steps x global_batch)")
+    require(
+        all(config.data.dev_pairs > 0 for arm in study.arms for config in arm.trials.values()),
+        "data.dev_pairs=0; runs are told apart by dev pairs, so give some",
+    )
     # Who learned documents alone is asked by the teacher, in English, of documents that these collections have not.
     sides = {config.student.sides for arm in study.arms for config in arm.trials.values()}
     require(
@@ -170,19 +189,28 @@ def final_tasks(study: Study, choices: Mapping[str, str], steps: Mapping[str, in
     """Every arm's chosen trial in every language with every seed; seeds outermost, so that a study cut short is whole.
 
     Args:
-      choices: arm -> trial.
+      choices: arm -> trial; an arm without one is left out.
       steps: arm -> steps, where they differ from the config's.
     """
     tasks = []
     for seed in study.seeds:
         for language in study.languages:
-            for arm in study.arms:
+            for arm in (arm for arm in study.arms if choices.get(arm.name) in arm.trials):
                 task = _task(study, "final", arm, choices[arm.name], language, seed)
                 if arm.name in steps:
-                    training = replace(task.config.training, steps=steps[arm.name])
-                    task = replace(task, config=replace(task.config, training=training))
+                    task = replace(task, config=of_length(task.config, steps[arm.name]))
                 tasks.append(task)
     return tasks
+
+
+def of_length(config: Config, steps: int) -> Config:
+    """The config with so many steps, of which the same share warms up."""
+    warmup = round(config.optimizer.warmup_steps * steps / config.training.steps)
+    return replace(
+        config,
+        training=replace(config.training, steps=steps),
+        optimizer=replace(config.optimizer, warmup_steps=warmup),
+    )
 
 
 def _task(study: Study, stage: Stage, arm: Arm, trial: str, language: str, seed: int) -> Task:

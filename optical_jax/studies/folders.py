@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from optical_jax.config import expand_path
 from optical_jax.data.collection import read_collection
+from optical_jax.data.formats import parse_entry
 from optical_jax.data.image_sources import read_image_set
-from optical_jax.errors import ConfigError
+from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import read_json
 from optical_jax.metrics_writer import read_metrics
-from optical_jax.studies.design import Study, Task
+from optical_jax.studies.design import Study, Task, arms_with_references
 from optical_jax.studies.tables import SPLIT, check_metrics, folders_of, is_pictures, languages_of
 
 CHOICES = "choices.json"
 FAILED = "failed.txt"
 """In the folder of a run whose loss stopped being a number: what it said."""
 
-Expected = Mapping[str, frozenset[str]]
-"""Language -> names of the folders under RUN/eval that a whole run has."""
+
+@dataclass(frozen=True)
+class Expected:
+    """What a whole run has under RUN/eval."""
+
+    folders: Mapping[str, frozenset[str]]
+    """By language, their names."""
+    references: frozenset[str]
+    """Arms beside whose runs stand what needs no training."""
+    inputs: Mapping[str, Mapping[str, str]]
+    """By the folder's name, the sha256 of its collection's files as they are now; empty where that is not asked."""
 
 
 def read_choices(study: Study) -> dict[str, Any] | None:
@@ -61,11 +72,19 @@ def is_evaluated(task: Task, expected: Expected) -> bool:
     records = read_metrics(task.folder / "metrics.jsonl")
     if not records or "params_sha256" not in records[-1] or records[-1]["step"] < task.config.training.steps:
         return False
-    step = records[-1]["step"]
+    step, references = records[-1]["step"], task.arm in expected.references
     return all(
-        (path := task.folder / "eval" / name / "metrics.json").is_file() and read_json(path)["checkpoint"] == step
-        for name in expected[task.language]
+        holds_judgement(task.folder / "eval" / name, step, references, expected.inputs.get(name, {}))
+        for name in expected.folders[task.language]
     )
+
+
+def holds_judgement(folder: Path, step: int | str, references: bool, inputs: Mapping[str, str]) -> bool:
+    """Whether a folder holds what a checkpoint came to on these files, and the references if they are asked for."""
+    path = folder / "metrics.json"
+    found = read_json(path) if path.is_file() else {}
+    of_these_files = all(inputs.get(name, sha256) == sha256 for name, sha256 in found.get("inputs", {}).items())
+    return found.get("checkpoint") == step and of_these_files and (bool(found["references"]) or not references)
 
 
 def evaluations_of(study: Study, task: Task) -> Iterable[tuple[str, dict[str, Any]]]:
@@ -76,10 +95,17 @@ def evaluations_of(study: Study, task: Task) -> Iterable[tuple[str, dict[str, An
             yield name, read_json(path)
 
 
-def expected_evaluations(study: Study, tasks: Sequence[Task]) -> Expected:
-    """What a run of each language has when it is whole.
+def expected_evaluations(
+    study: Study, tasks: Sequence[Task], inputs: Mapping[str, Mapping[str, str]] | None = None
+) -> Expected:
+    """What a run is to have when it is whole.
 
     A study that was copied may lie where its collections do not; then what any run of the language has of them.
+
+    Args:
+      study: the study.
+      tasks: its final runs.
+      inputs: what `check_collections` gave; none where files are not looked at.
     """
     found: dict[str, set[str]] = {language: set() for language in study.languages}
     for collection in study.collections:
@@ -89,17 +115,28 @@ def expected_evaluations(study: Study, tasks: Sequence[Task]) -> Expected:
             there = names if languages else {name for name in names if (task.folder / "eval" / name).is_dir()}
             if not languages or task.language in languages:
                 found[task.language] |= there
-    return {language: frozenset(names) for language, names in found.items()}
+    folders = {language: frozenset(names) for language, names in found.items()}
+    return Expected(folders, frozenset(arms_with_references(study)), inputs or {})
 
 
-def check_collections(study: Study) -> None:
+def check_collections(study: Study) -> dict[str, dict[str, str]]:
     """Refuse a collection that could not be read after hours of training.
 
+    Returns:
+      By the name of a folder under RUN/eval, the sha256 of the files of its collection of texts.
+
     Raises:
-      ConfigError: it is not there, or has none of the study's languages or metrics.
+      ConfigError: it is not there, has none of the study's languages or metrics, or is named as another.
       DataError: it cannot be read.
     """
+    named: dict[str, str] = {}
+    inputs: dict[str, dict[str, str]] = {}
     for collection in study.collections:
+        for name in folders_of(collection):
+            if (other := named.setdefault(name, collection)) != collection:
+                raise ConfigError(
+                    f"collections: {other} and {collection} would both be told of as {name}; rename one of the folders"
+                )
         path = expand_path(collection, "collections")
         asked = [language for language in study.languages if language in languages_of(collection)]
         if not asked:
@@ -111,8 +148,47 @@ def check_collections(study: Study) -> None:
         if is_pictures(collection):
             read_image_set(path, SPLIT)
         else:
-            read_collection(path, SPLIT, asked)
+            inputs |= dict.fromkeys(folders_of(collection), read_collection(path, SPLIT, asked).sha256)
     check_metrics(study)
+    return inputs
+
+
+def check_languages(study: Study) -> None:
+    """Refuse files of another language than the study says: dev figures would be looked for under its name.
+
+    Raises:
+      ConfigError: names both.
+      DataError: a file is missing.
+    """
+    for language in study.languages:
+        for arm in study.arms:
+            for config in arm.trials.values():
+                entries = study.in_language(config, language).data.bitext
+                found = {parse_entry(entry, "data.bitext").language for entry in entries}
+                if found != {language}:
+                    raise ConfigError(
+                        f"languages: arm {arm.name} learns {' '.join(sorted(found)) or 'nothing'} where the study says "
+                        f"{language}; write {language}=FILE in in_language"
+                    )
+
+
+def check_same_files(tasks: Iterable[Task]) -> None:
+    """Refuse runs that read one file before and after it changed: a test between them would compare data too.
+
+    Raises:
+      ConfigError: names the file and both runs.
+    """
+    first: dict[str, tuple[str, Path]] = {}
+    for task in tasks:
+        path = task.folder / "env.json"
+        inputs = read_json(path)["inputs"] if path.is_file() else {}
+        for name, sha256 in ((name, sha256) for files in inputs.values() for name, sha256 in files.items()):
+            before, folder = first.setdefault(name, (sha256, task.folder))
+            if before != sha256:
+                raise ConfigError(
+                    f"{name} changed between the runs in {folder} and {task.folder}; delete the older runs, or name "
+                    "another --folder"
+                )
 
 
 def dev_lines(task: Task) -> list[tuple[int, dict[str, float]]]:
@@ -123,7 +199,13 @@ def dev_lines(task: Task) -> list[tuple[int, dict[str, float]]]:
 
 def last_dev(task: Task) -> float:
     """The run's figure that chooses, after its last step."""
-    return dev_lines(task)[-1][1][task.config.checkpoint.best_metric]
+    lines = dev_lines(task)
+    if not lines:
+        raise DataError(
+            f"{task.folder}: no dev figures, for there were no dev pairs; give files of which a tenth can be held out, "
+            "or data.dev"
+        )
+    return lines[-1][1][task.config.checkpoint.best_metric]
 
 
 def step_lines(run: Path) -> list[dict[str, Any]]:

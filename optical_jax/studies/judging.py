@@ -22,6 +22,7 @@ from optical_jax.evaluation.report import Evaluation, write_files
 from optical_jax.evaluation.search import Ranking, encode_blocks, rank
 from optical_jax.files import read_json, write_json
 from optical_jax.models.late_interaction import mean_pool
+from optical_jax.studies.folders import holds_judgement
 from optical_jax.studies.picture_judging import PictureJudge
 from optical_jax.studies.tables import (
     SCORINGS,
@@ -55,7 +56,7 @@ class Judge:
         """
         step = find_step(run, "last")
         paths = [path for path in self._paths if language in self._languages[path]]
-        if all(self._is_there(run, step, name) for path in paths for name in folders_of(path, self._split)):
+        if all(self._is_there(run, step, path, language, references) for path in paths):
             return
         teacher = load(run, side="document", part="teacher")
         systems = {"student": load(run, checkpoint=step, part="student")}
@@ -80,9 +81,10 @@ class Judge:
                 rankings = by_words | rank_texts(vectors, list(collection.documents), documents, scoring)
                 self._write(run, step, collection, language, scoring, rankings, asked, path)
 
-    def _is_there(self, run: Path, step: int | str, name: str) -> bool:
-        figures = run / "eval" / name / "metrics.json"
-        return figures.is_file() and read_json(figures)["checkpoint"] == step
+    def _is_there(self, run: Path, step: int | str, path: str, language: str, references: bool) -> bool:
+        inputs = {} if is_pictures(path) else self._collection(path, language).sha256
+        names = folders_of(path, self._split)
+        return all(holds_judgement(run / "eval" / name, step, references, inputs) for name in names)
 
     def _write(
         self,

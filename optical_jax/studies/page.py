@@ -5,26 +5,28 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib import resources
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
+from optical_jax.config import Config, to_json
 from optical_jax.evaluation.significance import ROUNDS
 from optical_jax.files import read_json
 from optical_jax.studies.comparison import GROUPS, ArmTest
-from optical_jax.studies.design import Study, pairs_seen, reference_of
+from optical_jax.studies.design import Study, arms_with_references, pairs_seen, reference_of, tuning_tasks
 from optical_jax.studies.folders import failure_of, read_choices
+from optical_jax.studies.markup import details, figure, key, mark, p_text, paragraph, table
 from optical_jax.studies.plots import (
-    VARIABLES,
-    colour_of,
     draw_budget,
     draw_languages,
     draw_low_high,
     draw_sharpness,
-    means_by_language,
+    values_by_language,
 )
-from optical_jax.studies.results import REFERENCES, TIMING, Results, Summary
+from optical_jax.studies.results import TIMING, Results, Summary, all_references, reference_names
 from optical_jax.studies.tables import SCORINGS, shown_of
 from optical_jax.studies.verdict import (
     GROUP_WORDS,
@@ -32,7 +34,6 @@ from optical_jax.studies.verdict import (
     best_arms,
     collections_of,
     groups_of,
-    is_significant,
     progress_line,
     summaries_by_key,
     tests_by_key,
@@ -42,7 +43,7 @@ from optical_jax.studies.verdict import (
 REFERENCE_WORDS = {
     "untrained": "the student before its first step",
     "bm25": "the foreign words looked for in the English documents (BM25), no model at all",
-    "dictionary": "BM25 through a dictionary counted in the same sentence pairs, no model at all",
+    "dictionary": "BM25 through a dictionary counted in the arm's sentence pairs, no model at all",
     "teacher": "the ceiling: the teacher, asked in English; absent where question and document are one sentence",
 }
 GLOSSARY = {
@@ -64,9 +65,10 @@ GLOSSARY = {
     "a group's mean.",
     "± (spread)": "The standard deviation over seeds: the same run from other random numbers.",
     "p, Holm": "p: how often a difference at least this large would come up if it did not matter which arm a query's "
-    "figure came from. Holm: p made larger for the number of tests, so that among all of them together a chance find "
-    "is as rare as the level says.",
-    "entropy of the plan": "How a student token's mass is spread over the teacher's tokens: 1 evenly, 0 one to one.",
+    "figure came from. Holm: p made larger for the number of tests, so that among all tests of groups on one "
+    "collection (and again among all of single languages) a chance find is as rare as the level says.",
+    "entropy of the plan": "How a text's mass is spread over pairs of a student's and a teacher's token, over its "
+    "highest value: 1 where all pairs have the same, about 0.5 where each token has one partner.",
 }  # fmt: skip
 
 
@@ -119,8 +121,16 @@ def compared(study: Study, results: Results) -> str:
     untuned = " A baseline: it is not tuned."
     about = {arm.name: arm.about + untuned * arm.baseline + role.get(arm.name, "") for arm in study.arms}
     rows = "".join(f"<dt>{key(study, name)}{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in about.items())
-    others = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in REFERENCE_WORDS.items())
-    return f"<dl>{rows}</dl><h3>Beside them, in grey</h3><dl>{others}</dl>"
+    there = {row.arm for row in results.rows}
+    several = len(arms_with_references(study)) > 1
+    others = "".join(
+        f"<dt>{escape(name)}</dt><dd>{escape(REFERENCE_WORDS[name.partition(' ')[0]] + of_arm)}</dd>"
+        for arm in arms_with_references(study)
+        for of_arm in [f", for arms with the student and data of {arm}" * several]
+        for name in reference_names(study, arm).values()
+        if name in there
+    )
+    return f"<dl>{rows}</dl>" + (f"<h3>Beside them, in grey</h3><dl>{others}</dl>" if others else "")
 
 
 def conditions(study: Study, results: Results) -> str:
@@ -131,7 +141,8 @@ def conditions(study: Study, results: Results) -> str:
     budget = f"{pairs_seen(config):,} pairs seen ({config.training.steps} steps of {config.data.global_batch})"
     if study.budget == "seconds":
         budget = (
-            f"as many seconds of steps as the quickest arm needs for {budget}: who takes longer for one makes fewer"
+            f"as many seconds of steps as the quickest arm needs for {budget}: who takes longer for one makes fewer, "
+            "and warms up for fewer; trials were chosen at equal pairs"
         )
     queries: dict[str, int] = {}
     for row in results.rows:
@@ -143,11 +154,34 @@ def conditions(study: Study, results: Results) -> str:
         "Teacher": Path(config.teacher.path).name,
         "Student": f"from {student}, "
         + ("with a new vocabulary" if config.student.vocabulary == "train" else "with its own vocabulary"),
+        "Where arms differ in these": differences(study),
         "Budget of a run": budget,
-        "Seeds": f"{len(study.seeds)} ({' '.join(map(str, study.seeds))}); tuning had another, {study.tuning_seed}",
+        "Seeds": f"{len(study.seeds)} ({' '.join(map(str, study.seeds))})"
+        + (f"; tuning had another, {study.tuning_seed}" if tuning_tasks(study) else ""),
         "Collections": asked,
     }
     return "<dl>" + "".join(f"<dt>{a}</dt><dd>{escape(b)}</dd>" for a, b in said.items() if b) + "</dl>"
+
+
+def differences(study: Study) -> str:
+    """Settings of teacher, student and data that are not the same in every tuned arm, with the arms' values."""
+    flat = {arm.name: flattened(next(iter(arm.trials.values()))) for arm in study.tuned_arms}
+    names = dict.fromkeys(name for settings in flat.values() for name in settings)
+    values = {name: {arm: settings[name] for arm, settings in flat.items()} for name in names}
+    return "; ".join(
+        f"{name} " + ", ".join(f"{value!r} ({' '.join(a for a in of if of[a] == value)})" for value in unique(of))
+        for name, of in values.items()
+        if len(unique(of)) > 1
+    )
+
+
+def unique(of: Mapping[str, Any]) -> list[Any]:
+    return [value for n, value in enumerate(of.values()) if value not in list(of.values())[:n]]
+
+
+def flattened(config: Config) -> dict[str, Any]:
+    parts = {name: to_json(getattr(config, name)) for name in ("teacher", "student", "data")}
+    return {f"{part}.{name}": value for part, settings in parts.items() for name, value in settings.items()}
 
 
 def absent(results: Results) -> str:
@@ -198,7 +232,8 @@ def result_section(study: Study, results: Results, name: str) -> str:
             f"{reference_of(study)}. Bold: the highest of the arms. ▲ above, ▼ below the reference with p < {LEVEL:g} "
             f"after Holm's correction over the {family} tests of groups on this collection. The unit of a test is "
             "a query (of pictures: a picture), its figure averaged over the seeds and over the languages that ask it "
-            f"({told}); {ROUNDS:,} random signs. So p tells whether a difference would hold for other queries; whether "
+            f"({told}); {ROUNDS:,} random signs, so that none of these p can be below "
+            f"{family / (ROUNDS + 1):.3f}. It tells whether a difference would hold for other queries; whether "
             "it holds for other seeds, the spread tells alone. In orange: means over fewer languages or seeds than "
             "others.",
             "note",
@@ -236,7 +271,8 @@ def main_table(study: Study, results: Results, name: str, metric: str, scoring: 
     best = {group: best_arms(study, results, group, name, metric, scoring) for group in groups}
     most = {g: max((s.languages for s in results.summaries if (s.collection, s.group) == (name, g)), default=0)
             for g in groups}  # fmt: skip
-    for arm in (*(arm.name for arm in study.arms), *REFERENCES):
+    references = all_references(study)
+    for arm in (*(arm.name for arm in study.arms), *references):
         found = {group: summaries.get((arm, group, name, scoring, metric)) for group in groups}
         if any(found.values()):
             cells = [
@@ -244,7 +280,7 @@ def main_table(study: Study, results: Results, name: str, metric: str, scoring: 
                 for g in groups
             ]
             rows.append([key(study, arm) + escape(arm), *cells])
-            marks.append("reference" + (" rule" * (marks.count("reference rule") == 0)) if arm in REFERENCES else "")
+            marks.append("reference" + (" rule" * (marks.count("reference rule") == 0)) if arm in references else "")
     return table([metric, *groups], rows, marks=marks) if rows else ""
 
 
@@ -261,22 +297,27 @@ def summary_cell(study: Study, summary: Summary | None, test: ArmTest | None, be
 
 
 def language_table(study: Study, results: Results, name: str, metric: str) -> str:
-    scores = means_by_language(
+    scores = values_by_language(
         results.rows, lambda row: (row.collection, row.scoring, row.metric) == (name, "maxsim", metric)
     )
     tests, groups = tests_by_key(results, reference_of(study)), {row.language: row.group for row in results.rows}
-    systems = [x for x in (*(arm.name for arm in study.arms), *REFERENCES) if any(x == system for system, _ in scores)]
+    every = (*(arm.name for arm in study.arms), *all_references(study))
+    systems = [x for x in every if any(x == system for system, _ in scores)]
     rows, marks = [], []
     for group in ("low", "high"):
         for n, language in enumerate(x for x in study.languages if groups.get(x) == group):
-            own = {arm.name: scores.get((arm.name, language), -1.0) for arm in study.arms}
-            if max(own.values()) < 0:
+            seeds = {system: scores.get((system, language), []) for system in systems}
+            most = max(len(seeds.get(arm.name, [])) for arm in study.arms)
+            if not most:
                 continue
+            # A mean over fewer seeds than another's cannot be compared with it.
+            own = {arm.name: fmean(found) for arm in study.arms if len(found := seeds.get(arm.name, [])) == most}
             cells = []
-            for system in systems:
-                figure = f"{scores[system, language]:.3f}" if (system, language) in scores else "-"
+            for system, found in seeds.items():
+                figure = f"{fmean(found):.3f}" if found else "-"
                 figure = f"<b>{figure}</b>" if own.get(system) == max(own.values()) else figure
-                cells.append(figure + mark(tests.get((system, language, name, metric))))
+                few = f'<small class="warn">{len(found)} seeds</small>' if 0 < len(found) < len(study.seeds) else ""
+                cells.append(figure + mark(tests.get((system, language, name, metric))) + few)
             rows.append([language, group, *cells])
             marks.append("rule" if n == 0 and rows[1:] else "")
     return table(["language", "resource", *map(escape, systems)], rows, words=2, marks=marks)
@@ -285,7 +326,7 @@ def language_table(study: Study, results: Results, name: str, metric: str) -> st
 def tuning(study: Study) -> str:
     """All trials of all arms with their dev figures, the chosen ones marked."""
     choices = read_choices(study)
-    if choices is None or not study.tuning_languages:
+    if choices is None or not tuning_tasks(study):
         return paragraph("No arm had a choice to make.") if choices else ""
     rows, marks = [], []
     for arm in study.tuned_arms:
@@ -300,8 +341,9 @@ def tuning(study: Study) -> str:
     told = f" Steps for equal seconds: {', '.join(f'{name} {n}' for name, n in steps.items())}." if steps else ""
     trials = len(study.tuned_arms[0].trials)
     text = paragraph(
-        f"Every arm had {trials} trials, each run in {' '.join(study.tuning_languages)} with seed {study.tuning_seed}; "
-        f"taken was the one with the highest mean {choices['metric']} on dev pairs, after the last step.{told}"
+        f"Every arm had {trials} trial{'s' * (trials > 1)}, each run in {' '.join(study.tuning_languages)} with seed "
+        f"{study.tuning_seed}; taken was the one with the highest mean {choices['metric']} on dev pairs, after the "
+        f"last step.{told}"
     )
     return text + table(["arm", "trial", "taken", "mean", *study.tuning_languages], rows, words=2, marks=marks)
 
@@ -334,48 +376,3 @@ def on_the_way(study: Study, results: Results) -> str:
             cells = ["-" if value is None else f"{value:.4g}" for value in values.values()]
             rows.append([key(study, arm.name) + escape(arm.name), *cells])
     return text + (table(["arm", *names.values()], rows) if rows else "")
-
-
-# ---- pieces ------------------------------------------------------------------------------------------------------
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 1, marks: Sequence[str] = ()) -> str:
-    """Cells are HTML; the first `words` columns are set left, `marks` are classes of rows."""
-    top = "".join(f'<th scope="col"{" class=word" * (n < words)}>{cell}</th>' for n, cell in enumerate(head))
-    body = ""
-    for n, (first, *rest) in enumerate(rows):
-        cells = "".join(f"<td{' class=word' * (m < words - 1)}>{cell}</td>" for m, cell in enumerate(rest))
-        body += f'<tr class="{marks[n] if marks else ""}"><th scope="row">{first}</th>{cells}</tr>'
-    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def figure(svg: str | None, caption: str) -> str:
-    return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>" if svg else ""
-
-
-def details(title: str, text: str) -> str:
-    return f"<details><summary>{escape(title)}</summary>{text}</details>" if text else ""
-
-
-def paragraph(text: str, kind: str = "") -> str:
-    return f'<p class="{kind}">{escape(text)}</p>' if text else ""
-
-
-def key(study: Study, arm: str) -> str:
-    """The arm's colour in the plots, as a dot; nothing for a reference."""
-    names = [each.name for each in study.arms]
-    if arm not in names:
-        return ""
-    colour = colour_of(names.index(arm))
-    return f'<span class="key" style="background:{VARIABLES.get(colour, colour)}"></span>'
-
-
-def mark(test: ArmTest | None) -> str:
-    if test is None or not is_significant(test):
-        return '<span class="none"></span>'
-    up = test.difference > 0
-    return f'<span class="{"up" if up else "down"}" title="p {p_text(test.p_holm)}">{"▲" if up else "▼"}</span>'
-
-
-def p_text(p: float) -> str:
-    return f"{p:.3f}" if p >= 0.001 else "&lt; 0.001"

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from optical_jax.pictures import COLOURS, FAINT_INK, INK, STROKES, STYLE, drawing
 from optical_jax.studies.design import Study, Task, group_of
 from optical_jax.studies.folders import dev_lines
-from optical_jax.studies.results import REFERENCES, TIMING, Results, Row, Summary
+from optical_jax.studies.results import TIMING, Results, Row, Summary, all_references
 
 MARKERS = "os^DvPX"
 VARIABLES = {
@@ -205,7 +205,7 @@ def label_points(panel: Any, points: Sequence[tuple[float, float, str, Any]]) ->
 def draw_sharpness(study: Study, results: Results, collection: str, metric: str = "R@1") -> str | None:
     """The score over how sharp the matching is: a faint point an arm and language, a full one the arm's mean."""
     figures = {
-        "plan_entropy": "entropy of the plan (0: one to one, 1: spread evenly)",
+        "plan_entropy": "entropy of the plan (about 0.5: one to one, 1: spread evenly)",
         "greedy_cosine": "cosine of each token with its nearest (training texts)",
     }
     scores = means_by_language(
@@ -246,11 +246,16 @@ def draw_sharpness(study: Study, results: Results, collection: str, metric: str 
 
 def means_by_language(rows: Sequence[Row], wanted: Callable[[Row], bool]) -> Mapping[tuple[str, str], float]:
     """(arm, language) -> mean over seeds."""
+    return {key: float(np.mean(values)) for key, values in values_by_language(rows, wanted).items()}
+
+
+def values_by_language(rows: Sequence[Row], wanted: Callable[[Row], bool]) -> Mapping[tuple[str, str], list[float]]:
+    """(arm, language) -> the figure of every seed."""
     found: dict[tuple[str, str], list[float]] = {}
     for row in rows:
         if wanted(row):
             found.setdefault((row.arm, row.language), []).append(row.value)
-    return {key: float(np.mean(values)) for key, values in found.items()}
+    return found
 
 
 # ---- languages ---------------------------------------------------------------------------------------------------
@@ -277,9 +282,9 @@ def draw_languages(study: Study, results: Results, collection: str, metric: str 
     with drawing(languages):
         figure = Figure(figsize=(7.6, 0.34 * len(languages) + 1.3), layout="constrained")
         panel = figure.subplots()
-        for number, name in enumerate((*REFERENCES, *(arm.name for arm in study.arms))):
-            own = name not in REFERENCES
-            style = look(study, name) if own else REFERENCE_LOOKS[name]
+        references = all_references(study)
+        for number, name in enumerate((*references, *(arm.name for arm in study.arms))):
+            style = REFERENCE_LOOKS[name.partition(" ")[0]] if name in references else look(study, name)
             found = [(scores[name, x], n) for n, x in enumerate(languages) if (name, x) in scores]
             if found:
                 x, y = [a for a, _ in found], [b for _, b in found]

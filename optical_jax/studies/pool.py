@@ -20,7 +20,7 @@ from typing import Any
 
 from optical_jax.config import expand_path
 from optical_jax.errors import Interrupted, MachineError, OpticalError
-from optical_jax.studies.design import Study, Task
+from optical_jax.studies.design import Study, Task, arms_with_references
 
 STOPPED = "stopped by a signal; runs were saved where they were, and the same command goes on from there"
 
@@ -111,8 +111,8 @@ class Pool:
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
         """(position of a task, its outcome) as each ends."""
-        first = self._study.arms[0].name
-        waiting = [(number, task, task.arm == first) for number, task in reversed(list(enumerate(tasks)))]
+        beside = arms_with_references(self._study)
+        waiting = [(number, task, task.arm in beside) for number, task in reversed(list(enumerate(tasks)))]
         if not self._workers:
             while waiting:
                 number, task, references = waiting.pop()

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from optical_jax.studies.comparison import ArmTest, references_of, tests_of
-from optical_jax.studies.design import Study, Task, group_of, pairs_seen
+from optical_jax.studies.design import Study, Task, arms_with_references, group_of, pairs_seen
 from optical_jax.studies.folders import (
+    check_same_files,
     dev_lines,
     evaluations_of,
     expected_evaluations,
@@ -25,6 +26,8 @@ from optical_jax.studies.folders import (
 from optical_jax.studies.runner import chosen_tasks
 
 REFERENCES = ("untrained", "teacher", "bm25", "dictionary")
+OF_STUDENT_AND_DATA = ("untrained", "dictionary")
+"""Of these, what is another one for another student or other data."""
 TIMING = "timing"
 """Stands for a collection in rows that another run with the same seeds does not repeat."""
 
@@ -34,7 +37,7 @@ class Row:
     """One figure of one run; the long table has nothing else."""
 
     arm: str
-    """Or one of REFERENCES."""
+    """Or a reference's, as `reference_names` calls it."""
     trial: str
     language: str
     group: str
@@ -91,12 +94,28 @@ def collect_results(study: Study) -> Results:
     done = [task for task in tasks if task not in failed and is_evaluated(task, expected)]
     rows = [row for task in done for row in rows_of_run(study, task)]
     missing = [task for task in tasks if task not in done and task not in failed]
+    check_same_files(done)
     return Results(rows, summarise(rows), tests_of(study, done, references), references, tasks, done, missing, failed)
+
+
+def reference_names(study: Study, arm: str) -> dict[str, str]:
+    """What stands beside an arm's runs -> what it is called: `untrained (ARM)` where several arms have their own."""
+    arms = arms_with_references(study)
+    if arm not in arms:
+        return {}
+    if arm == arms[0]:
+        return {name: name for name in REFERENCES}
+    return {name: f"{name} ({arm})" for name in REFERENCES if name in OF_STUDENT_AND_DATA}
+
+
+def all_references(study: Study) -> list[str]:
+    """Of all arms, in the order of tables."""
+    return [name for arm in arms_with_references(study) for name in reference_names(study, arm).values()]
 
 
 def rows_of_run(study: Study, task: Task) -> list[Row]:
     group = group_of(task)
-    first = task.arm == study.arms[0].name
+    named = reference_names(study, task.arm)
 
     def row(collection: str, scoring: str, metric: str, value: float, queries: int, arm: str = task.arm) -> Row:
         trial = task.trial if arm == task.arm else ""
@@ -105,12 +124,12 @@ def rows_of_run(study: Study, task: Task) -> list[Row]:
     rows = []
     for _, figures in evaluations_of(study, task):
         path = f"{figures['collection']}-{figures['split']}"
-        systems = {task.arm: figures["languages"], **(figures["references"] if first else {})}
-        for arm, languages in systems.items():
+        beside = {name: figures["references"].get(system, {}) for system, name in named.items()}
+        for arm, languages in {task.arm: figures["languages"], **beside}.items():
             if found := languages.get(task.language):
-                named = [name for name in found if name != "queries"]
-                rows += [row(path, figures["scoring"], m, found[m], found["queries"], arm) for m in named]
-    rows += [row("dev", "maxsim", metric, value, 0) for metric, value in dev_lines(task)[-1][1].items()]
+                metrics = [metric for metric in found if metric != "queries"]
+                rows += [row(path, figures["scoring"], m, found[m], found["queries"], arm) for m in metrics]
+    rows += [row("dev", "maxsim", metric, value, 0) for _, dev in dev_lines(task)[-1:] for metric, value in dev.items()]
     own: dict[str, float] = {"pairs_seen": pairs_seen(task.config)}
     steps = step_lines(task.folder)
     if not steps:  # a baseline that trains nothing
@@ -126,7 +145,7 @@ def rows_of_run(study: Study, task: Task) -> list[Row]:
 
 
 def summarise(rows: Sequence[Row]) -> list[Summary]:
-    """For every arm, group, collection, scoring and metric; a seed counts if it has all languages that any seed has."""
+    """For every arm, group, collection, scoring and metric; a seed counts if it has as many languages as any seed."""
     cells: dict[tuple[str, str, str, str, str], dict[int, dict[str, float]]] = {}
     for row in rows:
         for group in (row.group, "all"):
@@ -134,11 +153,10 @@ def summarise(rows: Sequence[Row]) -> list[Summary]:
             cells.setdefault(key, {}).setdefault(row.seed, {})[row.language] = row.value
     found = []
     for key, seeds in cells.items():
-        languages = set().union(*seeds.values())
-        means = [float(np.mean(list(values.values()))) for values in seeds.values() if values.keys() == languages]
-        if means:
-            sd = float(np.std(means, ddof=1)) if len(means) > 1 else float("nan")
-            found.append(Summary(*key, float(np.mean(means)), sd, len(means), len(languages)))
+        most = max(map(len, seeds.values()))
+        means = [float(np.mean(list(values.values()))) for values in seeds.values() if len(values) == most]
+        sd = float(np.std(means, ddof=1)) if len(means) > 1 else float("nan")
+        found.append(Summary(*key, float(np.mean(means)), sd, len(means), most))
     return found
 
 

@@ -20,6 +20,7 @@ from optical_jax.studies.folders import (
     FAILED,
     Expected,
     check_collections,
+    check_languages,
     expected_evaluations,
     failure_of,
     is_evaluated,
@@ -39,21 +40,25 @@ def run_study(study: Study, workers: int = 1) -> None:
       Interrupted: by SIGINT or SIGTERM; what was being trained is saved.
       OpticalError: as training; but a loss that stops being a number is a result, and the study goes on.
     """
-    check_collections(study)
+    inputs = check_collections(study)
+    check_languages(study)
     folder = Path(study.folder)
     with locked(folder), signals_interrupt(), Pool(study, workers) as pool:
         tuning = tuning_tasks(study)
-        figures = run_missing(pool, "tuning", tuning, {})
+        figures = run_missing(pool, "tuning", tuning, None)
         choices = choose(study, tuning, figures)
         write_json(folder / CHOICES, choices)
         for arm, found in choices["arms"].items() if tuning else ():
             print(f"chosen: {arm}: {found['trial']}", file=sys.stderr, flush=True)
         final = chosen_tasks(study, choices)
-        run_missing(pool, "final", final, expected_evaluations(study, final))
+        run_missing(pool, "final", final, expected_evaluations(study, final, inputs))
 
 
-def run_missing(pool: Pool, label: str, tasks: Sequence[Task], expected: Expected) -> list[float]:
-    """Every task's dev figure, in their order. All are looked at before the first is run."""
+def run_missing(pool: Pool, label: str, tasks: Sequence[Task], expected: Expected | None) -> list[float]:
+    """Every task's dev figure, in their order. All are looked at before the first is run.
+
+    Without anything `expected` beside the training, a run is whole when it is trained.
+    """
     figures = [figure_of(task, expected) for task in tasks]
     missing = [number for number, figure in enumerate(figures) if figure is None]
     if not missing:
@@ -72,12 +77,12 @@ def run_missing(pool: Pool, label: str, tasks: Sequence[Task], expected: Expecte
     return [figure for figure in figures if figure is not None]
 
 
-def figure_of(task: Task, expected: Expected) -> float | None:
+def figure_of(task: Task, expected: Expected | None) -> float | None:
     """The dev figure of a run that is whole; NaN of one that failed; None of one to be run."""
     trained = is_trained(task)
     if failure_of(task) is not None:
         return float("nan")
-    if not trained or (task.stage == "final" and not is_evaluated(task, expected)):
+    if not trained or (expected is not None and not is_evaluated(task, expected)):
         return None
     return last_dev(task)
 

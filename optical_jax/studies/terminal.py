@@ -6,7 +6,7 @@ from rich.console import Console
 
 from optical_jax.evaluation.report import make_table, say, start_group
 from optical_jax.studies.design import Study, reference_of
-from optical_jax.studies.results import REFERENCES, Results
+from optical_jax.studies.results import Results, all_references
 from optical_jax.studies.tables import shown_of
 from optical_jax.studies.verdict import (
     LEVEL,
@@ -36,7 +36,7 @@ def print_study(study: Study, results: Results, console: Console | None = None) 
         start_group(console, table)
         best = {group: best_arms(study, results, group, name, metric, "maxsim") for group in groups}
         first = True
-        for arm in (*(arm.name for arm in study.arms), *REFERENCES):
+        for arm in (*(arm.name for arm in study.arms), *all_references(study)):
             row = []
             for group in groups:
                 summary, test = (

@@ -69,7 +69,7 @@ def verdict(study: Study, results: Results) -> list[str]:
     said = []
     for reference in results.references:
         tests = tests_by_key(results, reference)
-        said += overall(study, reference, list(tests.values()))
+        said += overall(study, reference, results.tests)
         for collection in collections_of(study, results):
             for group in groups_of(results, collection):
                 metrics = tested_of(study, collection)
@@ -84,15 +84,18 @@ def verdict(study: Study, results: Results) -> list[str]:
 
 
 def overall(study: Study, reference: str, tests: Sequence[ArmTest]) -> list[str]:
-    """What holds in every group of every collection, on every metric."""
-    groups = [test for test in tests if test.scope in GROUPS]
+    """What holds in every group of every collection, on every metric, among all tests of the study."""
+    of_groups = [test for test in tests if test.scope in GROUPS]
+    groups = [test for test in of_groups if test.reference == reference]
     said = []
     for arm in (arm.name for arm in study.arms):
         own = [test for test in groups if test.arm == arm]
         for word, sign in (("above", 1), ("below", -1)):
             if own and all(is_significant(test) and test.difference * sign > 0 for test in own):
                 said.append(f"{arm} is {word} {reference} on every collection, group and metric that was tested.")
-    if groups and not any(is_significant(test) for test in groups):
+    # One reference was tested against the other under that one's name.
+    touching = [test for test in of_groups if reference in (test.arm, test.reference)]
+    if groups and not any(is_significant(test) for test in touching):
         said.append(f"No difference between {reference} and any other arm could be shown on anything that was tested.")
     return said
 
