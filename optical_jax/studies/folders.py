@@ -20,6 +20,8 @@ from optical_jax.studies.tables import SPLIT, check_metrics, folders_of, is_pict
 CHOICES = "choices.json"
 FAILED = "failed.txt"
 """In the folder of a run whose loss stopped being a number: what it said."""
+DATA = ("bitext", "pictures")
+"""Kinds of a run's inputs that are files by their paths."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,8 @@ def check_same_files(tasks: Iterable[Task]) -> None:
     for task in tasks:
         path = task.folder / "env.json"
         inputs = read_json(path)["inputs"] if path.is_file() else {}
-        for name, sha256 in ((name, sha256) for files in inputs.values() for name, sha256 in files.items()):
+        # Of models the names are those in their folders, alike for all.
+        for name, sha256 in ((name, sha256) for kind in DATA for name, sha256 in inputs.get(kind, {}).items()):
             before, folder = first.setdefault(name, (sha256, task.folder))
             if before != sha256:
                 raise ConfigError(
