@@ -2,18 +2,17 @@
 
 python train.py --config configs/low_resource.py --run runs/low_resource
 
-The recipe of configs/swahili_lexicon.py, as often for each language as alone: every language gets the same share of the
+The recipe of configs/own_language.py, as often for each language as alone: every language gets the same share of the
 batches, and steps and pieces of the vocabulary are those of four students. `alone(language)` is one of the four.
 What to expect: docs/results.md.
 """
 
 from dataclasses import replace
 
+import own_language
 import swahili
-import swahili_lexicon
 
 from optical_jax.config import Config
-from optical_jax.loss_config import LossConfig
 
 SHIPPABLE = {
     "so": ("tico19", "storybooks"),
@@ -28,21 +27,16 @@ def files(language: str, *sets: str) -> tuple[str, ...]:
     return tuple(f"$OPTICAL_DATA/bitext/{name}/{language}.train.tsv.gz" for name in sets)
 
 
-def recipe() -> Config:
-    """That of configs/swahili_lexicon.py by the loss that dev pairs preferred."""
-    return replace(swahili_lexicon.get_config(), loss=LossConfig(name="pooled_cosine"))
-
-
 def alone(language: str) -> Config:
     """A student of one language."""
-    base = recipe()
+    base = own_language.get_config()
     data = replace(base.data, bitext=files(language, *SHIPPABLE[language]))
     return replace(base, run=f"runs/{language}", data=data, licences=swahili.licences(*SHIPPABLE[language]))
 
 
 def together(bitext: tuple[str, ...], run: str) -> Config:
     """One student of all four."""
-    base, count = recipe(), len(SHIPPABLE)
+    base, count = own_language.get_config(), len(SHIPPABLE)
     sets = dict.fromkeys(path.split("/")[-2] for path in bitext)
     return replace(
         base,

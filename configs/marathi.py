@@ -1,4 +1,4 @@
-"""Marathi alone, from all the bitext at hand, which may ship; the recipe of configs/swahili_lexicon.py.
+"""Marathi alone, from all the bitext at hand, which may ship; the recipe of configs/own_language.py.
 
 python train.py --config configs/marathi.py --run runs/mr
 

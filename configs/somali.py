@@ -1,4 +1,4 @@
-"""Somali alone, from all the bitext at hand, which may ship; the recipe of configs/swahili_lexicon.py.
+"""Somali alone, from all the bitext at hand, which may ship; the recipe of configs/own_language.py.
 
 python train.py --config configs/somali.py --run runs/so
 

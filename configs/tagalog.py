@@ -1,4 +1,4 @@
-"""Tagalog alone, from all the bitext at hand, which may ship; the recipe of configs/swahili_lexicon.py.
+"""Tagalog alone, from all the bitext at hand, which may ship; the recipe of configs/own_language.py.
 
 python train.py --config configs/tagalog.py --run runs/tl
 
