@@ -153,7 +153,10 @@ def test_greedy_moves_along_the_matching():
 @every_plan
 def test_marginals(plan):
     cost, rows, cols, lengths = problems(6)
-    found = np.asarray(solve(cost, rows, cols, OtConfig(plan=plan, iterations=ENOUGH)))
+    # IPOT comes to both marginals as slowly as it does to the unregularised plan.
+    found = np.asarray(
+        solve(cost, rows, cols, OtConfig(plan=plan, iterations=10 * ENOUGH if plan == "ipot" else ENOUGH))
+    )
     of_rows, of_cols = found.sum(axis=2), found.sum(axis=1)
     assert np.isfinite(found).all()
     assert (found >= 0).all()
@@ -161,7 +164,7 @@ def test_marginals(plan):
     if plan in ROWS_HOLD:
         np.testing.assert_allclose(of_rows, rows, atol=2e-6)
     if plan in BALANCED:
-        assert (np.asarray(error_of(found, rows, cols)) < 0.05).all()
+        assert (np.asarray(error_of(found, rows, cols)) < 1e-5).all()
     if plan == "partial":
         np.testing.assert_allclose(found.sum(axis=(1, 2)), 0.8, atol=2e-6)
         assert (of_cols <= cols + 2e-6).all()
