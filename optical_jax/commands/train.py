@@ -262,7 +262,7 @@ def begin(cfg: Config, folder: RunFolder, parts: Parts) -> None:
         towers[PICTURE_TEACHER] = pictures
     references = {} if cfg.checkpoint.copy_teacher else dict.fromkeys(towers, path)
     towers["student"] = parts.student
-    records = {"bitext.json": parts.report}
+    records: dict[str, Any] = {"bitext.json": parts.report}
     if pictures is not None:
         cache_dir = cfg.cache_dir or None
         told = {PAIR: how_compared(path, cache_dir), SEEN_PICTURES: pictures_seen(path, cache_dir)}
