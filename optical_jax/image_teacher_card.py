@@ -64,14 +64,19 @@ def front_matter(facts: PairFacts) -> str:
 
 
 def title(facts: PairFacts) -> str:
-    locked = facts.config.get("text", {}).get("locked")
-    text = code(facts.text.name) or "an encoder of texts"
+    side, text = facts.config.get("text", {}), code(facts.text.name) or "an encoder of texts"
+    if not side.get("locked"):
+        text = f"began as {text}"
+    elif width := side.get("projection"):
+        text = f"is {text}, as it was, but for a projection to {width} dimensions that was trained"
+    else:
+        text = f"is {text}, as it was"
     image = f"began as {code(facts.image.name)}" if facts.image.name else "was drawn at random"
     return (
         f"# {facts.name}\n\nTwo towers whose vectors agree: texts in {yaml_text(facts.language)} find pictures, and "
-        f"pictures find texts. The tower of texts {'is' if locked else 'began as'} {text}"
-        f"{', as it was' if locked else ''}; that of pictures {image}. {COMPARED[facts.pair.interaction]} Students of "
-        "other languages may be taught by the tower of texts and find the same pictures "
+        f"pictures find texts. The tower of texts {text}; that of pictures {image}. "
+        f"{COMPARED[facts.pair.interaction]} Students of other languages may be taught by the tower of texts and find "
+        "the same pictures "
         "([OPTICAL](https://arxiv.org/abs/2301.12566), trained with optical_jax)."
     )
 
@@ -123,12 +128,9 @@ def results(facts: PairFacts) -> str:
     at = {line["step"]: line["dev"] for line in facts.metrics if "dev" in line}
     if facts.step not in at:
         return f"## Results\n\nNo dev figures were taken at step {facts.step}."
-    data = facts.config.get("data", {})
-    seen = data.get("dev_split") in data.get("splits", ())
     note = (
         "Captions look for their picture among all of a set's dev split (t2i), and pictures for a caption (i2t); the "
-        "share that finds a right one among the first 1, 5 and 10. "
-        + ("These pictures were trained on." if seen else "No such picture was trained on.")
+        f"share that finds a right one among the first 1, 5 and 10. {trained_on(facts)}".rstrip()
     )
     names = list(dict.fromkeys(name for figures in at[facts.step].values() for name in figures))
     rows = [
@@ -138,6 +140,27 @@ def results(facts: PairFacts) -> str:
         if one in at.get(step, {})
     ]
     return f"## Results\n\n{note}\n\n{table(('set', 'training', *names), rows, numbers=len(names))}"
+
+
+def trained_on(facts: PairFacts) -> str:
+    """How many of the dev pictures and captions were trained on, as far as the run tells."""
+    data, dev = facts.config.get("data", {}), facts.images.get("dev")
+    if dev is None:  # a run that did not count them
+        return "These pictures were trained on." if data.get("dev_split") in data.get("splits", ()) else ""
+    there, seen = (
+        {of: sum(one[part + of] for one in dev) for of in ("pictures", "captions")} for part in ("", "seen_")
+    )
+    if seen == there:
+        return "These pictures and captions were trained on."
+    if seen["pictures"]:
+        told = f"Of these {there['pictures']:,} pictures {seen['pictures']:,} were trained on"
+    elif facts.image.name:
+        told = "No such picture is known to have been trained on"
+    else:
+        told = "No such picture was trained on"
+    if seen["captions"]:
+        told += f"; of their {there['captions']:,} captions {seen['captions']:,} stand among those trained on"
+    return f"{told}."
 
 
 def settings(facts: PairFacts) -> str:

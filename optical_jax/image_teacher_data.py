@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
@@ -11,11 +11,12 @@ import jax
 import numpy as np
 
 from optical_jax.config import expand_path
+from optical_jax.data.bitext import text_key
 from optical_jax.data.image_captions import ImageTextSet, join_image_sets
 from optical_jax.data.image_loader import HeldVectors
 from optical_jax.data.image_sources import read_image_set
 from optical_jax.data.pairs import FlatTokens
-from optical_jax.data.picture_files import FilePicture
+from optical_jax.data.picture_files import FilePicture, Pictures
 from optical_jax.evaluation.blocks import Block
 from optical_jax.evaluation.image_figures import two_way_figures
 from optical_jax.evaluation.picture_search import by_position, search_both_ways
@@ -41,9 +42,11 @@ class StageData:
     inputs: dict[str, dict[str, str]]
     """By kind, path -> sha256 of every file."""
     report: dict[str, Any]
-    """Counts of what the files hold."""
+    """Counts of what the files hold, and of the dev split what of it is learned from."""
+    seen: list[str]
+    """Digests, in hexadecimal, of the pictures that are learned from, here and before."""
 
-    def lines(self, cfg: ImageDataConfig) -> list[str]:
+    def lines(self) -> list[str]:
         """For people."""
         found = [
             f"{one['set']}, {one['split']}: {one['pictures']:,} pictures, {one['captions']:,} captions"
@@ -51,29 +54,50 @@ class StageData:
             + "".join(f", {count:,} {reason}" for reason, count in one["left_out"].items())
             for one in self.report["train"]
         ]
-        for name, one in self.dev.items():
-            seen = ", all of them trained on" if cfg.dev_split in cfg.splits else ""
-            assert one.pictures is not None, "read with its pictures"
-            asked = len(one.captions[cfg.language])
-            found.append(f"dev: {name}, {len(one.pictures):,} pictures and {asked:,} captions{seen}")
+        for one in self.report["dev"]:
+            asked, seen = ((one[f"{part}pictures"], one[f"{part}captions"]) for part in ("", "seen_"))
+            told = "all" if seen == asked else f"{seen[0]:,} and {seen[1]:,}" if any(seen) else "none"
+            found.append(
+                f"dev: {one['set']}, {asked[0]:,} pictures and {asked[1]:,} captions, {told} of them trained on"
+            )
         return found
 
 
-def read_stage_data(cfg: ImageDataConfig) -> StageData:
-    """Read all captions, and where the pictures are.
+def read_stage_data(cfg: ImageDataConfig, seen_before: Collection[str] = ()) -> StageData:
+    """Read all captions, where the pictures are, and the digest of each.
+
+    Args:
+      cfg: which sets and splits.
+      seen_before: digests of pictures that the tower of pictures learned from before.
 
     Raises:
       ConfigError, DataError: as `read_image_set`.
     """
-    specs = [expand_path(spec, "data.images") for spec in cfg.images]
-    found = [read_image_set(spec, split, (cfg.language,)) for spec in specs for split in cfg.splits]
-    inputs, dev = {"images": files_of(found)}, {}
+    language, specs = cfg.language, [expand_path(spec, "data.images") for spec in cfg.images]
+    found = {(spec, split): read_image_set(spec, split, (language,)) for spec in specs for split in cfg.splits}
+    train = list(found.values())
+    inputs, dev = {"images": files_of(train)}, {}
     if cfg.dev_split:
-        each = [read_image_set(spec, cfg.dev_split, (cfg.language,)) for spec in specs]
+        keys = [(spec, cfg.dev_split) for spec in specs]
+        each = [found.get(key) or read_image_set(*key, (language,)) for key in keys]
         inputs["dev"] = files_of(each)
         for one in each:
-            dev[unlike(one.name, dev)] = some_pictures(one, cfg.language, cfg.dev_pictures)
-    return StageData(join_image_sets(found), dev, inputs, {"train": [counts_of(one, cfg.language) for one in found]})
+            dev[unlike(one.name, dev)] = some_pictures(one, language, cfg.dev_pictures)
+    pictures = {digest.hex() for one in train for digest in pictures_of(one).digests.values()}.union(seen_before)
+    captions = {text_key(caption.text) for one in train for caption in one.captions[language].values()}
+    report = {
+        "train": [counts_of(one, language) for one in train],
+        "dev": [
+            counts_of(one, language) | {"set": name} | seen_of(one, language, pictures, captions)
+            for name, one in dev.items()
+        ],
+    }
+    return StageData(join_image_sets(train), dev, inputs, report, sorted(pictures))
+
+
+def pictures_of(found: ImageTextSet) -> Pictures:
+    assert found.pictures is not None, "read with its pictures"
+    return found.pictures
 
 
 def unlike(name: str, others: Mapping[str, Any]) -> str:
@@ -82,15 +106,28 @@ def unlike(name: str, others: Mapping[str, Any]) -> str:
 
 
 def counts_of(found: ImageTextSet, language: str) -> dict[str, Any]:
-    assert found.pictures is not None, "read with its pictures"
-    captioned = len(found.captions_of_pictures(language))
+    pictures, captioned = len(pictures_of(found)), len(found.captions_of_pictures(language))
     return {
         "set": found.name,
         "split": found.split,
-        "pictures": len(found.pictures),
+        "pictures": pictures,
         "captions": len(found.captions[language]),
-        "without_captions": len(found.pictures) - captioned,
+        "without_captions": pictures - captioned,
         "left_out": found.left_out,
+    }
+
+
+def seen_of(found: ImageTextSet, language: str, pictures: Collection[str], captions: Collection[str]) -> dict[str, int]:
+    """How much of a set is learned from.
+
+    Args:
+      pictures: digests of those that are, in hexadecimal.
+      captions: `text_key` of those that are.
+    """
+    texts = (caption.text for caption in found.captions[language].values())
+    return {
+        "seen_pictures": sum(digest.hex() in pictures for digest in pictures_of(found).digests.values()),
+        "seen_captions": sum(text_key(text) in captions for text in texts),
     }
 
 
@@ -98,23 +135,23 @@ def files_of(sets: Sequence[ImageTextSet]) -> dict[str, str]:
     """Path -> sha256 of every file; of pictures that are a file each one for all of a set's."""
     found = {str(file): sha256_file(file) for one in sets for file in one.files}
     for one in sets:
-        assert one.pictures is not None, "read with its pictures"
-        files = [source for source in one.pictures.sources.values() if isinstance(source, FilePicture)]
+        pictures = pictures_of(one)
+        files = {name: source for name, source in pictures.sources.items() if isinstance(source, FilePicture)}
         if files:
-            name = f"{files[0].path.parent}: {one.split}, {len(files)} pictures"
-            found[name] = sha256(b"".join(source.digest() for source in files)).hexdigest()
+            name = f"{next(iter(files.values())).path.parent}: {one.split}, {len(files)} pictures"
+            found[name] = sha256(b"".join(pictures.digests[each] for each in files)).hexdigest()
     return found
 
 
 def some_pictures(found: ImageTextSet, language: str, most: int) -> ImageTextSet:
     """At most so many of a set's pictures, evenly spaced, with their captions."""
-    assert found.pictures is not None, "read with its pictures"
-    ids = list(found.pictures)
+    pictures = pictures_of(found)
+    ids = list(pictures)
     if len(ids) <= most:
         return found
     kept = {ids[n * len(ids) // most] for n in range(most)}
     captions = {name: one for name, one in found.captions[language].items() if one.picture in kept}
-    return replace(found, pictures=found.pictures.some(kept), captions={language: captions})
+    return replace(found, pictures=pictures.some(kept), captions={language: captions})
 
 
 # ---- vectors that stay as they are -------------------------------------------------------------------------------
@@ -179,11 +216,11 @@ def make_dev_figures(dev: Mapping[str, ImageTextSet], pair: TowerPair, language:
         text, image = (replace(tower, params=params[part]) for part, tower in pair.towers.items())
         found = {}
         for name, one in dev.items():
-            assert one.pictures is not None, "read with its pictures"
-            captions, ids = one.captions[language], list(one.pictures)
+            captions, pictures = one.captions[language], pictures_of(one)
+            ids = list(pictures)
             asked = [caption.text for caption in captions.values()]
             texts = by_position(text_blocks(text, asked, pooled=pooled), len(captions))
-            images = by_position(encode_picture_blocks(image, one.pictures, ids, pooled=pooled), len(ids))
+            images = by_position(encode_picture_blocks(image, pictures, ids, pooled=pooled), len(ids))
             figures = two_way_figures(*(way.per_query for way in search_both_ways(captions, texts, ids, images)))
             found[name] = {figure: figures[figure] for figure in DEV_FIGURES}
         return found

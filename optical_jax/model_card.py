@@ -13,6 +13,7 @@ from typing import Any
 from optical_jax.config import TowerConfig
 from optical_jax.data.formats import FILE_NAME
 from optical_jax.data.image_captions import CAPTION_FILE
+from optical_jax.evaluation.image_figures import trained_on_sentences
 from optical_jax.markdown import block, code, listed, pairs, table, yaml_list, yaml_text
 from optical_jax.models.recipe import own_recipe, recipes
 from optical_jax.validation import LOSSES_OF, parse_licences
@@ -281,17 +282,16 @@ def evaluation(found: Mapping[str, Any]) -> list[str]:
         f"### {found['collection']}, {found['split']}, {found['scoring']}",
         table(("language", "system", "captions" if pictures else "queries", *shown), rows, numbers=4),
     ]
-    shared = found.get("shared_with_training")
-    if "model" in systems or pictures:
+    if "model" in systems:
         return parts
+    shared = found.get("shared_with_training")
+    asked = "captions" if pictures else "queries or the documents judged for them"
     if shared is None:
         parts.append("Whether training pairs share a text with this collection could not be told.")
     else:
         counts = ", ".join(f"{language} {count:,}" for language, count in shared.items())
-        parts.append(
-            f"Training pairs that share a text with its queries or the documents judged for them: {counts or 'none'}."
-        )
-    return parts
+        parts.append(f"Training pairs that share a text with its {asked}: {counts or 'none'}.")
+    return [*parts, *trained_on_sentences(found)]
 
 
 def dev_figures(

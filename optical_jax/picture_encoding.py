@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,7 +13,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from optical_jax.config import TowerConfig
+from optical_jax.checkpoint import fingerprint
+from optical_jax.config import TowerConfig, identity
 from optical_jax.data.picture_files import Rgb
 from optical_jax.data.pixels import PictureRecipe, patch_grid, picture_pixels
 from optical_jax.errors import ConfigError
@@ -96,6 +99,12 @@ def recipe_of(tower: Tower) -> PictureRecipe:
             "preprocessor_config.json"
         )
     return tower.recipe
+
+
+def image_tower_sha256(tower: Tower) -> str:
+    """Of all that decides what vectors it gives of a picture: weights, shape and recipe."""
+    about = [fingerprint(tower.params), identity(tower.cfg), repr(recipe_of(tower))]
+    return hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
 
 def _encoded_batches(

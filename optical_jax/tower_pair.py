@@ -5,7 +5,7 @@ Either folder is a model by itself, and `load(FOLDER, part="text"|"image")` read
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ import numpy as np
 
 from optical_jax.checkpoint import load_params
 from optical_jax.data.pixels import RECIPE_FILES
-from optical_jax.files import PAIR, read_json, trains_pair, write_json
+from optical_jax.files import PAIR, SEEN_PICTURES, read_json, trains_pair, trains_teacher, write_json
 from optical_jax.image_config import ImageTowerConfig
 from optical_jax.models.export import Dtype, check_target, replacing, save_tower
 from optical_jax.models.pretrained import OWN_LOGITS, find_folder, parts_of, read_logits
@@ -32,6 +32,8 @@ class TowerPair:
     """What was compared: mean vectors, or each token with its best patch and each patch with its best token."""
     logits: Mapping[str, float]
     """How cosines became logits: "logit_scale", the natural logarithm of the factor, and perhaps "logit_bias"."""
+    seen: Sequence[str] | None = None
+    """Digests of the pictures that it is known to have learned from, in hexadecimal; None where nothing tells."""
 
     @property
     def towers(self) -> dict[Literal["text", "image"], Tower]:
@@ -65,12 +67,17 @@ def save_model(model: Tower | TowerPair, folder: Path, card: str = "", *, dtype:
 
 
 def save_tower_pair(pair: TowerPair, folder: Path, card: str = "", *, dtype: Dtype = "float32") -> None:
-    """Write both towers, and pair.json; arguments, errors and what a crash leaves as of `save_tower`."""
+    """Write both towers, pair.json and, where it is known, seen_pictures.json.
+
+    Arguments, errors and what a crash leaves as of `save_tower`.
+    """
     check_target(folder)
     with replacing(folder) as partial:
         for name, tower in pair.towers.items():
             save_model(tower, partial / name, dtype=dtype)
         write_json(partial / PAIR, pair.told)
+        if pair.seen is not None:
+            write_json(partial / SEEN_PICTURES, pair.seen)
         if card:
             (partial / "README.md").write_text(card, encoding="utf-8")
 
@@ -83,7 +90,8 @@ def load_tower_pair(folder: Path) -> TowerPair:
     """
     told = read_json(folder / PAIR)
     logits = {name: float(told[name]) for name in OWN_LOGITS if name in told}
-    return TowerPair(load(folder, part="text"), load(folder, part="image"), told["interaction"], logits)
+    towers = load(folder, part="text"), load(folder, part="image")
+    return TowerPair(*towers, told["interaction"], logits, read_if_there(folder / SEEN_PICTURES))
 
 
 def trained_pair(run: Path, checkpoint: int) -> TowerPair:
@@ -94,7 +102,7 @@ def trained_pair(run: Path, checkpoint: int) -> TowerPair:
     """
     start, (params, _) = load_tower_pair(run / "model"), load_params(run, checkpoint)
     text, image = (replace(tower, params={"head": {}, **params[part]}) for part, tower in start.towers.items())
-    return TowerPair(text, image, start.interaction, logits_of(params, start.logits))
+    return replace(start, text=text, image=image, logits=logits_of(params, start.logits))
 
 
 def pair_params(pair: TowerPair, bias: float) -> Params:
@@ -123,8 +131,27 @@ def logits_at(path: str, cache_dir: str | None = None) -> dict[str, float]:
 
 def how_compared(path: str, cache_dir: str | None = None) -> dict[str, Any] | None:
     """What the pair.json of a run, folder or hub name says; None where there is none, as in a pair of others."""
-    folder = Path(path) / "model" if is_run(Path(path)) else find_folder(path, cache_dir)
-    return read_json(folder / PAIR) if (folder / PAIR).is_file() else None
+    return read_if_there(pair_folder(path, cache_dir) / PAIR)
+
+
+def pictures_seen(path: str, cache_dir: str | None = None) -> list[str] | None:
+    """Digests of the pictures that the tower of pictures in a run, folder or hub name is known to have learned from.
+
+    In hexadecimal; None where nothing tells, as of a pair of others.
+    """
+    return read_if_there(pair_folder(path, cache_dir) / SEEN_PICTURES)
+
+
+def pair_folder(path: str, cache_dir: str | None) -> Path:
+    """Where a run, folder or hub name says what its pair is: a student's run of the one that taught it."""
+    run = Path(path)
+    if is_run(run):
+        return run / ("model" if trains_teacher(run) else "teacher")
+    return find_folder(path, cache_dir)
+
+
+def read_if_there(file: Path) -> Any:
+    return read_json(file) if file.is_file() else None
 
 
 def reads_pictures(path: str, cache_dir: str | None = None) -> bool:

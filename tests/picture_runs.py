@@ -68,9 +68,9 @@ def make_student_run(folder: Path, seed: int, *, with_image=True) -> Path:
     return folder
 
 
-def make_teacher_run(folder: Path, seed: int) -> Path:
+def make_teacher_run(folder: Path, seed: int, interaction="tokens") -> Path:
     """The training of an image-text teacher: both towers in model/, and in the checkpoint."""
-    make_pair(folder / "model", seed)
+    make_pair(folder / "model", seed, interaction)
     (folder / "config.json").write_text(json.dumps({"text": {}, "image": {}}), "utf-8")
     trained = {"text": draw(text_config(), seed + 10), "image": draw(image_config(), seed + 11)}
     add_checkpoint(folder, STEP, trained | {"loss": {"log_scale": np.float32(2.0)[None], "bias": np.zeros(1)}})

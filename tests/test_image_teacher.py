@@ -34,7 +34,7 @@ from optical_jax.image_teacher_start import make_image_side, make_pair
 from optical_jax.models.pretrained import load_pair, parts_of
 from optical_jax.run_folder import RunFolder
 from optical_jax.teacher_config import TeacherStageConfig
-from optical_jax.tower_pair import load_tower_pair
+from optical_jax.tower_pair import load_tower_pair, pictures_seen
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "configs" / "tiny" / "teacher"
@@ -73,7 +73,7 @@ def records(run: Path) -> list[dict]:
 def test_a_run_folder_is_whole(run, folder, flags, capsys):
     names = {path.name for path in run.iterdir()}
     assert {"config.json", "env.json", "metrics.jsonl", "images.json", "checkpoints", "model", "curves.png"} <= names
-    assert {path.name for path in (run / "model").iterdir()} == {"text", "image", "pair.json"}
+    assert {path.name for path in (run / "model").iterdir()} == {"text", "image", "pair.json", "seen_pictures.json"}
     lines = records(run)
     assert [r["step"] for r in lines if "loss" in r] == [2, 4, 6]
     assert {"scale", "pair_cosine", "text_first_rank", "grad_norm"} <= set(lines[1])
@@ -84,10 +84,12 @@ def test_a_run_folder_is_whole(run, folder, flags, capsys):
     kinds = json.loads((run / "env.json").read_text())["inputs"]
     assert set(kinds) == {"images", "dev", "text.path"}
     assert {Path(name).name for name in kinds["images"]} == {"captions.en.train.jsonl", "images.train.npz"}
-    report = json.loads((run / "images.json").read_text())["train"]
-    assert [(one["set"], one["split"], one["pictures"], one["captions"]) for one in report] == [
+    report = json.loads((run / "images.json").read_text())
+    assert [(one["set"], one["split"], one["pictures"], one["captions"]) for one in report["train"]] == [
         ("bars", "train", 45, 89)
     ]
+    assert [(one["set"], one["split"], one["seen_pictures"]) for one in report["dev"]] == [("bars", "dev", 0)]
+    assert len(set(json.loads((run / "model" / "seen_pictures.json").read_text()))) == 45
     assert image_teacher([*flags, "--run", str(run)]) == 0
     assert "is finished: 6 steps" in capsys.readouterr().out
 
@@ -159,6 +161,7 @@ def test_the_towers_of_a_run_and_of_its_export_are_the_same(run, folder, tmp_pat
     logits = load_pair(str(out)).logits
     assert set(logits) == {"logit_scale"}
     assert logits["logit_scale"] != np.float32(-np.log(0.07))
+    assert pictures_seen(str(out)) == pictures_seen(str(run))
     card = (out / "README.md").read_text()
     for said in ("license: apache-2.0", "| bars | train | 45 | 89 |", "No such picture was trained on", "t2i R@5"):
         assert said in card
@@ -198,6 +201,7 @@ def test_a_student_of_the_pair_keeps_the_tower_of_pictures(run, tmp_path, capsys
         np.testing.assert_array_equal(encode(pictures, pixels).vectors, expected)
         assert pictures.recipe.size == (EDGE, EDGE)
         assert json.loads((student / "teacher" / "pair.json").read_text())["interaction"] == "pooled"
+        assert pictures_seen(str(student)) == pictures_seen(str(run))
         taught_by[name] = records(student)[-1]["params_sha256"]
         assert load(student, part="text").cfg == load(student).cfg
         assert (student / "teacher" / "image" / "model.safetensors").exists() == (not more)

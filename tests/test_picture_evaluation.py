@@ -171,8 +171,13 @@ def test_files_hold_what_was_found(runs, drawn):
     assert page.count("<article>") == sum(len(captions) for captions in CAPTIONS.values())
     assert "drawn, dev: student of a, checkpoint 3" in page
 
-    # A model card shows them in one table, and says nothing of shared texts.
-    head, table = evaluation(figures)
+    # A model card shows them in one table, and beside it what of them was learned from: all but the last of the pairs
+    # share a text with a caption, of which English ones are of p0 to p5, and Swahili ones of p0 to p4 and a second.
+    head, table, *told = evaluation(figures)
+    assert told == [
+        "Training pairs that share a text with its captions: sw 7.",
+        "Of its 6 pictures the student was shown 0.",
+    ]
     assert head == "### drawn, dev, maxsim"
     assert "| language | system | captions | t2i R@1 | i2t R@1 | rSum |" in table
     assert f"| sw | student | 6 | {figures['languages']['sw']['t2i R@1']:.3f} |" in table

@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import shutil
 from dataclasses import replace
+from hashlib import blake2b
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,7 @@ import pytest
 from picture_sets import NAMES, SIZE, TRAIN, WIDTH, write_pair, write_pictures
 from source_folders import jsonl, put
 
-from optical_jax.commands.train import main, prepare
+from optical_jax.commands.train import begin, main, prepare
 from optical_jax.config import (
     CheckpointConfig,
     Config,
@@ -29,6 +31,8 @@ from optical_jax.loss_config import LossConfig, LossName, OtConfig
 from optical_jax.losses import LOSSES, distillation_loss
 from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.partitioning import make_mesh, named_sharding, params_shardings
+from optical_jax.run_folder import RunFolder
+from optical_jax.tower_pair import pictures_seen
 from optical_jax.towers import encode, load
 from optical_jax.training.loop import put as put_batch
 from optical_jax.training.optimizer import make_optimizer
@@ -297,6 +301,18 @@ FLAGS = (
     "--data.global-batch 8 --loss.name contrastive --optimizer.warmup-steps 0 --training.steps 4 "
     "--training.log-every 2 --training.dev-every 4 --checkpoint.every 2"
 )
+
+
+def test_the_run_keeps_which_pictures_its_student_and_its_teacher_saw(pair, pictures, tmp_path):
+    """By digest: of the 24 of the train split, and what lies beside the teacher."""
+    taught_by = shutil.copytree(pair, tmp_path / "pair")
+    (taught_by / "seen_pictures.json").write_text(json.dumps(["00", "ff"]))
+    cfg = config(taught_by, pictures)
+    begin(cfg, RunFolder(tmp_path / "run"), prepare(cfg, None))
+    assert pictures_seen(str(tmp_path / "run")) == ["00", "ff"]
+    with np.load(pictures / "images.train.npz") as file:
+        expected = [blake2b(b"8x8x3" + one.tobytes(), digest_size=16).hexdigest() for one in file["images"]]
+    assert json.loads((tmp_path / "run" / "seen_pictures.json").read_text()) == expected
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from optical_jax.config import DataConfig
@@ -26,33 +26,35 @@ def saved_data(saved: Mapping[str, Any]) -> DataConfig:
         raise ConfigError(f"config.json is not of this version ({error}); take the version it was made with") from None
 
 
-def read_training_text(saved: Mapping[str, Any], collection: Collection) -> dict[str, Bitext] | None:
-    """The pairs a run was trained on; None, and a line on stdout, where they can no longer be read."""
+def read_training_text(saved: Mapping[str, Any], lost: str) -> dict[str, Bitext] | None:
+    """The pairs a run was trained on; where they can no longer be read None, and on stdout what is `lost`, and why."""
     from optical_jax.data.bitext import load_bitext
 
     try:
         return load_bitext(saved_data(saved)).train
     except (ConfigError, DataError) as error:
-        print(f"training text could not be checked against {collection.name}, nor counted as a dictionary: {error}")
+        print(f"{lost}: {error}")
         return None
 
 
-def shared_with_training(train: Mapping[str, Bitext], collection: Collection) -> dict[str, int]:
-    """How many training pairs share a sentence with the collection, told on stdout.
-
-    What counts are queries and the documents judged for them: a document that no query looks for is no answer learned.
-    """
-    from optical_jax.data.bitext import overlap
-
+def asked_and_judged(collection: Collection) -> list[str]:
+    """Queries and the documents judged for them: a document that no query looks for is no answer learned."""
     judged = {document for grades in collection.qrels.values() for document in grades}
-    texts = [
+    return [
         *(collection.documents[document] for document in judged),
         *(text for queries in collection.queries.values() for text in queries.values()),
     ]
+
+
+def shared_with_training(train: Mapping[str, Bitext], texts: Sequence[str], where: str) -> dict[str, int]:
+    """How many training pairs of each language share a text with these, told on stdout.
+
+    Args:
+      where: what the texts are, for people.
+    """
+    from optical_jax.data.bitext import overlap
+
     shared = overlap(train, texts)
     for language, count in shared.items():
-        print(
-            f"training text: {count:,} of {len(train[language]):,} {language} pairs share a text with the queries of "
-            f"{collection.name} or their documents"
-        )
+        print(f"training text: {count:,} of {len(train[language]):,} {language} pairs share a text with {where}")
     return shared

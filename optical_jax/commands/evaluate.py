@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optical_jax.commands import baselines, evaluate_pictures
-from optical_jax.commands.bitext_of_run import read_training_text, shared_with_training
+from optical_jax.commands.bitext_of_run import asked_and_judged, read_training_text, shared_with_training
 from optical_jax.commands.curves import draw_evaluation_curves
 from optical_jax.commands.doors import open_door, refuse_no_flags
 from optical_jax.commands.evaluate_options import (
@@ -123,14 +123,17 @@ def evaluate_run(command: EvalCommand, run: Path) -> Evaluation:
         teacher = load(run, side="query", part="teacher", cache_dir=cache_dir)
         systems["teacher"] = System(teacher, documents, english_queries(collection))
         systems["mt"] = System(teacher, documents, translated)
-    train = None if one_tower else read_training_text(saved, collection)
+    lost = f"training text could not be checked against {collection.name}, nor counted as a dictionary"
+    train = None if one_tower else read_training_text(saved, lost)
+    asked = f"the queries of {collection.name} or their documents"
+    shared = None if train is None else shared_with_training(train, asked_and_judged(collection), asked)
     evaluation = rank_and_judge(
         command,
         collection,
         systems,
         origin={"run": str(run), "checkpoint": step} | ({"documents": "student"} if of_student else {}),
         by_words=baselines.rank_by_words(collection, translated, baselines.count_lexicons(train or {}, collection)),
-        shared_with_training=None if train is None else shared_with_training(train, collection),
+        shared_with_training=shared,
     )
 
     low_resource = saved.get("low_resource", LOW_RESOURCE)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from optical_jax.commands.curves import draw_picture_evaluation
 from optical_jax.commands.evaluate_options import EvalCommand, find_step, make_encode, read_run_config, write_out
 from optical_jax.commands.picture_towers import TextAndImage, text_of_run, towers_of_model, towers_of_run
+from optical_jax.commands.trained_on import counts_of_training
 from optical_jax.config import LOW_RESOURCE
 from optical_jax.errors import ConfigError
 from optical_jax.files import own_system, trains_teacher, write_json
@@ -77,11 +78,15 @@ def evaluate_run(command: EvalCommand, found: ImageTextSet, run: Path) -> Pictur
     """What a run trains beside itself untrained, and the teacher on English captions; written into the run."""
     from optical_jax.evaluation.gallery import write_gallery
     from optical_jax.evaluation.picture_report import print_evaluation, write_files
+    from optical_jax.picture_encoding import image_tower_sha256
     from optical_jax.towers import load
 
     step, cache_dir = find_step(run, command.checkpoint), command.cache_dir or None
     captions, own = choose_captions(command, found), own_system(run)
     towers = towers_of_run(run, step, command.pictures_by, cache_dir)
+    trained_on = counts_of_training(
+        run, command.pictures_by or str(run), pictures_of(found), texts_of(found, captions), found.name, cache_dir
+    )
     if trains_teacher(run) and not command.pictures_by:
         before = towers_of_run(run, "untrained", cache_dir=cache_dir)
     else:
@@ -92,9 +97,10 @@ def evaluate_run(command: EvalCommand, found: ImageTextSet, run: Path) -> Pictur
     if english and not trains_teacher(run):
         systems["teacher"] = towers._replace(text=load(run, part="teacher", cache_dir=cache_dir)), english
     origin = {"run": str(run), "checkpoint": step, "pictures_by": command.pictures_by}
+    origin["image_tower"] = image_tower_sha256(towers.image)
     folder = results_folder(command, run, found)
     folder.mkdir(parents=True, exist_ok=True)
-    evaluation = rank_and_judge(scored(command, towers), found, systems, origin)
+    evaluation = rank_and_judge(scored(command, towers), found, systems, origin, trained_on)
 
     low_resource = read_run_config(run).get("low_resource", LOW_RESOURCE)
     figures = evaluation.as_json(low_resource)
@@ -116,25 +122,36 @@ def evaluate_run(command: EvalCommand, found: ImageTextSet, run: Path) -> Pictur
 def evaluate_model(command: EvalCommand, found: ImageTextSet) -> None:
     """A pair, or a model of texts beside the tower of pictures of one."""
     from optical_jax.evaluation.picture_report import print_evaluation
+    from optical_jax.picture_encoding import image_tower_sha256
     from optical_jax.towers import is_run
 
     if is_run(Path(command.model)):
         raise ConfigError(f"model={command.model} is a run; give --run {command.model}")
     pooling: Any = "auto" if command.pooling == "default" else command.pooling
-    towers = towers_of_model(command.model, command.pictures_by, pooling, command.cache_dir or None)
+    cache_dir, captions = command.cache_dir or None, choose_captions(command, found)
+    towers = towers_of_model(command.model, command.pictures_by, pooling, cache_dir)
     origin = {"model": command.model, "pictures_by": command.pictures_by}
-    systems = {"model": (towers, choose_captions(command, found))}
-    evaluation = rank_and_judge(scored(command, towers), found, systems, origin)
+    origin["image_tower"] = image_tower_sha256(towers.image)
+    trained_on = counts_of_training(
+        None, command.pictures_by or command.model, pictures_of(found), texts_of(found, captions), found.name, cache_dir
+    )
+    evaluation = rank_and_judge(scored(command, towers), found, {"model": (towers, captions)}, origin, trained_on)
     if command.out:
         write_out(command.out, evaluation.as_json(LOW_RESOURCE))
     print_evaluation(evaluation, LOW_RESOURCE)
 
 
 def rank_and_judge(
-    command: EvalCommand, found: ImageTextSet, systems: Mapping[str, Asked], origin: Mapping[str, Any]
+    command: EvalCommand,
+    found: ImageTextSet,
+    systems: Mapping[str, Asked],
+    origin: Mapping[str, Any],
+    trained_on: Mapping[str, Any],
 ) -> PictureEvaluation:
-    """Search both ways for the first system and its references; pictures are encoded once by each tower of them."""
-    from optical_jax.data.caption_collection import hashes
+    """Search both ways for the first system and its references; pictures are encoded once by each tower of them.
+
+    `origin` and `trained_on` are for the record: what is evaluated, and what of the set it learned from.
+    """
     from optical_jax.evaluation.picture_report import PictureEvaluation, Searched
     from optical_jax.evaluation.picture_search import search_both_ways
 
@@ -155,10 +172,26 @@ def rank_and_judge(
             searched[name] = {language: done[id(of_language)] for language, of_language in captions.items()}
     system = next(iter(systems))
     captions = {language: list(one) for language, one in systems[system][1].items()}
-    inputs = hashes(found.files)
     return PictureEvaluation(
-        found.name, found.split, command.scoring, system, searched, captions, pictures, origin, inputs
+        name=found.name,
+        split=found.split,
+        scoring=command.scoring,
+        system=system,
+        found=searched,
+        captions=captions,
+        pictures=pictures,
+        origin=origin,
+        inputs=inputs_of(found),
+        left_out=found.left_out,
+        trained_on=trained_on,
     )
+
+
+def inputs_of(found: ImageTextSet) -> dict[str, str]:
+    """sha256 of every file by name, and of all pictures together, which may be a file each."""
+    from optical_jax.data.caption_collection import hashes
+
+    return hashes(found.files) | {"pictures": pictures_of(found).sha256}
 
 
 def encode_all_pictures(command: EvalCommand, image: Tower, found: ImageTextSet) -> list[Vectors]:
@@ -227,6 +260,12 @@ def english_captions(found: ImageTextSet, captions: Captions) -> Captions:
     return chosen
 
 
+def texts_of(found: ImageTextSet, captions: Captions) -> list[str]:
+    """All texts of the captions that ask, and of the English ones of the same pictures."""
+    asking = [*captions.values(), *english_captions(found, captions).values()]
+    return [caption.text for of_language in asking for caption in of_language.values()]
+
+
 def gallery(evaluation: PictureEvaluation, captions: Captions) -> dict[str, list[GalleryQuery]]:
     """Language -> the queries of the page that shows the best and the worst."""
     from optical_jax.evaluation.gallery import gallery_queries
@@ -277,15 +316,21 @@ def compare(command: EvalCommand, found: ImageTextSet) -> None:
 def own_figures(
     command: EvalCommand, run: Path, step: int, found: ImageTextSet, languages: Sequence[str]
 ) -> tuple[Mapping[str, PerQuery], str]:
-    """Figures by picture, from the last evaluation if it was of this checkpoint and these files; and its scoring."""
-    from optical_jax.data.caption_collection import hashes
+    """Figures by picture, and their scoring; from the last evaluation if that ranked the same by the same towers."""
     from optical_jax.evaluation.picture_report import read_by_picture
+    from optical_jax.picture_encoding import image_tower_sha256
 
     system, folder, asked = own_system(run), results_folder(command, run, found), list(languages)
     if (folder / "metrics.json").is_file():
-        saved, inputs = json.loads((folder / "metrics.json").read_text(encoding="utf-8")), hashes(found.files)
-        before = saved["checkpoint"], saved["pictures_by"], saved["inputs"]
-        if before == (step, command.pictures_by, inputs):
+        saved = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        towers = towers_of_run(run, step, command.pictures_by, command.cache_dir or None)
+        wanted = {
+            "checkpoint": step,
+            "image_tower": image_tower_sha256(towers.image),
+            "scoring": scored(command, towers).scoring,
+            "inputs": inputs_of(found),
+        }
+        if all(saved.get(name) == value for name, value in wanted.items()):
             if set(asked) <= set(saved["languages"]):
                 return read_by_picture(folder, system, asked), saved["scoring"]
             # Results that hold are not thrown away for those of other languages.

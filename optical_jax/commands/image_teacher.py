@@ -78,20 +78,23 @@ def prepare(cfg: ImageStageConfig, folder: RunFolder | None) -> Parts:
     from optical_jax.models.attention import check_platform, platform
     from optical_jax.partitioning import check_divisible, make_mesh
     from optical_jax.picture_encoding import recipe_of
-    from optical_jax.tower_pair import load_tower_pair
+    from optical_jax.tower_pair import load_tower_pair, pictures_seen
 
     mesh = make_mesh(cfg.mesh)
     check_divisible(cfg, mesh)
     for name, side in (("text", cfg.text), ("image", cfg.image)):
         check_platform(side.attention, platform(), f"{name}.attention")
     augmentation = augmentation_of(cfg)
-    data = read_stage_data(cfg.data)
+    # A run that is resumed knows what was seen before it, wherever that tower is now.
+    before = str(folder.path) if folder is not None else expand_path(cfg.image.path, "image.path")
+    seen_before = pictures_seen(before, cfg.cache_dir or None) if before else None
+    data = read_stage_data(cfg.data, seen_before or ())
     inputs = data.inputs | model_inputs(cfg, folder)
     if folder is not None:
         start = load_tower_pair(folder.model)
     else:
         start = make_pair(cfg, captions_in_order(data.train))
-    start = replace(start, text=replace(start.text, side="query"))
+    start = replace(start, text=replace(start.text, side="query"), seen=data.seen)
     loader = make_image_loader(
         data.train,
         start.text.tokenizer,
@@ -106,7 +109,7 @@ def prepare(cfg: ImageStageConfig, folder: RunFolder | None) -> Parts:
         process_count=jax.process_count(),
     )
     check_attention(cfg, start, loader.text_length)
-    for line in data.lines(cfg.data):
+    for line in data.lines():
         say(line)
     if cut := loader.texts.truncated:
         say(f"cut: {cut:,} captions at {loader.text_length} tokens")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from optical_jax.errors import ConfigError
-from optical_jax.files import PAIR, read_json, trains_teacher
+from optical_jax.files import trains_teacher
 
 if TYPE_CHECKING:
     from optical_jax.models.hf_heads import Pooling
@@ -40,14 +40,14 @@ def towers_of_run(
 
     text = text_of_run(run, checkpoint, cache_dir)
     if pictures_by:
-        return together(text, load_part(pictures_by, "image", cache_dir), pictures_by)
+        return together(text, load_part(pictures_by, "image", cache_dir), pictures_by, cache_dir)
     if not trains_teacher(run) and not (run / "teacher" / "image").is_dir():
         raise ConfigError(
             f"run={run}: its teacher came without a tower of pictures; name the pair whose tower reads them with "
             "--pictures-by"
         )
     image = load(run, "document", checkpoint, part="image", cache_dir=cache_dir)
-    return together(text, image, str(run / ("model" if trains_teacher(run) else "teacher")))
+    return together(text, image, str(run), cache_dir)
 
 
 def text_of_run(run: Path, checkpoint: str | int, cache_dir: str | None = None) -> Tower:
@@ -69,7 +69,8 @@ def towers_of_model(
     """
     source = pictures_by or model
     text = load_part(model, "text", cache_dir, pooling)
-    return together(text, load_part(source, "image", cache_dir, "auto" if pictures_by else pooling), source)
+    image = load_part(source, "image", cache_dir, "auto" if pictures_by else pooling)
+    return together(text, image, source, cache_dir)
 
 
 def load_part(path: str, part: Literal["text", "image"], cache_dir: str | None, pooling: Pooling = "auto") -> Tower:
@@ -81,13 +82,14 @@ def load_part(path: str, part: Literal["text", "image"], cache_dir: str | None, 
     return load(path, side, part=part, pooling=pooling, cache_dir=cache_dir)
 
 
-def together(text: Tower, image: Tower, source: str) -> TextAndImage:
-    """Both, if they can be compared; `source` is where their pair may say how.
+def together(text: Tower, image: Tower, source: str, cache_dir: str | None) -> TextAndImage:
+    """Both, if they can be compared; `source` is the run, folder or hub name that has the tower of pictures.
 
     Raises:
       ConfigError: vectors of different widths, or no recipe for pictures.
     """
     from optical_jax.picture_encoding import recipe_of
+    from optical_jax.tower_pair import how_compared
 
     if text.cfg.vector_width != image.cfg.vector_width:
         raise ConfigError(
@@ -95,8 +97,7 @@ def together(text: Tower, image: Tower, source: str) -> TextAndImage:
             f"{image.cfg.vector_width}; name the pair that the texts were taught by"
         )
     recipe_of(image)
-    told = Path(source) / PAIR
-    means = told.is_file() and read_json(told).get("interaction") == "pooled"
+    means = (how_compared(source, cache_dir) or {}).get("interaction") == "pooled"
     return TextAndImage(text, image, means or any(one.cfg.head.pooling != "none" for one in (text, image)))
 
 

@@ -15,7 +15,7 @@ from optical_jax.commands.training import first_state, loop, read_command, run_i
 from optical_jax.config import Config, expand_path
 from optical_jax.data.formats import for_each_language
 from optical_jax.errors import ConfigError
-from optical_jax.files import PAIR
+from optical_jax.files import PAIR, SEEN_PICTURES
 from optical_jax.validation import validate
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ def model_inputs(cfg: Config, before: Mapping[str, Any] | None) -> dict[str, dic
 def begin(cfg: Config, folder: RunFolder, parts: Parts) -> None:
     """Write what makes the folder a run: both towers, hashes of what was read, and what became of every line."""
     from optical_jax.student import load_picture_teacher
-    from optical_jax.tower_pair import how_compared
+    from optical_jax.tower_pair import how_compared, pictures_seen
     from optical_jax.towers import PICTURE_TEACHER
 
     towers, path = {"teacher": parts.teacher}, expand_path(cfg.teacher.path, "teacher.path")
@@ -262,9 +262,13 @@ def begin(cfg: Config, folder: RunFolder, parts: Parts) -> None:
         towers[PICTURE_TEACHER] = pictures
     references = {} if cfg.checkpoint.copy_teacher else dict.fromkeys(towers, path)
     towers["student"] = parts.student
-    records = {"bitext.json": parts.report}
-    if pictures is not None and (told := how_compared(path, cfg.cache_dir or None)):
-        records[f"teacher/{PAIR}"] = told
+    records: dict[str, Any] = {"bitext.json": parts.report}
+    if pictures is not None:
+        cache_dir = cfg.cache_dir or None
+        told = {PAIR: how_compared(path, cache_dir), SEEN_PICTURES: pictures_seen(path, cache_dir)}
+        records |= {f"teacher/{name}": one for name, one in told.items() if one is not None}
+    if parts.pictures is not None:
+        records[SEEN_PICTURES] = [digest.hex() for digest in parts.pictures[1].digests]
     folder.begin(cfg, towers, parts.inputs, records, references=references, lexicons=parts.lexicons)
 
 

@@ -41,7 +41,9 @@ class CaptionSource(Source):
     def left_out(self) -> dict[str, int]:
         with_english, own = self.captions.captions_of_pictures(ENGLISH), self.captions.captions[self.code]
         missing = sum(caption.picture not in with_english for caption in own.values())
-        return {NO_ENGLISH: missing} if missing else {}
+        # The set counts its rows over both languages, and the reason says so.
+        of_set = {f"{reason} ({ENGLISH}, {self.code})": n for reason, n in self.captions.left_out.items()}
+        return of_set | ({NO_ENGLISH: missing} if missing else {})
 
     @property
     def code(self) -> str:

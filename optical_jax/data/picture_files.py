@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -199,6 +199,17 @@ class Pictures(Mapping[str, Rgb]):
     def digest(self, identity: str) -> bytes:
         """Of a picture as it lies there, 16 bytes: equal where two are the same file."""
         return self._sources[identity].digest()
+
+    @cached_property
+    def digests(self) -> dict[str, bytes]:
+        """The digest of every picture, by id; all are read, once."""
+        return {identity: source.digest() for identity, source in self._sources.items()}
+
+    @property
+    def sha256(self) -> str:
+        """Of the ids in their order, and of what lies there."""
+        named = (f"{identity}\n".encode() + digest for identity, digest in self.digests.items())
+        return sha256(b"".join(named)).hexdigest()
 
 
 class PictureFinder(Protocol):

@@ -39,6 +39,8 @@ class PicturePairs:
     """Language -> reason -> captions that were left out."""
     files: tuple[InputFile, ...]
     """Captions, and archives of pictures."""
+    left_out: Mapping[str, int]
+    """Reason -> rows of the set that make no caption with a picture, in all these languages together."""
 
     @cached_property
     def digests(self) -> list[bytes]:
@@ -58,18 +60,21 @@ class PicturePairs:
                 "captions": len(texts),
                 "pictures": len(np.unique(self.picture[language])),
                 "dropped": self.dropped[language],
+                "left_out_of_all_languages": dict(self.left_out),
                 "files": [{"path": file.path, "sha256": file.sha256} for file in self.files],
             }
             for language, texts in self.captions.items()
         ]
 
     def lines(self) -> list[str]:
-        """The same for people, a line a language."""
+        """The same for people, a line a language, and one of what the set leaves out."""
+        counts = ", ".join(f"{reason} {count:,}" for reason, count in self.left_out.items())
+        left_out = [f"{', '.join(self.captions)} pictures: left out of {self.spec}: {counts}"] if counts else []
         return [
             f"{one['language']} pictures: {one['captions']:,} captions of {one['pictures']:,} pictures"
             + "".join(f", {reason.replace('_', ' ')} {count:,}" for reason, count in one["dropped"].items())
             for one in self.reports()
-        ]
+        ] + left_out
 
 
 def read_picture_pairs(cfg: DataConfig, languages: list[str], dev: Mapping[str, Bitext]) -> PicturePairs:
@@ -93,7 +98,8 @@ def read_picture_pairs(cfg: DataConfig, languages: list[str], dev: Mapping[str, 
     place = {identity: n for n, identity in enumerate(ids)}
     picture = {language: np.array([place[one] for one in of]) for language, of in named.items()}
     assert found.pictures is not None, "read with its pictures"
-    return PicturePairs(spec, captions, picture, ids, found.pictures, dropped, tuple(_fingerprints(found.files)))
+    files = tuple(_fingerprints(found.files))
+    return PicturePairs(spec, captions, picture, ids, found.pictures, dropped, files, found.left_out)
 
 
 def _of_language(

@@ -7,6 +7,7 @@ right answers found, which `evaluation.metrics` has under that name: a picture h
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -21,6 +22,21 @@ WAYS = ("t2i", "i2t")
 """Captions asking for pictures, and pictures for captions."""
 FIGURES = (*(f"{way} {name}" for way in WAYS for name in (*RECALLS, "median_rank", "mean_rank")), "rSum")
 """Figures of a language; "rSum" is the sum of the six recalls in per cent, 0 to 600."""
+LEARNERS = {
+    "image_tower": "the image tower is known to have learned from",
+    "student": "the student was shown",
+}
+"""Who may have learned from the pictures before, as `pictures_trained_on` of metrics.json calls it, and in words."""
+
+
+def trained_on_sentences(found: Mapping[str, Any]) -> list[str]:
+    """What metrics.json says of pictures that were learned from before they were ranked; nothing of what is unknown."""
+    counts = found.get("pictures_trained_on", {})
+    return [
+        f"Of its {found['pictures']:,} pictures {told} {counts[who]:,}."
+        for who, told in LEARNERS.items()
+        if counts.get(who) is not None
+    ]
 
 
 def first_ranks(ranking: Ranking, right: Sequence[Collection[int]], documents: int) -> Int[np.ndarray, "B"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from optical_jax.evaluation.image_figures import (
     image_group_means,
     mean_rank_variance,
     ranks_by_picture,
+    trained_on_sentences,
     two_way_figures,
 )
 from optical_jax.evaluation.metrics import Figures, PerQuery
@@ -98,7 +99,11 @@ class PictureEvaluation:
     origin: Mapping[str, Any]
     """What was evaluated: run and checkpoint, or model; and who encoded the pictures."""
     inputs: Mapping[str, str]
-    """File name -> sha256."""
+    """File name -> sha256; "pictures" of their ids and what lies there."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Reason -> rows of the set, in all its languages, that make no caption with a picture."""
+    trained_on: Mapping[str, Any] = field(default_factory=dict)
+    """How many of these captions and pictures were learned from: `commands.trained_on.counts_of_training`."""
 
     def means(self, system: str) -> dict[str, Figures]:
         return {
@@ -147,6 +152,8 @@ class PictureEvaluation:
             "rank_variance": {name: self.rank_variance(name) for name in self.found if name != "teacher"},
             "references": {name: self.means(name) for name in others},
             "baselines": [asdict(row) for row in self.references()],
+            "left_out": dict(self.left_out),
+            **self.trained_on,
             "inputs": dict(self.inputs),
         }
 
@@ -270,6 +277,11 @@ def print_evaluation(
             if figures:
                 add(name, own, figures, "", "bold")
     console.print(table)
+    if evaluation.left_out:
+        counts = ", ".join(f"{reason} {count:,}" for reason, count in evaluation.left_out.items())
+        say(console, f"left out in all languages of the set: {counts}")
+    for line in trained_on_sentences({"pictures": len(evaluation.pictures), **evaluation.trained_on}):
+        say(console, line)
     say(console, "t2i: captions look for pictures; i2t: pictures for captions")
     say(console, "R@k: a right one stands among the first k; rSum: their sum in per cent")
     print_rank_variance(evaluation, console)

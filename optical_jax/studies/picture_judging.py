@@ -9,8 +9,6 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from optical_jax.checkpoint import fingerprint
-from optical_jax.config import identity
 from optical_jax.data.image_captions import Caption, ImageTextSet
 from optical_jax.data.image_sources import read_image_set
 from optical_jax.evaluation.image_figures import WAYS
@@ -20,7 +18,7 @@ from optical_jax.evaluation.picture_search import Vectors, by_position, search_b
 from optical_jax.evaluation.search import encode_blocks
 from optical_jax.files import write_json
 from optical_jax.models.late_interaction import mean_pool
-from optical_jax.picture_encoding import encode_picture_blocks
+from optical_jax.picture_encoding import encode_picture_blocks, image_tower_sha256
 from optical_jax.studies.tables import SCORINGS, base_name, results_folder, way_name
 from optical_jax.towers import Tower, encode, load, placed
 from optical_jax.types import TokenVectors
@@ -96,7 +94,7 @@ class PictureJudge:
 
     def _vectors(self, run: Path, spec: str, found: ImageTextSet) -> list[Vectors]:
         tower = load(run, part="image")
-        key = spec, fingerprint(tower.params), str(identity(tower.cfg)), repr(tower.recipe)
+        key = spec, image_tower_sha256(tower)
         if key not in self._pictures:
             assert found.pictures is not None, "read with its pictures"
             ids = list(found.pictures)
