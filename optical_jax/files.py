@@ -15,7 +15,14 @@ REFERENCE = "reference.json"
 PAIR = "pair.json"
 """How two towers' vectors were compared: in the folder of both (text/ and image/), and in the teacher/ of a student's
 run that one of them taught."""
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "tokenizer.model")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "tokenizer.model",
+)
 """A folder without one of these has no tokenizer (transformers would make up an empty one from config.json)."""
 
 
