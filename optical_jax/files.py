@@ -18,7 +18,14 @@ run that one of them taught."""
 SEEN_PICTURES = "seen_pictures.json"
 """Digests, in hexadecimal, of the pictures that towers of pictures learned from: beside their pair.json. In a student's
 run itself of those that it was shown."""
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "tokenizer.model")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "tokenizer.model",
+)
 """A folder without one of these has no tokenizer (transformers would make up an empty one from config.json)."""
 
 

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import base64
-import io
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
-QUALITY = 80
+from optical_jax.data.rgb import encode_rgb, resize_rgb
 
 
 def thumbnail(picture: UInt8[np.ndarray, "H W 3"], side: int) -> UInt8[np.ndarray, "h w 3"]:
     """The picture with its longest side at most `side` pixels, its shape kept; never made larger."""
     height, width, _ = picture.shape
     scale = min(1.0, side / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS)) if scale < 1.0 else picture
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    return resize_rgb(picture, size, "lanczos") if scale < 1.0 else picture
 
 
 def data_uri(picture: UInt8[np.ndarray, "H W 3"]) -> str:
     """The picture as a data: URL, in JPEG or PNG, whichever is smaller: photographs in one, drawings in the other."""
-    image = Image.fromarray(picture)
-    written: dict[str, bytes] = {}
-    for kind, options in (("png", {"optimize": True}), ("jpeg", {"quality": QUALITY, "optimize": True})):
-        file = io.BytesIO()
-        image.save(file, kind, **options)
-        written[kind] = file.getvalue()
-    smallest = min(written, key=lambda kind: len(written[kind]))
+    written = {"png": encode_rgb(picture, "png"), "jpeg": encode_rgb(picture, "jpeg")}
+    smallest = min(written, key=lambda form: len(written[form]))
     return f"data:image/{smallest};base64,{base64.b64encode(written[smallest]).decode()}"

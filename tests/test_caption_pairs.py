@@ -1,6 +1,7 @@
 """Captions of the same pictures as bitext: which pairs they make, their dev pairs, and what is refused."""
 
 import pytest
+from image_folders import wit_rows
 from picture_sets import NAMES, TRAIN, write_pictures
 from source_folders import jsonl, put
 
@@ -61,6 +62,60 @@ def test_a_public_layout_by_its_name(tmp_path):
     entry = f"fil=captions/test:xm3600:{folder}"
     found = load_bitext(DataConfig(bitext=(entry,), dev_pairs=0)).train["fil"]
     assert (found.english, found.foreign) == (["A hut."], ["Kubo."])
+
+
+MULTI30K = {
+    "train.txt": "".join(f"{n}.jpg\n" for n in range(20)),
+    "train.en.gz": "".join(f"A dog {n}.\n" for n in range(20)),
+    "train.de": "".join(f"Ein Hund {n}.\n" for n in range(20)),
+}
+WIT = {
+    "wit_v1.train.all-0.tsv": wit_rows(*((lang, f"u{n}", f"{lang} {n}") for lang in ("en", "de") for n in range(20)))
+}
+DEV_OF_WIT = "wit_v1.val.all-0.tsv"
+HELD_OUT = 2
+"""A tenth of 20."""
+
+
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("multi30k", MULTI30K),
+        ("multi30k", MULTI30K | {"val.txt": "1.jpg\n"}),
+        ("multi30k", MULTI30K | {"val.txt": "1.jpg\n", "val.en": "A cat.\n"}),
+        ("wit", WIT),
+        ("wit", WIT | {DEV_OF_WIT: wit_rows(("en", "u90", "A cat"), ("fr", "u90", "Un chat"))}),
+        ("wit", WIT | {DEV_OF_WIT: wit_rows(("en", "u90", "A cat"), ("de", "u90", ""))}),
+    ],
+)
+def test_without_a_dev_split_in_the_language_dev_pairs_are_held_out(tmp_path, name, files):
+    splits = load_bitext(DataConfig(bitext=(f"de=captions:{name}:{put(tmp_path, files)}",)))
+    assert (len(splits.train["de"]), len(splits.dev["de"])) == (20 - HELD_OUT, HELD_OUT)
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "dev"),
+    [
+        ("multi30k", MULTI30K | {"val.txt": "1.jpg\n", "val.en": "A cat.\n", "val.de": "Eine Katze.\n"}, "Eine Katze."),
+        ("wit", WIT | {DEV_OF_WIT: wit_rows(("en", "u90", "A cat"), ("de", "u90", "Eine Katze"))}, "Eine Katze"),
+    ],
+)
+def test_a_dev_split_that_is_there_is_taken(tmp_path, name, files, dev):
+    splits = load_bitext(DataConfig(bitext=(f"de=captions:{name}:{put(tmp_path, files)}",)))
+    assert (len(splits.train["de"]), splits.dev["de"].foreign) == (20, [dev])
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "said"),
+    [
+        ("multi30k", MULTI30K | {"val.txt": "1.jpg\n2.jpg\n", "val.en": "A\n", "val.de": "B\n"}, "has 1 lines and"),
+        ("multi30k", MULTI30K | {"val.en": "A cat.\n", "val.de": "Eine Katze.\n"}, "lacks the names of its pictures"),
+        ("wit", WIT | {DEV_OF_WIT: "language\n"}, "no column image_url"),
+    ],
+)
+def test_a_dev_split_that_is_broken_is_no_dev_split_that_is_not_there(tmp_path, name, files, said):
+    with pytest.raises(DataError, match=said):
+        load_bitext(DataConfig(bitext=(f"de=captions:{name}:{put(tmp_path, files)}",)))
 
 
 @pytest.mark.parametrize(

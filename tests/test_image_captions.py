@@ -135,6 +135,26 @@ def test_empty_captions(tmp_path):
         read_image_folder(tmp_path, "dev")
 
 
+@pytest.mark.parametrize("named", ["a", "rose"])
+def test_two_pictures_that_would_be_one_are_refused(tmp_path, named):
+    """Captioned or not."""
+    put(tmp_path, {"captions.sw.dev.jsonl": jsonl({"_id": named, "text": "x"})})
+    put_pictures(tmp_path, "images.dev")
+    for name in ("rose.jpg", "rose.png"):
+        (tmp_path / "images.dev" / name).write_bytes(png((9, 9, 9)))
+    with pytest.raises(DataError, match=r"images\.dev: rose\.jpg and rose\.png are both 'rose'; rename or remove one"):
+        read_image_folder(tmp_path, "dev")
+
+
+def test_two_pictures_of_one_name_of_which_one_is_named_with_its_ending(tmp_path):
+    put(tmp_path, {"captions.sw.dev.jsonl": jsonl({"_id": "rose.jpg", "text": "x"})})
+    put_pictures(tmp_path, "images.dev")
+    for name, colour in (("rose.jpg", (9, 9, 9)), ("rose.png", (5, 5, 5))):
+        (tmp_path / "images.dev" / name).write_bytes(png(colour))
+    pictures = read_image_folder(tmp_path, "dev").pictures
+    assert {name: rgb[0, 0, 0] for name, rgb in pictures.items() if "rose" in name} == {"rose.jpg": 9, "rose": 5}
+
+
 def test_two_homes_of_pictures(tmp_path):
     put(tmp_path, CAPTIONS)
     put_pictures(tmp_path, "tar")

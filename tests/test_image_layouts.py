@@ -8,6 +8,7 @@ from image_folders import CASES, COCO, ENTITIES, FLICKR, GREY, RED, URLS, XFLICK
 from source_folders import jsonl, put
 
 from optical_jax.data.flickr_entities import Box, Phrase, Regions, parse_caption
+from optical_jax.data.image_captions import NOT_THERE
 from optical_jax.data.image_layouts import LAYOUTS
 from optical_jax.data.image_sources import read_flickr_entities, read_image_set
 from optical_jax.errors import ConfigError, DataError
@@ -71,7 +72,7 @@ def test_a_missing_picture_is_named_with_the_line_that_wants_it(tmp_path, name):
         ("flickr30k", "dataset_flickr30k.json", "{", "val", "not JSON with a list of images"),
         ("flickr30k", "dataset_flickr30k.json", '{"a": 1}', "val", "not JSON with a list of images"),
         ("flickr30k", "dataset_flickr30k.json", '{"images": [{"split": "val"}]}', "val", r"images\[0\]: no picture"),
-        ("flickr30k", "dataset_flickr30k.json", '{"images": []}', "val", "en is empty"),
+        ("flickr30k", "dataset_flickr30k.json", '{"images": []}', "val", r"flickr30k\.json: no caption of split=val"),
         ("multi30k", "test_2017_mscoco.de", "one\n", "test_2017_mscoco", "has 1 lines and .* has 2"),
         ("multi30k", "test_2017_mscoco.de", "one\n\n", "test_2017_mscoco", r"\.de:2: .* empty caption"),
         ("multi30k", "test_2017_mscoco.txt", "", "test_2017_mscoco", r"mscoco\.txt: empty file"),
@@ -105,6 +106,53 @@ def test_a_shard_cut_off(tmp_path):
     shard.write_bytes(gzip.compress(b"\xff\xfe"))
     with pytest.raises(DataError, match=r"00000-of-00010\.tsv\.gz: broken"):
         read_image_set(f"wit:{folder}", "train")
+
+
+LINES = [case for case in CASES if case[0] in ("multi30k", "xtd10", "xflickrco", "xm3600", "wit")]
+
+
+@pytest.mark.parametrize("case", LINES, ids=[f"{case[0]} {case[1]}" for case in LINES])
+def test_a_file_unpacked_beside_its_archive_is_read_once(tmp_path, case):
+    """The plain one, whatever the archive holds."""
+    name, split, texts, pictures, expected, _ = case
+    plain = {file.removesuffix(".gz"): text for file, text in texts.items()}
+    found = read_image_set(
+        f"{name}:{lay_out(tmp_path, plain | {f'{file}.gz': 'x' for file in plain}, pictures)}", split
+    )
+    assert found.captions == expected
+    assert not [path for path in found.files if path.suffix == ".gz"]
+
+
+@pytest.mark.parametrize(
+    ("name", "gone", "split", "languages"),
+    [
+        ("flickr30k", [], "train", []),
+        ("flickr30k_entities", ["val.txt"], "dev", []),
+        ("multi30k", ["test_2017_mscoco.de"], "test_2017_mscoco", []),
+        ("multi30k", [], "test_2017_mscoco", ["cs"]),
+        ("xtd10", [], "dev", []),
+        ("xtd10", [], "test", ["am"]),
+        ("xm3600", [], "test", ["am"]),
+        ("xflickrco", [], "dev", []),
+        ("xflickrco", [], "train_1", ["de"]),
+        ("wit", [], "dev", []),
+        ("wit", [], "train", ["am"]),
+    ],
+)
+def test_a_split_or_language_that_is_not_there_is_told_apart(tmp_path, name, gone, split, languages):
+    folder = made(tmp_path, name)
+    for file in gone:
+        (folder / file).unlink()
+    with pytest.raises(NOT_THERE):
+        read_image_set(f"{name}:{folder}", split, languages, text_only=True)
+
+
+def test_captions_without_the_names_of_their_pictures_are_broken(tmp_path):
+    folder = made(tmp_path, "multi30k")
+    (folder / "test_2017_mscoco.txt").unlink()
+    with pytest.raises(DataError, match="lacks the names of its pictures") as error:
+        read_image_set(f"multi30k:{folder}", "test_2017_mscoco", text_only=True)
+    assert not isinstance(error.value, NOT_THERE)
 
 
 def test_wit_by_a_list_of_files(tmp_path):
@@ -174,9 +222,7 @@ def test_phrases_and_boxes(tmp_path):
     )
     assert found.phrases["36979.jpg#1"][2] == Phrase("a red hat", 5, "4", ("clothing", "other"))
     people, hat = Box(0, 10, 99, 374), Box(200, 1, 200, 1)
-    assert found.regions == {
-        "36979.jpg": Regions(375, 500, {"1": (people, hat), "4": (hat,)}, frozenset({"3"}), frozenset({"2"}))
-    }
+    assert found.regions == {"36979.jpg": Regions(375, 500, {"1": (people, hat), "4": (hat,)})}
     for identity, phrases in found.phrases.items():
         words = found.captions.captions["en"][identity].text.split()
         for phrase in phrases:

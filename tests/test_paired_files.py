@@ -330,6 +330,31 @@ def test_big_visions_archives_hold_the_same_towers(tmp_path, stacked, part):
     assert {k: v.item() for k, v in pair.logits.items()} == {k: v.item() for k, v in expected.logits.items()}
 
 
+def test_big_visions_checkpoints_in_training_hold_more_than_parameters(tmp_path):
+    arrays = as_big_vision(tensors(PAIRS / SIGLIP), stacked=True)
+    state = {f"opt/0/mu/{name.removeprefix('params/')}": np.zeros_like(x) for name, x in arrays.items()}
+    path = tmp_path / "siglip2_tiny4_14.npz"
+    np.savez(path, **arrays, **state, **{"opt/0/count": np.zeros((), np.int32), "extra": np.ones(3)})
+    for part in ("text", "image"):
+        assert_same(load_pretrained(str(path), part=part, pooling="auto"), load(SIGLIP, part))
+
+
+def test_big_visions_towers_are_written_as_hugging_faces(tmp_path):
+    """Every tensor by its name and value there: the archive is made from these."""
+    path = tmp_path / "siglip2_tiny4_14.npz"
+    np.savez(path, **as_big_vision(tensors(PAIRS / SIGLIP), stacked=True))
+    pair = load_pair(str(path))
+    save_pair(pair, None, tmp_path / "out")
+    save_tower(pair.text.params, pair.text.cfg, None, tmp_path / "text")
+    before, after = tensors(PAIRS / SIGLIP), tensors(tmp_path / "out")
+    assert before.keys() == after.keys()
+    for key, value in before.items():
+        np.testing.assert_array_equal(after[key], value, err_msg=key)
+    for folder, model in (("out", "SiglipModel"), ("text", "SiglipTextModel")):
+        assert json.loads((tmp_path / folder / "config.json").read_text())["architectures"] == [model]
+    assert not list(tmp_path.glob("*/*.npz"))
+
+
 def test_big_visions_bfloat16_and_a_size_that_no_name_tells(tmp_path):
     arrays = as_big_vision(tensors(PAIRS / SIGLIP), stacked=True)
     arrays = {k.removeprefix("params/"): v.astype(ml_dtypes.bfloat16) for k, v in arrays.items()}

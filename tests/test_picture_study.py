@@ -10,7 +10,9 @@ import pytest
 from picture_sets import NAMES, TRAIN, write_pair, write_pictures
 from source_folders import jsonl, put
 
+from optical_jax.commands.settings import load_config_file
 from optical_jax.commands.study import load_study, main, tell
+from optical_jax.config import Config
 from optical_jax.errors import ConfigError
 from optical_jax.evaluation.image_figures import RECALLS
 from optical_jax.files import write_json
@@ -22,10 +24,12 @@ from optical_jax.studies.page import write_page
 from optical_jax.studies.picture_judging import means_of
 from optical_jax.studies.results import collect_results
 from optical_jax.studies.runner import choose, chosen_tasks
+from optical_jax.validation import validate
 
 ROOT = Path(__file__).parents[1]
 TINY = load_study(str(ROOT / "configs/studies/tiny_losses.py"))
 TEXTS = TINY.collections[0]
+MULTILINGUAL = str(ROOT / "configs/images/multilingual.py")
 
 
 def untuned(**training) -> Arm:
@@ -152,6 +156,29 @@ def test_tests_are_over_pictures_by_recalls(tmp_path, pictures):
     page = write_page(study, results).read_text()
     assert "Results on things-i2t-dev" in page
     assert "A baseline: it is not tuned." in page
+
+
+# ---- the one that ships ------------------------------------------------------------------------------------------
+
+
+def test_the_linear_map_is_of_an_encoder_that_learned_elsewhere():
+    """From the same captions, of all the study's languages and English, and from no part of the study's teacher."""
+    study, made = load_study(str(ROOT / "configs/studies/pictures.py")), load_config_file(MULTILINGUAL, Config)
+    check_study(study)
+    (mapped,) = (arm for arm in study.arms if arm.baseline)
+    (trial,) = mapped.trials.values()
+    assert (trial.student.path, trial.student.head, trial.training.steps) == (f"{made.run}/export", "fitted", 0)
+    assert made.teacher.path == made.student.path == "optical_jax/english_teacher"
+    assert {config.teacher.path for arm in study.arms for config in arm.trials.values()} == {"runs/images"}
+    learned = {entry.partition("=")[::2] for entry in made.data.bitext}
+    asked = {
+        entry.partition("=")[::2]
+        for language in study.languages
+        for entry in study.in_language(trial, language).data.bitext
+    }
+    assert learned >= asked
+    assert {language for language, _ in learned} >= {*study.languages, "en"}
+    validate(made, needs_run=False)
 
 
 # ---- a whole one ---------------------------------------------------------------------------------------------------

@@ -135,6 +135,11 @@ def test_from_a_folder_of_today_and_of_before(tmp_path):
         ({"image_processor_type": "CLIPImageProcessor", "do_pad": True}, "do_pad"),
         ({"image_processor_type": "CLIPImageProcessor", "size": {"longest_edge": 9}}, "longest_edge"),
         ({"image_processor_type": "CLIPImageProcessor", "crop_size": {"shortest_edge": 9}}, "crop_size"),
+        (
+            {"image_processor_type": "SiglipImageProcessor", "do_center_crop": True},
+            r"config\.json: crop_size is missing",
+        ),
+        ({"image_processor_type": "ViTImageProcessor", "do_center_crop": True, "crop_size": None}, "crop_size is miss"),
         ({"image_processor_type": "CLIPImageProcessor", "resample": 9}, "resample=9"),
         ({"image_processor_type": "CLIPImageProcessor", "do_center_crop": False}, "many sizes"),
         ({"image_processor_type": "CLIPImageProcessor", "image_std": [1, 0, 1]}, "std"),

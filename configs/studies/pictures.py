@@ -4,15 +4,15 @@ python -m optical_jax study configs/studies/pictures.py --workers 2
 
 A student a language from 1,100 names of emoji, the same start, budget and number of tuning trials for every loss, three
 seeds; asked for 161 pictures that no student saw. Needs $OPTICAL_DATA; runs/images, a pair of towers trained on
-pictures with English captions (configs/images/teacher.py); and for the linear map runs/images_multilingual/export,
-which configs/images/multilingual.py tells how to make. 453 runs, 45 of them without a step: about three hours on two
-cores. Not run yet.
+pictures with English captions (configs/images/teacher.py); and for the linear map runs/images_multilingual/export, an
+encoder that did not learn from that pair (configs/images/multilingual.py tells how to make it, and ENCODER may be any
+other, such as one of the hub). 453 runs, 45 of them without a step: about three hours on two cores. Not run yet.
 """
 
 from dataclasses import replace
 
 import losses
-from images.multilingual import EMOJI, TEACHER, captions
+from images.multilingual import EMOJI, captions
 
 from optical_jax.config import Config, DataConfig, StudentConfig, TeacherConfig
 from optical_jax.loss_config import LossConfig, OtConfig
@@ -21,6 +21,7 @@ from optical_jax.studies.design import Arm, Study
 LOW = ("sw", "so", "tl", "mr", "ha", "am", "yo", "km", "ne")
 HIGH = ("fr", "de", "es", "ru", "zh", "ar")
 FOLDER = "runs/studies/pictures"
+TEACHER = "runs/images"
 ENCODER = "runs/images_multilingual/export"
 RATES = (1e-3, 3e-3)
 
@@ -52,7 +53,8 @@ def linear_map() -> Arm:
     config = replace(base(), student=student, training=replace(base().training, steps=0))
     about = (
         "A multilingual encoder as it is, and a linear map of its vectors into the teacher's space, by least squares "
-        "over the English names alone. The encoder is a student of all languages from the same names."
+        "over the English names alone. The encoder learned all languages from the same names and a smaller English "
+        "model, which itself imitates the teacher's text tower: it is nearer to the teacher than one from elsewhere."
     )
     return Arm("linear_map", about, {"one": config}, baseline=True)
 

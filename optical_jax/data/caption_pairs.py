@@ -9,7 +9,7 @@ from pathlib import Path
 
 from optical_jax.config import DataConfig
 from optical_jax.data.formats import Line, Source
-from optical_jax.data.image_captions import ImageTextSet, caption_files
+from optical_jax.data.image_captions import NOT_THERE, ImageTextSet
 from optical_jax.data.image_requests import our_code
 from optical_jax.data.image_sources import read_image_set
 from optical_jax.errors import ConfigError
@@ -83,11 +83,8 @@ class CaptionSource(Source):
         if self.alone:
             return []
         sibling = CaptionSource(self.language, (), self.spec, "dev")
-        folder = Path(self.spec)
-        if folder.is_dir() and (splits := caption_files(folder)):
-            return [sibling] if {ENGLISH, self.language} <= splits.get("dev", {}).keys() else []
         try:
             _ = sibling.captions
-        except ConfigError:  # no such split, or not in these languages
+        except NOT_THERE:
             return []
         return [sibling]

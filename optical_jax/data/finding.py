@@ -30,7 +30,7 @@ class FileFinder:
                 raise DataError(f"{spec}: {root} is no folder; name the folder that holds the collection's files")
 
     def one(self, what: str, *patterns: str) -> Path:
-        """The file of the first pattern that has any, in the first root that does; plain or .gz.
+        """The file of the first pattern that has any, in the first root that does; plain, or .gz without a plain one.
 
         Raises:
           DataError: no such file.
@@ -68,7 +68,9 @@ class FileFinder:
             for root in self._roots:
                 folder = Path(root) if Path(root).is_dir() else self._fetch(root, wanted)
                 names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-                found = [name for name in names if any(fnmatchcase(name, one) for one in wanted)]
+                found = {name for name in names if any(fnmatchcase(name, one) for one in wanted)}
+                # Unpacked beside its archive a file is still one.
+                found -= {f"{name}.gz" for name in found}
                 if found:
                     return [folder / name for name in sorted(found, key=lambda name: (len(name), name))]
         return []

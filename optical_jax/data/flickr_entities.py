@@ -18,15 +18,12 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from optical_jax.data.image_captions import CaptionLine, ImageTextSet
-from optical_jax.data.image_requests import ImageRequest
+from optical_jax.data.image_captions import CaptionLine, ImageTextSet, MissingPartError
+from optical_jax.data.image_requests import FLICKR_FOLDERS, ImageRequest
 from optical_jax.data.records import read_lines
 from optical_jax.errors import DataError
 
 PHRASE = re.compile(r"\[/EN#(?P<chain>\d+)(?P<types>(?:/[^\s/\[\]]+)+)\s(?P<text>[^\[\]]*)\]")
-NOT_VISUAL = "0"
-"""Chain of phrases that no one tied to anything."""
-FOLDERS = ("flickr30k-images", "flickr30k_images", "images")
 
 
 class Phrase(NamedTuple):
@@ -56,11 +53,7 @@ class Regions(NamedTuple):
     height: int
     width: int
     boxes: dict[str, tuple[Box, ...]]
-    """Chain -> its boxes."""
-    scene: frozenset[str]
-    """Chains that are the whole picture."""
-    unseen: frozenset[str]
-    """Chains of which no box could be drawn."""
+    """Chain -> its boxes; without those that are the whole scene, or of which no box could be drawn."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +119,6 @@ def read_regions(path: Path) -> Regions:
         root = ElementTree.parse(path).getroot()
         height, width = (_number(root, f"size/{side}") for side in ("height", "width"))
         boxes: dict[str, list[Box]] = {}
-        marked: dict[str, set[str]] = {"scene": set(), "nobndbox": set()}
         for number, thing in enumerate(root.findall("object")):
             chains = [name.text or "" for name in thing.findall("name")]
             if not all(chains) or not chains:
@@ -138,15 +130,11 @@ def read_regions(path: Path) -> Regions:
                     raise DataError(f"{path}: the box of object {number} ends before it begins")
                 for chain in chains:
                     boxes.setdefault(chain, []).append(box)
-            for mark, found in marked.items():
-                if thing.find(mark) is not None and _number(thing, mark):
-                    found.update(chains)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
     except (ElementTree.ParseError, ValueError) as error:
         raise DataError(f"{path}: no annotation of a picture ({error})") from None
-    every = {chain: tuple(of_chain) for chain, of_chain in boxes.items()}
-    return Regions(height, width, every, frozenset(marked["scene"]), frozenset(marked["nobndbox"]))
+    return Regions(height, width, {chain: tuple(of_chain) for chain, of_chain in boxes.items()})
 
 
 def _captions(ask: ImageRequest) -> Iterator[tuple[CaptionLine, tuple[Phrase, ...]]]:
@@ -164,7 +152,7 @@ def _captions(ask: ImageRequest) -> Iterator[tuple[CaptionLine, tuple[Phrase, ..
 
 def _gather(ask: ImageRequest, lines: Sequence[CaptionLine]) -> ImageTextSet:
     split = ask.split_of(["train", "val", "test"])
-    return ask.gather(split, {"en": lines}, ask.pictures(*FOLDERS), [_list_of_ids(ask, split)])
+    return ask.gather(split, {"en": lines}, ask.pictures(*FLICKR_FOLDERS), [_list_of_ids(ask, split)])
 
 
 def _ids(ask: ImageRequest, split: str) -> Iterator[tuple[str, str]]:
@@ -176,7 +164,7 @@ def _ids(ask: ImageRequest, split: str) -> Iterator[tuple[str, str]]:
 def _list_of_ids(ask: ImageRequest, split: str) -> Path:
     found = [path for path in ask.near(f"{split}.txt") if path.is_file()]
     if not found:
-        raise DataError(f"{ask.spec} lacks the ids of {split}: no file {split}.txt in it")
+        raise MissingPartError(f"{ask.spec} lacks the ids of {split}: no file {split}.txt in it")
     return found[0]
 
 

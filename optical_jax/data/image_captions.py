@@ -13,7 +13,7 @@ from typing import NamedTuple
 from optical_jax.data.formats import LANGUAGE
 from optical_jax.data.picture_files import PictureFinder, Pictures, PictureSource, index_pictures, without_ending
 from optical_jax.data.records import read_json_lines
-from optical_jax.errors import DataError
+from optical_jax.errors import ConfigError, DataError
 
 CAPTION_FILE = re.compile(rf"captions\.(?P<lang>{LANGUAGE})\.(?P<split>[^.]+)\.jsonl(?:\.gz)?")
 ALIASES = {"fil": "tl", "iw": "he", "jp": "ja"}
@@ -22,6 +22,18 @@ ALIASES = {"fil": "tl", "iw": "he", "jp": "ja"}
 
 class NoPicturesError(DataError):
     """A set has captions, and its pictures are not there."""
+
+
+class UnknownPartError(ConfigError):
+    """A set never has such a split, or no captions in such a language."""
+
+
+class MissingPartError(DataError):
+    """A split of a set is not here, or has no captions in a language."""
+
+
+NOT_THERE = (UnknownPartError, MissingPartError)
+"""What a set raises for a split or a language that it does not have; of what is there and broken it raises another."""
 
 
 class Caption(NamedTuple):
@@ -149,7 +161,7 @@ def gather_set(
       others: names of picture files that belong to the set, whether a caption names them or not.
 
     Raises:
-      DataError: as `gather_captions`; a caption's picture is not there, or goes by two ids.
+      DataError: as `gather_captions`; a caption's picture is not there, or goes by two ids, or two go by one.
     """
     captions, named = {}, {}
     for language, of_language in lines.items():
@@ -169,9 +181,15 @@ def _sources(named: Mapping[str, str], finder: PictureFinder, others: Iterable[s
         other = identity_of.setdefault(file, identity)
         if other != identity:
             raise DataError(f"{where}: picture {identity!r} is called {other!r} in {named[other]}; use one id")
+    found = {identity: file for file, identity in identity_of.items()}
     for file in others:
-        identity_of.setdefault(file, without_ending(file))
-    return {identity: finder.source(file) for file, identity in identity_of.items()}
+        if file not in identity_of:
+            identity = without_ending(file)
+            if identity in found:
+                both = f"{found[identity]} and {file} are both {identity!r}"
+                raise DataError(f"{finder.where}: {both}; rename or remove one")
+            found[identity] = file
+    return {identity: finder.source(file) for identity, file in found.items()}
 
 
 # ---- the folder form ---------------------------------------------------------------------------------------------
@@ -202,17 +220,20 @@ def read_image_folder(
       text_only: leave the pictures alone, which need not be there.
 
     Raises:
-      DataError: a file is missing, empty, broken or contradictory; a caption's picture is not there.
+      DataError: a file is empty, broken or contradictory; a caption's picture is not there.
+      MissingPartError: no captions of that split, or in one of the languages.
       NoPicturesError: no pictures are there at all.
     """
     splits = caption_files(folder)
     if split not in splits:
-        raise DataError(
+        raise MissingPartError(
             f"{folder} has no captions.<lang>.{split}.jsonl[.gz]; its splits: {', '.join(sorted(splits)) or 'none'}"
         )
     there = splits[split]
     if missing := [language for language in languages if language not in there]:
-        raise DataError(f"{folder} has no captions.{missing[0]}.{split}.jsonl[.gz]; its languages: {', '.join(there)}")
+        raise MissingPartError(
+            f"{folder} has no captions.{missing[0]}.{split}.jsonl[.gz]; its languages: {', '.join(there)}"
+        )
     paths = {language: there[language] for language in languages or there}
     lines = {language: _caption_lines(path) for language, path in paths.items()}
     name, files = folder.resolve().name, list(paths.values())

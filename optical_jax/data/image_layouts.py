@@ -12,14 +12,13 @@ from typing import Any, NamedTuple
 
 from optical_jax.data.flickr_entities import flickr_entities
 from optical_jax.data.formats import raw_lines
-from optical_jax.data.image_captions import CaptionLine, ImageTextSet
-from optical_jax.data.image_requests import OUR_SPLITS, ImageRequest, our_code
+from optical_jax.data.image_captions import CaptionLine, ImageTextSet, MissingPartError
+from optical_jax.data.image_requests import FLICKR_FOLDERS, OUR_SPLITS, ImageRequest, our_code
 from optical_jax.data.records import read_json_lines
 from optical_jax.data.wit import wit
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import read_json
 
-FLICKR_FOLDERS = ("flickr30k-images", "flickr30k_images", "images")
 COCO_FOLDERS = ("train2014", "val2014", "images")
 
 
@@ -57,7 +56,10 @@ def _karpathy(ask: ImageRequest, name: str, parts: Mapping[str, Sequence[str]], 
             except (KeyError, TypeError):
                 raise DataError(f"{where}: no picture; it must have filename, split and sentences with raw") from None
 
-    return ask.gather(split, {"en": lines()}, ask.pictures(*folders), [path])
+    found = list(lines())
+    if not found:
+        raise MissingPartError(f"{path}: no caption of split={split}; take another split, or fetch the file again")
+    return ask.gather(split, {"en": found}, ask.pictures(*folders), [path])
 
 
 # ---- lines beside names of pictures ------------------------------------------------------------------------------
@@ -72,10 +74,10 @@ def multi30k(ask: ImageRequest) -> ImageTextSet:
     train, val, test_2016_flickr ... Pictures in flickr30k-images/, or in train2014/ and val2014/.
     """
     split = OUR_SPLITS.get(ask.split, ask.split)
+    files = ask.of_split("captions", f"raw/{split}.??", f"{split}.??", f"{split}.[1-5].??")
     names = ask.files.one(
         "the names of its pictures", f"image_splits/{split}.txt", f"{split}.txt", f"{split}_images.txt"
     )
-    files = ask.files.some("captions", f"raw/{split}.??", f"{split}.??", f"{split}.[1-5].??")
     return _parallel(
         ask, split, names, files, lambda name: name.removesuffix(".gz")[-2:], FLICKR_FOLDERS + COCO_FOLDERS
     )
@@ -156,7 +158,7 @@ def xflickrco(ask: ImageRequest) -> ImageTextSet:
     As in github.com/e-bug/iglue, datasets/xFlickrCO/annotations. Pictures of Flickr30k are in flickr30k-images/, of
     COCO in val2014/. Its splits are test, and train_1 to train_1500 with so many pictures.
     """
-    files = {our_code(path.parent.name): path for path in ask.files.some("captions", f"??/{ask.split}.jsonl")}
+    files = {our_code(path.parent.name): path for path in ask.of_split("captions", f"??/{ask.split}.jsonl")}
 
     def lines(path: Path) -> Iterator[CaptionLine]:
         for number, record in read_json_lines(path):
@@ -168,7 +170,7 @@ def xflickrco(ask: ImageRequest) -> ImageTextSet:
                 raise DataError(f"{where}: no picture; a line must have img_path and a list of sentences") from None
 
     wanted = ask.languages_of(files)
-    pictures = ask.pictures("flickr30k-images", "flickr30k_images", *COCO_FOLDERS)
+    pictures = ask.pictures(*FLICKR_FOLDERS, *COCO_FOLDERS)
     return ask.gather(
         ask.split, {language: lines(path) for language, path in files.items()}, pictures, [files[one] for one in wanted]
     )

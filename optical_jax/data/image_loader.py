@@ -110,7 +110,6 @@ class ImageTextSource:
           tokens: of the captions of `captions_in_order`.
           length: padded, of every text.
           rows: of the global batch, this process's.
-          others: as in `make_image_loader`.
         """
         self.tokens, self.augmentation, self.length, self.rows, self.seed = tokens, augmentation, length, rows, seed
         self.held: HeldVectors | None = None

@@ -7,14 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from optical_jax.data.finding import FileFinder
-from optical_jax.data.image_captions import ALIASES, CaptionLine, ImageTextSet, NoPicturesError, gather_set
+from optical_jax.data.image_captions import (
+    ALIASES,
+    CaptionLine,
+    ImageTextSet,
+    MissingPartError,
+    NoPicturesError,
+    UnknownPartError,
+    gather_set,
+)
 from optical_jax.data.picture_files import PictureFinder, PictureFolders
-from optical_jax.errors import ConfigError, DataError
+from optical_jax.errors import DataError
 
 DEEPEST = 3
 """Folders between a root and what is looked for in it."""
 OUR_SPLITS = {"dev": "val"}
 """What we call a split, and public sets do."""
+FLICKR_FOLDERS = ("flickr30k-images", "flickr30k_images", "images")
+"""Where sets that share Flickr30k's pictures have them."""
 
 
 @dataclass(frozen=True)
@@ -34,24 +44,35 @@ class ImageRequest:
         """The split as the set calls it.
 
         Raises:
-          ConfigError: it is none of `known`.
+          UnknownPartError: it is none of `known`.
         """
         for name in (self.split, OUR_SPLITS.get(self.split, self.split)):
             if name in known:
                 return name
-        raise ConfigError(f"split={self.split}: {self.spec} has {', '.join(known)}")
+        raise UnknownPartError(f"split={self.split}: {self.spec} has {', '.join(known)}")
+
+    def of_split(self, what: str, *patterns: str) -> list[Path]:
+        """The files that hold a split, as `FileFinder.some` gives them.
+
+        Raises:
+          MissingPartError: there is none.
+        """
+        try:
+            return self.files.some(what, *patterns)
+        except DataError as error:
+            raise MissingPartError(str(error)) from None
 
     def languages_of(self, known: Iterable[str]) -> list[str]:
         """The languages, in our codes; all of `known` where none is named.
 
         Raises:
-          ConfigError: one is none of `known`.
+          UnknownPartError: one is none of `known`.
         """
         there = list(known)
         wanted = [our_code(language) for language in self.languages]
         for language in wanted:
             if language not in there:
-                raise ConfigError(f"lang={language}: {self.spec} has captions in {', '.join(there)}")
+                raise UnknownPartError(f"lang={language}: {self.spec} has captions in {', '.join(there)}")
         return wanted or there
 
     def near(self, *names: str) -> list[Path]:

@@ -33,7 +33,8 @@ def read_image_set(
       text_only: leave the pictures alone, which need not be there.
 
     Raises:
-      ConfigError: no such name, language or split.
+      ConfigError: no such name.
+      UnknownPartError, MissingPartError: the set does not have that language or split, or it is not here.
       DataError: a folder, a file or a picture is missing, or something is broken; the message says where.
     """
     folder = Path(spec)

@@ -342,7 +342,9 @@ def _family(config: Mapping[str, Any], name: str) -> str:
 
 
 def _size(config: Mapping[str, Any], key: str, square: bool, name: str) -> int | tuple[int, int]:
-    value = config[key]
+    value = config.get(key)
+    if value is None:
+        raise ConfigError(f"{name}: {key} is missing, and the file asks for that step; state it as height and width")
     if isinstance(value, int):
         return (value, value) if square else value
     if isinstance(value, Sequence) and len(value) == 2:

@@ -1,4 +1,4 @@
-"""Picture files as RGB pixels, and the size of pictures changed: the one door to Pillow."""
+"""Picture files as RGB pixels and back, and the size of pictures changed: the one door to Pillow."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What is read. Pillow knows more, but of an EPS file, say, it runs what the file says."""
 MAX_PIXELS = 64_000_000
 """Of one picture: above what cameras make, and below what fills the memory. Pillow's own limit is four times that."""
+
+QUALITY = 80
+"""Of jpegs that are written, to 100."""
 
 Filter = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 FILTERS: dict[str, Image.Resampling] = {
@@ -88,6 +91,14 @@ def resize_rgb(
     """
     height, width = size
     return np.asarray(Image.fromarray(rgb).resize((width, height), FILTERS[resample], box))
+
+
+def encode_rgb(rgb: UInt8[np.ndarray, "H W 3"], form: Literal["png", "jpeg"]) -> bytes:
+    """The bytes of a file with this picture, as small as the form makes it; a jpeg of `QUALITY`."""
+    file = io.BytesIO()
+    options: dict[str, int] = {"quality": QUALITY} if form == "jpeg" else {}
+    Image.fromarray(rgb).save(file, form, optimize=True, **options)
+    return file.getvalue()
 
 
 def _upright(picture: Image.Image) -> Image.Image:

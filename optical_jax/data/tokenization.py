@@ -34,7 +34,15 @@ KNOWN_CLASSES = (
     "PreTrainedTokenizerFast",
 )  # fmt: skip
 """Classes that tokenizer_config.json may name, and that are taken at their word beside a model of these types."""
-KNOWN_MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "clip", "clip_text_model", "siglip_text_model")
+KNOWN_MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "clip", "clip_text_model", "siglip", "siglip_text_model")
+SIGLIP_CLASSES = ("SiglipTokenizer", "GemmaTokenizer", "Siglip2Tokenizer")
+"""Classes that SigLIP's folders name; all that the first one does to a text is in its tokenizer.json, and by itself it
+needs a library of SentencePiece's and is slow."""
+LOWER_CASE_CLASSES = SIGLIP_CLASSES[1:]
+"""Those of SigLIP 2, which learned from text in lower case (arXiv 2502.14786, section 2). Its folders name Gemma's,
+which keeps capitals; the last one, of later transformers, does not."""
+SIGLIP_MODEL_TYPES = ("siglip", "siglip_text_model", None)
+"""None: beside a checkpoint of big_vision lies no config.json."""
 
 
 class Tokens(NamedTuple):
@@ -65,7 +73,10 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
         what = "the tokenizer is broken" if local else "no such folder, and no tokenizer by this hub name"
         raise ConfigError(f"{path}: {what}: {_first_line(e)}") from e
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise ConfigError(f"{path}: {type(tokenizer).__name__} is not a fast tokenizer; convert it to a tokenizer.json")
+        name = _json_of(folder / "tokenizer_config.json").get("tokenizer_class") or "what the folder names"
+        raise ConfigError(
+            f"{path}: {name} is not a fast tokenizer; add the tokenizer.json of the same model to its files"
+        )
     if tokenizer.pad_token_id is None:
         raise ConfigError(f"{path}: the tokenizer has no padding token; name one in tokenizer_config.json")
     for option in ("local_files_only", "is_local"):  # else they are written into every copy that is saved
@@ -74,31 +85,56 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
 
 
 def _from_pretrained(path: str | Path, local: bool) -> Any:
-    """What `AutoTokenizer` gives, without it where the files leave no choice: it imports PyTorch where that is."""
-    known = _known_class(Path(path)) if local else None
-    if known is not None:
-        return known.from_pretrained(str(path), local_files_only=True)
-    from transformers import AutoTokenizer
+    """What `AutoTokenizer` gives, without it where the files leave no choice: it imports PyTorch where that is.
 
-    return AutoTokenizer.from_pretrained(str(path), local_files_only=local, trust_remote_code=False)
-
-
-def _known_class(folder: Path) -> Any:
-    """The class that a folder's files name; None where they are not all there, or name anything out of the common."""
-    if not (folder / "tokenizer.json").is_file():
-        return None
-    try:
-        named, model = (json.loads((folder / n).read_text("utf-8")) for n in ("tokenizer_config.json", "config.json"))
-        name, model_type = named.get("tokenizer_class"), model.get("model_type")
-    except (OSError, ValueError, AttributeError):
-        return None
-    if not isinstance(name, str) or "auto_map" in named or model_type not in KNOWN_MODEL_TYPES:
-        return None
-    if name not in KNOWN_CLASSES:
-        name = name.removesuffix("Fast")
+    Where it gives no fast one, what tokenizer.json says, whatever class is named. None where there is neither.
+    """
     import transformers
 
-    return getattr(transformers, name, None) if name in KNOWN_CLASSES else None
+    name = _known_class(Path(path)) if local else ""
+    if name in SIGLIP_CLASSES:
+        found = PreTrainedTokenizerFast.from_pretrained(str(path), local_files_only=True)
+        return _lower_cased(found) if name in LOWER_CASE_CLASSES else found
+    if name:
+        return getattr(transformers, name).from_pretrained(str(path), local_files_only=True)
+    try:
+        found = transformers.AutoTokenizer.from_pretrained(str(path), local_files_only=local, trust_remote_code=False)
+    except ImportError:  # the class needs a library that is not here
+        found = None
+    if isinstance(found, PreTrainedTokenizerFast) or (local and not (Path(path) / "tokenizer.json").is_file()):
+        return found
+    return PreTrainedTokenizerFast.from_pretrained(str(path), local_files_only=local)
+
+
+def _known_class(folder: Path) -> str:
+    """The class that a folder's files name; empty where they are not all there, or name anything out of the common."""
+    named, model_type = _json_of(folder / "tokenizer_config.json"), _json_of(folder / "config.json").get("model_type")
+    name = named.get("tokenizer_class")
+    if not (folder / "tokenizer.json").is_file() or not isinstance(name, str) or "auto_map" in named:
+        return ""
+    for one in (name, name.removesuffix("Fast")):
+        if (one in KNOWN_CLASSES and model_type in KNOWN_MODEL_TYPES) or (
+            one in SIGLIP_CLASSES and model_type in SIGLIP_MODEL_TYPES
+        ):
+            return one
+    return ""
+
+
+def _lower_cased(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """The same for text in lower case. A copy that is saved does it too."""
+    backend = tokenizer.backend_tokenizer
+    then = [] if backend.normalizer is None else [backend.normalizer]
+    backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *then])
+    return tokenizer
+
+
+def _json_of(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty where there is no such file, or something else in it."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def tokenize(

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from optical_jax.data.image_captions import CaptionLine, ImageTextSet
+from optical_jax.data.image_captions import CaptionLine, ImageTextSet, MissingPartError
 from optical_jax.data.image_requests import ImageRequest, our_code
 from optical_jax.data.picture_files import ENDINGS, FilePicture, PictureSource
 from optical_jax.data.records import read_lines
@@ -54,7 +54,7 @@ class UrlPictures:
 def wit(ask: ImageRequest) -> ImageTextSet:
     """Reference captions by the address of their picture; rows without one of the two are counted and left out."""
     split = ask.split_of(["train", "val", "test"])
-    shards = ask.files.some("rows", f"wit_v1.{split}.*.tsv")
+    shards = ask.of_split("rows", f"wit_v1.{split}.*.tsv")
     pictures = None if ask.text_only else _local_pictures(ask)
     wanted = {our_code(language) for language in ask.languages}
     lines: dict[str, list[CaptionLine]] = {}
@@ -74,7 +74,7 @@ def wit(ask: ImageRequest) -> ImageTextSet:
     if empty or not lines:
         why = ", ".join(f"{reason} {count}" for reason, count in sorted(left_out.items())) or "no row at all"
         what = f"no row in {empty[0]}" if empty else "no row"
-        raise DataError(f"{ask.spec}: {what} has a caption and a local picture (left out: {why})")
+        raise MissingPartError(f"{ask.spec}: {what} has a caption and a local picture (left out: {why})")
     return ask.gather(split, lines, pictures, shards, left_out=left_out)
 
 

@@ -57,6 +57,7 @@ WHOLE: dict[Part, dict[str, str]] = {
     },
 }
 """Ours -> theirs, of what is no layer."""
+PARAMS = "params/"
 LOGITS = {"logit_scale": "t", "logit_bias": "b"}
 
 GEMMA_VOCABULARY = 256_000
@@ -82,7 +83,8 @@ class BigVision:
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise ConfigError(f"{path} is no whole .npz archive of arrays ({error}); copy it again") from error
         # As it is trained a checkpoint also holds the optimizer's state, and its parameters under `params`.
-        self._names = {name.removeprefix("params/"): name for name in names}
+        under = [name for name in names if name.startswith(PARAMS)]
+        self._names = {name.removeprefix(PARAMS): name for name in under or names}
         self._layers = {part: self._count_layers(part) for part in BLOCKS}
         self._check_names()
         self.towers: dict[Part, TowerConfig] = {"text": self._text(), "image": self._image()}
