@@ -3,8 +3,8 @@
 python -m optical_jax study configs/studies/minilm.py --workers 2
 
 Swahili (4,299 pairs) and Somali (2,894): the student is all-MiniLM-L6-v2's own body (six layers, 384 wide) with 12,000
-pieces beside the English ones. Which three was decided by dev figures, before any collection was asked. About two and a
-half hours on two cores. Results: docs/results.md.
+pieces beside the English ones. Which three was decided by dev figures, before any collection was asked. About forty
+minutes on two cores. Results: docs/results.md.
 """
 
 from dataclasses import replace
