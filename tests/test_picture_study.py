@@ -135,7 +135,8 @@ def test_tests_are_over_pictures_by_recalls(tmp_path, pictures):
             folder = task.folder / "eval" / f"things-{way}-dev{'-pooled' * (scoring == 'pooled')}"
             figures = dict.fromkeys(RECALLS, found) | {"rank": 1.0}
             about = {"collection": f"things-{way}", "split": "dev", "scoring": scoring, "checkpoint": steps}
-            about["languages"], about["references"] = {"sw": figures | {"queries": 8}}, {}
+            about["languages"] = {"sw": figures | {"queries": 8}}
+            about["references"] = {"untrained": about["languages"]}
             write_json(folder / "metrics.json", about)
             own = {"system": "student", "language": "sw"}
             put(folder, {"per_query.jsonl": jsonl(*(own | {"query": f"p{n}"} | figures for n in range(8)))})
