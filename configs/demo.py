@@ -38,7 +38,7 @@ def get_config() -> Config:
             global_batch=64,
         ),
         loss=LossConfig("transport"),
-        optimizer=OptimizerConfig(peak_lr=5e-4, warmup_steps=50),
+        optimizer=OptimizerConfig(peak_lr=4e-3, warmup_steps=50),
         training=TrainingConfig(steps=300, log_every=20, dev_every=100),
         checkpoint=CheckpointConfig(every=100),
         licences=("names=Unicode-3.0", "teacher=Apache-2.0"),

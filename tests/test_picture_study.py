@@ -153,7 +153,12 @@ def test_tests_are_over_pictures_by_recalls(tmp_path, pictures):
     assert against.p == pytest.approx(2 / 256)
     # The baseline made no step: it has no time, and stands in the tables all the same.
     assert {row.arm for row in results.rows if row.collection == "timing"} == {"transport", "pooled_cosine"}
-    assert {row.arm for row in results.rows if row.metric == "R@5"} == {"transport", "pooled_cosine", "cheap", "untrained"}
+    assert {row.arm for row in results.rows if row.metric == "R@5"} == {
+        "transport",
+        "pooled_cosine",
+        "cheap",
+        "untrained",
+    }
     page = write_page(study, results).read_text()
     assert "Results on things-i2t-dev" in page
     assert "A baseline: it is not tuned." in page
