@@ -45,6 +45,7 @@ def test_a_plain_config_is_fine():
         (replace(FINE, run=""), "run=''"),
         (replace(FINE, teacher=TeacherConfig()), "teacher.path=''"),
         (replace(FINE, training=TrainingConfig(steps=-5)), "training.steps=-5 is impossible; give 0 or more"),
+        (replace(FINE, data=replace(FINE.data, max_pairs=None)), "data.max_pairs=None is impossible; give 0 or more"),
         (replace(FINE, optimizer=OptimizerConfig(peak_lr=0.0)), "optimizer.peak_lr=0.0"),
         (replace(FINE, optimizer=OptimizerConfig(b2=1.0)), "optimizer.b2=1.0"),
         (replace(FINE, data=DataConfig(batching="buckets", buckets=(32, 16))), "data.buckets=(32, 16)"),

@@ -46,6 +46,15 @@ def pictures(tmp_path_factory):
     return write_pictures(tmp_path_factory.mktemp("sets") / "things")
 
 
+@pytest.fixture(scope="module")
+def captions(tmp_path_factory):
+    """The same names, their pictures being elsewhere."""
+    folder = write_pictures(tmp_path_factory.mktemp("sets") / "words")
+    for file in folder.glob("images.*"):
+        file.unlink()
+    return folder
+
+
 # ---- baselines -----------------------------------------------------------------------------------------------------
 
 
@@ -98,7 +107,25 @@ def test_a_set_of_pictures_is_two_tables(pictures):
     assert {tables.tested_of(named, name) for name in ("things-t2i-dev", "collection-dev")} == {("R@5", "R@1")}
     check_collections(named)
     # Copied to where its collections are not, it has what its runs have.
-    assert tables.table_names("elsewhere/things") == ["things-dev", "things-t2i-dev", "things-i2t-dev"]
+    possible = ["things-dev", "things-t2i-dev", "things-i2t-dev", "things-captions-dev"]
+    assert tables.table_names("elsewhere/things") == possible
+
+
+def test_pictures_read_by_another_pair(tmp_path, pictures):
+    pair = write_pair(tmp_path / "other")
+    study = replace(TINY, collections=(str(pictures), f"{pictures} by {pair}"))
+    check_collections(study)
+    names = ["things-by-other-t2i-dev", "things-by-other-i2t-dev"]
+    assert tables.table_names(study.collections[1]) == names
+    assert tables.tested_of(study, names[0]) == RECALLS
+    assert tables.languages_of(study.collections[1]) == {"en", "sw"}
+
+
+def test_captions_without_pictures_are_texts(captions):
+    study = replace(TINY, collections=(str(captions),))
+    assert tables.table_names(str(captions)) == ["words-captions-dev"]
+    assert tables.tested_of(study, "words-captions-dev") == ("AP", "R@1", "R@10")
+    assert set(check_collections(study)) == {"words-captions-dev", "words-captions-dev-pooled"}
 
 
 @pytest.mark.parametrize(
@@ -106,11 +133,20 @@ def test_a_set_of_pictures_is_two_tables(pictures):
     [
         ({"metrics": ("AP",)}, "'AP' is none of things, which has R@1, R@5, R@10"),
         ({"languages": ("fr",), "tuning_languages": ("fr",)}, "has no captions in any of fr"),
+        ({"pair": "nowhere"}, "SET by PAIR, a set with pictures and the run of an image_teacher"),
     ],
 )
 def test_what_is_not_there_is_refused(pictures, change, said):
+    collection = f"{pictures} by {pair}" if (pair := change.pop("pair", "")) else str(pictures)
     with pytest.raises(ConfigError, match=said):
-        check_collections(replace(TINY, collections=(str(pictures),), **change))
+        check_collections(replace(TINY, collections=(collection,), **change))
+
+
+def test_texts_have_no_pictures_to_be_read(tmp_path, captions):
+    pair = write_pair(tmp_path / "pair")
+    for collection in (TEXTS, str(captions)):
+        with pytest.raises(ConfigError, match="asks for pictures"):
+            check_collections(replace(TINY, collections=(f"{collection} by {pair}",)))
 
 
 def test_means_of_vectors():
@@ -177,6 +213,8 @@ def test_the_linear_map_is_of_an_encoder_that_learned_elsewhere():
     assert made.teacher.path == made.student.path == "optical_jax/english_teacher"
     assert {config.teacher.path for arm in study.arms for config in arm.trials.values()} == {"runs/images"}
     learned = {entry.partition("=")[::2] for entry in made.data.bitext}
+    collections = {tables.set_and_tower(collection) for collection in study.collections}
+    assert {pair for _, pair in collections} == {"", "runs/images_unseen"}
     asked = {
         entry.partition("=")[::2]
         for language in study.languages
@@ -221,17 +259,19 @@ def get_study():
     return Study(
         folder={folder!r}, title="t", question="q", in_language=in_language, languages=("sw",), seeds=(0,),
         arms=(Arm("pictures", "a", {{"one": BASE}}), Arm("linear", "b", {{"one": LINEAR}}, baseline=True)),
-        collections=({pictures!r},),
+        collections=({pictures!r}, {pictures!r} + " by " + {other!r}, {captions!r}),
     )
 """
 
 
 @pytest.mark.slow
-def test_a_study_over_pictures_from_file_to_page(tmp_path, pictures, capsys):
-    pair = write_pair(tmp_path / "pair")
+def test_a_study_over_pictures_from_file_to_page(tmp_path, pictures, captions, capsys):
+    pair, other = write_pair(tmp_path / "pair"), write_pair(tmp_path / "other", seed=1)
     study = STUDY.format(
         pair=str(pair),
         pictures=str(pictures),
+        other=str(other),
+        captions=str(captions),
         encoder=str(ROOT / "configs/tiny/teacher"),
         folder=str(tmp_path / "study"),
     )
@@ -239,9 +279,17 @@ def test_a_study_over_pictures_from_file_to_page(tmp_path, pictures, capsys):
     file.write_text(study)
     assert main([str(file)]) == 0, capsys.readouterr().err
     with (tmp_path / "study" / "table.csv").open(newline="") as table:
-        rows = [row for row in csv.DictReader(table) if row["collection"].startswith("things")]
+        found = list(csv.DictReader(table))
+    rows = [row for row in found if row["collection"].startswith("things")]
     assert {row["arm"] for row in rows} == {"pictures", "linear", "untrained", "teacher"}
-    assert {row["collection"] for row in rows} == {"things-t2i-dev", "things-i2t-dev"}
+    by_other = {"things-by-other-t2i-dev", "things-by-other-i2t-dev"}
+    assert {row["collection"] for row in rows} == {"things-t2i-dev", "things-i2t-dev", *by_other}
+    by_words = {row["arm"] for row in found if row["collection"] == "words-captions-dev"}
+    assert by_words == {"pictures", "linear", "untrained", "bm25", "dictionary"}
+    # The same captions find other pictures first where another tower reads these.
+    runs = tmp_path / "study" / "final" / "pictures" / "sw-0" / "eval"
+    texts = [(runs / f"things{by}-t2i-dev" / "per_query.jsonl").read_text() for by in ("", "-by-other")]
+    assert texts[0] != texts[1]
     assert {int(row["queries"]) for row in rows} == {len(NAMES) - TRAIN}
     # Among four pictures every one is among the first five.
     assert {float(row["value"]) for row in rows if row["metric"] == "R@5"} == {1.0}

@@ -28,7 +28,7 @@ def get_config() -> ImageStageConfig:
             global_batch=64,
         ),
         optimizer=OptimizerConfig(peak_lr=1e-3, warmup_steps=100, weight_decay=0.05, schedule="cosine"),
-        training=TrainingConfig(steps=1250, log_every=25, dev_every=250),
+        training=TrainingConfig(steps=2000, log_every=25, dev_every=250),
         checkpoint=CheckpointConfig(every=250, best_metric="t2i R@5"),
         licences=(
             "noto_emoji=Apache-2.0 (pictures), Unicode License V3 (texts)",

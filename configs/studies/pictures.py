@@ -12,7 +12,7 @@ other, such as one of the hub). 453 runs, 45 of them without a step: about three
 from dataclasses import replace
 
 import losses
-from images.multilingual import EMOJI, captions
+from images.multilingual import EMOJI, PAGES, captions
 
 from optical_jax.config import Config, DataConfig, StudentConfig, TeacherConfig
 from optical_jax.loss_config import LossConfig, OtConfig
@@ -22,6 +22,7 @@ LOW = ("sw", "so", "tl", "mr", "ha", "am", "yo", "km", "ne")
 HIGH = ("fr", "de", "es", "ru", "zh", "ar")
 FOLDER = "runs/studies/pictures"
 TEACHER = "runs/images"
+UNSEEN = "runs/images_unseen"
 ENCODER = "runs/images_multilingual/export"
 RATES = (1e-3, 3e-3)
 
@@ -31,14 +32,14 @@ def base() -> Config:
     config = losses.base()
     return replace(
         config,
-        teacher=TeacherConfig(path=TEACHER, max_length=24, cache=f"{FOLDER}/teacher-vectors"),
-        student=replace(config.student, vocab_size=2000, max_length=32),
-        data=DataConfig(global_batch=64, row_length=32),
+        teacher=TeacherConfig(path=TEACHER, max_length=48, cache=f"{FOLDER}/teacher-vectors"),
+        student=replace(config.student, vocab_size=3000, max_length=48),
+        data=DataConfig(global_batch=64, row_length=48),
     )
 
 
 def in_language(config: Config, language: str) -> Config:
-    return replace(config, data=replace(config.data, bitext=(captions(language),)))
+    return replace(config, data=replace(config.data, bitext=captions(language)))
 
 
 def arm(name: str, about: str, loss: LossConfig, pictures: str = "") -> Arm:
@@ -49,7 +50,7 @@ def arm(name: str, about: str, loss: LossConfig, pictures: str = "") -> Arm:
 
 
 def linear_map() -> Arm:
-    student = StudentConfig(path=ENCODER, head="fitted", max_length=32)
+    student = StudentConfig(path=ENCODER, head="fitted", max_length=48)
     config = replace(base(), student=student, training=replace(base().training, steps=0))
     about = (
         "A multilingual encoder as it is, and a linear map of its vectors into the teacher's space, by least squares "
@@ -100,7 +101,7 @@ def get_study() -> Study:
         arms=ARMS,
         in_language=in_language,
         languages=(*LOW, *HIGH),
-        collections=(EMOJI,),
+        collections=(EMOJI, PAGES, f"{EMOJI} by {UNSEEN}", f"{PAGES} by {UNSEEN}"),
         tuning_languages=("sw", "am", "zh"),
         data=(
             "Names of emoji (Unicode CLDR) in each language with their English ones: 1,250 of the train split, a tenth "

@@ -41,8 +41,8 @@ class Study:
     languages: tuple[str, ...]
     collections: tuple[str, ...] = ()
     """Folders in BEIR's form, or sets of pictures with captions, which look for each other; each is asked in those of
-    the study's languages that it has. Variables are filled in. Without any, what is told is of the dev pairs, and not
-    tested."""
+    the study's languages that it has. `SET by PAIR` has the pictures read by another pair's tower than the teacher's.
+    Variables are filled in. Without any, what is told is of the dev pairs, and not tested."""
     metrics: tuple[str, ...] = ()
     """Tested and shown of every collection; empty takes AP, R@1, R@10 of texts and R@1, R@5, R@10 of pictures."""
     seeds: tuple[int, ...] = (0, 1, 2)

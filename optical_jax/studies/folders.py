@@ -8,14 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from optical_jax.config import expand_path
-from optical_jax.data.collection import read_collection
 from optical_jax.data.formats import parse_entry
 from optical_jax.data.image_sources import read_image_set
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import read_json
 from optical_jax.metrics_writer import read_metrics
 from optical_jax.studies.design import Study, Task, arms_with_references
-from optical_jax.studies.tables import SPLIT, check_metrics, folders_of, is_pictures, languages_of
+from optical_jax.studies.tables import (
+    SPLIT,
+    check_metrics,
+    folders_of,
+    is_pictures,
+    languages_of,
+    read_texts,
+    set_and_tower,
+)
 
 CHOICES = "choices.json"
 FAILED = "failed.txt"
@@ -139,7 +146,8 @@ def check_collections(study: Study) -> dict[str, dict[str, str]]:
                 raise ConfigError(
                     f"collections: {other} and {collection} would both be told of as {name}; rename one of the folders"
                 )
-        path = expand_path(collection, "collections")
+        found, pair = set_and_tower(collection)
+        path = expand_path(found, "collections")
         asked = [language for language in study.languages if language in languages_of(collection)]
         if not asked:
             files = "captions" if is_pictures(collection) else "queries.LANG.jsonl"
@@ -147,10 +155,17 @@ def check_collections(study: Study) -> dict[str, dict[str, str]]:
                 f"collections: {path} has no {files} in any of {' '.join(study.languages)}; correct the path, or leave "
                 "it out"
             )
+        if pair and not (
+            is_pictures(collection) and (Path(expand_path(pair, "collections")) / "config.json").is_file()
+        ):
+            raise ConfigError(
+                f"collections: {collection} asks for pictures of {path} read by {pair}; give SET by PAIR, a set with "
+                "pictures and the run of an image_teacher or a folder of both towers"
+            )
         if is_pictures(collection):
             read_image_set(path, SPLIT)
         else:
-            inputs |= dict.fromkeys(folders_of(collection), read_collection(path, SPLIT, asked).sha256)
+            inputs |= dict.fromkeys(folders_of(collection), read_texts(path, SPLIT, asked).sha256)
     check_metrics(study)
     return inputs
 

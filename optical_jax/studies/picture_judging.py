@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from optical_jax.commands.picture_towers import load_part, together
 from optical_jax.data.image_captions import Caption, ImageTextSet
 from optical_jax.data.image_sources import read_image_set
 from optical_jax.evaluation.image_figures import WAYS
@@ -19,7 +20,7 @@ from optical_jax.evaluation.search import encode_blocks
 from optical_jax.files import write_json
 from optical_jax.models.late_interaction import mean_pool
 from optical_jax.picture_encoding import encode_picture_blocks, image_tower_sha256
-from optical_jax.studies.tables import SCORINGS, base_name, results_folder, way_name
+from optical_jax.studies.tables import SCORINGS, base_name, results_folder, set_and_tower, way_name
 from optical_jax.towers import Tower, encode, load, placed
 from optical_jax.types import TokenVectors
 
@@ -40,12 +41,12 @@ class PictureJudge:
         Args:
           run: of a student whose teacher came with a tower of pictures.
           step: its checkpoint.
-          spec: the set.
+          spec: the set; or `SET by PAIR`, whose tower reads its pictures in place of the teacher's.
           language: of the captions; "teacher" is asked in English.
           systems: name -> who encodes captions.
         """
         found = self._set(spec)
-        vectors = self._vectors(run, spec, found)
+        vectors = self._vectors(run, spec, found, systems["student"])
         assert found.pictures is not None, "read with its pictures"
         pictures = list(found.pictures)
         captions = {name: found.captions[ENGLISH if name == "teacher" else language]
@@ -89,11 +90,12 @@ class PictureJudge:
     def _set(self, spec: str) -> ImageTextSet:
         # In all languages, so that each is searched in the same pictures.
         if spec not in self._sets:
-            self._sets[spec] = read_image_set(spec, self._split)
+            self._sets[spec] = read_image_set(set_and_tower(spec)[0], self._split)
         return self._sets[spec]
 
-    def _vectors(self, run: Path, spec: str, found: ImageTextSet) -> list[Vectors]:
-        tower = load(run, part="image")
+    def _vectors(self, run: Path, spec: str, found: ImageTextSet, student: Tower) -> list[Vectors]:
+        pair = set_and_tower(spec)[1]
+        tower = together(student, load_part(pair, "image", None), pair, None).image if pair else load(run, part="image")
         key = spec, image_tower_sha256(tower)
         if key not in self._pictures:
             assert found.pictures is not None, "read with its pictures"

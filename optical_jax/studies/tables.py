@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 from optical_jax.config import expand_path
-from optical_jax.data.image_captions import caption_files
+from optical_jax.data.caption_collection import captions_as_collection
+from optical_jax.data.collection import Collection, read_collection
+from optical_jax.data.image_captions import NoPicturesError, caption_files
 from optical_jax.data.image_sources import is_image_set, read_image_set
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.evaluation.image_figures import RECALLS, WAYS
@@ -22,17 +25,52 @@ SHOWN_OF_DEV = ("R@1", "R@10", "RR@10")
 """What is shown of dev pairs, where a study has no collection."""
 
 
+def set_and_tower(collection: str) -> tuple[str, str]:
+    """Of `SET by PAIR` the set of pictures, and whose tower reads them; "" where it is that of the runs' teacher."""
+    found, _, pair = collection.partition(" by ")
+    return found, pair
+
+
 def is_pictures(collection: str) -> bool:
-    """True for a set of pictures with captions; False where it is not there."""
+    """True for a set of pictures with captions; False where it is not there, or has captions alone."""
+    return _is_captioned(collection) and not is_captions(collection)
+
+
+def is_captions(collection: str) -> bool:
+    """True for captions whose pictures are not there, which look for the English ones, as texts."""
+    return _is_captioned(collection) and _lacks_pictures(expand_path(set_and_tower(collection)[0], "collections"))
+
+
+def _is_captioned(collection: str) -> bool:
     try:
-        return is_image_set(expand_path(collection, "collections"))
+        return is_image_set(expand_path(set_and_tower(collection)[0], "collections"))
     except ConfigError:
         return False
 
 
+@cache
+def _lacks_pictures(spec: str) -> bool:
+    try:
+        read_image_set(spec, SPLIT)
+    except NoPicturesError:
+        return True
+    except (ConfigError, DataError):
+        return False
+    return False
+
+
+def read_texts(collection: str, split: str, languages: Sequence[str]) -> Collection:
+    """A collection of texts, or captions without pictures as one; errors as of their readers."""
+    if is_captions(collection):
+        return captions_as_collection(read_image_set(collection, split, text_only=True), languages)
+    return read_collection(collection, split, languages)
+
+
 def base_name(collection: str) -> str:
-    """Of a folder, or of the last folder of NAME:FOLDER,FOLDER."""
-    return Path(collection.rpartition(":")[2].split(",")[-1]).name
+    """Of a folder, or of the last folder of NAME:FOLDER,FOLDER; and of another pair that its pictures are read by."""
+    found, pair = set_and_tower(collection)
+    name = Path(found.rpartition(":")[2].split(",")[-1]).name
+    return f"{name}-by-{Path(pair).name}" if pair else name
 
 
 def way_name(collection: str, way: str, split: str = SPLIT) -> str:
@@ -45,9 +83,12 @@ def table_names(collection: str, split: str = SPLIT) -> list[str]:
     A study that was copied may lie where its collections do not: then all that it may have been.
     """
     text, ways = f"{base_name(collection)}-{split}", [way_name(collection, way, split) for way in WAYS]
+    captions = f"{base_name(collection)}-captions-{split}"
     if is_pictures(collection):
         return ways
-    return [text] if languages_of(collection) else [text, *ways]
+    if is_captions(collection):
+        return [captions]
+    return [text] if languages_of(collection) else [text, *ways, captions]
 
 
 def of_pictures(study: Study, table: str) -> bool:
@@ -93,7 +134,7 @@ def folders_of(collection: str, split: str = SPLIT) -> list[str]:
 def languages_of(collection: str) -> set[str]:
     """Languages that a collection is asked in; none where it is not there."""
     try:
-        path = expand_path(collection, "collections")
+        path = expand_path(set_and_tower(collection)[0], "collections")
     except ConfigError:
         return set()
     if not is_image_set(path):
