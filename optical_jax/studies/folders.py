@@ -10,6 +10,7 @@ from typing import Any
 from optical_jax.config import expand_path
 from optical_jax.data.formats import parse_entry
 from optical_jax.data.image_sources import read_image_set
+from optical_jax.data.sources import read_source
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import read_json
 from optical_jax.metrics_writer import read_metrics
@@ -20,7 +21,6 @@ from optical_jax.studies.tables import (
     folders_of,
     is_pictures,
     languages_of,
-    read_texts,
     set_and_tower,
 )
 
@@ -165,7 +165,7 @@ def check_collections(study: Study) -> dict[str, dict[str, str]]:
         if is_pictures(collection):
             read_image_set(path, SPLIT)
         else:
-            inputs |= dict.fromkeys(folders_of(collection), read_texts(path, SPLIT, asked).sha256)
+            inputs |= dict.fromkeys(folders_of(collection), read_source(path, SPLIT, asked).sha256)
     check_metrics(study)
     return inputs
 

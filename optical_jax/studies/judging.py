@@ -15,6 +15,7 @@ from optical_jax.commands.bitext_of_run import saved_data
 from optical_jax.config import identity
 from optical_jax.data.bitext import load_bitext
 from optical_jax.data.collection import Collection
+from optical_jax.data.sources import read_source
 from optical_jax.evaluation.blocks import Block
 from optical_jax.evaluation.metrics import PerQuery
 from optical_jax.evaluation.metrics import evaluate_run as judge
@@ -30,7 +31,6 @@ from optical_jax.studies.tables import (
     folders_of,
     is_pictures,
     languages_of,
-    read_texts,
     results_folder,
     table_names,
 )
@@ -114,7 +114,7 @@ class Judge:
 
     def _collection(self, path: str, language: str) -> Collection:
         if (path, language) not in self._collections:
-            self._collections[path, language] = read_texts(path, self._split, [language])
+            self._collections[path, language] = read_source(path, self._split, [language])
         return self._collections[path, language]
 
     def _blocks(self, path: str, collection: Collection, teacher: Tower) -> list[Block]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 from optical_jax.config import expand_path
-from optical_jax.data.caption_collection import captions_as_collection
-from optical_jax.data.collection import Collection, read_collection
 from optical_jax.data.image_captions import NoPicturesError, caption_files
 from optical_jax.data.image_sources import is_image_set, read_image_set
 from optical_jax.errors import ConfigError, DataError
@@ -57,13 +54,6 @@ def _lacks_pictures(spec: str) -> bool:
     except (ConfigError, DataError):
         return False
     return False
-
-
-def read_texts(collection: str, split: str, languages: Sequence[str]) -> Collection:
-    """A collection of texts, or captions without pictures as one; errors as of their readers."""
-    if is_captions(collection):
-        return captions_as_collection(read_image_set(collection, split, text_only=True), languages)
-    return read_collection(collection, split, languages)
 
 
 def base_name(collection: str) -> str:
