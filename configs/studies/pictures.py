@@ -2,11 +2,12 @@
 
 python -m optical_jax study configs/studies/pictures.py --workers 2
 
-A student a language from 1,100 names of emoji, the same start, budget and number of tuning trials for every loss, three
-seeds; asked for 161 pictures that no student saw. Needs $OPTICAL_DATA; runs/images, a pair of towers trained on
-pictures with English captions (configs/images/teacher.py); and for the linear map runs/images_multilingual/export, an
-encoder that did not learn from that pair (configs/images/multilingual.py tells how to make it, and ENCODER may be any
-other, such as one of the hub). 453 runs, 45 of them without a step: about three hours on two cores. Not run yet.
+A student a language from 1,250 names of emoji and up to 1,057 pages of picture books, the same start, budget and number
+of tuning trials for every loss, three seeds; asked for 161 emoji and 162 pages that no student saw. Twice: with the
+teacher's tower of pictures, which learned these pictures by their English captions ("seen"), and with one that did not
+("unseen"). Needs $OPTICAL_DATA; both pairs of towers (configs/images/teacher.py tells how); and for the linear map
+runs/images_multilingual/export, an encoder that did not learn from them (configs/images/multilingual.py; ENCODER may be
+any other, such as one of the hub). 453 runs, 45 of them without a step. Results: docs/results-images.md.
 """
 
 from dataclasses import replace
@@ -92,7 +93,7 @@ ARMS = (
 def get_study() -> Study:
     return Study(
         folder=FOLDER,
-        title="Finding pictures in a language learned from 1,100 captions: which loss?",
+        title="Finding pictures in a language learned from 1,200 to 2,300 captions: which loss?",
         question=(
             "A pair of towers knows which English captions belong to which pictures. A small student encoder learns "
             "another language from captions of the same pictures. Does optimal transport between words, or between "
@@ -104,9 +105,12 @@ def get_study() -> Study:
         collections=(EMOJI, PAGES, f"{EMOJI} by {UNSEEN}", f"{PAGES} by {UNSEEN}"),
         tuning_languages=("sw", "am", "zh"),
         data=(
-            "Names of emoji (Unicode CLDR) in each language with their English ones: 1,250 of the train split, a tenth "
-            "of them held out as dev pairs, which alone tuning looks at. Pictures of the train split (Noto Emoji) are "
-            "seen by two arms. The collection is the dev split, 161 pictures and names that no student and no tuning "
-            "saw; the teacher knows these pictures by their English names."
+            "Captions of the train splits in each language with their English ones: 1,250 names of emoji (Unicode "
+            "CLDR, pictures of Noto Emoji), and texts of pages of African Storybook, 28 to 1,057 where there are any "
+            "(none in Marathi and Nepali). A tenth is held out as dev pairs, which alone tuning looks at. Two arms "
+            "also see the emoji's pictures. The collections are the dev splits, which no student and no tuning saw: "
+            "161 emoji with names in all languages, 162 pages with texts for 8 to 112 of them a language (none in "
+            "Hausa, Khmer and Marathi). The teacher's tower of pictures learned these by their English captions; that "
+            "of the collections called images_unseen did not."
         ),
     )
