@@ -159,15 +159,20 @@ def test_means_of_vectors():
 # ---- a study written by hand ---------------------------------------------------------------------------------------
 
 
-def test_tests_are_over_pictures_by_recalls(tmp_path, pictures):
-    """transport finds all 8 pictures first, pooled_cosine none among ten: each recall differs by 1; p = 2 / 256."""
+@pytest.mark.parametrize("tested", ["maxsim", "pooled"])
+def test_tests_are_over_pictures_by_recalls(tmp_path, pictures, tested):
+    """transport finds all 8 pictures first, pooled_cosine none among ten: each recall differs by 1; p = 2 / 256.
+
+    Ranked the other way nothing finds anything.
+    """
     study = replace(TINY, folder=str(tmp_path), collections=(str(pictures),), arms=WITH_BASELINE.arms, seeds=(0,))
+    study = replace(study, scoring=tested)
     arms = {arm.name: {"trial": next(iter(arm.trials)), "trials": {}} for arm in study.arms}
     write_json(tmp_path / "choices.json", {"metric": "RR@10", "arms": arms})
     for task in chosen_tasks(study, {"arms": arms}):
-        found = float(task.arm == "transport")
         steps = task.config.training.steps
         for way, scoring in ((way, scoring) for way in ("t2i", "i2t") for scoring in ("maxsim", "pooled")):
+            found = float(task.arm == "transport" and scoring == tested)
             folder = task.folder / "eval" / f"things-{way}-dev{'-pooled' * (scoring == 'pooled')}"
             figures = dict.fromkeys(RECALLS, found) | {"rank": 1.0}
             about = {"collection": f"things-{way}", "split": "dev", "scoring": scoring, "checkpoint": steps}
@@ -181,10 +186,10 @@ def test_tests_are_over_pictures_by_recalls(tmp_path, pictures):
         put(task.folder, {"metrics.jsonl": jsonl(dev, *trained, {"step": steps, "params_sha256": "0"})})
     results = collect_results(study)
     assert results.missing == []
-    tested = {(t.collection, t.arm, t.metric): t for t in results.tests}
-    assert {key[0] for key in tested} == {"things-t2i-dev", "things-i2t-dev"}
-    assert {key[2] for key in tested} == set(RECALLS)
-    against = tested["things-t2i-dev", "pooled_cosine", "R@5"]
+    tests = {(t.collection, t.arm, t.metric): t for t in results.tests}
+    assert {key[0] for key in tests} == {"things-t2i-dev", "things-i2t-dev"}
+    assert {key[2] for key in tests} == set(RECALLS)
+    against = tests["things-t2i-dev", "pooled_cosine", "R@5"]
     assert (against.reference, against.units, against.difference) == ("transport", 8, -1.0)
     assert against.p == pytest.approx(2 / 256)
     # The baseline made no step: it has no time, and stands in the tables all the same.
@@ -197,6 +202,9 @@ def test_tests_are_over_pictures_by_recalls(tmp_path, pictures):
     }
     page = write_page(study, results).read_text()
     assert "Results on things-i2t-dev" in page
+    ranked = {"maxsim": "token by token (maxsim)", "pooled": "by mean vectors (pooled)"}
+    assert f"Ranked {ranked.pop(tested)}." in page
+    assert f"The same models {ranked.popitem()[1]}; not tested" in page
     assert "A baseline: it is not tuned." in page
 
 

@@ -7,7 +7,8 @@ of tuning trials for every loss, three seeds; asked for 161 emoji and 162 pages 
 teacher's tower of pictures, which learned these pictures by their English captions ("seen"), and with one that did not
 ("unseen"). Needs $OPTICAL_DATA; both pairs of towers (configs/images/teacher.py tells how); and for the linear map
 runs/images_multilingual/export, an encoder that did not learn from them (configs/images/multilingual.py; ENCODER may be
-any other, such as one of the hub). 402 runs, 45 of them without a step: under three hours on two cores. Results: docs/results-images.md.
+any other, such as one of the hub). 402 runs, 45 of them without a step: under three hours on two cores. Results:
+docs/results-images.md.
 """
 
 from dataclasses import replace
@@ -101,6 +102,8 @@ def get_study() -> Study:
         arms=ARMS,
         in_language=in_language,
         languages=(*LOW, *HIGH),
+        # As the pair's towers were trained to be compared.
+        scoring="pooled",
         collections=(EMOJI, PAGES, f"{EMOJI} by {UNSEEN}", f"{PAGES} by {UNSEEN}"),
         tuning_languages=("sw", "am", "zh"),
         data=(

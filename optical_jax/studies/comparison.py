@@ -12,7 +12,7 @@ import numpy as np
 from optical_jax.evaluation.report import read_per_query
 from optical_jax.evaluation.significance import holm, paired_ttest, randomisation_test
 from optical_jax.studies.design import Study, Task, reference_of
-from optical_jax.studies.tables import TESTED, table_names, tested_of
+from optical_jax.studies.tables import TESTED, results_folder, scoring_of, table_names, tested_of
 
 GROUPS = ("low", "high", "all")
 
@@ -89,7 +89,8 @@ def tests_of(study: Study, done: Sequence[Task], references: Sequence[str]) -> l
         def figures_of(
             arm: str, language: str, seeds: tuple[int, ...], name: str = name, metrics: tuple[str, ...] = metrics
         ) -> Figures:
-            return mean_over_runs([cells[arm, language, seed] for seed in seeds], name, language, metrics)
+            folder = results_folder(name, scoring_of(study, name))
+            return mean_over_runs([cells[arm, language, seed] for seed in seeds], folder, language, metrics)
 
         kinds: dict[str, list[Sample]] = {"groups": [], "languages": []}
         for arm, reference in pairs:
@@ -123,7 +124,7 @@ def scopes_of(languages: Sequence[str], low: set[str]) -> Iterator[tuple[str, li
 
 
 def mean_over_runs(tasks: Sequence[Task], name: str, language: str, metrics: Sequence[str] = TESTED) -> Figures:
-    """Figures of every query on a collection, averaged over the seeds' runs; empty where they were not asked."""
+    """Figures of every query in a folder under RUN/eval, averaged over the seeds' runs; empty where not asked."""
     folders = [task.folder / "eval" / name for task in tasks]
     if not tasks or not all((folder / "metrics.json").is_file() for folder in folders):
         return {}

@@ -45,6 +45,9 @@ class Study:
     Variables are filled in. Without any, what is told is of the dev pairs, and not tested."""
     metrics: tuple[str, ...] = ()
     """Tested and shown of every collection; empty takes AP, R@1, R@10 of texts and R@1, R@5, R@10 of pictures."""
+    scoring: Literal["maxsim", "pooled"] = "maxsim"
+    """What is tested on the collections; the other is told of beside it. Take pooled where texts and pictures are
+    compared by mean vectors."""
     seeds: tuple[int, ...] = (0, 1, 2)
     reference: str = ""
     """The arm that the others are tested against, beside the one that tuning finds best; empty takes the first."""
@@ -143,6 +146,7 @@ def check_study(study: Study) -> None:
     unknown = sorted(set(study.tuning_languages) - set(study.languages))
     require(not unknown, f"tuning_languages {unknown} are none of {list(study.languages)}")
     require(study.budget in ("pairs", "seconds"), f"budget={study.budget!r}; give 'pairs' or 'seconds'")
+    require(study.scoring in ("maxsim", "pooled"), f"scoring={study.scoring!r}; give 'maxsim' or 'pooled'")
     tuned_trials = [config for arm in study.tuned_arms for config in arm.trials.values()]
     chosen_by = {config.checkpoint.best_metric for config in tuned_trials}
     require(

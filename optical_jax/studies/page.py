@@ -27,7 +27,7 @@ from optical_jax.studies.plots import (
     values_by_language,
 )
 from optical_jax.studies.results import TIMING, Results, Summary, all_references, reference_names
-from optical_jax.studies.tables import SCORINGS, shown_of
+from optical_jax.studies.tables import SCORINGS, scoring_of, shown_of
 from optical_jax.studies.verdict import (
     GROUP_WORDS,
     LEVEL,
@@ -46,6 +46,7 @@ REFERENCE_WORDS = {
     "dictionary": "BM25 through a dictionary counted in the arm's sentence pairs, no model at all",
     "teacher": "the ceiling: the teacher, asked in English; absent where question and document are one sentence",
 }
+SCORED = {"maxsim": "token by token (maxsim)", "pooled": "by mean vectors (pooled)"}
 GLOSSARY = {
     "R@1, R@10": "The share of a query's relevant documents that stand first, or among the first ten. 1 is perfect.",
     "AP": "Average precision: precision at the place of every relevant document, averaged. With one relevant document "
@@ -220,17 +221,20 @@ def repeating(study: Study, results: Results) -> str:
 def result_section(study: Study, results: Results, name: str) -> str:
     units = {test.scope: test.units for test in results.tests if test.collection == name}
     groups, metrics = groups_of(results, name), shown_of(study, name)
-    main, pooled = (
-        "".join(main_table(study, results, name, metric, scoring, groups) for metric in metrics) for scoring in SCORINGS
+    tested = scoring_of(study, name)
+    (other,) = {*SCORINGS} - {tested}
+    main, beside = (
+        "".join(main_table(study, results, name, metric, scoring, groups) for metric in metrics)
+        for scoring in (tested, other)
     )
     text = f'<div class="tables">{main}</div>'
     if units:
         told = ", ".join(f"{units[group]} in {GROUP_WORDS[group]}" for group in groups if group in units)
         family = sum(test.collection == name and test.scope in GROUPS for test in results.tests)
         text += paragraph(
-            f"Means over languages and seeds; below them the spread over seeds, and p of the difference from "
-            f"{reference_of(study)}. Bold: the highest of the arms. ▲ above, ▼ below the reference with p < {LEVEL:g} "
-            f"after Holm's correction over the {family} tests of groups on this collection. The unit of a test is "
+            f"Ranked {SCORED[tested]}. Means over languages and seeds; below them the spread over seeds, and p of the "
+            f"difference from {reference_of(study)}. Bold: the highest of the arms. ▲ above, ▼ below the reference "
+            f"with p < {LEVEL:g} after Holm's correction over the {family} tests of groups on this collection. The unit of a test is "
             "a query (of pictures: a picture), its figure averaged over the seeds and over the languages that ask it "
             f"({told}); {ROUNDS:,} random signs, so that none of these p can be below "
             f"{family / (ROUNDS + 1):.3f}. It tells whether a difference would hold for other queries; whether "
@@ -238,8 +242,8 @@ def result_section(study: Study, results: Results, name: str) -> str:
             "others.",
             "note",
         )
-    if pooled:
-        text += details("The same models by mean vectors (pooled); not tested", f'<div class="tables">{pooled}</div>')
+    if beside:
+        text += details(f"The same models {SCORED[other]}; not tested", f'<div class="tables">{beside}</div>')
     text += figure(draw_languages(study, results, name), "Means over seeds; references in grey.")
     text += "".join(
         details(f"{metric} of every language", language_table(study, results, name, metric)) for metric in metrics
@@ -266,7 +270,7 @@ def result_section(study: Study, results: Results, name: str) -> str:
 def main_table(study: Study, results: Results, name: str, metric: str, scoring: str, groups: Sequence[str]) -> str:
     """A row an arm and reference, a column a group."""
     summaries = summaries_by_key(results)
-    tests = tests_by_key(results, reference_of(study)) if scoring == "maxsim" else {}
+    tests = tests_by_key(results, reference_of(study)) if scoring == scoring_of(study, name) else {}
     rows, marks = [], []
     best = {group: best_arms(study, results, group, name, metric, scoring) for group in groups}
     most = {g: max((s.languages for s in results.summaries if (s.collection, s.group) == (name, g)), default=0)
@@ -298,7 +302,7 @@ def summary_cell(study: Study, summary: Summary | None, test: ArmTest | None, be
 
 def language_table(study: Study, results: Results, name: str, metric: str) -> str:
     scores = values_by_language(
-        results.rows, lambda row: (row.collection, row.scoring, row.metric) == (name, "maxsim", metric)
+        results.rows, lambda row: (row.collection, row.scoring, row.metric) == (name, scoring_of(study, name), metric)
     )
     tests, groups = tests_by_key(results, reference_of(study)), {row.language: row.group for row in results.rows}
     every = (*(arm.name for arm in study.arms), *all_references(study))

@@ -19,6 +19,7 @@ from optical_jax.pictures import COLOURS, FAINT_INK, INK, STROKES, STYLE, drawin
 from optical_jax.studies.design import Study, Task, group_of
 from optical_jax.studies.folders import dev_lines
 from optical_jax.studies.results import TIMING, Results, Row, Summary, all_references
+from optical_jax.studies.tables import scoring_of
 
 MARKERS = "os^DvPX"
 VARIABLES = {
@@ -152,7 +153,7 @@ def draw_low_high(study: Study, results: Results, collection: str, metric: str =
     found = {
         (s.arm, s.group): s
         for s in results.summaries
-        if (s.collection, s.scoring, s.metric) == (collection, "maxsim", metric)
+        if (s.collection, s.scoring, s.metric) == (collection, scoring_of(study, collection), metric)
     }
     both = [arm.name for arm in study.arms if {(arm.name, "low"), (arm.name, "high")} <= found.keys()]
     if not both:
@@ -209,7 +210,8 @@ def draw_sharpness(study: Study, results: Results, collection: str, metric: str 
         "greedy_cosine": "cosine of each token with its nearest (training texts)",
     }
     scores = means_by_language(
-        results.rows, lambda row: (row.collection, row.scoring, row.metric) == (collection, "maxsim", metric)
+        results.rows,
+        lambda row: (row.collection, row.scoring, row.metric) == (collection, scoring_of(study, collection), metric),
     )
     panels_of = {
         name: found
@@ -271,7 +273,8 @@ REFERENCE_LOOKS: dict[str, dict[str, Any]] = {
 def draw_languages(study: Study, results: Results, collection: str, metric: str = "R@1") -> str | None:
     """A row a language, a point an arm: means over seeds. None for a single language."""
     scores = means_by_language(
-        results.rows, lambda row: (row.collection, row.scoring, row.metric) == (collection, "maxsim", metric)
+        results.rows,
+        lambda row: (row.collection, row.scoring, row.metric) == (collection, scoring_of(study, collection), metric),
     )
     groups = {row.language: row.group for row in results.rows}
     languages = [

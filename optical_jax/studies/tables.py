@@ -97,6 +97,11 @@ def shown_of(study: Study, table: str) -> tuple[str, ...]:
     return study.metrics or (RECALLS if of_pictures(study, table) else SHOWN)
 
 
+def scoring_of(study: Study, table: str) -> str:
+    """How what a table tests was ranked; dev pairs are ranked in one way."""
+    return "maxsim" if table == "dev" else study.scoring
+
+
 def check_metrics(study: Study) -> None:
     """Refuse metrics that one of the collections does not have.
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from optical_jax.evaluation.report import make_table, say, start_group
 from optical_jax.studies.design import Study, reference_of
 from optical_jax.studies.results import Results, all_references
-from optical_jax.studies.tables import shown_of
+from optical_jax.studies.tables import scoring_of, shown_of
 from optical_jax.studies.verdict import (
     LEVEL,
     best_arms,
@@ -28,19 +28,20 @@ def print_study(study: Study, results: Results, console: Console | None = None) 
     if not collections:
         return
     name, reference = collections[0], reference_of(study)
+    scoring = scoring_of(study, name)
     groups, summaries, tests = groups_of(results, name), summaries_by_key(results), tests_by_key(results, reference)
     told = f"; tested against {reference}" if tests else ""
-    say(console, f"{name}, maxsim, means over seeds{told}")
+    say(console, f"{name}, {scoring}, means over seeds{told}")
     table = make_table(console, "metric", "arm", *groups, left=2)
     for metric in shown_of(study, name):
         start_group(console, table)
-        best = {group: best_arms(study, results, group, name, metric, "maxsim") for group in groups}
+        best = {group: best_arms(study, results, group, name, metric, scoring) for group in groups}
         first = True
         for arm in (*(arm.name for arm in study.arms), *all_references(study)):
             row = []
             for group in groups:
                 summary, test = (
-                    summaries.get((arm, group, name, "maxsim", metric)),
+                    summaries.get((arm, group, name, scoring, metric)),
                     tests.get((arm, group, name, metric)),
                 )
                 figure = f"{summary.mean:.3f}" if summary else ""
