@@ -234,9 +234,9 @@ def result_section(study: Study, results: Results, name: str) -> str:
         text += paragraph(
             f"Ranked {SCORED[tested]}. Means over languages and seeds; below them the spread over seeds, and p of the "
             f"difference from {reference_of(study)}. Bold: the highest of the arms. ▲ above, ▼ below the reference "
-            f"with p < {LEVEL:g} after Holm's correction over the {family} tests of groups on this collection. The unit of a test is "
-            "a query (of pictures: a picture), its figure averaged over the seeds and over the languages that ask it "
-            f"({told}); {ROUNDS:,} random signs, so that none of these p can be below "
+            f"with p < {LEVEL:g} after Holm's correction over the {family} tests of groups on this collection. The "
+            "unit of a test is a query (of pictures: a picture), its figure averaged over the seeds and over the "
+            f"languages that ask it ({told}); {ROUNDS:,} random signs, so that none of these p can be below "
             f"{family / (ROUNDS + 1):.3f}. It tells whether a difference would hold for other queries; whether "
             "it holds for other seeds, the spread tells alone. In orange: means over fewer languages or seeds than "
             "others.",
