@@ -259,6 +259,19 @@ def test_runs_before_and_after_a_file_changed_are_not_compared(tmp_path):
         collect_results(study)
 
 
+def test_pictures_that_a_language_names_are_its_own(tmp_path):
+    """Their one digest may be another in each language; in one language it tells that pictures changed."""
+    study = made_study(tmp_path, steady)
+    tasks = tasks_of(study)
+    for task in tasks:
+        write_json(task.folder / "env.json", {"inputs": {"pictures": {"things: pictures": str(task.config.data)}}})
+    collect_results(study)
+    changed = next(task for task in tasks[1:] if task.config.data == tasks[0].config.data)
+    write_json(changed.folder / "env.json", {"inputs": {"pictures": {"things: pictures": "other"}}})
+    with pytest.raises(ConfigError, match="things: pictures changed between the runs"):
+        collect_results(study)
+
+
 # ---- files -------------------------------------------------------------------------------------------------------
 
 

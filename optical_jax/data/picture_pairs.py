@@ -22,6 +22,9 @@ from optical_jax.data.image_sources import read_image_set
 from optical_jax.data.picture_files import Pictures
 from optical_jax.errors import DataError
 
+ALL_PICTURES = ": pictures"
+"""Behind a set's name, what one digest of several pictures is called."""
+
 
 @dataclass(frozen=True)
 class PicturePairs:
@@ -50,7 +53,7 @@ class PicturePairs:
     def inputs(self) -> dict[str, str]:
         """Path -> sha256 of every file; of pictures that are a file each, one digest of all that are named."""
         found = {file.path: file.sha256 for file in self.files}
-        return found | {f"{self.spec}: pictures": sha256(b"".join(self.digests)).hexdigest()}
+        return found | {f"{self.spec}{ALL_PICTURES}": sha256(b"".join(self.digests)).hexdigest()}
 
     def reports(self) -> list[dict[str, Any]]:
         """What became of the captions, for bitext.json."""

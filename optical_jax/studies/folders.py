@@ -10,6 +10,7 @@ from typing import Any
 from optical_jax.config import expand_path
 from optical_jax.data.formats import parse_entry
 from optical_jax.data.image_sources import read_image_set
+from optical_jax.data.picture_pairs import ALL_PICTURES
 from optical_jax.data.sources import read_source
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import read_json
@@ -195,13 +196,15 @@ def check_same_files(tasks: Iterable[Task]) -> None:
     Raises:
       ConfigError: names the file and both runs.
     """
-    first: dict[str, tuple[str, Path]] = {}
+    first: dict[tuple[str, str], tuple[str, Path]] = {}
     for task in tasks:
         path = task.folder / "env.json"
         inputs = read_json(path)["inputs"] if path.is_file() else {}
         # Of models the names are those in their folders, alike for all.
         for name, sha256 in ((name, sha256) for kind in DATA for name, sha256 in inputs.get(kind, {}).items()):
-            before, folder = first.setdefault(name, (sha256, task.folder))
+            # Pictures have one digest of all that a run's captions name, which other languages or dev pairs may not.
+            same = str(task.config.data) if name.endswith(ALL_PICTURES) else ""
+            before, folder = first.setdefault((name, same), (sha256, task.folder))
             if before != sha256:
                 raise ConfigError(
                     f"{name} changed between the runs in {folder} and {task.folder}; delete the older runs, or name "
