@@ -16,6 +16,7 @@ from optical_jax.config import Config
 from optical_jax.errors import ConfigError
 from optical_jax.evaluation.image_figures import RECALLS
 from optical_jax.files import write_json
+from optical_jax.image_stage_config import ImageStageConfig
 from optical_jax.studies import tables
 from optical_jax.studies.comparison import references_of
 from optical_jax.studies.design import Arm, check_study, final_tasks, tuning_tasks
@@ -30,6 +31,7 @@ ROOT = Path(__file__).parents[1]
 TINY = load_study(str(ROOT / "configs/studies/tiny_losses.py"))
 TEXTS = TINY.collections[0]
 MULTILINGUAL = str(ROOT / "configs/images/multilingual.py")
+TEACHER = str(ROOT / "configs/images/teacher.py")
 
 
 def untuned(**training) -> Arm:
@@ -219,10 +221,11 @@ def test_the_linear_map_is_of_an_encoder_that_learned_elsewhere():
     (trial,) = mapped.trials.values()
     assert (trial.student.path, trial.student.head, trial.training.steps) == (f"{made.run}/export", "fitted", 0)
     assert made.teacher.path == made.student.path == "optical_jax/english_teacher"
-    assert {config.teacher.path for arm in study.arms for config in arm.trials.values()} == {"runs/images"}
+    taught_by = {config.teacher.path for arm in study.arms for config in arm.trials.values()}
+    assert taught_by == {load_config_file(TEACHER, ImageStageConfig).text.path}
     learned = {entry.partition("=")[::2] for entry in made.data.bitext}
     collections = {tables.set_and_tower(collection) for collection in study.collections}
-    assert {pair for _, pair in collections} == {"", "runs/images_unseen"}
+    assert {pair for _, pair in collections} == {"runs/images", "runs/images_unseen"}
     asked = {
         entry.partition("=")[::2]
         for language in study.languages

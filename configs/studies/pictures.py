@@ -23,7 +23,8 @@ from optical_jax.studies.design import Arm, Study
 LOW = ("sw", "so", "tl", "mr", "ha", "am", "yo", "km", "ne")
 HIGH = ("fr", "de", "es", "ru", "zh", "ar")
 FOLDER = "runs/studies/pictures"
-TEACHER = "runs/images"
+TEXTS = "$OPTICAL_MODELS/all-MiniLM-L6-v2"
+SEEN = "runs/images"
 UNSEEN = "runs/images_unseen"
 ENCODER = "runs/images_multilingual/export"
 RATES = (3e-3, 6e-3)
@@ -34,7 +35,7 @@ def base() -> Config:
     config = losses.base()
     return replace(
         config,
-        teacher=TeacherConfig(path=TEACHER, max_length=48, cache=f"{FOLDER}/teacher-vectors"),
+        teacher=TeacherConfig(path=TEXTS, max_length=48, cache=f"{FOLDER}/teacher-vectors"),
         student=replace(config.student, vocab_size=3000, max_length=48),
         data=DataConfig(global_batch=64, row_length=48),
     )
@@ -106,7 +107,7 @@ def get_study() -> Study:
         languages=(*LOW, *HIGH),
         # As the pair's towers were trained to be compared.
         scoring="pooled",
-        collections=(EMOJI, PAGES, f"{EMOJI} by {UNSEEN}", f"{PAGES} by {UNSEEN}"),
+        collections=tuple(f"{found} by {pair}" for pair in (SEEN, UNSEEN) for found in (EMOJI, PAGES)),
         tuning_languages=("sw", "am", "zh"),
         data=DATA,
     )

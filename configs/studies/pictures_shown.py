@@ -11,7 +11,7 @@ runs, half an hour on two cores. Results: docs/results-images.md.
 from dataclasses import replace
 
 import pictures
-from images.multilingual import EMOJI
+from images.multilingual import EMOJI, PAGES
 
 from optical_jax.loss_config import LossConfig
 from optical_jax.studies.design import Arm, Study
@@ -22,7 +22,7 @@ RATES = (1e-3, 3e-3)
 
 def arm(name: str, about: str, loss: LossConfig, shown: str = "") -> Arm:
     config = pictures.base()
-    teacher = replace(config.teacher, cache=f"{FOLDER}/teacher-vectors")
+    teacher = replace(config.teacher, path=pictures.SEEN, cache=f"{FOLDER}/teacher-vectors")
     data = replace(config.data, pictures=shown)
     return pictures.tuned(name, about, replace(config, teacher=teacher, loss=loss, data=data), RATES)
 
@@ -57,5 +57,6 @@ def get_study() -> Study:
         arms=ARMS,
         languages=("sw", "so", "am", "zh"),
         tuning_languages=("sw", "zh"),
+        collections=(EMOJI, PAGES, f"{EMOJI} by {pictures.UNSEEN}", f"{PAGES} by {pictures.UNSEEN}"),
         data=f"{pictures.DATA} Two arms also see the emoji's pictures, those of the train split.",
     )
