@@ -7,6 +7,7 @@ import difflib
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from numbers import Real
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from optical_jax.config import Config, DataConfig, SizeConfig, StudentConfig
@@ -334,7 +335,7 @@ def check_ranges(cfg: Any, at_least_1: Iterable[str], at_least_0: Iterable[str],
     for names, fine, remedy in ranges:
         for name in names:
             value = _get(cfg, name)
-            check_that(cfg, isinstance(value, int | float) and fine(value), name, remedy)
+            check_that(cfg, isinstance(value, Real) and fine(float(value)), name, remedy)
 
 
 def check_kernel_dtype(name: str, tower: Any) -> None:

@@ -25,8 +25,8 @@ SIZE, PATCH, WIDTH = 8, 4, 16
 """Of the pictures and patches in pixels, and of all vectors."""
 
 
-def write_pair(folder: Path, seed: int = 0) -> Path:
-    """CLIP's files, with the tokenizer of `NAMES`."""
+def write_pair(folder: Path, seed: int = 0, pictures_seed: int | None = None) -> Path:
+    """CLIP's files, with the tokenizer of `NAMES`; with `pictures_seed` another tower beside the same of texts."""
     tokenizer = train_vocabulary([english for english, _ in NAMES], 100)
     sizes = {"width": 16, "layers": 1, "heads": 2, "mlp_width": 16, "activation": "quick_gelu", "norm_eps": 1e-5}
     text = TowerConfig(
@@ -36,11 +36,13 @@ def write_pair(folder: Path, seed: int = 0) -> Path:
     image = ImageTowerConfig(
         ImageEncoderConfig("clip", SIZE, PATCH, **sizes), HeadConfig(projection=WIDTH, pooling="cls")
     )
-    towers, rng = [], np.random.default_rng(seed)
+    towers = []
     for n, cfg in enumerate((text, image)):
-        params = jax.tree.map(np.asarray, init_params(tower_specs(cfg), jax.random.key(seed + n)))
+        start = seed if n == 0 or pictures_seed is None else pictures_seed
+        rng = np.random.default_rng((start, n))
+        params = jax.tree.map(np.asarray, init_params(tower_specs(cfg), jax.random.key(start + n)))
         # As drawn it takes all pictures for nearly one.
-        params = jax.tree.map(lambda x: x + 0.3 * rng.standard_normal(x.shape).astype(np.float32), params)
+        params = jax.tree.map(lambda x, rng=rng: x + 0.3 * rng.standard_normal(x.shape).astype(np.float32), params)
         towers.append(Pretrained(params, cfg, None, folder))
     save_pair(Pair(*towers, logits={"logit_scale": np.float32(1.0)}), tokenizer, folder)
     # As exported, a folder is read as it was whatever pooling is asked for; CLIP's own has no such file.

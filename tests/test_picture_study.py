@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,9 +23,12 @@ from optical_jax.studies.comparison import references_of
 from optical_jax.studies.design import Arm, check_study, final_tasks, tuning_tasks
 from optical_jax.studies.folders import check_collections
 from optical_jax.studies.page import write_page
-from optical_jax.studies.picture_judging import means_of
+from optical_jax.studies.picture_judging import PictureJudge, means_of
+from optical_jax.studies.readers import reads_pictures
 from optical_jax.studies.results import collect_results
 from optical_jax.studies.runner import choose, chosen_tasks
+from optical_jax.tower_pair import TowerPair, save_tower_pair
+from optical_jax.towers import load
 from optical_jax.validation import validate
 
 ROOT = Path(__file__).parents[1]
@@ -46,15 +50,6 @@ WITH_BASELINE = replace(TINY, arms=(*TINY.arms, untuned(steps=3)))
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     return write_pictures(tmp_path_factory.mktemp("sets") / "things")
-
-
-@pytest.fixture(scope="module")
-def captions(tmp_path_factory):
-    """The same names, their pictures being elsewhere."""
-    folder = write_pictures(tmp_path_factory.mktemp("sets") / "words")
-    for file in folder.glob("images.*"):
-        file.unlink()
-    return folder
 
 
 # ---- baselines -----------------------------------------------------------------------------------------------------
@@ -107,48 +102,81 @@ def test_a_set_of_pictures_is_two_tables(pictures):
     assert tables.languages_of(str(pictures)) == {"en", "sw"}
     named = replace(study, metrics=("R@5", "R@1"))
     assert {tables.tested_of(named, name) for name in ("things-t2i-dev", "collection-dev")} == {("R@5", "R@1")}
-    check_collections(named)
     # Copied to where its collections are not, it has what its runs have.
-    possible = ["things-dev", "things-t2i-dev", "things-i2t-dev", "things-captions-dev"]
-    assert tables.table_names("elsewhere/things") == possible
+    assert tables.table_names("elsewhere/things") == ["things-dev", "things-t2i-dev", "things-i2t-dev"]
 
 
-def test_pictures_read_by_another_pair(tmp_path, pictures):
+def test_pictures_read_by_another_pair(tmp_path, pictures, monkeypatch):
     pair = write_pair(tmp_path / "other")
-    study = replace(TINY, collections=(str(pictures), f"{pictures} by {pair}"))
-    check_collections(study)
-    names = ["things-by-other-t2i-dev", "things-by-other-i2t-dev"]
-    assert tables.table_names(study.collections[1]) == names
-    assert tables.tested_of(study, names[0]) == RECALLS
-    assert tables.languages_of(study.collections[1]) == {"en", "sw"}
+    monkeypatch.setenv("OTHER", str(pair))
+    for named in (str(pair), "$OTHER"):
+        study = replace(TINY, collections=(f"{pictures} by {named}",))
+        names = ["things-by-other-t2i-dev", "things-by-other-i2t-dev"]
+        assert tables.table_names(study.collections[0]) == names
+        assert tables.tested_of(study, names[0]) == RECALLS
+        assert tables.languages_of(study.collections[0]) == {"en", "sw"}
+        inputs = check_collections(study)
+        assert set(inputs) == {name + pooled for name in names for pooled in ("", "-pooled")}
+    before = dict(inputs[names[0]])
+    assert {"pictures", "pair: model.safetensors"} <= before.keys()
+    # Another one in its place is another input: what the first gave is evaluated again.
+    shutil.rmtree(pair)
+    write_pair(pair, pictures_seed=1)
+    changed = {name for name, sha256 in check_collections(study)[names[0]].items() if before[name] != sha256}
+    assert changed == {"pair: model.safetensors"}
 
 
-def test_captions_without_pictures_are_texts(captions):
-    study = replace(TINY, collections=(str(captions),))
-    assert tables.table_names(str(captions)) == ["words-captions-dev"]
-    assert tables.tested_of(study, "words-captions-dev") == ("AP", "R@1", "R@10")
-    assert set(check_collections(study)) == {"words-captions-dev", "words-captions-dev-pooled"}
+def test_who_reads_pictures(tmp_path, pictures):
+    clip = write_pair(tmp_path / "clip")
+    assert reads_pictures(str(clip))
+    own = tmp_path / "own"
+    save_tower_pair(TowerPair(load(clip, part="text"), load(clip, part="image"), "pooled", {"logit_scale": 1.0}), own)
+    assert reads_pictures(str(own))
+    check_collections(replace(TINY, collections=(f"{pictures} by {own}",)))
+    assert not reads_pictures(str(ROOT / "configs/tiny/teacher"))
+    assert not reads_pictures("optical_jax/english_teacher")
+
+
+def test_a_folder_may_be_called_by_anything(tmp_path):
+    folder = write_pictures(tmp_path / "questions by users")
+    assert tables.base_name(str(folder)) == "questions by users"
+    assert tables.source_of(str(folder)) == tables.Source(str(folder))
+
+
+def test_captions_alone_are_texts(pictures):
+    study = replace(TINY, collections=(f"captions:{pictures}",))
+    assert tables.table_names(study.collections[0]) == ["things-captions-dev"]
+    assert tables.tested_of(study, "things-captions-dev") == ("AP", "R@1", "R@10")
+    assert set(check_collections(study)) == {"things-captions-dev", "things-captions-dev-pooled"}
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("collection", "change", "said"),
     [
-        ({"metrics": ("AP",)}, "'AP' is none of things, which has R@1, R@5, R@10"),
-        ({"languages": ("fr",), "tuning_languages": ("fr",)}, "has no captions in any of fr"),
-        ({"pair": "nowhere"}, "SET by PAIR, a set with pictures and the run of an image_teacher"),
+        ("PICTURES by PAIR", {"metrics": ("AP",)}, "'AP' is none of things-by-pair, which has R@1, R@5, R@10"),
+        ("PICTURES by PAIR", {"languages": ("fr",), "tuning_languages": ("fr",)}, "has no captions in any of fr"),
+        ("PICTURES", {}, "things: .*tiny/teacher has no tower of pictures; write SET by PAIR"),
+        ("PICTURES by TEXTS", {}, "has no tower of pictures; write SET by PAIR"),
+        ("PICTURES by nowhere", {}, "nowhere"),
+        ("captions:PICTURES by PAIR", {}, "is asked without pictures; leave out by"),
+        (f"{TEXTS} by PAIR", {}, "is asked without pictures; leave out by"),
+        (f"captions:{TEXTS}", {}, "has no captions of pictures; leave out captions:"),
     ],
 )
-def test_what_is_not_there_is_refused(pictures, change, said):
-    collection = f"{pictures} by {pair}" if (pair := change.pop("pair", "")) else str(pictures)
+def test_what_cannot_be_asked_is_refused(tmp_path, pictures, collection, change, said):
+    named = {"PICTURES": pictures, "PAIR": write_pair(tmp_path / "pair"), "TEXTS": ROOT / "configs/tiny/teacher"}
+    for name, path in named.items():
+        collection = collection.replace(name, str(path))
     with pytest.raises(ConfigError, match=said):
         check_collections(replace(TINY, collections=(collection,), **change))
 
 
-def test_texts_have_no_pictures_to_be_read(tmp_path, captions):
-    pair = write_pair(tmp_path / "pair")
-    for collection in (TEXTS, str(captions)):
-        with pytest.raises(ConfigError, match="asks for pictures"):
-            check_collections(replace(TINY, collections=(f"{collection} by {pair}",)))
+def test_a_pair_of_other_texts_is_refused(tmp_path, pictures):
+    """Its pictures lie in a space that the student did not learn."""
+    teacher = load(write_pair(tmp_path / "teacher"), part="text")
+    other = write_pair(tmp_path / "other", seed=3)
+    with pytest.raises(ConfigError, match="read by another tower than the runs' teacher"):
+        PictureJudge("dev").evaluate(tmp_path, 0, f"{pictures} by {other}", "sw", {"student": teacher}, teacher)
 
 
 def test_means_of_vectors():
@@ -224,8 +252,8 @@ def test_the_linear_map_is_of_an_encoder_that_learned_elsewhere():
     taught_by = {config.teacher.path for arm in study.arms for config in arm.trials.values()}
     assert taught_by == {load_config_file(TEACHER, ImageStageConfig).text.path}
     learned = {entry.partition("=")[::2] for entry in made.data.bitext}
-    collections = {tables.set_and_tower(collection) for collection in study.collections}
-    assert {pair for _, pair in collections} == {"runs/images", "runs/images_unseen"}
+    pairs = {tables.source_of(collection).pair for collection in study.collections}
+    assert pairs == {"runs/images", "runs/images_unseen"}
     asked = {
         entry.partition("=")[::2]
         for language in study.languages
@@ -270,19 +298,18 @@ def get_study():
     return Study(
         folder={folder!r}, title="t", question="q", in_language=in_language, languages=("sw",), seeds=(0,),
         arms=(Arm("pictures", "a", {{"one": BASE}}), Arm("linear", "b", {{"one": LINEAR}}, baseline=True)),
-        collections=({pictures!r}, {pictures!r} + " by " + {other!r}, {captions!r}),
+        collections=({pictures!r}, {pictures!r} + " by " + {other!r}, "captions:" + {pictures!r}),
     )
 """
 
 
 @pytest.mark.slow
-def test_a_study_over_pictures_from_file_to_page(tmp_path, pictures, captions, capsys):
-    pair, other = write_pair(tmp_path / "pair"), write_pair(tmp_path / "other", seed=1)
+def test_a_study_over_pictures_from_file_to_page(tmp_path, pictures, capsys):
+    pair, other = write_pair(tmp_path / "pair"), write_pair(tmp_path / "other", pictures_seed=1)
     study = STUDY.format(
         pair=str(pair),
         pictures=str(pictures),
         other=str(other),
-        captions=str(captions),
         encoder=str(ROOT / "configs/tiny/teacher"),
         folder=str(tmp_path / "study"),
     )
@@ -291,11 +318,11 @@ def test_a_study_over_pictures_from_file_to_page(tmp_path, pictures, captions, c
     assert main([str(file)]) == 0, capsys.readouterr().err
     with (tmp_path / "study" / "table.csv").open(newline="") as table:
         found = list(csv.DictReader(table))
-    rows = [row for row in found if row["collection"].startswith("things")]
+    rows = [row for row in found if row["collection"].startswith("things") and "captions" not in row["collection"]]
     assert {row["arm"] for row in rows} == {"pictures", "linear", "untrained", "teacher"}
     by_other = {"things-by-other-t2i-dev", "things-by-other-i2t-dev"}
     assert {row["collection"] for row in rows} == {"things-t2i-dev", "things-i2t-dev", *by_other}
-    by_words = {row["arm"] for row in found if row["collection"] == "words-captions-dev"}
+    by_words = {row["arm"] for row in found if row["collection"] == "things-captions-dev"}
     assert by_words == {"pictures", "linear", "untrained", "bm25", "dictionary"}
     # The same captions find other pictures first where another tower reads these.
     runs = tmp_path / "study" / "final" / "pictures" / "sw-0" / "eval"

@@ -1,30 +1,25 @@
 """An English image-text teacher from emoji and pages of picture books, beside all-MiniLM-L6-v2 as it is.
 
-python -m optical_jax image_teacher --config configs/images/teacher.py --run runs/images
-python -m optical_jax export --run runs/images --out runs/images/export
+python -m optical_jax image_teacher --config configs/images/teacher.py --run runs/images_first
 
 2,952 pictures to learn from, and 323 of the dev splits, whose English captions it learns too: a student is then asked
 in its own language for pictures that its teacher knows ("seen"). A teacher that has not seen them, which from so few
 pictures learns little of what others show:
 
-python -m optical_jax image_teacher --config configs/images/teacher.py --data.splits train --run runs/images_unseen
+python -m optical_jax image_teacher --config configs/images/teacher.py --data.splits train \\
+  --run runs/images_unseen_first
 
 The tower of pictures is drawn and small; the tower of texts stays, so that its token vectors are those that students of
-any language learn from, and are computed once.
-
-The temperature stays at 0.1. Left to be learned it falls below 0.04: to be told apart then takes small differences of
-cosines, which the vectors of a student, near the English ones but not equal to them, do not keep
-(docs/results-images.md).
+any language learn from, and are computed once. configs/images/margin.py goes on from here.
 """
 
 from optical_jax.config import CheckpointConfig, OptimizerConfig, TrainingConfig
 from optical_jax.image_stage_config import ImageDataConfig, ImageSideConfig, ImageStageConfig, TextSideConfig
-from optical_jax.image_text_config import ImageTextLossConfig
 
 
 def get_config() -> ImageStageConfig:
     return ImageStageConfig(
-        run="runs/images",
+        run="runs/images_first",
         text=TextSideConfig(path="$OPTICAL_MODELS/all-MiniLM-L6-v2"),
         image=ImageSideConfig(image_size=96, patch_size=12, width=192, layers=6, heads=3, mlp_width=768),
         data=ImageDataConfig(
@@ -32,7 +27,6 @@ def get_config() -> ImageStageConfig:
             splits=("train", "dev"),
             global_batch=64,
         ),
-        loss=ImageTextLossConfig(temperature=0.1, learn_scale=False),
         optimizer=OptimizerConfig(peak_lr=1e-3, warmup_steps=100, weight_decay=0.05, schedule="cosine"),
         training=TrainingConfig(steps=2000, log_every=25, dev_every=250),
         checkpoint=CheckpointConfig(every=250, best_metric="t2i R@5"),

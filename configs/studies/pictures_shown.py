@@ -3,9 +3,10 @@
 python -m optical_jax study configs/studies/pictures_shown.py --workers 2
 
 Beside transport and contrastive on captions as pairs of texts stand the same two with every second batch of pictures:
-a caption's tokens moved onto the patches of its picture, or a caption that must find its picture among the batch's. The
-rest is that of configs/studies/pictures.py, in four languages. Needs what that needs but the linear map's encoder. 64
-runs, half an hour on two cores. Results: docs/results-images.md.
+a caption's tokens moved onto the patches of its picture, or a caption that must find its picture among the batch's.
+Taught by both towers of runs/images, at lower rates, in four languages; the rest is that of configs/studies/pictures.py
+and needs what that needs, but the linear map's encoder. 64 runs, half an hour on two cores. Results:
+docs/results-images.md.
 """
 
 from dataclasses import replace
@@ -58,5 +59,8 @@ def get_study() -> Study:
         languages=("sw", "so", "am", "zh"),
         tuning_languages=("sw", "zh"),
         collections=(EMOJI, PAGES, f"{EMOJI} by {pictures.UNSEEN}", f"{PAGES} by {pictures.UNSEEN}"),
-        data=f"{pictures.DATA} Two arms also see the emoji's pictures, those of the train split.",
+        data=(
+            f"{pictures.DATA} Where no tower is named it is the first. Two arms also see the emoji's pictures, those "
+            "of the train split."
+        ),
     )

@@ -41,13 +41,14 @@ class Study:
     languages: tuple[str, ...]
     collections: tuple[str, ...] = ()
     """Folders in BEIR's form, or sets of pictures with captions, which look for each other; each is asked in those of
-    the study's languages that it has. `SET by PAIR` has the pictures read by another pair's tower than the teacher's.
+    the study's languages that it has. `SET by PAIR` has the pictures read by the tower of a pair (a run, folder or hub
+    name) whose texts are read by the runs' teacher; `captions:SET` asks captions for the English ones, as texts.
     Variables are filled in. Without any, what is told is of the dev pairs, and not tested."""
     metrics: tuple[str, ...] = ()
     """Tested and shown of every collection; empty takes AP, R@1, R@10 of texts and R@1, R@5, R@10 of pictures."""
     scoring: Literal["maxsim", "pooled"] = "maxsim"
     """What is tested on the collections; the other is told of beside it. Take pooled where texts and pictures are
-    compared by mean vectors."""
+    compared by mean vectors. Trials are compared on dev pairs by MaxSim all the same."""
     seeds: tuple[int, ...] = (0, 1, 2)
     reference: str = ""
     """The arm that the others are tested against, beside the one that tuning finds best; empty takes the first."""

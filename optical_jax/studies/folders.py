@@ -9,20 +9,24 @@ from typing import Any
 
 from optical_jax.config import expand_path
 from optical_jax.data.formats import parse_entry
-from optical_jax.data.image_sources import read_image_set
+from optical_jax.data.image_sources import is_image_set, read_image_set
 from optical_jax.data.picture_pairs import ALL_PICTURES
 from optical_jax.data.sources import read_source
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import read_json
 from optical_jax.metrics_writer import read_metrics
 from optical_jax.studies.design import Study, Task, arms_with_references
+from optical_jax.studies.readers import check_readers, picture_inputs
 from optical_jax.studies.tables import (
+    SCORINGS,
     SPLIT,
     check_metrics,
     folders_of,
     is_pictures,
     languages_of,
-    set_and_tower,
+    results_folder,
+    source_of,
+    table_names,
 )
 
 CHOICES = "choices.json"
@@ -98,11 +102,12 @@ def holds_judgement(folder: Path, step: int | str, references: bool, inputs: Map
 
 
 def evaluations_of(study: Study, task: Task) -> Iterable[tuple[str, dict[str, Any]]]:
-    """(name of the folder, content of metrics.json) of those of the study's collections that a run was evaluated on."""
-    for name in (name for collection in study.collections for name in folders_of(collection)):
-        path = task.folder / "eval" / name / "metrics.json"
-        if path.is_file():
-            yield name, read_json(path)
+    """(table, content of metrics.json) of those of the study's collections that a run was evaluated on."""
+    for table in (table for collection in study.collections for table in table_names(collection)):
+        for scoring in SCORINGS:
+            path = task.folder / "eval" / results_folder(table, scoring) / "metrics.json"
+            if path.is_file():
+                yield table, read_json(path)
 
 
 def expected_evaluations(
@@ -133,7 +138,7 @@ def check_collections(study: Study) -> dict[str, dict[str, str]]:
     """Refuse a collection that could not be read after hours of training.
 
     Returns:
-      By the name of a folder under RUN/eval, the sha256 of the files of its collection of texts.
+      By the name of a folder under RUN/eval, the sha256 of the files of its collection, and of a pair that reads it.
 
     Raises:
       ConfigError: it is not there, has none of the study's languages or metrics, or is named as another.
@@ -147,8 +152,9 @@ def check_collections(study: Study) -> dict[str, dict[str, str]]:
                 raise ConfigError(
                     f"collections: {other} and {collection} would both be told of as {name}; rename one of the folders"
                 )
-        found, pair = set_and_tower(collection)
-        path = expand_path(found, "collections")
+        expand_path(collection, "collections")
+        source = source_of(collection)
+        path = source.spec
         asked = [language for language in study.languages if language in languages_of(collection)]
         if not asked:
             files = "captions" if is_pictures(collection) else "queries.LANG.jsonl"
@@ -156,17 +162,18 @@ def check_collections(study: Study) -> dict[str, dict[str, str]]:
                 f"collections: {path} has no {files} in any of {' '.join(study.languages)}; correct the path, or leave "
                 "it out"
             )
-        if pair and not (
-            is_pictures(collection) and (Path(expand_path(pair, "collections")) / "config.json").is_file()
-        ):
+        if source.captions and not is_image_set(path):
+            raise ConfigError(f"collections: {collection}: {path} has no captions of pictures; leave out captions:")
+        if source.pair and not is_pictures(collection):
             raise ConfigError(
-                f"collections: {collection} asks for pictures of {path} read by {pair}; give SET by PAIR, a set with "
-                "pictures and the run of an image_teacher or a folder of both towers"
+                f"collections: {collection}: {path} is asked without pictures; leave out by {source.pair}"
             )
         if is_pictures(collection):
-            read_image_set(path, SPLIT)
+            check_readers(study, collection)
+            files = picture_inputs(read_image_set(path, SPLIT), source.pair)
         else:
-            inputs |= dict.fromkeys(folders_of(collection), read_source(path, SPLIT, asked).sha256)
+            files = read_source(path, SPLIT, asked).sha256
+        inputs |= dict.fromkeys(folders_of(collection), files)
     check_metrics(study)
     return inputs
 
@@ -202,8 +209,9 @@ def check_same_files(tasks: Iterable[Task]) -> None:
         inputs = read_json(path)["inputs"] if path.is_file() else {}
         # Of models the names are those in their folders, alike for all.
         for name, sha256 in ((name, sha256) for kind in DATA for name, sha256 in inputs.get(kind, {}).items()):
-            # Pictures have one digest of all that a run's captions name, which other languages or dev pairs may not.
-            same = str(task.config.data) if name.endswith(ALL_PICTURES) else ""
+            # Pictures have one digest of all that a run's captions name: those of other files may name others.
+            data = task.config.data
+            same = str((data.bitext, data.dev, data.dev_pairs, data.max_pairs)) if name.endswith(ALL_PICTURES) else ""
             before, folder = first.setdefault((name, same), (sha256, task.folder))
             if before != sha256:
                 raise ConfigError(

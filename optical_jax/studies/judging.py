@@ -32,6 +32,7 @@ from optical_jax.studies.tables import (
     is_pictures,
     languages_of,
     results_folder,
+    source_of,
     table_names,
 )
 from optical_jax.towers import Tower, encode, load, placed
@@ -68,7 +69,7 @@ class Judge:
             }
         for path in paths:
             if is_pictures(path):
-                self._pictures.evaluate(run, step, path, language, systems)
+                self._pictures.evaluate(run, step, path, language, systems, teacher)
                 continue
             collection = self._collection(path, language)
             queries = collection.queries[language]
@@ -83,7 +84,7 @@ class Judge:
                 self._write(run, step, collection, language, scoring, rankings, asked, path)
 
     def _is_there(self, run: Path, step: int | str, path: str, language: str, references: bool) -> bool:
-        inputs = {} if is_pictures(path) else self._collection(path, language).sha256
+        inputs = self._pictures.inputs(path) if is_pictures(path) else self._collection(path, language).sha256
         names = folders_of(path, self._split)
         return all(holds_judgement(run / "eval" / name, step, references, inputs) for name in names)
 
@@ -114,7 +115,7 @@ class Judge:
 
     def _collection(self, path: str, language: str) -> Collection:
         if (path, language) not in self._collections:
-            self._collections[path, language] = read_source(path, self._split, [language])
+            self._collections[path, language] = read_source(source_of(path).spec, self._split, [language])
         return self._collections[path, language]
 
     def _blocks(self, path: str, collection: Collection, teacher: Tower) -> list[Block]:

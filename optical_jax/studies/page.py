@@ -346,8 +346,8 @@ def tuning(study: Study) -> str:
     trials = len(study.tuned_arms[0].trials)
     text = paragraph(
         f"Every arm had {trials} trial{'s' * (trials > 1)}, each run in {' '.join(study.tuning_languages)} with seed "
-        f"{study.tuning_seed}; taken was the one with the highest mean {choices['metric']} on dev pairs, after the "
-        f"last step.{told}"
+        f"{study.tuning_seed}; taken was the one with the highest mean {choices['metric']} on dev pairs, ranked "
+        f"token by token, after the last step.{told}"
     )
     return text + table(["arm", "trial", "taken", "mean", *study.tuning_languages], rows, words=2, marks=marks)
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
-from optical_jax.commands.picture_towers import load_part, together
+from optical_jax.checkpoint import fingerprint
+from optical_jax.commands.picture_towers import load_part
 from optical_jax.data.image_captions import Caption, ImageTextSet
 from optical_jax.data.image_sources import read_image_set
+from optical_jax.errors import ConfigError
 from optical_jax.evaluation.image_figures import WAYS
 from optical_jax.evaluation.metrics import Figures, PerQuery
 from optical_jax.evaluation.picture_report import figures_by_picture
@@ -20,7 +23,8 @@ from optical_jax.evaluation.search import encode_blocks
 from optical_jax.files import write_json
 from optical_jax.models.late_interaction import mean_pool
 from optical_jax.picture_encoding import encode_picture_blocks, image_tower_sha256
-from optical_jax.studies.tables import SCORINGS, base_name, results_folder, set_and_tower, way_name
+from optical_jax.studies.readers import picture_inputs
+from optical_jax.studies.tables import SCORINGS, base_name, results_folder, source_of, way_name
 from optical_jax.towers import Tower, encode, load, placed
 from optical_jax.types import TokenVectors
 
@@ -28,30 +32,45 @@ ENGLISH = "en"
 
 
 class PictureJudge:
-    """Evaluates runs that share a teacher of pictures; keeps what does not change between them."""
+    """Evaluates runs that share a teacher; keeps what does not change between them, and a run's last captions."""
 
     def __init__(self, split: str) -> None:
         self._split = split
         self._sets: dict[str, ImageTextSet] = {}
+        self._inputs: dict[str, dict[str, str]] = {}
+        self._pairs: dict[str, Tower] = {}
         self._pictures: dict[tuple[str, ...], list[Vectors]] = {}
+        self._captions: tuple[Any, dict[str, list[Vectors]]] = None, {}
 
-    def evaluate(self, run: Path, step: int | str, spec: str, language: str, systems: Mapping[str, Tower]) -> None:
+    def evaluate(
+        self,
+        run: Path,
+        step: int | str,
+        collection: str,
+        language: str,
+        systems: Mapping[str, Tower],
+        teacher: Tower,
+    ) -> None:
         """Write RUN/eval/<set>-<way>-<split>[-pooled]/ for both ways.
 
         Args:
-          run: of a student whose teacher came with a tower of pictures.
+          run: of a student.
           step: its checkpoint.
-          spec: the set; or `SET by PAIR`, whose tower reads its pictures in place of the teacher's.
+          collection: a set, whose pictures are read by the tower that came with the run's teacher; or `SET by PAIR`.
           language: of the captions; "teacher" is asked in English.
           systems: name -> who encodes captions.
+          teacher: whose vectors the student learned.
+
+        Raises:
+          ConfigError: the pair's texts are read by another tower than the teacher.
         """
-        found = self._set(spec)
-        vectors = self._vectors(run, spec, found, systems["student"])
+        found = self._set(collection)
+        vectors = self._vectors(run, collection, found, teacher)
         assert found.pictures is not None, "read with its pictures"
         pictures = list(found.pictures)
         captions = {name: found.captions[ENGLISH if name == "teacher" else language]
                     for name in systems if name != "teacher" or ENGLISH in found.captions}  # fmt: skip
-        texts = {name: encode_captions(systems[name], own) for name, own in captions.items()}
+        texts = self._texts((run, step, source_of(collection).spec, language), systems, captions)
         for scoring in SCORINGS:
             of_pictures = vectors if scoring == "maxsim" else means_of(vectors)
             per_query: dict[str, dict[str, PerQuery]] = {way: {} for way in WAYS}
@@ -62,19 +81,25 @@ class PictureJudge:
                 for way, one in zip(WAYS, both, strict=True):
                     per_query[way][name] = figures_by_picture(one.per_query, picture_of if way == "t2i" else {})
             for way in WAYS:
-                self._write(run, step, spec, language, way, scoring, per_query[way])
+                self._write(run, step, collection, language, way, scoring, per_query[way])
+
+    def inputs(self, collection: str) -> dict[str, str]:
+        """Name -> sha256 of what decides the figures, beside the run."""
+        if collection not in self._inputs:
+            self._inputs[collection] = picture_inputs(self._set(collection), source_of(collection).pair)
+        return self._inputs[collection]
 
     def _write(
         self,
         run: Path,
         step: int | str,
-        spec: str,
+        collection: str,
         language: str,
         way: str,
         scoring: str,
         per_query: Mapping[str, PerQuery],
     ) -> None:
-        folder = run / "eval" / results_folder(way_name(spec, way, self._split), scoring)
+        folder = run / "eval" / results_folder(way_name(collection, way, self._split), scoring)
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "per_query.jsonl").open("w", encoding="utf-8") as file:
             for system, queries in per_query.items():
@@ -82,26 +107,49 @@ class PictureJudge:
                     row = {"system": system, "language": language, "query": query, **figures}
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")
         means = {system: {language: mean_of(queries)} for system, queries in per_query.items()}
-        about = {"collection": f"{base_name(spec)}-{way}", "split": self._split, "scoring": scoring}
+        about = {"collection": f"{base_name(collection)}-{way}", "split": self._split, "scoring": scoring}
         about |= {"way": way, "system": "student", "run": str(run), "checkpoint": step}
+        about |= {"inputs": self.inputs(collection)}
         # Last: a folder with metrics.json is whole.
         write_json(folder / "metrics.json", {**about, "languages": means.pop("student"), "references": means})
 
-    def _set(self, spec: str) -> ImageTextSet:
+    def _set(self, collection: str) -> ImageTextSet:
         # In all languages, so that each is searched in the same pictures.
+        spec = source_of(collection).spec
         if spec not in self._sets:
-            self._sets[spec] = read_image_set(set_and_tower(spec)[0], self._split)
+            self._sets[spec] = read_image_set(spec, self._split)
         return self._sets[spec]
 
-    def _vectors(self, run: Path, spec: str, found: ImageTextSet, student: Tower) -> list[Vectors]:
-        pair = set_and_tower(spec)[1]
-        tower = together(student, load_part(pair, "image", None), pair, None).image if pair else load(run, part="image")
-        key = spec, image_tower_sha256(tower)
+    def _texts(
+        self, asked: Any, systems: Mapping[str, Tower], captions: Mapping[str, Mapping[str, Caption]]
+    ) -> dict[str, list[Vectors]]:
+        """Of a run's captions, which several pairs may be asked with one after the other."""
+        before, texts = self._captions
+        if asked != before:
+            texts = {name: encode_captions(systems[name], own) for name, own in captions.items()}
+            self._captions = asked, texts
+        return texts
+
+    def _vectors(self, run: Path, collection: str, found: ImageTextSet, teacher: Tower) -> list[Vectors]:
+        source = source_of(collection)
+        tower = self._reader(source.pair, teacher) if source.pair else load(run, part="image")
+        key = source.spec, image_tower_sha256(tower)
         if key not in self._pictures:
             assert found.pictures is not None, "read with its pictures"
             ids = list(found.pictures)
             self._pictures[key] = by_position(encode_picture_blocks(tower, found.pictures, ids), len(ids))
         return self._pictures[key]
+
+    def _reader(self, pair: str, teacher: Tower) -> Tower:
+        """The pair's tower of pictures, if its texts are read by the teacher."""
+        if pair not in self._pairs:
+            if fingerprint(load_part(pair, "text", None).params) != fingerprint(teacher.params):
+                raise ConfigError(
+                    f"collections: texts of {pair} are read by another tower than the runs' teacher, so its pictures "
+                    "lie elsewhere; name a pair that was trained with that tower, locked"
+                )
+            self._pairs[pair] = load_part(pair, "image", None)
+        return self._pairs[pair]
 
 
 def encode_captions(tower: Tower, captions: Mapping[str, Caption]) -> list[Vectors]:

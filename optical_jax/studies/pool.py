@@ -18,7 +18,6 @@ from multiprocessing import connection, get_context
 from pathlib import Path
 from typing import Any
 
-from optical_jax.config import expand_path
 from optical_jax.errors import Interrupted, MachineError, OpticalError
 from optical_jax.studies.design import Study, Task, arms_with_references
 
@@ -192,7 +191,7 @@ def begin(collections: list[str], compiled: str) -> Any:
     # JAX may have read the environment long before.
     jax.config.update("jax_compilation_cache_dir", compiled)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    return Judge([expand_path(path, "collections") for path in collections])
+    return Judge(collections)
 
 
 def run_and_forget(task: Task, judge: Any, references: bool) -> Outcome:

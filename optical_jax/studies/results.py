@@ -122,8 +122,7 @@ def rows_of_run(study: Study, task: Task) -> list[Row]:
         return Row(arm, trial, task.language, group, task.seed, collection, scoring, metric, float(value), queries)
 
     rows = []
-    for _, figures in evaluations_of(study, task):
-        path = f"{figures['collection']}-{figures['split']}"
+    for path, figures in evaluations_of(study, task):
         beside = {name: figures["references"].get(system, {}) for system, name in named.items()}
         for arm, languages in {task.arm: figures["languages"], **beside}.items():
             if found := languages.get(task.language):

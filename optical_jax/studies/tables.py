@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from optical_jax.config import expand_path
-from optical_jax.data.image_captions import NoPicturesError, caption_files
+from optical_jax.data.image_captions import caption_files
 from optical_jax.data.image_sources import is_image_set, read_image_set
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.evaluation.image_figures import RECALLS, WAYS
@@ -22,45 +23,48 @@ SHOWN_OF_DEV = ("R@1", "R@10", "RR@10")
 """What is shown of dev pairs, where a study has no collection."""
 
 
-def set_and_tower(collection: str) -> tuple[str, str]:
-    """Of `SET by PAIR` the set of pictures, and whose tower reads them; "" where it is that of the runs' teacher."""
-    found, _, pair = collection.partition(" by ")
-    return found, pair
+CAPTIONS = "captions:"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What one of a study's collections names."""
+
+    spec: str
+    """A folder in BEIR's form, or a set of pictures with captions."""
+    captions: bool = False
+    """Of the set the captions alone, as texts that look for the English ones (`captions:SET`)."""
+    pair: str = ""
+    """Whose tower reads the pictures (`SET by PAIR`); empty is that of the runs' teacher."""
+
+
+def source_of(collection: str) -> Source:
+    """Variables are filled in where they are known: a study that was copied may be told of without its data."""
+    if Path(_filled(collection)).exists():
+        return Source(_filled(collection))
+    captions = collection.startswith(CAPTIONS)
+    spec, _, pair = collection.removeprefix(CAPTIONS).partition(" by ")
+    return Source(_filled(spec), captions, _filled(pair))
+
+
+def _filled(path: str) -> str:
+    try:
+        return expand_path(path, "collections")
+    except ConfigError:
+        return path
 
 
 def is_pictures(collection: str) -> bool:
-    """True for a set of pictures with captions; False where it is not there, or has captions alone."""
-    return _is_captioned(collection) and not is_captions(collection)
-
-
-def is_captions(collection: str) -> bool:
-    """True for captions whose pictures are not there, which look for the English ones, as texts."""
-    return _is_captioned(collection) and _lacks_pictures(expand_path(set_and_tower(collection)[0], "collections"))
-
-
-def _is_captioned(collection: str) -> bool:
-    try:
-        return is_image_set(expand_path(set_and_tower(collection)[0], "collections"))
-    except ConfigError:
-        return False
-
-
-@cache
-def _lacks_pictures(spec: str) -> bool:
-    try:
-        read_image_set(spec, SPLIT)
-    except NoPicturesError:
-        return True
-    except (ConfigError, DataError):
-        return False
-    return False
+    """True for a set of pictures with captions; False where it is not there, or captions alone are asked."""
+    source = source_of(collection)
+    return not source.captions and is_image_set(source.spec)
 
 
 def base_name(collection: str) -> str:
-    """Of a folder, or of the last folder of NAME:FOLDER,FOLDER; and of another pair that its pictures are read by."""
-    found, pair = set_and_tower(collection)
-    name = Path(found.rpartition(":")[2].split(",")[-1]).name
-    return f"{name}-by-{Path(pair).name}" if pair else name
+    """Of a folder, or of the last folder of NAME:FOLDER,FOLDER; with what is asked of it."""
+    source = source_of(collection)
+    name = Path(source.spec.rpartition(":")[2].split(",")[-1]).name
+    return f"{name}{'-captions' * source.captions}{f'-by-{Path(source.pair).name}' if source.pair else ''}"
 
 
 def way_name(collection: str, way: str, split: str = SPLIT) -> str:
@@ -73,12 +77,9 @@ def table_names(collection: str, split: str = SPLIT) -> list[str]:
     A study that was copied may lie where its collections do not: then all that it may have been.
     """
     text, ways = f"{base_name(collection)}-{split}", [way_name(collection, way, split) for way in WAYS]
-    captions = f"{base_name(collection)}-captions-{split}"
     if is_pictures(collection):
         return ways
-    if is_captions(collection):
-        return [captions]
-    return [text] if languages_of(collection) else [text, *ways, captions]
+    return [text] if source_of(collection).captions or languages_of(collection) else [text, *ways]
 
 
 def of_pictures(study: Study, table: str) -> bool:
@@ -128,10 +129,7 @@ def folders_of(collection: str, split: str = SPLIT) -> list[str]:
 
 def languages_of(collection: str) -> set[str]:
     """Languages that a collection is asked in; none where it is not there."""
-    try:
-        path = expand_path(set_and_tower(collection)[0], "collections")
-    except ConfigError:
-        return set()
+    path = source_of(collection).spec
     if not is_image_set(path):
         return {file.name.split(".")[1] for file in Path(path).glob("queries.*.jsonl*")}
     if Path(path).is_dir() and (splits := caption_files(Path(path))):

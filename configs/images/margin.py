@@ -1,0 +1,36 @@
+"""The teacher of pictures that students are asked with: configs/images/teacher.py, trained on for a wider margin.
+
+python -m optical_jax image_teacher --config configs/images/teacher.py --run runs/images_first
+python -m optical_jax image_teacher --config configs/images/margin.py --run runs/images
+
+Here the temperature stays at 0.1. Where it was learned it fell to 0.035: then captions are told apart by small
+differences of cosines, which the vectors of a student, near the English ones but not equal to them, do not keep. Of one
+and the same students' names of emoji a third more find their picture (docs/results-images.md). From the start at this
+temperature the small tower learns too slowly.
+
+The same for a teacher that has not seen the dev pictures:
+
+python -m optical_jax image_teacher --config configs/images/teacher.py --data.splits train \\
+  --run runs/images_unseen_first
+python -m optical_jax image_teacher --config configs/images/margin.py --image.path runs/images_unseen_first \\
+  --data.splits train --run runs/images_unseen
+"""
+
+from dataclasses import replace
+
+import teacher
+
+from optical_jax.image_stage_config import ImageStageConfig
+from optical_jax.image_text_config import ImageTextLossConfig
+
+
+def get_config() -> ImageStageConfig:
+    first = teacher.get_config()
+    return replace(
+        first,
+        run="runs/images",
+        image=replace(first.image, path=first.run),
+        loss=ImageTextLossConfig(temperature=0.1, learn_scale=False),
+        optimizer=replace(first.optimizer, peak_lr=7e-4),
+        training=replace(first.training, steps=1500),
+    )

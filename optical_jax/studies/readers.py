@@ -1,0 +1,52 @@
+"""Who reads the pictures of a study's collections: the tower of the runs' teacher, or that of a pair by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from optical_jax.config import expand_path
+from optical_jax.data.caption_collection import hashes
+from optical_jax.data.image_captions import ImageTextSet
+from optical_jax.errors import ConfigError
+from optical_jax.files import trains_pair
+from optical_jax.models.pretrained import find_folder, parts_of
+from optical_jax.references import model_files
+from optical_jax.studies.design import Study
+from optical_jax.studies.tables import source_of
+from optical_jax.towers import PICTURE_TEACHER, is_run
+
+
+def check_readers(study: Study, collection: str) -> None:
+    """Refuse a set whose pictures no tower would read, before hours of training.
+
+    Raises:
+      ConfigError: names the collection, and who was to read it.
+    """
+    if pair := source_of(collection).pair:
+        readers = {pair}
+    else:
+        configs = [config for arm in study.arms for config in arm.trials.values()]
+        readers = {expand_path(config.teacher.path, "teacher.path") for config in configs}
+    for reader in sorted(readers):
+        if not reads_pictures(reader):
+            raise ConfigError(
+                f"collections: {collection}: {reader} has no tower of pictures; write SET by PAIR, which is the run of "
+                "an image_teacher, or a folder or hub name with both towers"
+            )
+
+
+def reads_pictures(path: str) -> bool:
+    """True for the run of an image-text teacher or of its student, and for a folder or hub name with both towers."""
+    run = Path(path)
+    return trains_pair(run) or (run / PICTURE_TEACHER).is_dir() if is_run(run) else "image" in parts_of(path)
+
+
+def picture_inputs(found: ImageTextSet, pair: str) -> dict[str, str]:
+    """Name -> sha256 of all that decides what is found: captions, pictures, and the weights of a pair by name."""
+    assert found.pictures is not None, "read with its pictures"
+    inputs = hashes(found.files) | {"pictures": found.pictures.sha256}
+    if pair:
+        # Without the pair's own name: another pair in its place is another input.
+        folder = Path(pair) if is_run(Path(pair)) else find_folder(pair, None)
+        inputs |= {f"pair: {name}": sha256 for name, sha256 in model_files(folder).items()}
+    return inputs
