@@ -241,6 +241,25 @@ def test_tests_are_over_pictures_by_recalls(tmp_path, pictures, tested):
 # ---- the one that ships ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", ["pictures", "pictures_shown", "multi30k"])
+def test_the_studies_are_fair(name):
+    check_study(load_study(str(ROOT / f"configs/studies/{name}.py")))
+
+
+def test_a_scoring_there_is_not_is_refused():
+    with pytest.raises(ConfigError, match="scoring='mean'; give 'maxsim' or 'pooled'"):
+        check_study(replace(TINY, scoring="mean"))
+
+
+def test_the_second_teacher_goes_on_from_the_first():
+    first, second = (
+        load_config_file(path, ImageStageConfig) for path in (TEACHER, TEACHER.replace("teacher", "margin"))
+    )
+    assert second.image.path == first.run
+    assert not second.loss.learn_scale
+    assert (second.data, second.text) == (first.data, first.text)
+
+
 def test_the_linear_map_is_of_an_encoder_that_learned_elsewhere():
     """From the same captions, of all the study's languages and English, and from no part of the study's teacher."""
     study, made = load_study(str(ROOT / "configs/studies/pictures.py")), load_config_file(MULTILINGUAL, Config)
