@@ -241,7 +241,7 @@ def test_tests_are_over_pictures_by_recalls(tmp_path, pictures, tested):
 # ---- the one that ships ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["pictures", "pictures_shown", "multi30k"])
+@pytest.mark.parametrize("name", ["pictures", "pictures_shown", "pictures_more", "multi30k"])
 def test_the_studies_are_fair(name):
     check_study(load_study(str(ROOT / f"configs/studies/{name}.py")))
 
