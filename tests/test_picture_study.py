@@ -19,13 +19,13 @@ from optical_jax.evaluation.image_figures import RECALLS
 from optical_jax.files import write_json
 from optical_jax.image_stage_config import ImageStageConfig
 from optical_jax.studies import tables
-from optical_jax.studies.comparison import references_of
+from optical_jax.studies.comparison import ArmTest, references_of
 from optical_jax.studies.design import Arm, check_study, final_tasks, tuning_tasks
 from optical_jax.studies.folders import check_collections
-from optical_jax.studies.page import write_page
+from optical_jax.studies.page import in_short, write_page
 from optical_jax.studies.picture_judging import PictureJudge, means_of
 from optical_jax.studies.readers import reads_pictures
-from optical_jax.studies.results import collect_results
+from optical_jax.studies.results import Results, collect_results
 from optical_jax.studies.runner import choose, chosen_tasks
 from optical_jax.tower_pair import TowerPair, save_tower_pair
 from optical_jax.towers import load
@@ -236,6 +236,18 @@ def test_tests_are_over_pictures_by_recalls(tmp_path, pictures, tested):
     assert f"Ranked {ranked.pop(tested)}." in page
     assert f"The same models {ranked.popitem()[1]}; not tested" in page
     assert "A baseline: it is not tuned." in page
+    assert "<summary>" not in page.partition("What was compared")[0]
+
+
+def test_a_long_verdict_is_folded(monkeypatch):
+    """Of 13 sentences eight are on single groups, and the whole stands first."""
+    said = [f"c{n}, {group}: x." for n in range(4) for group in ("low-resource languages", "high-resource languages")]
+    said += [f"c{n}, all languages: y." for n in range(5)]
+    monkeypatch.setattr("optical_jax.studies.page.verdict", lambda study, results: said)
+    results = Results([], [], [ArmTest("c", "all", "AP", "a", "b", 1, 1, 1, 0.0, 1.0, 1.0, 1.0)], ["b"], [], [], [], [])
+    seen, _, folded = in_short(TINY, results).partition("<details>")
+    assert [line for line in said if line in seen] == said[8:]
+    assert [line for line in said if line in folded] == said[:8]
 
 
 # ---- the one that ships ------------------------------------------------------------------------------------------

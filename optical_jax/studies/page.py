@@ -46,6 +46,8 @@ REFERENCE_WORDS = {
     "dictionary": "BM25 through a dictionary counted in the arm's sentence pairs, no model at all",
     "teacher": "the ceiling: the teacher, asked in English; absent where question and document are one sentence",
 }
+LONGEST_LIST = 12
+"""Sentences under "In short"; of more those on single groups are folded."""
 SCORED = {"maxsim": "token by token (maxsim)", "pooled": "by mean vectors (pooled)"}
 GLOSSARY = {
     "R@1, R@10": "The share of a query's relevant documents that stand first, or among the first ten. 1 is perfect.",
@@ -107,13 +109,22 @@ def in_short(study: Study, results: Results) -> str:
     line = progress_line(results)
     text = paragraph(study.question) + f'<p><span class="status {line.split(":")[0]}">{escape(line)}</span></p>'
     if results.tests:
-        text += "<ul>" + "".join(f"<li>{escape(said)}</li>" for said in verdict(study, results)) + "</ul>"
+        said = verdict(study, results)
+        # Many tables and groups make a long list: then groups stand below the whole.
+        single = [line for line in said if any(f", {GROUP_WORDS[group]}: " in line for group in ("low", "high"))]
+        folded = single if len(said) > LONGEST_LIST and len(single) < len(said) else []
+        text += bullets([line for line in said if line not in folded])
+        text += details("The same for low- and high-resource languages", bullets(folded)) if folded else ""
         text += paragraph(
             f"Above stands only what a test shows, p < {LEVEL:g} after Holm's correction; where no difference could be "
             "shown there may still be one, smaller than these queries tell.",
             "note",
         )
     return text
+
+
+def bullets(lines: Sequence[str]) -> str:
+    return "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"
 
 
 def compared(study: Study, results: Results) -> str:
