@@ -30,16 +30,15 @@ def get_config() -> Config:
         run="runs/demo",
         teacher=TeacherConfig(path="optical_jax/english_teacher", max_length=24),
         student=StudentConfig(
-            vocabulary="train", vocab_size=6000, new_embeddings="lexicon", word_order=False, max_length=24
+            vocabulary="train", vocab_size=9000, new_embeddings="lexicon", word_order=False, max_length=24
         ),
         data=DataConfig(
             bitext=tuple(f"{NAMES}/{language}.train.tsv" for language in LANGUAGES),
-            temperature=2.0,
             global_batch=64,
         ),
         loss=LossConfig("transport"),
         optimizer=OptimizerConfig(peak_lr=4e-3, warmup_steps=50),
-        training=TrainingConfig(steps=300, log_every=20, dev_every=100),
-        checkpoint=CheckpointConfig(every=100),
+        training=TrainingConfig(steps=600, log_every=20, dev_every=200),
+        checkpoint=CheckpointConfig(every=200),
         licences=("names=Unicode-3.0", "teacher=Apache-2.0"),
     )

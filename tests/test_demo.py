@@ -99,7 +99,7 @@ def test_the_shipped_teacher():
 # The demo trains for a minute in an environment of its own; CI runs it and hands its folder on to this test.
 @pytest.mark.skipif("OPTICAL_DEMO_RUN" not in os.environ, reason="set OPTICAL_DEMO_RUN to what `make demo` left")
 def test_the_bar_of_the_real_demo():
-    """Unseen phrases, MaxSim R@1, in each language: 0.2 above the student before training, or nine in ten found."""
+    """Unseen phrases, MaxSim R@1, in each language: 0.2 above the student before training."""
     figures = read_json(Path(os.environ["OPTICAL_DEMO_RUN"]) / "eval" / "names-test" / "metrics.json")
     assert len(figures["languages"]) >= 6
     shown = (ROOT / "README.md").read_text("utf-8")
@@ -108,6 +108,5 @@ def test_the_bar_of_the_real_demo():
         (row,) = re.findall(rf"^{language} +\d+ +([\d.]+) +([\d.]+) +([\d.]+)$", shown, re.MULTILINE)
         assert float(row[1]) == pytest.approx(trained["R@1"], abs=0.06)
         before = figures["references"]["untrained"][language]["R@1"]
-        # The start has become so good that 0.2 more is out of reach in some.
-        assert trained["R@1"] >= min(before + 0.2, 0.9), f"{language}: {before} -> {trained['R@1']}"
+        assert trained["R@1"] >= before + 0.2, f"{language}: {before} -> {trained['R@1']}"
         assert figures["shared_with_training"][language] == 0
