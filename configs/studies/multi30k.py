@@ -3,8 +3,9 @@
 python -m optical_jax study configs/studies/multi30k.py --workers 2
 
 A student starts from translations counted in all train captions of its language, then sees 6,400 of them; the
-collection is the dev split, 1,014 pictures with a caption in each language. Needs $OPTICAL_DATA and $OPTICAL_MODELS. These captions are for non-commercial research, so
-what learns from them is not to be passed on. Results: docs/results-images.md.
+collection is the dev split, 1,014 pictures with a caption in each language. Needs $OPTICAL_DATA and $OPTICAL_MODELS.
+These captions are for non-commercial research, so what learns from them is not to be passed on. Results:
+docs/results-images.md.
 """
 
 from dataclasses import replace
