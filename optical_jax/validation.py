@@ -7,7 +7,8 @@ import difflib
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from numbers import Real
+from numbers import Integral, Real
+from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from optical_jax.config import Config, DataConfig, SizeConfig, StudentConfig
@@ -36,6 +37,7 @@ AT_LEAST_0 = (
 ABOVE_0 = (
     "teacher.cache_gib", "loss.ot.epsilon", "loss.ot.marginal_weight", "loss.temperature", "data.temperature",
 )  # fmt: skip
+NUMBERS = {int: Integral, float: Real}
 
 
 def validate(cfg: Config, *, needs_run: bool = True) -> None:
@@ -111,7 +113,7 @@ def check_every_training(
     Raises:
       ConfigError: names the field, its value and the remedy.
     """
-    check_choices(cfg)
+    check_types(cfg)
     check_that(cfg, bool(cfg.run) or not needs_run, "run", "name a run folder: --run runs/x")
     check_ranges(cfg, EVERY_AT_LEAST_1, EVERY_AT_LEAST_0, EVERY_ABOVE_0)
     known = cfg.checkpoint.best_metric in figures
@@ -127,7 +129,7 @@ def check_image_text_loss(cfg: ImageTextLossConfig, prefix: str = "loss.") -> No
     Raises:
       ConfigError: names the field, its value and the remedy.
     """
-    check_choices(cfg, prefix)
+    check_types(cfg, prefix)
     # Starting above the bound on the scale would be another temperature than the one asked for.
     if cfg.temperature != 0 and not 0.01 <= cfg.temperature < math.inf:
         raise ConfigError(
@@ -137,19 +139,43 @@ def check_image_text_loss(cfg: ImageTextLossConfig, prefix: str = "loss.") -> No
         raise ConfigError(f"{prefix}bias={cfg.bias} is impossible; give a number, such as -10")
 
 
-def check_choices(cfg: Any, prefix: str = "") -> None:
-    """Refuse what is none of a Literal's values: flags are looked at by tyro, what a file says by nobody else.
+def check_types(cfg: Any, prefix: str = "") -> None:
+    """Refuse what a field is not there for: flags are looked at by tyro, what a file in Python says by nobody else.
 
     Raises:
-      ConfigError: names the field, its value and those there are.
+      ConfigError: names the field, its value and what it may be.
     """
     types = get_type_hints(type(cfg))
     for each in dataclasses.fields(cfg):
         value, name = getattr(cfg, each.name), prefix + each.name
         if dataclasses.is_dataclass(value):
-            check_choices(value, f"{name}.")
-        elif get_origin(types[each.name]) is Literal and value not in (known := get_args(types[each.name])):
-            raise ConfigError(f"{name}={value!r} is impossible; take one of {', '.join(known)}")
+            check_types(value, f"{name}.")
+        elif not _is_a(value, types[each.name]):
+            raise ConfigError(f"{name}={value!r} is impossible; {_remedy(types[each.name])}")
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    parts = get_args(kind)
+    if get_origin(kind) is Literal:
+        return value in parts
+    if get_origin(kind) is UnionType:
+        return any(_is_a(value, part) for part in parts)
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple | list) and all(_is_a(each, parts[0]) for each in value)
+    if kind in NUMBERS:
+        return isinstance(value, NUMBERS[kind]) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def _remedy(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return f"take one of {', '.join(get_args(kind))}"
+    if get_origin(kind) is UnionType:
+        return " or ".join([_remedy(part) for part in get_args(kind) if part is not NoneType] + ["None"])
+    if get_origin(kind) is tuple:
+        return f"{_remedy(get_args(kind)[0])} each, in a tuple"
+    words = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}
+    return f"give {words.get(kind, kind.__name__)}"
 
 
 def _validate_code_switch(cfg: Config) -> None:
@@ -326,7 +352,6 @@ def check_that(cfg: Any, fine: bool, name: str, remedy: str) -> None:
 
 
 def check_ranges(cfg: Any, at_least_1: Iterable[str], at_least_0: Iterable[str], above_0: Iterable[str]) -> None:
-    # A config file in Python may hold anything, None for "no limit" say.
     ranges: tuple[tuple[Iterable[str], Callable[[float], bool], str], ...] = (
         (at_least_1, lambda x: x >= 1, "give at least 1"),
         (at_least_0, lambda x: x >= 0, "give 0 or more"),
@@ -334,8 +359,7 @@ def check_ranges(cfg: Any, at_least_1: Iterable[str], at_least_0: Iterable[str],
     )
     for names, fine, remedy in ranges:
         for name in names:
-            value = _get(cfg, name)
-            check_that(cfg, isinstance(value, Real) and fine(float(value)), name, remedy)
+            check_that(cfg, fine(_get(cfg, name)), name, remedy)
 
 
 def check_kernel_dtype(name: str, tower: Any) -> None:
