@@ -7,7 +7,6 @@ import difflib
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -37,7 +36,6 @@ AT_LEAST_0 = (
 ABOVE_0 = (
     "teacher.cache_gib", "loss.ot.epsilon", "loss.ot.marginal_weight", "loss.temperature", "data.temperature",
 )  # fmt: skip
-NUMBERS = {int: Integral, float: Real}
 
 
 def validate(cfg: Config, *, needs_run: bool = True) -> None:
@@ -147,11 +145,11 @@ def check_types(cfg: Any, prefix: str = "") -> None:
     """
     types = get_type_hints(type(cfg))
     for each in dataclasses.fields(cfg):
-        value, name = getattr(cfg, each.name), prefix + each.name
+        value, name, kind = getattr(cfg, each.name), prefix + each.name, types[each.name]
+        if not _is_a(value, kind):
+            raise ConfigError(f"{name}={value!r} is impossible; {_remedy(kind)}")
         if dataclasses.is_dataclass(value):
             check_types(value, f"{name}.")
-        elif not _is_a(value, types[each.name]):
-            raise ConfigError(f"{name}={value!r} is impossible; {_remedy(types[each.name])}")
 
 
 def _is_a(value: Any, kind: Any) -> bool:
@@ -161,9 +159,11 @@ def _is_a(value: Any, kind: Any) -> bool:
     if get_origin(kind) is UnionType:
         return any(_is_a(value, part) for part in parts)
     if get_origin(kind) is tuple:
-        return isinstance(value, tuple | list) and all(_is_a(each, parts[0]) for each in value)
-    if kind in NUMBERS:
-        return isinstance(value, NUMBERS[kind]) and not isinstance(value, bool)
+        kinds = parts[:1] * len(value) if isinstance(value, tuple | list) and parts[-1] is Ellipsis else parts
+        return isinstance(value, tuple | list) and len(value) == len(kinds) and all(map(_is_a, value, kinds))
+    # NumPy's own numbers would not go into config.json.
+    if kind in (int, float):
+        return type(value) in (int, kind)
     return isinstance(value, kind)
 
 
@@ -173,9 +173,10 @@ def _remedy(kind: Any) -> str:
     if get_origin(kind) is UnionType:
         return " or ".join([_remedy(part) for part in get_args(kind) if part is not NoneType] + ["None"])
     if get_origin(kind) is tuple:
-        return f"{_remedy(get_args(kind)[0])} each, in a tuple"
+        first, *others = get_args(kind)
+        return f"{_remedy(first)} each, in a tuple{'' if others == [Ellipsis] else f' of {1 + len(others)}'}"
     words = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}
-    return f"give {words.get(kind, kind.__name__)}"
+    return f"give {words.get(kind, f'{kind.__name__}(...)')}"
 
 
 def _validate_code_switch(cfg: Config) -> None:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from optical_jax.commands.settings import TrainCommand, load_config_file, parse_command
@@ -64,7 +65,10 @@ def test_a_plain_config_is_fine():
             replace(FINE, teacher=replace(FINE.teacher, max_length=None)),
             "teacher.max_length=None is impossible; give a",
         ),
-        (replace(FINE, loss=None), "loss=None is impossible; give LossConfig"),
+        (replace(FINE, loss=None), "loss=None is impossible; give LossConfig(...)"),
+        (replace(FINE, loss=LossConfig), "is impossible; give LossConfig(...)"),
+        (replace(FINE, loss=OtConfig()), "is impossible; give LossConfig(...)"),
+        (replace(FINE, seed=np.int64(3)), "seed=np.int64(3) is impossible; give a whole number"),
         (replace(FINE, optimizer=OptimizerConfig(peak_lr=0.0)), "optimizer.peak_lr=0.0"),
         (replace(FINE, optimizer=OptimizerConfig(b2=1.0)), "optimizer.b2=1.0"),
         (replace(FINE, data=DataConfig(batching="buckets", buckets=(32, 16))), "data.buckets=(32, 16)"),

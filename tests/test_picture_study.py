@@ -14,19 +14,23 @@ from source_folders import jsonl, put
 from optical_jax.commands.settings import load_config_file
 from optical_jax.commands.study import load_study, main, tell
 from optical_jax.config import Config
+from optical_jax.data.caption_collection import hashes
+from optical_jax.data.image_sources import read_image_set
 from optical_jax.errors import ConfigError
 from optical_jax.evaluation.image_figures import RECALLS
 from optical_jax.files import write_json
 from optical_jax.image_stage_config import ImageStageConfig
 from optical_jax.studies import tables
 from optical_jax.studies.comparison import ArmTest, references_of
-from optical_jax.studies.design import Arm, check_study, final_tasks, tuning_tasks
-from optical_jax.studies.folders import check_collections
+from optical_jax.studies.design import Arm, Study, check_study, final_tasks, tuning_tasks
+from optical_jax.studies.folders import check_collections, holds_judgement
+from optical_jax.studies.judging import Judge
 from optical_jax.studies.page import in_short, write_page
 from optical_jax.studies.picture_judging import PictureJudge, means_of
 from optical_jax.studies.readers import reads_pictures
 from optical_jax.studies.results import Results, collect_results
-from optical_jax.studies.runner import choose, chosen_tasks
+from optical_jax.studies.runner import choose, chosen_tasks, run_task
+from optical_jax.studies.verdict import verdict
 from optical_jax.tower_pair import TowerPair, save_tower_pair
 from optical_jax.towers import load
 from optical_jax.validation import validate
@@ -106,11 +110,20 @@ def test_a_set_of_pictures_is_two_tables(pictures):
     assert tables.table_names("elsewhere/things") == ["things-dev", "things-t2i-dev", "things-i2t-dev"]
 
 
+def taught_by(path) -> Study:
+    """The tiny study with another teacher."""
+    return replace(TINY, arms=[replace(arm, trials={
+        name: replace(trial, teacher=replace(trial.teacher, path=str(path), max_length=16))
+        for name, trial in arm.trials.items()
+    }) for arm in TINY.arms])  # fmt: skip
+
+
 def test_pictures_read_by_another_pair(tmp_path, pictures, monkeypatch):
     pair = write_pair(tmp_path / "other")
+    taught = taught_by(write_pair(tmp_path / "teacher"))
     monkeypatch.setenv("OTHER", str(pair))
     for named in (str(pair), "$OTHER"):
-        study = replace(TINY, collections=(f"{pictures} by {named}",))
+        study = replace(taught, collections=(f"{pictures} by {named}",))
         names = ["things-by-other-t2i-dev", "things-by-other-i2t-dev"]
         assert tables.table_names(study.collections[0]) == names
         assert tables.tested_of(study, names[0]) == RECALLS
@@ -118,12 +131,16 @@ def test_pictures_read_by_another_pair(tmp_path, pictures, monkeypatch):
         inputs = check_collections(study)
         assert set(inputs) == {name + pooled for name in names for pooled in ("", "-pooled")}
     before = dict(inputs[names[0]])
-    assert {"pictures", "pair: model.safetensors"} <= before.keys()
+    # Whatever files the pair is made of: those of a later checkpoint have other names.
+    assert before.keys() == hashes(read_image_set(str(pictures), "dev").files).keys() | {"pictures", "pair"}
+    write_json(tmp_path / "metrics.json", {"checkpoint": 4, "inputs": before, "references": {}})
+    assert holds_judgement(tmp_path, 4, False, before)
     # Another one in its place is another input: what the first gave is evaluated again.
     shutil.rmtree(pair)
     write_pair(pair, pictures_seed=1)
-    changed = {name for name, sha256 in check_collections(study)[names[0]].items() if before[name] != sha256}
-    assert changed == {"pair: model.safetensors"}
+    after = check_collections(study)[names[0]]
+    assert {name for name, sha256 in after.items() if before[name] != sha256} == {"pair"}
+    assert not holds_judgement(tmp_path, 4, False, after)
 
 
 def test_who_reads_pictures(tmp_path, pictures):
@@ -132,7 +149,7 @@ def test_who_reads_pictures(tmp_path, pictures):
     own = tmp_path / "own"
     save_tower_pair(TowerPair(load(clip, part="text"), load(clip, part="image"), "pooled", {"logit_scale": 1.0}), own)
     assert reads_pictures(str(own))
-    check_collections(replace(TINY, collections=(f"{pictures} by {own}",)))
+    check_collections(replace(taught_by(clip), collections=(f"{pictures} by {own}",)))
     assert not reads_pictures(str(ROOT / "configs/tiny/teacher"))
     assert not reads_pictures("optical_jax/english_teacher")
 
@@ -141,6 +158,7 @@ def test_a_folder_may_be_called_by_anything(tmp_path):
     folder = write_pictures(tmp_path / "questions by users")
     assert tables.base_name(str(folder)) == "questions by users"
     assert tables.source_of(str(folder)) == tables.Source(str(folder))
+    assert tables.source_of(f"{folder} by runs/images") == tables.Source(str(folder), pair="runs/images")
 
 
 def test_captions_alone_are_texts(pictures):
@@ -150,12 +168,16 @@ def test_captions_alone_are_texts(pictures):
     assert set(check_collections(study)) == {"things-captions-dev", "things-captions-dev-pooled"}
 
 
+def test_a_teacher_of_texts_reads_no_pictures(pictures):
+    with pytest.raises(ConfigError, match=r"things: .*tiny/teacher has no tower of pictures; write SET by PAIR"):
+        check_collections(replace(TINY, collections=(str(pictures),)))
+
+
 @pytest.mark.parametrize(
     ("collection", "change", "said"),
     [
         ("PICTURES by PAIR", {"metrics": ("AP",)}, "'AP' is none of things-by-pair, which has R@1, R@5, R@10"),
         ("PICTURES by PAIR", {"languages": ("fr",), "tuning_languages": ("fr",)}, "has no captions in any of fr"),
-        ("PICTURES", {}, "things: .*tiny/teacher has no tower of pictures; write SET by PAIR"),
         ("PICTURES by TEXTS", {}, "has no tower of pictures; write SET by PAIR"),
         ("PICTURES by nowhere", {}, "nowhere"),
         ("captions:PICTURES by PAIR", {}, "is asked without pictures; leave out by"),
@@ -168,13 +190,18 @@ def test_what_cannot_be_asked_is_refused(tmp_path, pictures, collection, change,
     for name, path in named.items():
         collection = collection.replace(name, str(path))
     with pytest.raises(ConfigError, match=said):
-        check_collections(replace(TINY, collections=(collection,), **change))
+        check_collections(replace(taught_by(named["PAIR"]), collections=(collection,), **change))
 
 
 def test_a_pair_of_other_texts_is_refused(tmp_path, pictures):
-    """Its pictures lie in a space that the student did not learn."""
-    teacher = load(write_pair(tmp_path / "teacher"), part="text")
-    other = write_pair(tmp_path / "other", seed=3)
+    """Its pictures lie in a space that the student did not learn. Refused before training, and by whoever asks it."""
+    path = write_pair(tmp_path / "teacher")
+    teacher, other = load(path, part="text"), write_pair(tmp_path / "other", seed=3)
+    named = f"{pictures} by {other}"
+    study = replace(taught_by(path), folder=str(tmp_path / "study"), collections=(named,))
+    with pytest.raises(ConfigError, match="read by another tower than the runs' teacher"):
+        run_task(tuning_tasks(study)[0], Judge([named]), references=False)
+    assert not (tmp_path / "study").exists()
     with pytest.raises(ConfigError, match="read by another tower than the runs' teacher"):
         PictureJudge("dev").evaluate(tmp_path, 0, f"{pictures} by {other}", "sw", {"student": teacher}, teacher)
 
@@ -230,6 +257,8 @@ def test_tests_are_over_pictures_by_recalls(tmp_path, pictures, tested):
         "cheap",
         "untrained",
     }
+    # By these words the page finds the sentences that it folds.
+    assert any(line.startswith("things-t2i-dev, low-resource languages: ") for line in verdict(study, results))
     page = write_page(study, results).read_text()
     assert "Results on things-i2t-dev" in page
     ranked = {"maxsim": "token by token (maxsim)", "pooled": "by mean vectors (pooled)"}

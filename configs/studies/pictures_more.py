@@ -30,7 +30,7 @@ SETS = {
     "ne": ("tico19", "wikiapp"),
 }
 """Texts beside captions; without Marathi's 31,000 pairs of tatoeba, among which a thousand captions would be lost."""
-TEXTS = ("texts",)
+BESIDE = ("texts",)
 """Stands in an arm's data.bitext for these, until the language is known."""
 
 
@@ -47,11 +47,11 @@ def base() -> Config:
 
 
 def with_texts(config: Config) -> Config:
-    return replace(config, data=replace(config.data, bitext=TEXTS))
+    return replace(config, data=replace(config.data, bitext=BESIDE))
 
 
 def in_language(config: Config, language: str) -> Config:
-    texts = files(language, *SETS[language]) if config.data.bitext == TEXTS else ()
+    texts = files(language, *SETS[language]) if config.data.bitext == BESIDE else ()
     return replace(config, data=replace(config.data, bitext=(*captions(language), *texts)))
 
 

@@ -12,7 +12,7 @@ import jax
 from optical_jax.checkpoint import find_step, fingerprint
 from optical_jax.commands.baselines import count_lexicons, rank_by_words
 from optical_jax.commands.bitext_of_run import saved_data
-from optical_jax.config import identity
+from optical_jax.config import Config, identity
 from optical_jax.data.bitext import load_bitext
 from optical_jax.data.collection import Collection
 from optical_jax.data.sources import read_source
@@ -23,8 +23,9 @@ from optical_jax.evaluation.report import Evaluation, write_files
 from optical_jax.evaluation.search import Ranking, encode_blocks, rank
 from optical_jax.files import read_json, write_json
 from optical_jax.models.late_interaction import mean_pool
+from optical_jax.student import load_teacher
 from optical_jax.studies.folders import holds_judgement
-from optical_jax.studies.picture_judging import PictureJudge
+from optical_jax.studies.picture_judging import PictureJudge, check_texts
 from optical_jax.studies.tables import (
     SCORINGS,
     SPLIT,
@@ -48,6 +49,18 @@ class Judge:
         self._collections: dict[tuple[str, str], Collection] = {}
         self._documents: dict[tuple[str, ...], list[Block]] = {}
         self._pictures = PictureJudge(split)
+        self._checked: set[tuple[str, str]] = set()
+
+    def check(self, cfg: Config) -> None:
+        """Refuse a run that could not be evaluated, before it is trained.
+
+        Raises:
+          ConfigError: pictures are to be read by a pair whose texts another tower reads than the run's teacher.
+        """
+        for pair in sorted({source_of(path).pair for path in self._paths} - {""}):
+            if (pair, cfg.teacher.path) not in self._checked:
+                check_texts(pair, load_teacher(cfg))
+                self._checked.add((pair, cfg.teacher.path))
 
     def evaluate(self, run: Path, language: str, *, references: bool) -> None:
         """Write RUN/eval/<collection>-<split>[-pooled]/ for every collection that has the language, as eval.py does; of

@@ -143,13 +143,22 @@ class PictureJudge:
     def _reader(self, pair: str, teacher: Tower) -> Tower:
         """The pair's tower of pictures, if its texts are read by the teacher."""
         if pair not in self._pairs:
-            if fingerprint(load_part(pair, "text", None).params) != fingerprint(teacher.params):
-                raise ConfigError(
-                    f"collections: texts of {pair} are read by another tower than the runs' teacher, so its pictures "
-                    "lie elsewhere; name a pair that was trained with that tower, locked"
-                )
+            check_texts(pair, teacher)
             self._pairs[pair] = load_part(pair, "image", None)
         return self._pairs[pair]
+
+
+def check_texts(pair: str, teacher: Tower) -> None:
+    """Refuse a pair whose pictures lie elsewhere than the vectors that the runs learn.
+
+    Raises:
+      ConfigError: its texts are read by another tower than the teacher.
+    """
+    if fingerprint(load_part(pair, "text", None).params) != fingerprint(teacher.params):
+        raise ConfigError(
+            f"collections: texts of {pair} are read by another tower than the runs' teacher, so its pictures lie "
+            "elsewhere; name a pair that was trained with that tower, locked"
+        )
 
 
 def encode_captions(tower: Tower, captions: Mapping[str, Caption]) -> list[Vectors]:

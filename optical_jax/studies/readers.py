@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 from optical_jax.config import expand_path
@@ -48,5 +50,7 @@ def picture_inputs(found: ImageTextSet, pair: str) -> dict[str, str]:
     if pair:
         # Without the pair's own name: another pair in its place is another input.
         folder = Path(pair) if is_run(Path(pair)) else find_folder(pair, None)
-        inputs |= {f"pair: {name}": sha256 for name, sha256 in model_files(folder).items()}
+        # One name for all: files of another checkpoint have names of their own.
+        files = json.dumps(model_files(folder), sort_keys=True)
+        inputs["pair"] = hashlib.sha256(files.encode()).hexdigest()
     return inputs

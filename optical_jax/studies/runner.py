@@ -93,6 +93,7 @@ def run_task(task: Task, judge: Any, references: bool) -> Outcome:
 
     began = time.monotonic()
     if not is_trained(task):
+        judge.check(task.config)
         task.folder.mkdir(parents=True, exist_ok=True)
         with (task.folder / "log.txt").open("a", encoding="utf-8") as log:
             try:

@@ -43,8 +43,9 @@ def source_of(collection: str) -> Source:
     if Path(_filled(collection)).exists():
         return Source(_filled(collection))
     captions = collection.startswith(CAPTIONS)
-    spec, _, pair = collection.removeprefix(CAPTIONS).partition(" by ")
-    return Source(_filled(spec), captions, _filled(pair))
+    named = collection.removeprefix(CAPTIONS)
+    spec, by, pair = named.rpartition(" by ")
+    return Source(_filled(spec if by else named), captions, _filled(pair if by else ""))
 
 
 def _filled(path: str) -> str:
