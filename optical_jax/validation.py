@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -353,14 +353,12 @@ def check_that(cfg: Any, fine: bool, name: str, remedy: str) -> None:
 
 
 def check_ranges(cfg: Any, at_least_1: Iterable[str], at_least_0: Iterable[str], above_0: Iterable[str]) -> None:
-    ranges: tuple[tuple[Iterable[str], Callable[[float], bool], str], ...] = (
-        (at_least_1, lambda x: x >= 1, "give at least 1"),
-        (at_least_0, lambda x: x >= 0, "give 0 or more"),
-        (above_0, lambda x: 0 < x < math.inf, "give a number above 0"),
-    )
-    for names, fine, remedy in ranges:
-        for name in names:
-            check_that(cfg, fine(_get(cfg, name)), name, remedy)
+    for name in at_least_1:
+        check_that(cfg, _get(cfg, name) >= 1, name, "give at least 1")
+    for name in at_least_0:
+        check_that(cfg, _get(cfg, name) >= 0, name, "give 0 or more")
+    for name in above_0:
+        check_that(cfg, 0 < _get(cfg, name) < math.inf, name, "give a number above 0")
 
 
 def check_kernel_dtype(name: str, tower: Any) -> None:
