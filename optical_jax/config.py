@@ -204,7 +204,8 @@ class StudentConfig:
 class DataConfig:
     bitext: tuple[str, ...] = ()
     """Training files: <lang>.<split>.tsv[.gz] | .jsonl[.gz], or sw=PATH; Moses: sw=ENGLISH_FILE,FOREIGN_FILE; captions
-    of the same pictures: sw=captions:FOLDER or sw=captions:NAME:FOLDER (docs/images.md)."""
+    of the same pictures: sw=captions:FOLDER or sw=captions:NAME:FOLDER, and the keywords beside them sw=keywords:FOLDER
+    (docs/images.md)."""
     dev: tuple[str, ...] = ()
     """Dev files in the same forms; empty takes <lang>.dev.* beside each <lang>.train.*, or holds pairs out."""
     max_pairs: int = 0

@@ -56,6 +56,62 @@ def test_a_split_can_be_named_and_then_it_is_all_that_is_read(pictures):
     assert set(beside.dev["sw"].foreign) == {foreign for _, foreign in NAMES[TRAIN:]}
 
 
+def with_keywords(folder, split="train", **of_language):
+    """A set whose n-th picture has the n-th list of keywords of each language."""
+    return put(
+        folder,
+        {
+            f"captions.{language}.{split}.jsonl": jsonl(
+                *({"_id": f"p{n}", "text": f"{language} {n}", "keywords": words} for n, words in enumerate(lists))
+            )
+            for language, lists in of_language.items()
+        },
+    )
+
+
+def test_keywords_of_one_picture_are_a_pair_whatever_their_number(tmp_path):
+    """The second picture has none in Swahili, the third none in English."""
+    folder = with_keywords(tmp_path, sw=[["paka", "mnyama"], [], ["jua"]], en=[["cat"], ["dog"], None])
+    found = load_bitext(DataConfig(bitext=(f"sw=keywords:{folder}",), dev_pairs=0)).train["sw"]
+    assert (found.english, found.foreign) == (["cat"], ["paka, mnyama"])
+    assert found.report.dropped == {"no_english_caption": 1, "no_keywords (en, sw)": 2}
+    assert (found.report.lines, found.report.kept) == (4, 1)
+    both = load_bitext(DataConfig(bitext=(f"sw=captions:{folder}", f"sw=keywords:{folder}"), dev_pairs=0)).train["sw"]
+    assert set(both.foreign) == {"sw 0", "sw 1", "sw 2", "paka, mnyama"}
+
+
+def test_dev_keywords_are_those_of_the_dev_split_or_held_out(tmp_path):
+    words = {language: [[f"{language}{n}"] for n in range(20)] for language in ("en", "sw")}
+    folder = with_keywords(tmp_path, **words)
+    with_keywords(folder, "dev", en=[["star"]], sw=[[]])
+    held_out = load_bitext(DataConfig(bitext=(f"sw=keywords:{folder}",)))
+    assert (len(held_out.train["sw"]), len(held_out.dev["sw"])) == (20 - HELD_OUT, HELD_OUT)
+    with_keywords(folder, "dev", en=[["star"]], sw=[["nyota"]])
+    splits = load_bitext(DataConfig(bitext=(f"sw=keywords:{folder}",)))
+    assert (len(splits.train["sw"]), splits.dev["sw"].foreign) == (20, ["nyota"])
+
+
+@pytest.mark.parametrize(
+    ("keywords", "said"),
+    [
+        ([["paka"], "paka"], "captions.sw.train.jsonl:2: keywords are no texts"),
+        ([["paka"], ["paka", 3]], "captions.sw.train.jsonl:2: keywords are no texts"),
+        ([[], []], "captions.sw.train.jsonl has no keywords"),
+        ([["paka"], [" "]], "captions.sw.train.jsonl:2: picture 'p1' has an empty caption"),
+    ],
+)
+def test_wrong_keywords(tmp_path, keywords, said):
+    folder = with_keywords(tmp_path, sw=keywords, en=[["cat"], ["dog"]])
+    with pytest.raises(DataError) as error:
+        load_bitext(DataConfig(bitext=(f"sw=keywords:{folder}",), dev_pairs=0))
+    assert said in str(error.value)
+
+
+def test_a_public_layout_has_no_keywords(tmp_path):
+    with pytest.raises(ConfigError, match="other forms have no keywords"):
+        load_bitext(DataConfig(bitext=(f"sw=keywords:{put(tmp_path, MULTI30K)}",)))
+
+
 def test_a_public_layout_by_its_name(tmp_path):
     folder = put(tmp_path, {"captions.jsonl": jsonl({"image/key": "a", "image/locale": "sw",
                  "en": {"caption": ["A hut."]}, "fil": {"caption": ["Kubo."]}})})  # fmt: skip
@@ -122,6 +178,7 @@ def test_a_dev_split_that_is_broken_is_no_dev_split_that_is_not_there(tmp_path, 
     ("entry", "kind", "said"),
     [
         ("captions:{}", ConfigError, "write LANG=captions:"),
+        ("keywords:{}", ConfigError, "keywords are there in several languages; write LANG=keywords:"),
         ("SW=captions:{}", ConfigError, "write sw=FILE"),
         ("sw=captions:{}/none", DataError, "none: no such folder (data.bitext=sw=captions:"),
         ("fr=captions:{}", DataError, "has no captions.fr.train.jsonl[.gz]; its languages: en, sw"),

@@ -1,15 +1,15 @@
-"""Captions of the same pictures in two languages as sentence pairs: no picture is looked at."""
+"""Captions of the same pictures in two languages, or their keywords, as pairs of texts: no picture is looked at."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from optical_jax.config import DataConfig
 from optical_jax.data.formats import Line, Source
-from optical_jax.data.image_captions import NOT_THERE, ImageTextSet
+from optical_jax.data.image_captions import NOT_THERE, ImageTextSet, read_keywords
 from optical_jax.data.image_requests import our_code
 from optical_jax.data.image_sources import read_image_set
 from optical_jax.errors import ConfigError
@@ -28,10 +28,12 @@ class CaptionSource(Source):
     split: str = "train"
     alone: bool = False
     """The split was named: no other one is looked at, and dev pairs are held out of it unless they are named too."""
+    keywords: bool = False
+    """Not the captions but the keywords beside them make pairs."""
 
     @property
     def name(self) -> str:
-        return f"{self.spec} ({self.split})"
+        return f"{self.spec} ({'keywords, ' if self.keywords else ''}{self.split})"
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -55,9 +57,11 @@ class CaptionSource(Source):
         """Read once, when they are asked for.
 
         Raises:
-          ConfigError, DataError: as `read_image_set`.
+          ConfigError, DataError: as `read_image_set` or `read_keywords`.
         """
         languages = list(dict.fromkeys([ENGLISH, self.language]))
+        if self.keywords:
+            return read_keywords(Path(self.spec), self.split, languages)
         return read_image_set(self.spec, self.split, languages, text_only=True)
 
     def lines(self, cfg: DataConfig) -> Iterator[Line]:
@@ -82,7 +86,7 @@ class CaptionSource(Source):
         """The set's dev split, where no split was named and that has both languages."""
         if self.alone:
             return []
-        sibling = CaptionSource(self.language, (), self.spec, "dev")
+        sibling = replace(self, split="dev")
         try:
             _ = sibling.captions
         except NOT_THERE:

@@ -23,8 +23,8 @@ FILE_NAME = re.compile(rf"(?P<lang>{LANGUAGE})\.(?P<split>[^.]+)\.(?:tsv|jsonl)(
 """<lang>.<split>.tsv[.gz] or .jsonl[.gz]."""
 ENTRY = re.compile(rf"(?:(?P<lang>{LANGUAGE})=)?(?P<path>.+)")
 LABELLED = re.compile(r"(?P<label>[^/=]+)=.+")
-CAPTIONS = re.compile(r"captions(?:/(?P<split>[^:/]+))?:(?P<spec>.+)")
-"""captions:SPEC or captions/SPLIT:SPEC, a set of pictures with captions."""
+CAPTIONS = re.compile(r"(?P<what>captions|keywords)(?:/(?P<split>[^:/]+))?:(?P<spec>.+)")
+"""captions:SPEC or captions/SPLIT:SPEC, a set of pictures with captions; or their keywords."""
 DEV_FORMS = ("tsv", "tsv.gz", "jsonl", "jsonl.gz")
 
 
@@ -128,7 +128,7 @@ def _caption_source(found: re.Match[str], language: str, entry: str, field: str)
     from optical_jax.data.caption_pairs import CaptionSource  # which stands on this module
 
     if not language:
-        raise ConfigError(f"{field}={entry}: captions are there in several languages; write LANG={entry}")
+        raise ConfigError(f"{field}={entry}: {found['what']} are there in several languages; write LANG={entry}")
     _check_language(language, entry, field)
     name, colon, roots = found["spec"].rpartition(":")
     folders = [os.path.expanduser(root) for root in roots.split(",")]
@@ -136,7 +136,8 @@ def _caption_source(found: re.Match[str], language: str, entry: str, field: str)
         if not Path(folder).is_dir():
             raise DataError(f"{folder}: no such folder ({field}={entry})")
     split = found["split"] or ("dev" if field == "data.dev" else "train")
-    return CaptionSource(language, (), name + colon + ",".join(folders), split, alone=bool(found["split"]))
+    spec, keywords = name + colon + ",".join(folders), found["what"] == "keywords"
+    return CaptionSource(language, (), spec, split, alone=bool(found["split"]), keywords=keywords)
 
 
 def for_each_language(cfg: Config) -> dict[str, Config]:

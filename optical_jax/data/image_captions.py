@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from optical_jax.data.formats import LANGUAGE
 from optical_jax.data.picture_files import PictureFinder, Pictures, PictureSource, index_pictures, without_ending
@@ -32,6 +32,8 @@ class MissingPartError(DataError):
     """A split of a set is not here, or has no captions in a language."""
 
 
+NO_KEYWORDS = "no_keywords"
+"""Why a line is left out where its keywords were asked for."""
 NOT_THERE = (UnknownPartError, MissingPartError)
 """What a set raises for a split or a language that it does not have; of what is there and broken it raises another."""
 
@@ -210,7 +212,8 @@ def read_image_folder(
 ) -> ImageTextSet:
     """A set in our form.
 
-    ``captions.LANG.SPLIT.jsonl[.gz]`` with `_id` (of the picture), `text` and perhaps `caption_id`; pictures in
+    ``captions.LANG.SPLIT.jsonl[.gz]`` with `_id` (of the picture), `text` and perhaps `caption_id` and `keywords`
+    (which `read_keywords` reads); pictures in
     ``images.SPLIT.tar``, ``images.SPLIT.npz`` (`ids`, `images`), ``images.SPLIT/`` or, for all splits, ``images/``.
 
     Args:
@@ -224,17 +227,7 @@ def read_image_folder(
       MissingPartError: no captions of that split, or in one of the languages.
       NoPicturesError: no pictures are there at all.
     """
-    splits = caption_files(folder)
-    if split not in splits:
-        raise MissingPartError(
-            f"{folder} has no captions.<lang>.{split}.jsonl[.gz]; its splits: {', '.join(sorted(splits)) or 'none'}"
-        )
-    there = splits[split]
-    if missing := [language for language in languages if language not in there]:
-        raise MissingPartError(
-            f"{folder} has no captions.{missing[0]}.{split}.jsonl[.gz]; its languages: {', '.join(there)}"
-        )
-    paths = {language: there[language] for language in languages or there}
+    paths = _caption_paths(folder, split, languages)
     lines = {language: _caption_lines(path) for language, path in paths.items()}
     name, files = folder.resolve().name, list(paths.values())
     if text_only:
@@ -252,6 +245,45 @@ def read_image_folder(
     )
 
 
+def read_keywords(folder: Path, split: str, languages: Sequence[str] = ()) -> ImageTextSet:
+    """The `keywords` that stand beside the captions of a set in our form: of each line one text, parted by commas.
+
+    A keyword of one language is none of another: their number and order differ. Lines without any are left out, and
+    counted.
+
+    Args:
+      folder, split, languages: as in `read_image_folder`; no picture is looked at.
+
+    Raises:
+      ConfigError: no folder in our form.
+      DataError: as there; or keywords are no texts.
+      MissingPartError: as there; or no line has any.
+    """
+    if not caption_files(folder):
+        raise ConfigError(f"keywords:{folder}: has no captions.<lang>.<split>.jsonl[.gz]; other forms have no keywords")
+    paths = _caption_paths(folder, split, languages)
+    left_out: Counter[str] = Counter()
+    lines = {language: list(_keyword_lines(path, left_out)) for language, path in paths.items()}
+    if empty := [path for language, path in paths.items() if not lines[language]]:
+        raise MissingPartError(f'{empty[0]} has no keywords; a line has them as "keywords": ["...", "..."]')
+    return gather_set(folder.resolve().name, split, lines, None, list(paths.values()), left_out=left_out)
+
+
+def _caption_paths(folder: Path, split: str, languages: Sequence[str]) -> dict[str, Path]:
+    """Language -> file."""
+    splits = caption_files(folder)
+    if split not in splits:
+        raise MissingPartError(
+            f"{folder} has no captions.<lang>.{split}.jsonl[.gz]; its splits: {', '.join(sorted(splits)) or 'none'}"
+        )
+    there = splits[split]
+    if missing := [language for language in languages if language not in there]:
+        raise MissingPartError(
+            f"{folder} has no captions.{missing[0]}.{split}.jsonl[.gz]; its languages: {', '.join(there)}"
+        )
+    return {language: there[language] for language in languages or there}
+
+
 def _container(folder: Path, split: str) -> Path:
     names = [f"images.{split}.tar", f"images.{split}.npz", f"images.{split}"]
     found = [folder / name for name in names if (folder / name).exists()]
@@ -267,10 +299,28 @@ def _container(folder: Path, split: str) -> Path:
 
 
 def _caption_lines(path: Path) -> Iterator[CaptionLine]:
+    for where, record in _records(path):
+        yield _caption_line(where, record, record.get("text"))
+
+
+def _keyword_lines(path: Path, left_out: Counter[str]) -> Iterator[CaptionLine]:
+    for where, record in _records(path):
+        keywords = record.get("keywords") or []
+        if type(keywords) is not list or not all(isinstance(keyword, str) for keyword in keywords):
+            raise DataError(f'{where}: keywords are no texts; they must be ["...", "..."]')
+        if keywords:
+            yield _caption_line(where, record, ", ".join(keywords))
+        else:
+            left_out[NO_KEYWORDS] += 1
+
+
+def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for number, record in read_json_lines(path):
-        where = f"{path}:{number}"
-        given = [record.get("_id"), record.get("text"), record.get("caption_id", "")] if type(record) is dict else []
-        texts = [value for value in given if isinstance(value, str)]
-        if len(texts) != 3:
-            raise DataError(f'{where}: not a caption; a line must be {{"_id": "...", "text": "..."}}')
-        yield CaptionLine(where, *texts)
+        yield f"{path}:{number}", record if type(record) is dict else {}
+
+
+def _caption_line(where: str, record: Mapping[str, Any], text: object) -> CaptionLine:
+    texts = [value for value in (record.get("_id"), text, record.get("caption_id", "")) if isinstance(value, str)]
+    if len(texts) != 3:
+        raise DataError(f'{where}: not a caption; a line must be {{"_id": "...", "text": "..."}}')
+    return CaptionLine(where, *texts)
