@@ -81,6 +81,9 @@ class ImageDataConfig:
     """Pairs of a picture and a caption a step, over all devices."""
     threads: int = 4
     """Batches that are decoded at a time; each takes its memory."""
+    check_pictures: bool = True
+    """Decode every picture once before training, so that broken ones are all named then and not met on the way. Of
+    millions it takes a while."""
 
 
 @dataclass(frozen=True)

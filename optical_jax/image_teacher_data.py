@@ -12,10 +12,11 @@ import numpy as np
 
 from optical_jax.config import expand_path
 from optical_jax.data.bitext import text_key
-from optical_jax.data.image_captions import ImageTextSet, join_image_sets
+from optical_jax.data.image_captions import NOT_THERE, ImageTextSet, join_image_sets
 from optical_jax.data.image_loader import HeldVectors
 from optical_jax.data.image_sources import read_image_set
 from optical_jax.data.pairs import FlatTokens
+from optical_jax.data.picture_check import refuse_broken
 from optical_jax.data.picture_files import FilePicture, Pictures
 from optical_jax.evaluation.blocks import Block
 from optical_jax.evaluation.image_figures import two_way_figures
@@ -71,7 +72,7 @@ def read_stage_data(cfg: ImageDataConfig, seen_before: Collection[str] = ()) -> 
       seen_before: digests of pictures that the tower of pictures learned from before.
 
     Raises:
-      ConfigError, DataError: as `read_image_set`.
+      ConfigError, DataError: as `read_image_set`; pictures that cannot be decoded are all named.
     """
     language, specs = cfg.language, [expand_path(spec, "data.images") for spec in cfg.images]
     found = {(spec, split): read_image_set(spec, split, (language,)) for spec in specs for split in cfg.splits}
@@ -79,10 +80,18 @@ def read_stage_data(cfg: ImageDataConfig, seen_before: Collection[str] = ()) -> 
     inputs, dev = {"images": files_of(train)}, {}
     if cfg.dev_split:
         keys = [(spec, cfg.dev_split) for spec in specs]
-        each = [found.get(key) or read_image_set(*key, (language,)) for key in keys]
+        try:
+            each = [found.get(key) or read_image_set(*key, (language,)) for key in keys]
+        except NOT_THERE as error:
+            raise type(error)(
+                f"data.dev_split={cfg.dev_split}: {error}; or leave it empty, for no dev figures"
+            ) from None
         inputs["dev"] = files_of(each)
         for one in each:
             dev[unlike(one.name, dev)] = some_pictures(one, language, cfg.dev_pictures)
+    if cfg.check_pictures:
+        every = [pictures_of(one) for one in (*train, *dev.values())]
+        refuse_broken([source for pictures in every for source in pictures.sources.values()], cfg.threads)
     pictures = {digest.hex() for one in train for digest in pictures_of(one).digests.values()}.union(seen_before)
     captions = {text_key(caption.text) for one in train for caption in one.captions[language].values()}
     report = {

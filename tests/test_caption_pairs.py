@@ -178,11 +178,17 @@ def test_a_dev_split_that_is_broken_is_no_dev_split_that_is_not_there(tmp_path, 
     ("entry", "kind", "said"),
     [
         ("captions:{}", ConfigError, "write LANG=captions:"),
+        ("sw={}", DataError, "is a folder, not a file (data.bitext=sw="),
+        ("sw={}", DataError, "for the captions in it write sw=captions:"),
         ("keywords:{}", ConfigError, "keywords are there in several languages; write LANG=keywords:"),
         ("SW=captions:{}", ConfigError, "write sw=FILE"),
         ("sw=captions:{}/none", DataError, "none: no such folder (data.bitext=sw=captions:"),
         ("fr=captions:{}", DataError, "has no captions.fr.train.jsonl[.gz]; its languages: en, sw"),
-        ("sw=captions/test:{}", DataError, "has no captions.<lang>.test.jsonl[.gz]; its splits: dev, train"),
+        (
+            "sw=captions/test:{}",
+            DataError,
+            "has no captions.<lang>.test.jsonl[.gz]; its splits: dev, train",
+        ),
         ("sw=captions:nothing:{}", ConfigError, "no set is called nothing"),
     ],
 )

@@ -196,10 +196,13 @@ def test_flags_override_the_config_file(tmp_path):
 
 
 def test_a_missing_config_file_names_those_that_exist(tmp_path, monkeypatch):
-    (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / "somali.py").touch()
+    """Those below the folder too; what other files give is nothing to be started with."""
+    (tmp_path / "configs" / "images").mkdir(parents=True)
+    for name, function in (("somali.py", "get_config"), ("images/teacher.py", "get_config"), ("study.py", "get_study")):
+        (tmp_path / "configs" / name).write_text(f"def {function}():\n    pass\n")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=r"config=configs/other.py does not exist; there are: configs/somali.py"):
+    known = r"there are: configs/images/teacher.py, configs/somali.py$"
+    with pytest.raises(ConfigError, match=rf"config=configs/other.py does not exist; {known}"):
         load_config_file("configs/other.py", Config)
 
 
@@ -208,8 +211,9 @@ def test_a_missing_config_file_names_those_that_exist(tmp_path, monkeypatch):
     [
         ("x = 1", "AttributeError"),
         ("def get_config(): return 5", "returned int"),
-        ("import nothing_of_that_name", "ModuleNotFoundError"),
-        ("from optical_jax.config import Config\ndef get_config(): return Config(stepz=5)", "stepz"),
+        ("import nothing_of_that_name", r"broken\.py:1 cannot be read: ModuleNotFoundError"),
+        ("from optical_jax.config import Config\ndef get_config(): return Config(stepz=5)", r"broken\.py:2 .*stepz"),
+        ("from optical_jax.config import Config\ndef get_config(): return Config(seed='1')", "^seed='1' is impossible"),
     ],
 )
 def test_a_broken_config_file_is_a_config_error(tmp_path, text, said):

@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 import tarfile
+import unicodedata
 
 import numpy as np
 import pytest
@@ -96,6 +97,39 @@ def test_text_alone_needs_no_pictures(tmp_path):
         read_image_folder(folder, "dev", ["sw"])
 
 
+def test_accents_are_composed_or_not(tmp_path):
+    """A Mac calls the file e and an accent; an editor writes one letter."""
+    composed, apart = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    put(tmp_path, {"captions.sw.dev.jsonl": jsonl({"_id": composed, "text": "x"})})
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / f"{apart}.png").write_bytes(png((9, 9, 9)))
+    assert read_image_folder(tmp_path, "dev").pictures[composed].shape == (2, 3, 3)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path):
+    put(tmp_path, {"captions.sw.dev.jsonl": "\ufeff" + SWAHILI})
+    assert list(read_image_folder(tmp_path, "dev", text_only=True).captions["sw"]) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("identity", "said"),
+    [
+        ("rose.jpeg", "did you mean 'rose.jpg'?"),
+        ("leaf", "did you mean 'green/leaf.png'?"),
+        ("green/laef", "did you mean 'green/leaf.png'?"),
+        ("sky", "add it, or remove the caption"),
+    ],
+)
+def test_a_picture_that_is_not_there_may_have_another_name(tmp_path, identity, said):
+    put(tmp_path, {"captions.sw.dev.jsonl": jsonl({"_id": identity, "text": "x"})})
+    for name in ("rose.jpg", "green/leaf.png"):
+        (tmp_path / "images" / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / "images" / name).write_bytes(png((9, 9, 9)))
+    with pytest.raises(DataError) as error:
+        read_image_folder(tmp_path, "dev")
+    assert str(error.value).endswith(said)
+
+
 def test_ids_with_the_endings_of_their_files(tmp_path):
     put(tmp_path, {"captions.sw.dev.jsonl": jsonl({"_id": "a.png", "text": "x", "caption_id": "one"})})
     put_pictures(tmp_path, "images")
@@ -107,13 +141,16 @@ def test_ids_with_the_endings_of_their_files(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"_id": "a"', r"captions\.sw\.dev\.jsonl:2: not JSON"),
+        ('{"_id": "a"', r"captions\.sw\.dev\.jsonl:2: not JSON \(.*, column \d+\); a line must be one JSON value"),
         ('["a", "x"]', r"captions\.sw\.dev\.jsonl:2: not a caption"),
         ('{"_id": "a"}', r"captions\.sw\.dev\.jsonl:2: not a caption"),
         ('{"_id": 7, "text": "x"}', r"captions\.sw\.dev\.jsonl:2: not a caption"),
         ('{"_id": "a", "text": " "}', r"captions\.sw\.dev\.jsonl:2: picture 'a' has an empty caption"),
         ('{"_id": "", "text": "x"}', r"captions\.sw\.dev\.jsonl:2: picture id '' is empty"),
-        ('{"_id": "a b", "text": "x"}', r"captions\.sw\.dev\.jsonl:2: picture id 'a b' .* white space"),
+        (
+            '{"_id": "a b", "text": "x"}',
+            r"captions\.sw\.dev\.jsonl:2: picture id 'a b' .* white space; give it another, and rename its file",
+        ),
         ('{"_id": "a", "text": "x", "caption_id": "1 2"}', r"captions\.sw\.dev\.jsonl:2: caption id '1 2'"),
         ('{"_id": "b", "text": "x", "caption_id": "1"}', r"jsonl:2: caption id '1' stands in .*jsonl:1 already"),
         ('{"_id": "1", "text": "x"}', r"captions\.sw\.dev\.jsonl:2: caption id '1' comes twice"),
@@ -131,7 +168,7 @@ def test_bad_lines(tmp_path, line, message):
 def test_empty_captions(tmp_path):
     put(tmp_path, {"captions.sw.dev.jsonl": "\n"})
     put_pictures(tmp_path, "images")
-    with pytest.raises(DataError, match="sw is empty"):
+    with pytest.raises(DataError, match=r"captions.sw.dev.jsonl is empty"):
         read_image_folder(tmp_path, "dev")
 
 

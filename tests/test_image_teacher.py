@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import pytest
 from drawn_pictures import EDGE, write_set
+from image_folders import encoded
 from test_image_teacher_start import settings
 
 from optical_jax import encode, load
@@ -291,6 +292,38 @@ def test_wrong_settings(wrong, code, said, flags, tmp_path, capsys):
     assert told.startswith("error: ")
     assert said in told
     assert not (tmp_path / "x" / "config.json").exists()
+
+
+def test_broken_pictures_are_told_before_anything_is_trained(flags, folder, tmp_path, capsys):
+    """Of a set beside whole ones; a broken dev picture is one too."""
+    broken = tmp_path / "broken"
+    for split in ("train", "dev"):
+        (broken / f"images.{split}").mkdir(parents=True)
+        lines = [{"_id": f"{split}{n}", "text": f"picture {n}"} for n in range(3)]
+        (broken / f"captions.en.{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        for n in range(3):
+            (broken / f"images.{split}" / f"{split}{n}.png").write_bytes(b"no picture" if n == 1 else encoded((n,) * 3))
+    both = ["--data.images", str(folder), str(broken), "--run", str(tmp_path / "x")]
+    assert image_teacher([*flags, *both]) == 3
+    told = capsys.readouterr().err
+    assert "2 of 6 pictures cannot be read" in told
+    assert all(f"{name}.png: no picture" in told for name in ("train1", "dev1"))
+    assert not (tmp_path / "x" / "config.json").exists()
+    # Unasked, the first is told when it is met.
+    assert image_teacher([*flags, *both, "--data.no-check-pictures", "--data.dev-split", ""]) == 3
+    assert "cannot be read:" not in capsys.readouterr().err
+
+
+def test_without_dev_captions_the_setting_is_named(flags, folder, tmp_path, capsys):
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    for path in folder.glob("*.train.*"):
+        shutil.copy(path, alone)
+    assert image_teacher([*flags, "--data.images", str(alone), "--run", str(tmp_path / "x")]) == 3
+    told = capsys.readouterr().err
+    assert "data.dev_split=dev: " in told
+    assert "its splits: train" in told
+    assert "leave it empty" in told
 
 
 def test_runs_of_three_kinds_are_told_apart(run, tmp_path):

@@ -198,6 +198,7 @@ def test_a_pooled_pair_is_asked_for_its_patches(entities, tmp_path):
         (["--run", "RUN", "--boxes", "FEW"], 3, "lacks 1 of 2 pictures, such as '12.jpg'"),
         (["--run", "RUN", "--images", "BARE"], 3, "lacks its pictures"),
         (["--run", "RUN", "--images", "coco:SET"], 2, "has no boxes"),
+        (["--run", "RUN", "--images", "OURS"], 2, "has captions without phrases and boxes"),
         (["--run", "RUN", "--images", "NONE"], 3, "no phrase has a box"),
     ],
 )
@@ -205,9 +206,11 @@ def test_errors_are_one_line_and_an_exit_code(run, entities, tmp_path, capsys, f
     put(tmp_path, {"few.jsonl": jsonl({"_id": "11.jpg", "boxes": [[0, 0, 4, 4]]})})
     bare, none = shutil.copytree(entities, tmp_path / "bare"), shutil.copytree(entities, tmp_path / "none")
     shutil.rmtree(bare / "flickr30k-images")
+    ours = put(tmp_path / "ours", {"captions.en.test.jsonl": jsonl({"_id": "11", "text": "x"})})
     put(none, {f"Annotations/{name}.xml": annotation({}) for name in BOXES})
     known = {
-        "RUN": run, "FEW": tmp_path / "few.jsonl", "BARE": bare, "NONE": none, "coco:SET": f"coco:{entities}",
+        "RUN": run, "FEW": tmp_path / "few.jsonl", "BARE": bare, "NONE": none, "OURS": ours,
+        "coco:SET": f"coco:{entities}",
     }  # fmt: skip
     assert main(["--images", str(entities), *(str(known.get(flag, flag)) for flag in flags)]) == code
     printed = capsys.readouterr().err

@@ -77,6 +77,13 @@ def test_a_pair_is_compared_by_means_where_it_was_trained_so(pair, tmp_path, cap
     assert found == pytest.approx(dict(zip(ids, expected, strict=True)), abs=1e-5)
 
 
+def test_of_a_set_one_split_is_searched_and_told(pair, tmp_path, capsys):
+    found = make_set(tmp_path / "set")
+    assert main(["--model", str(pair), "--images", str(found), "--json", "paka"]) == 0
+    printed = capsys.readouterr()
+    assert f"pictures: {len(printed.out.splitlines())} of split dev; --split takes others" in printed.err
+
+
 def test_of_equal_pictures_the_earlier_name_stands_first(pair, tmp_path, capsys):
     source, ids = pack(tmp_path, "npz")
     assert main(["--model", str(pair), "--images", str(source), "--json", "paka"]) == 0

@@ -44,7 +44,8 @@ def run_command(argv: Sequence[str]) -> None:
     if parts is not None:
         run = shlex.quote(cfg.run)
         say(f"next: python -m optical_jax export --run {run} --out FOLDER")
-        say(f"      python train.py --teacher.path {run} --data.bitext FILE --run STUDENT")
+        captions = shlex.quote(f"LANG=captions:{cfg.data.images[0]}")
+        say(f"      python train.py --teacher.path {run} --data.bitext {captions} --run STUDENT")
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,9 +60,12 @@ def run(command: SearchCommand) -> None:
       ConfigError: no such run, checkpoint or pair, or towers that do not agree.
       DataError: no pictures there, or a broken one.
     """
-    from optical_jax.data.image_sources import read_pictures
+    from optical_jax.data.image_sources import is_image_set, read_pictures
 
     pictures = read_pictures(command.images, command.split)
+    if is_image_set(command.images):
+        # What else is there is passed over, and no one should have to guess it from what is not found.
+        print(f"pictures: {len(pictures):,} of split {command.split}; --split takes others", file=sys.stderr)
     found = find(command, load_towers(command), pictures)
     path = sheet_path(command)
     if path is not None:

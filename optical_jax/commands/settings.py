@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from optical_jax.config import Config
 from optical_jax.errors import ConfigError
 from optical_jax.image_stage_config import ImageStageConfig
 from optical_jax.teacher_config import TeacherStageConfig
+from optical_jax.validation import check_types
 
 Settings = TypeVar("Settings", Config, TeacherStageConfig, ImageStageConfig)
 STARTED_BY = {
@@ -108,6 +110,8 @@ def load_config_file(path: str, kind: type[Settings]) -> Settings:
         other = STARTED_BY.get(type(config).__name__)
         remedy = f"start it by {other}" if other else f"return an optical_jax {kind.__name__}"
         raise ConfigError(f"config={path}: get_config() returned {type(config).__name__}; {remedy}")
+    # Before tyro, which warns in words of its own of a default that is of another kind.
+    check_types(config)
     return config
 
 
@@ -125,7 +129,10 @@ def call_in_file(path: str, function: str, shelf: str, imports: Sequence[str] = 
     """
     file = Path(path)
     if not file.is_file():
-        others = sorted(str(p) for p in Path(shelf).glob("*.py") if p.name != "__init__.py")
+        # Those at hand of the same kind: in the folder that was named, and in all below the shelf.
+        others = sorted(
+            str(p) for p in Path(shelf).rglob("*.py") if f"def {function}(" in p.read_text("utf-8", "replace")
+        )
         by_name = {Path(other).stem: other for other in others}
         near = difflib.get_close_matches(file.stem, by_name, n=1, cutoff=0.7)
         there = ", ".join(others) or f"none in {shelf}/"
@@ -140,6 +147,9 @@ def call_in_file(path: str, function: str, shelf: str, imports: Sequence[str] = 
         spec.loader.exec_module(module)
         return getattr(module, function)()
     except Exception as error:
-        raise ConfigError(f"config={path} cannot be read: {type(error).__name__}: {error}") from error
+        frames = traceback.extract_tb(error.__traceback__)
+        here = [frame.lineno for frame in frames if Path(frame.filename) == file.absolute()]
+        where = f"{path}:{here[-1]}" if here else path
+        raise ConfigError(f"config={where} cannot be read: {type(error).__name__}: {error}") from error
     finally:
         sys.path[:] = before

@@ -113,7 +113,9 @@ def parse_entry(entry: str, field: str) -> Source:
     for path in paths:
         if not path.is_file():
             what = "is a folder, not a file" if path.is_dir() else "no such file"
-            raise DataError(f"{path}: {what} ({field}={entry})")
+            captions = any(path.glob("captions.*"))
+            remedy = f"; for the captions in it write {language}=captions:{match['path']}" if captions else ""
+            raise DataError(f"{path}: {what} ({field}={entry}){remedy}")
     return Source(language, paths)
 
 

@@ -124,7 +124,10 @@ def gather_captions(lines: Iterable[CaptionLine], name: str) -> tuple[dict[str, 
             raise DataError(f"{line.where}: picture {line.picture!r} has an empty caption; remove the line")
         for kind, identity in (("picture", line.picture), ("caption", line.caption or line.picture)):
             if not identity or any(c.isspace() for c in identity):
-                raise DataError(f"{line.where}: {kind} id {identity!r} is empty or has white space; give it another")
+                file = ", and rename its file" if kind == "picture" and identity else ""
+                raise DataError(
+                    f"{line.where}: {kind} id {identity!r} is empty or has white space; give it another{file}"
+                )
         if line.caption and given.setdefault(line.caption, line.where) != line.where:
             raise DataError(f"{line.where}: caption id {line.caption!r} stands in {given[line.caption]} already")
         first.setdefault(line.picture, line.where)
@@ -179,7 +182,9 @@ def _sources(named: Mapping[str, str], finder: PictureFinder, others: Iterable[s
     for identity, where in named.items():
         file = finder.find(identity)
         if file is None:
-            raise DataError(f"{where}: picture {identity!r} is not in {finder.where}; add it, or remove the caption")
+            near = finder.near(identity)
+            remedy = f"did you mean {near!r}?" if near else "add it, or remove the caption"
+            raise DataError(f"{where}: picture {identity!r} is not in {finder.where}; {remedy}")
         other = identity_of.setdefault(file, identity)
         if other != identity:
             raise DataError(f"{where}: picture {identity!r} is called {other!r} in {named[other]}; use one id")
@@ -273,9 +278,8 @@ def _caption_paths(folder: Path, split: str, languages: Sequence[str]) -> dict[s
     """Language -> file."""
     splits = caption_files(folder)
     if split not in splits:
-        raise MissingPartError(
-            f"{folder} has no captions.<lang>.{split}.jsonl[.gz]; its splits: {', '.join(sorted(splits)) or 'none'}"
-        )
+        others = ", ".join(sorted(splits)) or "none"
+        raise MissingPartError(f"{folder} has no captions.<lang>.{split}.jsonl[.gz]; its splits: {others}; ask for one")
     there = splits[split]
     if missing := [language for language in languages if language not in there]:
         raise MissingPartError(
@@ -293,7 +297,7 @@ def _container(folder: Path, split: str) -> Path:
         found = [folder / "images"]
     if not found:
         raise NoPicturesError(
-            f"{folder} has no pictures: no {', '.join(names)} and no images; the text can be read alone"
+            f"{folder} has no pictures: no {', '.join(names)} and no images; add them (the text can be read alone)"
         )
     return found[0]
 
@@ -315,8 +319,11 @@ def _keyword_lines(path: Path, left_out: Counter[str]) -> Iterator[CaptionLine]:
 
 
 def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    number = 0
     for number, record in read_json_lines(path):
         yield f"{path}:{number}", record if type(record) is dict else {}
+    if not number:
+        raise DataError(f"{path} is empty; it must hold a caption a line")
 
 
 def _caption_line(where: str, record: Mapping[str, Any], text: object) -> CaptionLine:

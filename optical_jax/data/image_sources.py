@@ -45,14 +45,23 @@ def read_image_set(
 
 
 def is_image_set(spec: str) -> bool:
-    """True for a set of pictures with captions, whether its pictures are there or not; else it may be one of texts."""
+    """True for a set of pictures with captions, whether its pictures are there or not; else it may be one of texts.
+
+    Raises:
+      DataError: files of captions are there under names that are no set's.
+    """
     folder = Path(spec)
     if not folder.is_dir():
         named = NAMED.fullmatch(spec)
         return named is not None and named["name"] in LAYOUTS
     if caption_files(folder):
         return True
-    return not existing(folder, "corpus") and bool(layouts_seen(_ask(spec, [spec])))
+    if existing(folder, "corpus"):
+        return False
+    seen = bool(layouts_seen(_ask(spec, [spec])))
+    if not seen and (misnamed := sorted(folder.glob("captions.*"))):
+        raise DataError(f"{misnamed[0]}: call it captions.LANG.SPLIT.jsonl, as in captions.sw.dev.jsonl (or .jsonl.gz)")
+    return seen
 
 
 def read_pictures(spec: str, split: str = "dev") -> Pictures:
@@ -72,6 +81,8 @@ def read_pictures(spec: str, split: str = "dev") -> Pictures:
 
 def read_flickr_entities(spec: str, split: str = "val", *, text_only: bool = False) -> FlickrEntities:
     """Captions, their phrases and the boxes of these; args and errors as `read_image_set`."""
+    if caption_files(Path(spec)):
+        raise ConfigError(f"images={spec}: has captions without phrases and boxes; {ENTITIES}:FOLDER has them")
     ask = _request(spec, split, (), text_only)
     if ask.name != ENTITIES:
         raise ConfigError(f"images={spec}: {ask.name} has no boxes; {ENTITIES}:FOLDER has")

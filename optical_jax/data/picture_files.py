@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import tarfile
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from hashlib import blake2b, sha256
 from pathlib import Path, PurePosixPath
@@ -222,6 +224,10 @@ class PictureFinder(Protocol):
         """The one name of that picture's file; None where there is none."""
         ...
 
+    def near(self, identity: str) -> str:
+        """A name that may have been meant where there is none; empty where nothing is like it."""
+        ...
+
     def source(self, name: str) -> PictureSource: ...
 
 
@@ -241,34 +247,50 @@ class PictureFolders:
         paths = (folder / f"{identity}{self.ending}" for folder in self.folders)
         return next((str(path) for path in paths if path.is_file()), None)
 
+    def near(self, identity: str) -> str:
+        return ""
+
     def source(self, name: str) -> PictureSource:
         return FilePicture(Path(name))
 
 
 class PictureIndex:
-    """All pictures of one place by the names of their files, which may be told without their endings."""
+    """All pictures of one place by the names of their files, which may be told without their endings.
+
+    Accents may be written either way, as one sign or as two: a Mac names files otherwise than an editor writes them.
+    """
 
     def __init__(self, sources: Mapping[str, PictureSource], where: str) -> None:
         self.sources, self.where = sources, where
-        self._without_ending: dict[str, list[str]] = {}
+        self._named: dict[str, list[str]] = {}
         for name in sources:
-            self._without_ending.setdefault(without_ending(name), []).append(name)
+            for known in dict.fromkeys((composed(name), composed(without_ending(name)))):
+                self._named.setdefault(known, []).append(name)
 
     def find(self, identity: str) -> str | None:
         """The name of the file; None where there is none.
 
         Raises:
-          DataError: several files have this name but for their endings.
+          DataError: several files have this name but for their endings or their accents.
         """
         if identity in self.sources:
             return identity
-        found = self._without_ending.get(identity, [])
+        found = self._named.get(composed(identity), [])
         if len(found) > 1:
             raise DataError(f"{self.where}: {' and '.join(found)} are both {identity!r}; rename or remove one")
         return found[0] if found else None
 
+    def near(self, identity: str) -> str:
+        wanted, stems = without_ending(identity), {without_ending(name): name for name in self.sources}
+        alike = [stem for stem in stems if PurePosixPath(stem).name == PurePosixPath(wanted).name]
+        return next((stems[stem] for stem in alike or get_close_matches(wanted, stems, n=1, cutoff=0.8)), "")
+
     def source(self, name: str) -> PictureSource:
         return self.sources[name]
+
+
+def composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def without_ending(name: str) -> str:

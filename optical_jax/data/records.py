@@ -90,7 +90,8 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 try:
-                    text = line.decode("utf-8").rstrip("\r\n")
+                    # Some editors begin a file with a byte order mark, which is no part of its text.
+                    text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
                 except UnicodeDecodeError as error:
                     raise DataError(f"{path}:{number}: not UTF-8 ({error.reason}); convert the file") from None
                 if text.strip():
@@ -109,7 +110,8 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
         try:
             yield number, json.loads(line)
         except json.JSONDecodeError as error:
-            raise DataError(f"{path}:{number}: not JSON ({error})") from None
+            what = f"{error.msg}, column {error.colno}"
+            raise DataError(f"{path}:{number}: not JSON ({what}); a line must be one JSON value") from None
 
 
 def jsonl_texts(

@@ -47,6 +47,9 @@ class UrlPictures:
                     return str(path)
         return None
 
+    def near(self, identity: str) -> str:
+        return ""
+
     def source(self, name: str) -> PictureSource:
         return FilePicture(Path(name))
 

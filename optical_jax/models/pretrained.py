@@ -234,4 +234,6 @@ def find_folder(path: str, cache_dir: str | None) -> Path:
         return Path(snapshot_download(path, allow_patterns=HUB_FILES, cache_dir=cache_dir))
     except (OSError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ConfigError(f"{path}: no such folder, and it cannot be had from the hub: {reason}") from error
+        raise ConfigError(
+            f"{path}: no such folder, and it cannot be had from the hub ({reason}); if it is a run, train it first"
+        ) from error

@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from optical_jax.data.picture_check import refuse_broken
 from optical_jax.data.picture_pairs import PicturePairs
 from optical_jax.data.vector_cache import RECORD, CachedPictures
 from optical_jax.errors import ConfigError
@@ -48,7 +49,7 @@ def cached_pictures(
 
     Raises:
       ConfigError: they would take more than `most_gib`, or there are several processes.
-      DataError: a picture is broken.
+      DataError: pictures are broken; all are named.
     """
     if jax.process_count() > 1:
         raise ConfigError(f"data.pictures is for one process, and there are {jax.process_count()}; leave it out")
@@ -64,6 +65,7 @@ def cached_pictures(
             f"{needed / GIB:.1f} GiB; give more, or one vector a picture (--teacher.pooling auto)"
         )
     if missing:
+        refuse_broken([pairs.pictures.sources[pairs.ids[n]] for n in missing])
         # Rows are of lengths that kernels do not take.
         plain = replace(tower, cfg=replace(tower.cfg, encoder=replace(tower.cfg.encoder, attention="xla")))
         with jax.set_mesh(mesh), ProgressReport("picture vectors", len(missing), "pictures") as progress:
@@ -74,7 +76,8 @@ def cached_pictures(
                 cache.append([keys[n] for n in found], list(vectors))
         cache.close()
         cache.reload()
-    say(f"picture vectors: {len(missing):,} pictures encoded, {len(keys):,} read from {cache.folder}")
+    known = len(keys) - len(missing)
+    say(f"picture vectors: {len(missing):,} pictures encoded, {known:,} known; all are in {cache.folder}")
     return CachedPictures(cache, keys, length)
 
 
