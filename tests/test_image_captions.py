@@ -116,7 +116,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path):
     [
         ("rose.jpeg", "did you mean 'rose.jpg'?"),
         ("leaf", "did you mean 'green/leaf.png'?"),
-        ("green/laef", "did you mean 'green/leaf.png'?"),
+        ("green/rose", "did you mean 'rose.jpg'?"),
         ("sky", "add it, or remove the caption"),
     ],
 )
@@ -128,6 +128,14 @@ def test_a_picture_that_is_not_there_may_have_another_name(tmp_path, identity, s
     with pytest.raises(DataError) as error:
         read_image_folder(tmp_path, "dev")
     assert str(error.value).endswith(said)
+
+
+def test_captions_under_a_name_that_is_none_are_not_passed_over(tmp_path):
+    """The language is no code; the split is missing."""
+    for name in ("captions.swahili.dev.jsonl", "captions.sw.jsonl.gz"):
+        folder = put(tmp_path / name, {"captions.sw.dev.jsonl": SWAHILI, name: SWAHILI})
+        with pytest.raises(DataError, match=rf"{name}: call it captions\.LANG\.SPLIT\.jsonl"):
+            read_image_folder(folder, "dev", text_only=True)
 
 
 def test_ids_with_the_endings_of_their_files(tmp_path):

@@ -10,7 +10,7 @@ from source_folders import jsonl, put
 from optical_jax.data.flickr_entities import Box, Phrase, Regions, parse_caption
 from optical_jax.data.image_captions import NOT_THERE
 from optical_jax.data.image_layouts import LAYOUTS
-from optical_jax.data.image_sources import read_flickr_entities, read_image_set
+from optical_jax.data.image_sources import is_image_set, read_flickr_entities, read_image_set
 from optical_jax.errors import ConfigError, DataError
 
 BY_NAME = {case[0]: case for case in CASES}
@@ -267,3 +267,9 @@ def test_missing_entities(tmp_path):
         read_flickr_entities(str(folder), "val")
     with pytest.raises(ConfigError, match="coco has no boxes"):
         read_flickr_entities(f"coco:{folder}")
+
+
+def test_a_folder_whose_captions_are_misnamed_is_no_collection_of_texts(tmp_path):
+    put(tmp_path, {"captions.sw.jsonl": '{"_id": "a", "text": "x"}\n'})
+    with pytest.raises(DataError, match=r"captions\.sw\.jsonl: call it captions\.LANG\.SPLIT\.jsonl"):
+        is_image_set(str(tmp_path))

@@ -282,7 +282,7 @@ def test_a_long_verdict_is_folded(monkeypatch):
 # ---- the one that ships ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["pictures", "pictures_shown", "pictures_more", "multi30k"])
+@pytest.mark.parametrize("name", ["pictures", "pictures_shown", "pictures_more", "pictures_keywords", "multi30k"])
 def test_the_studies_are_fair(name):
     check_study(load_study(str(ROOT / f"configs/studies/{name}.py")))
 

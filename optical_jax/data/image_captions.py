@@ -250,6 +250,16 @@ def read_image_folder(
     )
 
 
+def refuse_misnamed(folder: Path) -> None:
+    """
+    Raises:
+      DataError: a file of captions has a name that tells no language or no split, and would be passed over.
+    """
+    for path in sorted(folder.glob("captions.*.jsonl*")):
+        if not CAPTION_FILE.fullmatch(path.name):
+            raise DataError(f"{path}: call it captions.LANG.SPLIT.jsonl, as captions.sw.dev.jsonl is (or .jsonl.gz)")
+
+
 def read_keywords(folder: Path, split: str, languages: Sequence[str] = ()) -> ImageTextSet:
     """The `keywords` that stand beside the captions of a set in our form: of each line one text, parted by commas.
 
@@ -276,6 +286,7 @@ def read_keywords(folder: Path, split: str, languages: Sequence[str] = ()) -> Im
 
 def _caption_paths(folder: Path, split: str, languages: Sequence[str]) -> dict[str, Path]:
     """Language -> file."""
+    refuse_misnamed(folder)
     splits = caption_files(folder)
     if split not in splits:
         others = ", ".join(sorted(splits)) or "none"

@@ -10,7 +10,7 @@ from pathlib import Path
 from optical_jax.data.collection import existing
 from optical_jax.data.finding import FileFinder
 from optical_jax.data.flickr_entities import FlickrEntities, read_entities
-from optical_jax.data.image_captions import ImageTextSet, caption_files, read_image_folder
+from optical_jax.data.image_captions import ImageTextSet, caption_files, read_image_folder, refuse_misnamed
 from optical_jax.data.image_layouts import LAYOUTS, detect_layout, layouts_seen
 from optical_jax.data.image_requests import ImageRequest
 from optical_jax.data.picture_files import Pictures, index_pictures
@@ -59,8 +59,8 @@ def is_image_set(spec: str) -> bool:
     if existing(folder, "corpus"):
         return False
     seen = bool(layouts_seen(_ask(spec, [spec])))
-    if not seen and (misnamed := sorted(folder.glob("captions.*"))):
-        raise DataError(f"{misnamed[0]}: call it captions.LANG.SPLIT.jsonl, as in captions.sw.dev.jsonl (or .jsonl.gz)")
+    if not seen:
+        refuse_misnamed(folder)
     return seen
 
 

@@ -8,7 +8,6 @@ import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from hashlib import blake2b, sha256
 from pathlib import Path, PurePosixPath
@@ -281,9 +280,9 @@ class PictureIndex:
         return found[0] if found else None
 
     def near(self, identity: str) -> str:
-        wanted, stems = without_ending(identity), {without_ending(name): name for name in self.sources}
-        alike = [stem for stem in stems if PurePosixPath(stem).name == PurePosixPath(wanted).name]
-        return next((stems[stem] for stem in alike or get_close_matches(wanted, stems, n=1, cutoff=0.8)), "")
+        # Of another ending or in another folder; names that differ otherwise, by a digit mostly, are other pictures.
+        wanted = PurePosixPath(without_ending(identity)).name
+        return next((name for name in self.sources if PurePosixPath(without_ending(name)).name == wanted), "")
 
     def source(self, name: str) -> PictureSource:
         return self.sources[name]
