@@ -12,11 +12,25 @@ os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 import hypothesis
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 hypothesis.settings.register_profile("busy", deadline=None)  # a busy machine is no error
 hypothesis.settings.load_profile("busy")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_disable_most_optimizations", True)  # a plugin may have imported JAX before
+
+CACHE_SETTINGS = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+CACHE_BEFORE = {name: getattr(jax.config, name) for name in CACHE_SETTINGS}
+
+
+@pytest.fixture(autouse=True)
+def own_compiled_programs():
+    """A run in this process keeps what is compiled in its folder; tests after it are not to write there as well."""
+    yield
+    if any(getattr(jax.config, name) != value for name, value in CACHE_BEFORE.items()):
+        for name, value in CACHE_BEFORE.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="session")
