@@ -14,12 +14,12 @@ from optical_jax.config import (
     CheckpointConfig,
     Config,
     DataConfig,
+    LossConfig,
     OptimizerConfig,
     StudentConfig,
     TeacherConfig,
     TrainingConfig,
 )
-from optical_jax.loss_config import LossConfig
 
 LANGUAGES = ("so", "sw", "tl", "ha", "de", "fr")
 NAMES = "runs/demo/names"

@@ -15,13 +15,14 @@ from optical_jax.config import (
     CheckpointConfig,
     Config,
     DataConfig,
+    LossConfig,
     OptimizerConfig,
+    OtConfig,
     SizeConfig,
     StudentConfig,
     TeacherConfig,
     TrainingConfig,
 )
-from optical_jax.loss_config import LossConfig, OtConfig
 
 SETS = {
     "tico19": ("sw", "fr", "tl"),

@@ -11,12 +11,12 @@ one that comes along: --teacher.path optical_jax/english_teacher. What to change
 from optical_jax.config import (
     CheckpointConfig,
     Config,
+    LossConfig,
     OptimizerConfig,
     StudentConfig,
     TeacherConfig,
     TrainingConfig,
 )
-from optical_jax.loss_config import LossConfig
 
 
 def get_config() -> Config:

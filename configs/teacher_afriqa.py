@@ -14,8 +14,14 @@ It does not beat the encoder's own vectors, and a harsher training harms them: f
 that know less, and for data of your own, it is where to start from.
 """
 
-from optical_jax.config import CheckpointConfig, OptimizerConfig, TrainingConfig
-from optical_jax.teacher_config import RankingDataConfig, StartConfig, TeacherStageConfig
+from optical_jax.config import (
+    CheckpointConfig,
+    OptimizerConfig,
+    RankingDataConfig,
+    StartConfig,
+    TeacherStageConfig,
+    TrainingConfig,
+)
 
 
 def get_config() -> TeacherStageConfig:

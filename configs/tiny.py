@@ -12,12 +12,12 @@ from optical_jax.config import (
     CheckpointConfig,
     Config,
     DataConfig,
+    LossConfig,
     OptimizerConfig,
     StudentConfig,
     TeacherConfig,
     TrainingConfig,
 )
-from optical_jax.loss_config import LossConfig
 
 
 def get_config() -> Config:

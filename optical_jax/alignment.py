@@ -11,12 +11,11 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
-from optical_jax.config import DataConfig
+from optical_jax.config import DataConfig, LossConfig, OtConfig
 from optical_jax.data.tokenization import tokenize
 from optical_jax.data.words import Span
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.evaluation.scoring import maxsim
-from optical_jax.loss_config import LossConfig, OtConfig
 from optical_jax.losses.ot_distillation import transport
 from optical_jax.models.late_interaction import mass_logits
 from optical_jax.towers import Tower, encode

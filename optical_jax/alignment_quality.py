@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from optical_jax.alignment import IdfTables, known_masses, plan_tokens, sum_tokens
+from optical_jax.config import OtConfig
 from optical_jax.data.gold_links import GoldLinks
 from optical_jax.data.words import Span, spaced_words, split_words
 from optical_jax.errors import ConfigError
@@ -24,7 +25,6 @@ from optical_jax.evaluation.links import (
     total,
 )
 from optical_jax.evaluation.statistical_aligner import StatisticalAligner
-from optical_jax.loss_config import OtConfig
 from optical_jax.towers import Tower
 
 DEFAULT_RULE = "forward"

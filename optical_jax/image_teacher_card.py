@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from optical_jax.config.validation import parse_licences
 from optical_jax.markdown import block, code, pairs, table, yaml_list, yaml_text
 from optical_jax.model_card import Model
 from optical_jax.models.recipe import quoted
 from optical_jax.tower_pair import TowerPair
-from optical_jax.validation import parse_licences
 
 COMPARED = {
     "pooled": "Mean vectors are compared: one of a text, one of a picture.",

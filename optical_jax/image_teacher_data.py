@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from optical_jax.config import expand_path
+from optical_jax.config import DEV_FIGURES, ImageDataConfig, expand_path
 from optical_jax.data.bitext import text_key
 from optical_jax.data.image_captions import NOT_THERE, ImageTextSet, join_image_sets
 from optical_jax.data.image_loader import HeldVectors
@@ -23,7 +23,6 @@ from optical_jax.evaluation.image_figures import two_way_figures
 from optical_jax.evaluation.picture_search import by_position, search_both_ways
 from optical_jax.evaluation.search import encode_blocks
 from optical_jax.files import sha256_file
-from optical_jax.image_stage_config import DEV_FIGURES, ImageDataConfig
 from optical_jax.models.late_interaction import mean_pool
 from optical_jax.picture_encoding import encode_picture_blocks
 from optical_jax.tower_pair import TowerPair

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Float, Int
 
-from optical_jax.config import Config, TowerConfig
+from optical_jax.config import Config, OtConfig, TowerConfig
 from optical_jax.data.bitext import Bitext
 from optical_jax.data.code_switch import (
     Entry,
@@ -26,7 +26,6 @@ from optical_jax.data.code_switch import (
 )
 from optical_jax.data.tokenization import Tokens, pad_tokens, tokenize
 from optical_jax.errors import ConfigError
-from optical_jax.loss_config import OtConfig
 from optical_jax.losses.ot_distillation import transport
 from optical_jax.models.late_interaction import encode_tokens
 from optical_jax.towers import Tower

@@ -10,11 +10,9 @@ from typing import Any
 import jax
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
-from optical_jax.config import Config, MeshConfig
+from optical_jax.config import Config, ImageStageConfig, MeshConfig, TeacherStageConfig
 from optical_jax.errors import ConfigError, MachineError
-from optical_jax.image_stage_config import ImageStageConfig
 from optical_jax.params import SpecTree, map_specs
-from optical_jax.teacher_config import TeacherStageConfig
 
 MESH_AXES = ("data", "fsdp", "tensor")
 

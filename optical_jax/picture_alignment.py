@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from optical_jax.alignment import known_masses, read_words
+from optical_jax.config import OtConfig
 from optical_jax.data.pixels import cut_out, picture_pixels
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.evaluation.scoring import maxsim
-from optical_jax.loss_config import OtConfig
 from optical_jax.losses.ot_distillation import transport
 from optical_jax.models.late_interaction import mass_logits
 from optical_jax.picture_encoding import grid_of, recipe_of

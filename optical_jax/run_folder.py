@@ -15,12 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optical_jax
-from optical_jax.config import Config, to_json
+from optical_jax.config import Config, ImageStageConfig, TeacherStageConfig, to_json
 from optical_jax.errors import ConfigError, MachineError
 from optical_jax.files import OWN_CONFIG, PAIR, REFERENCE, read_json, write_json
-from optical_jax.image_stage_config import ImageStageConfig
 from optical_jax.metrics_writer import read_metrics
-from optical_jax.teacher_config import TeacherStageConfig
 
 if TYPE_CHECKING:
     from optical_jax.data.code_switch import Lexicon

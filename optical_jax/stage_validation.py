@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from functools import partial
 
-from optical_jax.errors import ConfigError
-from optical_jax.image_stage_config import DEV_FIGURES, DRAWN_SIZE, ImageSideConfig, ImageStageConfig
-from optical_jax.teacher_config import DEV_METRICS, TeacherStageConfig
-from optical_jax.validation import (
+from optical_jax.config import (
+    DEV_FIGURES,
+    DEV_METRICS,
+    DRAWN_SIZE,
+    ImageSideConfig,
+    ImageStageConfig,
+    TeacherStageConfig,
+)
+from optical_jax.config.validation import (
     check_every_training,
     check_image_text_loss,
     check_kernel_dtype,
     check_ranges,
     check_that,
 )
+from optical_jax.errors import ConfigError
 
 AT_LEAST_1 = ("data.passages", "data.row_length", "data.dev_queries", "data.dev_documents", "training.steps")
 AT_LEAST_0 = ("encoder.projection", "loss.contrastive", "loss.kl", "loss.margin_mse")

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from optical_jax.config import HeadConfig, TowerConfig, expand_path
+from optical_jax.config import HeadConfig, StartConfig, TeacherStageConfig, TowerConfig, expand_path
 from optical_jax.data.tokenization import load_tokenizer
 from optical_jax.errors import ConfigError
 from optical_jax.evaluation.blocks import Block
@@ -20,7 +20,6 @@ from optical_jax.models.late_interaction import tower_specs
 from optical_jax.models.pretrained import load_pretrained
 from optical_jax.models.vocabulary import transfer_embeddings
 from optical_jax.params import init_params
-from optical_jax.teacher_config import StartConfig, TeacherStageConfig
 from optical_jax.towers import Tower, check_vocabulary, encode
 from optical_jax.types import Params
 

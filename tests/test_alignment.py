@@ -25,13 +25,14 @@ from optical_jax.config import (
     DataConfig,
     EncoderConfig,
     HeadConfig,
+    LossConfig,
+    OtConfig,
     TowerConfig,
     to_json,
 )
 from optical_jax.data.tokenization import BERT_SPECIALS, _word_piece, _wrap
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.evaluation.scoring import maxsim
-from optical_jax.loss_config import LossConfig, OtConfig
 from optical_jax.models.export import save_tower
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params

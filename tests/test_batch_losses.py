@@ -12,9 +12,9 @@ import pytest
 import scipy.optimize
 from test_losses import E1, E2, evaluate, random_tokens, tokens
 
+from optical_jax.config import LossConfig, OtConfig
 from optical_jax.errors import ConfigError
 from optical_jax.evaluation.scoring import maxsim
-from optical_jax.loss_config import LossConfig, OtConfig
 from optical_jax.losses import LOSSES, batch_scores, distillation_loss
 from optical_jax.losses.batch_scores import mean_maxsims, transport_scores
 from optical_jax.losses.ot_distillation import transport

@@ -6,7 +6,17 @@ import jax
 import numpy as np
 import pytest
 
-from optical_jax.config import Config, DataConfig, EncoderConfig, HeadConfig, StudentConfig, TeacherConfig, TowerConfig
+from optical_jax.config import (
+    Config,
+    DataConfig,
+    EncoderConfig,
+    HeadConfig,
+    OtConfig,
+    StudentConfig,
+    TeacherConfig,
+    TowerConfig,
+)
+from optical_jax.config.validation import validate
 from optical_jax.data.bitext import Bitext
 from optical_jax.data.code_switch import (
     Entry,
@@ -22,12 +32,10 @@ from optical_jax.data.report import BitextReport
 from optical_jax.data.tokenization import train_vocabulary
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.lexicon import best_translations, between_words, lexicon_of_plans, read_words
-from optical_jax.loss_config import OtConfig
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
 from optical_jax.student import texts_to_read
 from optical_jax.towers import Tower
-from optical_jax.validation import validate
 
 LEXICON = {"maji": Entry("water", 0.75, 4), "samaki": Entry("fish", 0.5, 6)}
 

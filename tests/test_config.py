@@ -11,16 +11,17 @@ from optical_jax.commands.settings import TrainCommand, load_config_file, parse_
 from optical_jax.config import (
     Config,
     DataConfig,
+    LossConfig,
     OptimizerConfig,
+    OtConfig,
     SizeConfig,
     StudentConfig,
     TeacherConfig,
     TrainingConfig,
     expand_path,
 )
+from optical_jax.config.validation import parse_added_losses, parse_licences, validate
 from optical_jax.errors import ConfigError
-from optical_jax.loss_config import LossConfig, OtConfig
-from optical_jax.validation import parse_added_losses, parse_licences, validate
 
 FINE = Config(run="runs/x", teacher=TeacherConfig(path="teacher"))
 

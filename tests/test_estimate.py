@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optical_jax.config import Config, EncoderConfig, HeadConfig, TowerConfig
-from optical_jax.loss_config import LossConfig, OtConfig
+from optical_jax.config import Config, EncoderConfig, HeadConfig, LossConfig, OtConfig, TowerConfig
 from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.params import abstract_params
 from optical_jax.training.estimate import (

@@ -12,6 +12,7 @@ import pytest
 from test_losses import E1, E2, assert_same_metrics, pad_pairs, pad_tokens, random_tokens, tokens
 
 from optical_jax.config import MeshConfig
+from optical_jax.config.validation import check_image_text_loss
 from optical_jax.errors import ConfigError
 from optical_jax.image_text_config import ImageTextLossConfig
 from optical_jax.losses import batch_scores
@@ -19,7 +20,6 @@ from optical_jax.losses.image_text import at_most_largest, image_text_loss, imag
 from optical_jax.params import init_params
 from optical_jax.partitioning import make_mesh, named_sharding
 from optical_jax.types import TokenVectors
-from optical_jax.validation import check_image_text_loss
 
 REFERENCE = Path(__file__).parent / "reference"
 CONFIGS = {

@@ -10,12 +10,19 @@ from drawn_pictures import write_set
 
 from optical_jax import encode, load
 from optical_jax.commands.settings import ImageTeacherCommand, parse_command
-from optical_jax.config import EncoderConfig, HeadConfig, TowerConfig
+from optical_jax.config import (
+    AugmentationConfig,
+    EncoderConfig,
+    HeadConfig,
+    ImageSideConfig,
+    ImageStageConfig,
+    TextSideConfig,
+    TowerConfig,
+)
 from optical_jax.data.pixels import Augmentation, PictureRecipe
 from optical_jax.errors import ConfigError
 from optical_jax.files import write_json
 from optical_jax.image_config import ImageEncoderConfig, ImageTowerConfig
-from optical_jax.image_stage_config import AugmentationConfig, ImageSideConfig, ImageStageConfig, TextSideConfig
 from optical_jax.image_teacher_data import read_stage_data, some_pictures
 from optical_jax.image_teacher_start import make_pair
 from optical_jax.image_text_config import ImageTextLossConfig

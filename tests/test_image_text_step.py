@@ -6,9 +6,18 @@ import jax
 import numpy as np
 import pytest
 
-from optical_jax.config import EncoderConfig, HeadConfig, OptimizerConfig, TowerConfig, TrainingConfig
+from optical_jax.config import (
+    EncoderConfig,
+    HeadConfig,
+    ImageDataConfig,
+    ImageSideConfig,
+    ImageStageConfig,
+    OptimizerConfig,
+    TextSideConfig,
+    TowerConfig,
+    TrainingConfig,
+)
 from optical_jax.image_config import ImageEncoderConfig, ImageTowerConfig
-from optical_jax.image_stage_config import ImageDataConfig, ImageSideConfig, ImageStageConfig, TextSideConfig
 from optical_jax.image_text_config import ImageTextLossConfig
 from optical_jax.losses.image_text import image_text_loss
 from optical_jax.models.late_interaction import encode_tokens

@@ -10,8 +10,7 @@ import ot
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from optical_jax.config import MeshConfig
-from optical_jax.loss_config import LossConfig, LossName, OtConfig
+from optical_jax.config import LossConfig, LossName, MeshConfig, OtConfig
 from optical_jax.losses import LOSSES
 from optical_jax.partitioning import make_mesh, named_sharding
 from optical_jax.types import TokenVectors

@@ -11,8 +11,7 @@ from test_late_interaction import encode, hidden_states, random_params, text_inp
 from test_plans import in_float64, sides, slopes
 from test_step import BATCHES, CFG, TOWER, run_steps
 
-from optical_jax.config import TowerConfig, identity
-from optical_jax.loss_config import LossConfig, OtConfig
+from optical_jax.config import LossConfig, OtConfig, TowerConfig, identity
 from optical_jax.losses.ot_distillation import transport, transport_loss
 from optical_jax.models.export import save_tower
 from optical_jax.models.late_interaction import tower_specs

@@ -16,12 +16,12 @@ from optical_jax.config import (
     DataConfig,
     EncoderConfig,
     HeadConfig,
+    LossConfig,
     StudentConfig,
     TeacherConfig,
     TowerConfig,
     to_json,
 )
-from optical_jax.loss_config import LossConfig
 from optical_jax.model_card import CardFacts, Model, file_name, model_card, part_name
 
 ROOT = Path(__file__).parents[1]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from scipy.optimize import linear_sum_assignment
 
-from optical_jax.loss_config import OtConfig
+from optical_jax.config import OtConfig
 from optical_jax.ot.costs import COSTS, cosine_cost
 from optical_jax.ot.masses import MASSES, idf_mass, uniform_mass
 from optical_jax.ot.plans import PLANS, greedy_matching, plan_entropy, plan_error

@@ -18,16 +18,19 @@ from optical_jax.config import (
     CheckpointConfig,
     Config,
     DataConfig,
+    LossConfig,
+    LossName,
     OptimizerConfig,
+    OtConfig,
     StudentConfig,
     TeacherConfig,
     TrainingConfig,
 )
+from optical_jax.config.validation import validate
 from optical_jax.data.bitext import load_bitext
 from optical_jax.data.loader import MixedSource
 from optical_jax.data.picture_pairs import read_picture_pairs
 from optical_jax.errors import ConfigError, MachineError
-from optical_jax.loss_config import LossConfig, LossName, OtConfig
 from optical_jax.losses import LOSSES, distillation_loss
 from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.partitioning import make_mesh, named_sharding, params_shardings
@@ -40,7 +43,6 @@ from optical_jax.training.picture_cache import cached_pictures
 from optical_jax.training.state import init_train_state
 from optical_jax.training.step import make_train_step
 from optical_jax.types import TokenVectors
-from optical_jax.validation import validate
 
 
 @pytest.fixture(scope="module")

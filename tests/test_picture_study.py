@@ -13,13 +13,13 @@ from source_folders import jsonl, put
 
 from optical_jax.commands.settings import load_config_file
 from optical_jax.commands.study import load_study, main, tell
-from optical_jax.config import Config
+from optical_jax.config import Config, ImageStageConfig
+from optical_jax.config.validation import validate
 from optical_jax.data.caption_collection import hashes
 from optical_jax.data.image_sources import read_image_set
 from optical_jax.errors import ConfigError
 from optical_jax.evaluation.image_figures import RECALLS
 from optical_jax.files import write_json
-from optical_jax.image_stage_config import ImageStageConfig
 from optical_jax.studies import tables
 from optical_jax.studies.comparison import ArmTest, references_of
 from optical_jax.studies.design import Arm, Study, check_study, final_tasks, tuning_tasks
@@ -33,7 +33,6 @@ from optical_jax.studies.runner import choose, chosen_tasks, run_task
 from optical_jax.studies.verdict import verdict
 from optical_jax.tower_pair import TowerPair, save_tower_pair
 from optical_jax.towers import load
-from optical_jax.validation import validate
 
 ROOT = Path(__file__).parents[1]
 TINY = load_study(str(ROOT / "configs/studies/tiny_losses.py"))

@@ -9,7 +9,7 @@ import ot
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from optical_jax.loss_config import LossConfig, OtConfig
+from optical_jax.config import LossConfig, OtConfig
 from optical_jax.losses.ot_distillation import transport, transport_loss
 from optical_jax.ot.plans import PLANS, greedy_matching, plan_error
 from optical_jax.types import TokenVectors

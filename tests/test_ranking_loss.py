@@ -8,13 +8,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optical_jax.config import EncoderConfig, HeadConfig, MeshConfig, OptimizerConfig, TowerConfig, TrainingConfig
+from optical_jax.config import (
+    EncoderConfig,
+    HeadConfig,
+    MeshConfig,
+    OptimizerConfig,
+    RankingDataConfig,
+    RankingLossConfig,
+    StartConfig,
+    TeacherStageConfig,
+    TowerConfig,
+    TrainingConfig,
+)
 from optical_jax.losses import batch_scores
 from optical_jax.losses.ranking import ranking_loss
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
 from optical_jax.partitioning import make_mesh, named_sharding
-from optical_jax.teacher_config import RankingDataConfig, RankingLossConfig, StartConfig, TeacherStageConfig
 from optical_jax.training.loop import put
 from optical_jax.training.optimizer import make_optimizer
 from optical_jax.training.ranking_step import frozen_part, make_ranking_step

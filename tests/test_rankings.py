@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optical_jax.config import HeadConfig
+from optical_jax.config import HeadConfig, RankingDataConfig
 from optical_jax.data.ranking_formats import read_rankings
 from optical_jax.data.ranking_loader import make_ranking_batches
 from optical_jax.data.rankings import hold_out, load_dev, load_rankings
@@ -17,7 +17,6 @@ from optical_jax.data.tokenization import train_vocabulary
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.evaluation.search import Ranking
 from optical_jax.mining import choose_negatives, scores_by_query, write_scored, write_triples
-from optical_jax.teacher_config import RankingDataConfig
 
 NAN = float("nan")
 

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optical_jax.config import Config, EncoderConfig, HeadConfig, StudentConfig, TowerConfig
+from optical_jax.config import Config, EncoderConfig, HeadConfig, LossConfig, StudentConfig, TowerConfig
+from optical_jax.config.validation import validate
 from optical_jax.errors import ConfigError
-from optical_jax.loss_config import LossConfig
 from optical_jax.models import attention
 from optical_jax.models.bert import encode_hidden, encoder_specs
 from optical_jax.models.pretrained import tower_config
@@ -17,7 +17,6 @@ from optical_jax.params import init_params
 from optical_jax.training.estimate import attention_flops, encoder_forward_flops, step_cost
 from optical_jax.training.step import as_trained
 from optical_jax.types import Batch, TextInputs
-from optical_jax.validation import validate
 
 ROWS, LENGTH = 2, 24
 ENCODER = EncoderConfig(vocab_size=64, width=32, layers=3, heads=4, mlp_width=48, max_positions=128)

@@ -13,7 +13,9 @@ import pytest
 from optical_jax.config import (
     Config,
     DataConfig,
+    LossConfig,
     MeshConfig,
+    OtConfig,
     StudentConfig,
     TeacherConfig,
     TrainingConfig,
@@ -21,7 +23,6 @@ from optical_jax.config import (
 )
 from optical_jax.errors import ConfigError, MachineError
 from optical_jax.files import sha256_file, write_json
-from optical_jax.loss_config import LossConfig, OtConfig
 from optical_jax.metrics_writer import MetricsWriter, cut_after, read_metrics, scalars
 from optical_jax.run_folder import RunFolder, environment
 

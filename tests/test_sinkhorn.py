@@ -11,13 +11,12 @@ import ot
 import pytest
 from hypothesis import given, settings
 
-from optical_jax.config import Config, TeacherConfig
+from optical_jax.config import Config, LossConfig, OtConfig, TeacherConfig
+from optical_jax.config.validation import validate
 from optical_jax.errors import ConfigError
-from optical_jax.loss_config import LossConfig, OtConfig
 from optical_jax.ot.ott_solvers import OttChoices, solve_by_ott
 from optical_jax.ot.plans import plan_error
 from optical_jax.ot.sinkhorn import FARTHEST, KERNEL_EPSILON, sinkhorn_plan, solve_sinkhorn
-from optical_jax.validation import validate
 
 solve = jax.jit(solve_sinkhorn, static_argnames=("cfg", "in_log_space"))
 solve_ott = jax.jit(solve_by_ott, static_argnames=("cfg", "choices"))

@@ -14,13 +14,13 @@ from optical_jax.config import (
     DataConfig,
     EncoderConfig,
     HeadConfig,
+    LossConfig,
     MeshConfig,
     OptimizerConfig,
     StudentConfig,
     TowerConfig,
     TrainingConfig,
 )
-from optical_jax.loss_config import LossConfig
 from optical_jax.losses.ot_distillation import transport_loss
 from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.params import init_params

@@ -5,10 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from optical_jax.config import Config, DataConfig, SizeConfig, StudentConfig, TeacherConfig
+from optical_jax.config import Config, DataConfig, LossConfig, OtConfig, SizeConfig, StudentConfig, TeacherConfig
 from optical_jax.data.bitext import load_bitext
 from optical_jax.errors import ConfigError
-from optical_jax.loss_config import LossConfig, OtConfig
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import abstract_params
 from optical_jax.student import load_teacher, make_student

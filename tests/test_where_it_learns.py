@@ -10,10 +10,10 @@ import pytest
 
 from optical_jax.commands.train import prepare
 from optical_jax.config import Config, DataConfig, StudentConfig, TeacherConfig
+from optical_jax.config.validation import validate
 from optical_jax.data.code_switch import lexicon_file, read_lexicon
 from optical_jax.errors import ConfigError
 from optical_jax.run_folder import RunFolder
-from optical_jax.validation import validate
 
 
 def settings(**data) -> Config:

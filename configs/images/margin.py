@@ -21,7 +21,7 @@ from dataclasses import replace
 
 import teacher
 
-from optical_jax.image_stage_config import ImageStageConfig
+from optical_jax.config import ImageStageConfig
 from optical_jax.image_text_config import ImageTextLossConfig
 
 

@@ -18,12 +18,12 @@ from optical_jax.config import (
     CheckpointConfig,
     Config,
     DataConfig,
+    LossConfig,
     OptimizerConfig,
     StudentConfig,
     TeacherConfig,
     TrainingConfig,
 )
-from optical_jax.loss_config import LossConfig
 
 ENGLISH = "optical_jax/english_teacher"
 EMOJI = "$OPTICAL_DATA/imagetext/noto_emoji"

@@ -13,8 +13,15 @@ The tower of pictures is drawn and small; the tower of texts stays, so that its 
 any language learn from, and are computed once. configs/images/margin.py goes on from here.
 """
 
-from optical_jax.config import CheckpointConfig, OptimizerConfig, TrainingConfig
-from optical_jax.image_stage_config import ImageDataConfig, ImageSideConfig, ImageStageConfig, TextSideConfig
+from optical_jax.config import (
+    CheckpointConfig,
+    ImageDataConfig,
+    ImageSideConfig,
+    ImageStageConfig,
+    OptimizerConfig,
+    TextSideConfig,
+    TrainingConfig,
+)
 
 
 def get_config() -> ImageStageConfig:

@@ -15,12 +15,13 @@ from optical_jax.config import (
     CheckpointConfig,
     Config,
     DataConfig,
+    LossConfig,
     OptimizerConfig,
+    OtConfig,
     StudentConfig,
     TeacherConfig,
     TrainingConfig,
 )
-from optical_jax.loss_config import LossConfig, OtConfig
 from optical_jax.studies.design import Arm, Study
 
 LOW = ("sw", "so", "tl", "mr", "ha", "am", "km", "ne")

@@ -13,8 +13,7 @@ import losses
 import low_resource
 from losses import transport
 
-from optical_jax.config import Config
-from optical_jax.loss_config import LossConfig
+from optical_jax.config import Config, LossConfig
 from optical_jax.studies.design import Arm, Study
 
 RATES = (1e-4, 3e-4)

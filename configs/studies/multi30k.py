@@ -13,8 +13,7 @@ from dataclasses import replace
 import losses
 import pictures
 
-from optical_jax.config import Config
-from optical_jax.loss_config import LossConfig, OtConfig
+from optical_jax.config import Config, LossConfig, OtConfig
 from optical_jax.studies.design import Arm, Study
 
 FOLDER = "runs/studies/multi30k"

@@ -11,7 +11,7 @@ from dataclasses import replace
 import losses
 from losses import transport
 
-from optical_jax.loss_config import LossConfig
+from optical_jax.config import LossConfig
 from optical_jax.studies.design import Arm, Study
 
 PAIRS = (300, 1000)

@@ -16,8 +16,7 @@ from dataclasses import replace
 import losses
 from images.multilingual import EMOJI, PAGES, captions
 
-from optical_jax.config import Config, DataConfig, StudentConfig, TeacherConfig
-from optical_jax.loss_config import LossConfig, OtConfig
+from optical_jax.config import Config, DataConfig, LossConfig, OtConfig, StudentConfig, TeacherConfig
 from optical_jax.studies.design import Arm, Study
 
 LOW = ("sw", "so", "tl", "mr", "ha", "am", "yo", "km", "ne")

@@ -14,7 +14,7 @@ from dataclasses import replace
 import pictures
 from images.multilingual import EMOJI, PAGES
 
-from optical_jax.loss_config import LossConfig
+from optical_jax.config import LossConfig
 from optical_jax.studies.design import Arm, Study
 
 FOLDER = "runs/studies/pictures_shown"

@@ -13,8 +13,7 @@ from dataclasses import replace
 import losses
 from losses import transport
 
-from optical_jax.config import Config
-from optical_jax.loss_config import LossConfig
+from optical_jax.config import Config, LossConfig
 from optical_jax.studies.design import Arm, Study
 
 RATE = 2e-3

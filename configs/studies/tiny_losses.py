@@ -11,8 +11,7 @@ from pathlib import Path
 
 import tiny
 
-from optical_jax.config import Config
-from optical_jax.loss_config import LossConfig
+from optical_jax.config import Config, LossConfig
 from optical_jax.studies.design import Arm, Study
 
 

@@ -18,14 +18,15 @@ from optical_jax.config import (
     Attention,
     Config,
     DataConfig,
+    LossConfig,
     OptimizerConfig,
+    OtConfig,
     Remat,
     StudentConfig,
     TeacherConfig,
     TrainingConfig,
 )
 from optical_jax.data.loader import Loader, make_loader
-from optical_jax.loss_config import LossConfig, OtConfig
 from optical_jax.models.attention import choose_attention, platform
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.partitioning import batch_shards, check_divisible, make_mesh, named_sharding, params_shardings

@@ -13,7 +13,7 @@ import numpy as np
 
 from optical_jax.benchmark.presets import MAX_LENGTH, VECTOR_WIDTH, Work, read_language
 from optical_jax.benchmark.timing import in_turns
-from optical_jax.loss_config import OtConfig
+from optical_jax.config import OtConfig
 from optical_jax.models.late_interaction import encode_tokens
 from optical_jax.ot.costs import cosine_cost
 from optical_jax.ot.masses import uniform_mass

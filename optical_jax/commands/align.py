@@ -17,8 +17,8 @@ import tyro
 from optical_jax.commands import align_pictures, align_quality
 from optical_jax.commands.bitext_of_run import saved_data
 from optical_jax.commands.doors import open_door, refuse_no_flags
+from optical_jax.config import LossConfig, OtConfig
 from optical_jax.errors import ConfigError, DataError
-from optical_jax.loss_config import LossConfig, OtConfig
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optical_jax.commands.picture_towers import by_patches, towers_of_run
+from optical_jax.config import OtConfig
 from optical_jax.errors import ConfigError
-from optical_jax.loss_config import OtConfig
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optical_jax.commands.bitext_of_run import saved_data
-from optical_jax.config import DataConfig
+from optical_jax.config import DataConfig, OtConfig
 from optical_jax.errors import ConfigError, DataError
-from optical_jax.loss_config import OtConfig
 
 if TYPE_CHECKING:
     from rich.console import Console

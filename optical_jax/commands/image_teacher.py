@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from optical_jax.commands.doors import open_door
 from optical_jax.commands.settings import ImageTeacherCommand
 from optical_jax.commands.training import first_state, loop, read_command, run_in_folder, say
-from optical_jax.config import DataConfig, expand_path
-from optical_jax.image_stage_config import ImageStageConfig
+from optical_jax.config import DataConfig, ImageStageConfig, expand_path
 from optical_jax.stage_validation import validate_image_teacher
 
 if TYPE_CHECKING:

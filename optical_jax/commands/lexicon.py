@@ -12,9 +12,8 @@ import tyro
 
 from optical_jax.commands.bitext_of_run import saved_data
 from optical_jax.commands.doors import open_door, refuse_no_flags
-from optical_jax.config import DataConfig
+from optical_jax.config import DataConfig, OtConfig
 from optical_jax.errors import ConfigError
-from optical_jax.loss_config import OtConfig
 
 
 @dataclass(frozen=True)

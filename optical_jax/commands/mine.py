@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from optical_jax.commands.doors import open_door, refuse_no_flags
+from optical_jax.config import RankingDataConfig
 from optical_jax.errors import ConfigError
-from optical_jax.teacher_config import RankingDataConfig
 
 if TYPE_CHECKING:
     from optical_jax.data.rankings import Rankings

@@ -13,11 +13,9 @@ from typing import Annotated, TypeVar
 
 import tyro
 
-from optical_jax.config import Config
+from optical_jax.config import Config, ImageStageConfig, TeacherStageConfig
+from optical_jax.config.validation import check_types
 from optical_jax.errors import ConfigError
-from optical_jax.image_stage_config import ImageStageConfig
-from optical_jax.teacher_config import TeacherStageConfig
-from optical_jax.validation import check_types
 
 Settings = TypeVar("Settings", Config, TeacherStageConfig, ImageStageConfig)
 STARTED_BY = {

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 from optical_jax.commands.doors import open_door
 from optical_jax.commands.settings import TeacherCommand
 from optical_jax.commands.training import first_state, loop, read_command, run_in_folder, say
-from optical_jax.config import expand_path
+from optical_jax.config import DEV_METRICS, TeacherStageConfig, expand_path
 from optical_jax.errors import ConfigError
 from optical_jax.stage_validation import validate_teacher
-from optical_jax.teacher_config import DEV_METRICS, TeacherStageConfig
 
 if TYPE_CHECKING:
     from optical_jax.config import HeadConfig

@@ -13,10 +13,10 @@ from optical_jax.commands.doors import open_door
 from optical_jax.commands.settings import TrainCommand
 from optical_jax.commands.training import first_state, loop, read_command, run_in_folder, say
 from optical_jax.config import Config, expand_path
+from optical_jax.config.validation import validate
 from optical_jax.data.formats import for_each_language
 from optical_jax.errors import ConfigError
 from optical_jax.files import PAIR, SEEN_PICTURES
-from optical_jax.validation import validate
 
 if TYPE_CHECKING:
     from optical_jax.data.bitext import Bitext, BitextSplits

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from optical_jax.loss_config import LossConfig
+from optical_jax.config import LossConfig
+from optical_jax.config.validation import parse_added_losses
 from optical_jax.losses.contrastive import contrastive_loss, ot_contrastive_loss, pooled_contrastive_loss
 from optical_jax.losses.gromov_distillation import gromov_wasserstein_loss
 from optical_jax.losses.ot_distillation import greedy_loss, transport_loss
@@ -12,7 +13,6 @@ from optical_jax.losses.relational import relational_loss
 from optical_jax.losses.score_distillation import score_kl_loss
 from optical_jax.losses.vector_distillation import pooled_cosine_loss, pooled_mse_loss
 from optical_jax.types import LossOutput, TokenVectors
-from optical_jax.validation import parse_added_losses
 
 LOSSES: dict[str, Callable[[TokenVectors, TokenVectors, LossConfig], LossOutput]] = {
     "transport": transport_loss,

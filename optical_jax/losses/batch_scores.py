@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from optical_jax.loss_config import OtConfig
+from optical_jax.config import OtConfig
 from optical_jax.losses.pairs import at_least_float32, pooled_vectors
 from optical_jax.models.attention import platform
 from optical_jax.ot.costs import COSTS

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from optical_jax.loss_config import LossConfig
+from optical_jax.config import LossConfig
 from optical_jax.losses.batch_scores import mean_cosines, mean_maxsims, same_texts, transport_scores
 from optical_jax.losses.pairs import comparison_metrics, mean_over_pairs, real_pairs
 from optical_jax.types import LossOutput, TokenVectors

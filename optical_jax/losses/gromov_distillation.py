@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
+from optical_jax.config import LossConfig
 from optical_jax.errors import ConfigError
-from optical_jax.loss_config import LossConfig
 from optical_jax.losses.pairs import comparison_metrics, mean_over_pairs, real_cells
 from optical_jax.ot.costs import COSTS
 from optical_jax.ot.gromov import distortion, gromov_plan

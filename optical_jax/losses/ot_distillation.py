@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from optical_jax.loss_config import LossConfig, OtConfig
+from optical_jax.config import LossConfig, OtConfig
 from optical_jax.losses.pairs import comparison_metrics, mean_over_pairs, real_cells
 from optical_jax.ot.costs import COSTS
 from optical_jax.ot.masses import MASSES

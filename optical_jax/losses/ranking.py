@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from optical_jax.config import RankingLossConfig
 from optical_jax.losses.batch_scores import maxsims, query_maxsims
-from optical_jax.teacher_config import RankingLossConfig
 from optical_jax.types import LossOutput, RankingMarks, Scalar, TokenVectors
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from optical_jax.loss_config import LossConfig
+from optical_jax.config import LossConfig
 from optical_jax.losses.batch_scores import SAME_COSINE, map_rows
 from optical_jax.losses.pairs import comparison_metrics, pooled_vectors, real_pairs
 from optical_jax.models.late_interaction import unit

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from optical_jax.loss_config import LossConfig
+from optical_jax.config import LossConfig
 from optical_jax.losses.batch_scores import mean_maxsims
 from optical_jax.losses.pairs import comparison_metrics, mean_over_pairs, real_pairs
 from optical_jax.types import LossOutput, TokenVectors

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from optical_jax.loss_config import LossConfig
+from optical_jax.config import LossConfig
 from optical_jax.losses.pairs import at_least_float32, comparison_metrics, mean_over_pairs, pooled_cosines
 from optical_jax.models.late_interaction import masked_sum
 from optical_jax.types import LossOutput, TokenVectors

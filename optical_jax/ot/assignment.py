@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 from optax.assignment import hungarian_algorithm
 
-from optical_jax.loss_config import OtConfig
+from optical_jax.config import OtConfig
 
 
 def exact_plan(

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from optical_jax.loss_config import OtConfig
+from optical_jax.config import OtConfig
 from optical_jax.ot.sinkhorn import KERNEL_EPSILON, solve_sinkhorn
 
 LINEARISATIONS = 10

@@ -15,7 +15,7 @@ from ott.problems.linear.linear_problem import LinearProblem
 from ott.solvers.linear.acceleration import Momentum
 from ott.solvers.linear.sinkhorn import Sinkhorn
 
-from optical_jax.loss_config import OtConfig
+from optical_jax.config import OtConfig
 from optical_jax.ot.sinkhorn import LOOK_EVERY, Solution
 
 WARM_EPSILONS, WARM_ITERATIONS = 4.0, 10

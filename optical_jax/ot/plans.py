@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from optical_jax.loss_config import OtConfig
+from optical_jax.config import OtConfig
 from optical_jax.ot.assignment import exact_plan
 from optical_jax.ot.partial import partial_plan
 from optical_jax.ot.proximal import ipot_plan

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from optical_jax.loss_config import LossConfig, OtConfig
+from optical_jax.config import LossConfig, OtConfig
 
 
 @dataclass(frozen=True)

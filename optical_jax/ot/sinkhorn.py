@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from optical_jax.loss_config import OtConfig
+from optical_jax.config import OtConfig
 
 KERNEL_EPSILON = 0.05
 """From this epsilon on the kernel exp(-cost / epsilon) stays far inside float32 (costs reach 2: exp(-40) = 4e-18)."""

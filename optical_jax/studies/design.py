@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from optical_jax.config import Config, DataConfig
+from optical_jax.config.validation import validate
 from optical_jax.errors import ConfigError
-from optical_jax.validation import validate
 
 Stage = Literal["tuning", "final"]
 

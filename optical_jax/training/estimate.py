@@ -5,17 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from optical_jax.config import Config, Remat, TowerConfig
+from optical_jax.config import Config, ImageStageConfig, LossConfig, Remat, TowerConfig
+from optical_jax.config.validation import parse_added_losses
 from optical_jax.image_config import AnyEncoderConfig, ImageTowerConfig
-from optical_jax.image_stage_config import ImageStageConfig
-from optical_jax.loss_config import LossConfig
 from optical_jax.losses.batch_scores import KEPT_NUMBERS
 from optical_jax.models.encoders import packs
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.ot.gromov import LINEARISATIONS
 from optical_jax.params import count_params
 from optical_jax.types import Batch, ImageTextBatch, PackedInputs, TextInputs, TokenVectors
-from optical_jax.validation import parse_added_losses
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,12 @@ from typing import Any
 import jax
 
 from optical_jax.checkpoint import Checkpoints, fingerprint
-from optical_jax.config import Config, to_json
+from optical_jax.config import Config, ImageStageConfig, TeacherStageConfig, to_json
 from optical_jax.data.loader import Batches
 from optical_jax.errors import Interrupted, NonFiniteLossError
-from optical_jax.image_stage_config import ImageStageConfig
 from optical_jax.metrics_writer import MetricsWriter
 from optical_jax.partitioning import named_sharding
 from optical_jax.progress import ProgressReport
-from optical_jax.teacher_config import TeacherStageConfig
 from optical_jax.training.state import TrainState
 from optical_jax.types import Metrics, Params
 

@@ -10,12 +10,11 @@ import jax
 import optax
 from jax.sharding import Mesh
 
-from optical_jax.config import TowerConfig
+from optical_jax.config import TeacherStageConfig, TowerConfig
 from optical_jax.losses.ranking import ranking_loss
 from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.models.stack import unstack_layers
 from optical_jax.partitioning import named_sharding
-from optical_jax.teacher_config import TeacherStageConfig
 from optical_jax.training.optimizer import NOTHING_FROZEN, Frozen, trained_part, with_trained
 from optical_jax.training.state import TrainState, train_state_shardings, update_state
 from optical_jax.training.step import count_tokens, join_parts, split_in_parts

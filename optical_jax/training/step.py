@@ -12,8 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from optical_jax.config import Config, TowerConfig
-from optical_jax.loss_config import LossConfig
+from optical_jax.config import Config, LossConfig, TowerConfig
 from optical_jax.losses import distillation_loss
 from optical_jax.models.attention import choose_attention, platform
 from optical_jax.models.late_interaction import encode_tokens, tower_specs

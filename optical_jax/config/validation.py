@@ -10,12 +10,12 @@ from functools import partial
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from optical_jax.config import Config, DataConfig, SizeConfig, StudentConfig
+from optical_jax.config.image_teacher import ImageStageConfig
+from optical_jax.config.losses import LossConfig, LossName, OtConfig
+from optical_jax.config.student import Config, DataConfig, SizeConfig, StudentConfig
+from optical_jax.config.teacher import TeacherStageConfig
 from optical_jax.errors import ConfigError
-from optical_jax.image_stage_config import ImageStageConfig
 from optical_jax.image_text_config import ImageTextLossConfig
-from optical_jax.loss_config import LossConfig, LossName, OtConfig
-from optical_jax.teacher_config import TeacherStageConfig
 
 COMPARES_TEXTS = ("contrastive", "pooled_contrastive", "ot_contrastive", "relational", "score_kl")
 """Losses between the texts of a batch: from one text alone there is nothing to learn."""

@@ -13,8 +13,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from optical_jax.config.losses import LossConfig
 from optical_jax.errors import ConfigError
-from optical_jax.loss_config import LossConfig
 
 LOW_RESOURCE = ("sw", "so", "tl", "mr", "yo", "ha", "am", "km", "ne", "ig", "rw", "zu", "bem", "tw")
 """Languages that count as low-resource in tables of results; every other one is high-resource."""

@@ -1,6 +1,6 @@
 """Every setting of a teacher's training, as frozen dataclasses. Imports the standard library alone.
 
-The stage before `optical_jax.config`: from a plain English encoder and judged passages to the retriever that
+The stage before `optical_jax.config.student`: from a plain English encoder and judged passages to the retriever that
 ``teacher.path`` names. Optimizer, steps, mesh and checkpoints have the settings of every run.
 """
 
@@ -9,7 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from optical_jax.config import Attention, CheckpointConfig, Dtype, MeshConfig, OptimizerConfig, Remat, TrainingConfig
+from optical_jax.config.student import (
+    Attention,
+    CheckpointConfig,
+    Dtype,
+    MeshConfig,
+    OptimizerConfig,
+    Remat,
+    TrainingConfig,
+)
 
 DEV_METRICS = ("R@1", "R@10", "RR@10", "nDCG@10", "AP")
 """Figures of a dev line; any of them may be `checkpoint.best_metric`."""
