@@ -9,10 +9,17 @@ from dataclasses import replace
 import jax
 import numpy as np
 
-from optical_jax.config import DRAWN_SIZE, HeadConfig, ImageStageConfig, TowerConfig, expand_path
+from optical_jax.config import (
+    DRAWN_SIZE,
+    HeadConfig,
+    ImageEncoderConfig,
+    ImageStageConfig,
+    ImageTowerConfig,
+    TowerConfig,
+    expand_path,
+)
 from optical_jax.data.pixels import HALF, PictureRecipe
 from optical_jax.errors import ConfigError
-from optical_jax.image_config import ImageEncoderConfig, ImageTowerConfig
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
 from optical_jax.picture_encoding import recipe_of

@@ -14,11 +14,10 @@ from flax import struct
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
-from optical_jax.config import EncoderConfig, HeadConfig, TowerConfig
+from optical_jax.config import EncoderConfig, HeadConfig, ImageTowerConfig, TowerConfig
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import REFERENCE, read_json, trains_pair, trains_teacher
 from optical_jax.image_batches import encode_in_batches
-from optical_jax.image_config import ImageTowerConfig
 from optical_jax.models.bert import Packed
 from optical_jax.models.encoders import encode_hidden
 from optical_jax.models.late_interaction import check_reads_text, encode_tokens, to_unit_vectors, tower_specs

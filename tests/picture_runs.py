@@ -7,10 +7,18 @@ import jax
 import numpy as np
 from test_eval_cli import PAIRS, STEP, add_checkpoint
 
-from optical_jax.config import Config, DataConfig, EncoderConfig, HeadConfig, TowerConfig, to_json
+from optical_jax.config import (
+    Config,
+    DataConfig,
+    EncoderConfig,
+    HeadConfig,
+    ImageEncoderConfig,
+    ImageTowerConfig,
+    TowerConfig,
+    to_json,
+)
 from optical_jax.data.pixels import HALF, PictureRecipe
 from optical_jax.data.tokenization import train_vocabulary
-from optical_jax.image_config import ImageEncoderConfig, ImageTowerConfig
 from optical_jax.models.export import save_tower
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params

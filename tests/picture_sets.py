@@ -7,9 +7,8 @@ import jax
 import numpy as np
 from source_folders import jsonl, put
 
-from optical_jax.config import EncoderConfig, HeadConfig, TowerConfig
+from optical_jax.config import EncoderConfig, HeadConfig, ImageEncoderConfig, ImageTowerConfig, TowerConfig
 from optical_jax.data.tokenization import train_vocabulary
-from optical_jax.image_config import ImageEncoderConfig, ImageTowerConfig
 from optical_jax.models.export import save_pair
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.models.pretrained import Pair, Pretrained

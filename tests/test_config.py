@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from optical_jax.commands.settings import TrainCommand, load_config_file, parse_command
+from optical_jax.commands.settings import TrainCommand, parse_command
 from optical_jax.config import (
     Config,
     DataConfig,
@@ -20,6 +20,7 @@ from optical_jax.config import (
     TrainingConfig,
     expand_path,
 )
+from optical_jax.config.files import load_config_file
 from optical_jax.config.validation import parse_added_losses, parse_licences, validate
 from optical_jax.errors import ConfigError
 

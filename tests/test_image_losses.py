@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from test_losses import E1, E2, assert_same_metrics, pad_pairs, pad_tokens, random_tokens, tokens
 
-from optical_jax.config import MeshConfig
+from optical_jax.config import ImageTextLossConfig, MeshConfig
 from optical_jax.config.validation import check_image_text_loss
 from optical_jax.errors import ConfigError
-from optical_jax.image_text_config import ImageTextLossConfig
 from optical_jax.losses import batch_scores
 from optical_jax.losses.image_text import at_most_largest, image_text_loss, image_text_specs
 from optical_jax.params import init_params

@@ -14,23 +14,24 @@ from optical_jax.config import (
     AugmentationConfig,
     EncoderConfig,
     HeadConfig,
+    ImageEncoderConfig,
     ImageSideConfig,
     ImageStageConfig,
+    ImageTextLossConfig,
+    ImageTowerConfig,
     TextSideConfig,
     TowerConfig,
 )
+from optical_jax.config.validation import validate_image_teacher
 from optical_jax.data.pixels import Augmentation, PictureRecipe
 from optical_jax.errors import ConfigError
 from optical_jax.files import write_json
-from optical_jax.image_config import ImageEncoderConfig, ImageTowerConfig
 from optical_jax.image_teacher_data import read_stage_data, some_pictures
 from optical_jax.image_teacher_start import make_pair
-from optical_jax.image_text_config import ImageTextLossConfig
 from optical_jax.models.export import save_pair
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.models.pretrained import Pair, Pretrained
 from optical_jax.params import init_params
-from optical_jax.stage_validation import validate_image_teacher
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "configs" / "tiny" / "teacher"

@@ -10,15 +10,16 @@ from optical_jax.config import (
     EncoderConfig,
     HeadConfig,
     ImageDataConfig,
+    ImageEncoderConfig,
     ImageSideConfig,
     ImageStageConfig,
+    ImageTextLossConfig,
+    ImageTowerConfig,
     OptimizerConfig,
     TextSideConfig,
     TowerConfig,
     TrainingConfig,
 )
-from optical_jax.image_config import ImageEncoderConfig, ImageTowerConfig
-from optical_jax.image_text_config import ImageTextLossConfig
 from optical_jax.losses.image_text import image_text_loss
 from optical_jax.models.late_interaction import encode_tokens
 from optical_jax.params import count_params, init_params

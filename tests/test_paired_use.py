@@ -20,6 +20,8 @@ from optical_jax.config import (
     DataConfig,
     EncoderConfig,
     HeadConfig,
+    ImageEncoderConfig,
+    ImageTowerConfig,
     StudentConfig,
     TeacherConfig,
     TowerConfig,
@@ -29,7 +31,6 @@ from optical_jax.config import (
 from optical_jax.data.bitext import load_bitext
 from optical_jax.data.tokenization import train_vocabulary
 from optical_jax.errors import ConfigError, DataError
-from optical_jax.image_config import ImageEncoderConfig, ImageTowerConfig
 from optical_jax.models.export import save_tower
 from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.models.nnx_module import TowerModule

@@ -11,11 +11,10 @@ import jax
 import numpy as np
 import pytest
 
-from optical_jax.config import HeadConfig, MeshConfig
+from optical_jax.config import HeadConfig, ImageEncoderConfig, ImageTowerConfig, MeshConfig
 from optical_jax.data.pixels import HALF, PictureRecipe, picture_pixels
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.evaluation.search import rank
-from optical_jax.image_config import ImageEncoderConfig, ImageTowerConfig
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
 from optical_jax.partitioning import make_mesh
@@ -135,7 +134,7 @@ import numpy as np, jax
 from test_picture_encoding import Drawn
 from optical_jax.config import HeadConfig
 from optical_jax.data.pixels import HALF, PictureRecipe
-from optical_jax.image_config import ImageEncoderConfig, ImageTowerConfig
+from optical_jax.config import ImageEncoderConfig, ImageTowerConfig
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
 from optical_jax.picture_encoding import encode_picture_blocks

@@ -11,9 +11,9 @@ import pytest
 from picture_sets import NAMES, TRAIN, write_pair, write_pictures
 from source_folders import jsonl, put
 
-from optical_jax.commands.settings import load_config_file
 from optical_jax.commands.study import load_study, main, tell
 from optical_jax.config import Config, ImageStageConfig
+from optical_jax.config.files import load_config_file
 from optical_jax.config.validation import validate
 from optical_jax.data.caption_collection import hashes
 from optical_jax.data.image_sources import read_image_set

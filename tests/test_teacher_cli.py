@@ -19,9 +19,9 @@ from optical_jax.commands.mine import main as mine
 from optical_jax.commands.settings import TeacherCommand, TrainCommand, parse_command
 from optical_jax.commands.teacher import main as teacher
 from optical_jax.config import Config, RankingDataConfig, StartConfig, TeacherConfig, TeacherStageConfig, to_json
+from optical_jax.config.validation import validate_teacher
 from optical_jax.errors import ConfigError
 from optical_jax.run_folder import RunFolder
-from optical_jax.stage_validation import validate_teacher
 from optical_jax.student import load_teacher
 from optical_jax.teacher_start import make_start, principal_directions
 

@@ -21,8 +21,7 @@ from dataclasses import replace
 
 import teacher
 
-from optical_jax.config import ImageStageConfig
-from optical_jax.image_text_config import ImageTextLossConfig
+from optical_jax.config import ImageStageConfig, ImageTextLossConfig
 
 
 def get_config() -> ImageStageConfig:

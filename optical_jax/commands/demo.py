@@ -13,8 +13,8 @@ import tyro
 
 from optical_jax.commands import evaluate, names, train
 from optical_jax.commands.doors import open_door
-from optical_jax.commands.settings import load_config_file
 from optical_jax.config import Config
+from optical_jax.config.files import load_config_file
 from optical_jax.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -12,13 +12,12 @@ from optical_jax.commands.doors import open_door
 from optical_jax.commands.settings import ImageTeacherCommand
 from optical_jax.commands.training import first_state, loop, read_command, run_in_folder, say
 from optical_jax.config import DataConfig, ImageStageConfig, expand_path
-from optical_jax.stage_validation import validate_image_teacher
+from optical_jax.config.validation import validate_image_teacher
 
 if TYPE_CHECKING:
-    from optical_jax.config import TowerConfig
+    from optical_jax.config import ImageTowerConfig, TowerConfig
     from optical_jax.data.image_loader import ImageLoader
     from optical_jax.data.pixels import Augmentation
-    from optical_jax.image_config import ImageTowerConfig
     from optical_jax.image_teacher_data import StageData
     from optical_jax.params import SpecTree
     from optical_jax.run_folder import RunFolder

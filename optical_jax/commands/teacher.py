@@ -12,8 +12,8 @@ from optical_jax.commands.doors import open_door
 from optical_jax.commands.settings import TeacherCommand
 from optical_jax.commands.training import first_state, loop, read_command, run_in_folder, say
 from optical_jax.config import DEV_METRICS, TeacherStageConfig, expand_path
+from optical_jax.config.validation import validate_teacher
 from optical_jax.errors import ConfigError
-from optical_jax.stage_validation import validate_teacher
 
 if TYPE_CHECKING:
     from optical_jax.config import HeadConfig

@@ -9,16 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from optical_jax.config.student import (
-    Attention,
-    CheckpointConfig,
-    Dtype,
-    MeshConfig,
-    OptimizerConfig,
-    Remat,
-    TrainingConfig,
-)
-from optical_jax.image_text_config import ImageTextLossConfig
+from optical_jax.config.losses import ImageTextLossConfig
+from optical_jax.config.run import CheckpointConfig, MeshConfig, OptimizerConfig, TrainingConfig
+from optical_jax.config.towers import Attention, Dtype, Remat
 
 DEV_FIGURES = ("t2i R@1", "t2i R@5", "t2i R@10", "i2t R@1", "i2t R@5", "i2t R@10")
 """Figures of a dev line, captions asking for pictures (t2i) and pictures for captions; any may be

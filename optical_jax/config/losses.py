@@ -75,3 +75,41 @@ class LossConfig:
     """Of the contrastive losses and score_kl: mean cosines are divided by it before the softmax."""
     fusion: float = 0.5
     """gromov_wasserstein: share of the cosine cost, 0 (inner distances alone) to 1 (cosines alone)."""
+
+
+@dataclass(frozen=True)
+class RankingLossConfig:
+    """A weighted sum of three losses over MaxSim scores; at weight 0 one is left out."""
+
+    contrastive: float = 1.0
+    """Softmax cross entropy of the relevant passage among its negatives."""
+    in_batch: bool = True
+    """Passages of the other queries are negatives too, unless judged relevant."""
+    temperature: float = 1.0
+    """Scores are divided by it before the softmax of `contrastive`."""
+    kl: float = 0.0
+    """KL divergence of the scores' softmax, over a query's own passages, from that of the scores in the data."""
+    margin_mse: float = 0.0
+    """Mean squared error of the margins between the relevant and the other passages."""
+    score_scale: float = 1.0
+    """The data's scores are multiplied by it, for `kl` and `margin_mse`."""
+
+
+@dataclass(frozen=True)
+class ImageTextLossConfig:
+    name: Literal["softmax", "sigmoid"] = "softmax"
+    """softmax: a caption's own picture among the batch's and a picture's own caption, as CLIP; sigmoid: every pair by
+    itself, as SigLIP."""
+    interaction: Literal["pooled", "tokens"] = "pooled"
+    """What is compared: one mean vector a side (pooled), or each token with its best patch and each patch with its best
+    token, as FILIP (tokens)."""
+    temperature: float = 0.0
+    """Cosines are divided by it at the start; 0 starts where the paper of `name` does (softmax 0.07, sigmoid 0.1)."""
+    bias: float = -10.0
+    """sigmoid: what is added to every divided cosine at the start; most pairs are no pairs, so below zero."""
+    learn_scale: bool = True
+    """Temperature and bias are learned with the rest; the temperature never falls below 0.01."""
+
+    @property
+    def start_temperature(self) -> float:
+        return self.temperature or {"softmax": 0.07, "sigmoid": 0.1}[self.name]

@@ -6,113 +6,18 @@ docstrings are the help texts of the command line.
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import os
-import re
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from optical_jax.config.losses import LossConfig
-from optical_jax.errors import ConfigError
+from optical_jax.config.run import CheckpointConfig, MeshConfig, OptimizerConfig, TrainingConfig
+from optical_jax.config.towers import Attention, Dtype, Remat
 
 LOW_RESOURCE = ("sw", "so", "tl", "mr", "yo", "ha", "am", "km", "ne", "ig", "rw", "zu", "bem", "tw")
 """Languages that count as low-resource in tables of results; every other one is high-resource."""
 
-Dtype = Literal["float32", "bfloat16"]
-Attention = Literal["auto", "xla", "cudnn", "splash"]
-Remat = Literal["none", "dots", "full"]
-Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu"]
-
 
 # ---- towers: what a model is -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class EncoderConfig:
-    """Shape of one Transformer encoder of texts, as a Hugging Face ``config.json`` states it.
-
-    BERT and its kin are post-norm; the text encoders of CLIP and SigLIP are pre-norm, the former causal.
-    """
-
-    family: Literal["bert", "roberta", "xlm-roberta", "clip", "siglip"] = "bert"
-    vocab_size: int = 30522
-    width: int = 768
-    layers: int = 12
-    heads: int = 12
-    mlp_width: int = 3072
-    max_positions: int = 512
-    """Rows of the position table (RoBERTa and XLM-R: two more than the longest text)."""
-    type_vocab_size: int = 2
-    activation: Activation = "gelu"
-    norm_eps: float = 1e-12
-    pad_id: int = 0
-    """What padding is to RoBERTa and XLM-R, which count places by it, and to SigLIP, which reads it."""
-    eos_id: int | None = None
-    """CLIP: the id whose first token stands for a pooled text. 2 means the highest id of the text instead, as the first
-    checkpoints have it, which name a wrong one."""
-    dtype: Dtype = "float32"
-    """Type of activations; parameters, softmax and norms stay float32."""
-    attention: Attention = "auto"
-    """How tokens read each other: plain products (xla), or a kernel that keeps no scores, on NVIDIA (cudnn) or TPU
-    (splash). `auto` decides by device, type and length. All are one function up to rounding."""
-    remat: Remat = "none"
-    """What the backward pass computes again instead of finding it kept: nothing; all but the outputs of dense maps
-    (dots); or whole layers (full)."""
-
-    @property
-    def first_position(self) -> int:
-        """Row of the position table that a text begins at. RoBERTa and XLM-R count from pad_id + 1."""
-        return self.pad_id + 1 if self.family in ("roberta", "xlm-roberta") else 0
-
-    @property
-    def max_length(self) -> int:
-        """Longest text in tokens."""
-        return self.max_positions - self.first_position
-
-
-@dataclass(frozen=True)
-class HeadConfig:
-    """From hidden states to the vectors that are compared: late interaction, or one pooled vector."""
-
-    projection: int = 0
-    """Width of the projection; 0 keeps the encoder's own width."""
-    projection_bias: bool = False
-    """The projection adds a bias, as that of SigLIP's texts."""
-    pooling: Literal["none", "mean", "cls", "eos", "last", "map"] = "none"
-    """`none` gives a vector a token or patch (late interaction); the others one a text or picture: the mean's, the
-    first token's (`cls`), the end-of-text token's (`eos`, CLIP's texts), that of the last position (`last`, SigLIP's
-    texts), or a learned query's (`map`, SigLIP's pictures)."""
-    query_marker_id: int | None = None
-    """Token id inserted after [CLS] on queries (ColBERT's [Q]); None inserts nothing."""
-    document_marker_id: int | None = None
-    query_length: int = 64
-    """Queries are cut to this many tokens, special tokens and marker included."""
-    document_length: int = 256
-    augment_queries: bool = False
-    """Fill queries up to query_length with [MASK] tokens, whose vectors count (ColBERT's query augmentation)."""
-    attend_to_augmentation: bool = False
-    """Let the other tokens attend to those [MASK] tokens."""
-    skip_punctuation: bool = False
-    """Drop the vectors of punctuation tokens of documents."""
-    special_tokens: bool = True
-    """Keep the vectors of [CLS], [SEP] and the markers."""
-    masses: Literal["none", "norm", "learned"] = "none"
-    """What vectors carry as weight beside what their inputs do: nothing, their length before it is made one, or the
-    logit of a linear map of theirs that is learned with the rest (a parameter of the head)."""
-
-
-@dataclass(frozen=True)
-class TowerConfig:
-    """An encoder and its head: all that `encode_tokens` needs beside parameters and inputs."""
-
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    head: HeadConfig = field(default_factory=HeadConfig)
-
-    @property
-    def vector_width(self) -> int:
-        """E, the width of a token vector. Student and teacher must agree in it."""
-        return self.head.projection or self.encoder.width
 
 
 # ---- the settings of a run -------------------------------------------------------------------------------------
@@ -256,63 +161,6 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
-class OptimizerConfig:
-    peak_lr: float = 5e-4
-    warmup_steps: int = 100
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """How the learning rate falls after warm-up."""
-    final_lr_fraction: float = 0.0
-    """Where the decay ends, one step after the last, as a share of peak_lr."""
-    b1: float = 0.9
-    b2: float = 0.999
-    eps: float = 1e-8
-    weight_decay: float = 0.01
-    """On kernels and embeddings; biases and norms are left out."""
-    clip_norm: float = 1.0
-    """Gradients are scaled down to this global norm; 0 for no clipping."""
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    steps: int = 1000
-    """0, for student.head=fitted alone, trains nothing."""
-    accumulate: int = 1
-    """Parts a batch is worked through in, for memory."""
-    log_every: int = 20
-    """Steps between lines of metrics.jsonl."""
-    tracker: Literal["none", "tensorboard", "wandb"] = "none"
-    """Mirror metrics.jsonl to TensorBoard files in the run folder or to W&B (extra `tracking`)."""
-    dev_every: int = 200
-    """Steps between retrievals over the dev split; 0 for the end only."""
-    deterministic: bool = False
-    """Ask XLA for bit-identical results on GPU, at a cost in speed."""
-
-
-@dataclass(frozen=True)
-class MeshConfig:
-    data: int = -1
-    """Devices along the batch; -1 takes what fsdp and tensor leave."""
-    fsdp: int = 1
-    """Devices that share parameters and optimizer state, and split the batch too."""
-    tensor: int = 1
-    """Devices that split heads and feed-forward widths."""
-
-
-@dataclass(frozen=True)
-class CheckpointConfig:
-    every: int = 200
-    """Steps between checkpoints; the last step is always saved."""
-    keep: int = 2
-    """Newest checkpoints that stay."""
-    keep_best: bool = True
-    """Also keep the checkpoint with the best dev figure."""
-    best_metric: str = "RR@10"
-    """Dev figure (mean over languages) that decides which is best."""
-    copy_teacher: bool = True
-    """Copy the teacher's weights into the run; false keeps its path and sha256 and refuses another file."""
-
-
-@dataclass(frozen=True)
 class Config:
     """One training run. `python train.py --config configs/x.py` gives the values, flags override them."""
 
@@ -341,42 +189,4 @@ class Config:
 # ---- paths -----------------------------------------------------------------------------------------------------
 
 
-def expand_variables(value: str, name: str) -> str:
-    """`value` with every $NAME or ${NAME} from the environment.
-
-    Raises:
-      ConfigError: a variable is not set, or empty.
-    """
-    for variable in re.findall(r"\$\{?(\w+)", value):
-        if not os.environ.get(variable):
-            raise ConfigError(f"{name}={value}: ${variable} is not set; export {variable}=FOLDER")
-    return os.path.expandvars(value)
-
-
-def expand_path(path: str, name: str) -> str:
-    """A path with its variables and ``~`` filled in; raises as `expand_variables` does."""
-    return os.path.expanduser(expand_variables(path, name))
-
-
 # ---- JSON ------------------------------------------------------------------------------------------------------
-
-
-def identity(cfg: TowerConfig) -> dict[str, Any]:
-    """What tells a tower's function from others', beside its weights: all but how it is computed."""
-    found = to_json(cfg)
-    for name in ("attention", "remat"):
-        del found["encoder"][name]
-    # As before there was a choice, so that what was kept by identity stays valid.
-    for part, name, without in (
-        ("head", "masses", "none"),
-        ("head", "projection_bias", False),
-        ("encoder", "eos_id", None),
-    ):
-        if found[part].get(name) == without:
-            found[part].pop(name, None)
-    return found
-
-
-def to_json(cfg: Any) -> dict[str, Any]:
-    """A config dataclass as plain JSON values."""
-    return json.loads(json.dumps(dataclasses.asdict(cfg)))

@@ -9,15 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from optical_jax.config.student import (
-    Attention,
-    CheckpointConfig,
-    Dtype,
-    MeshConfig,
-    OptimizerConfig,
-    Remat,
-    TrainingConfig,
-)
+from optical_jax.config.losses import RankingLossConfig
+from optical_jax.config.run import CheckpointConfig, MeshConfig, OptimizerConfig, TrainingConfig
+from optical_jax.config.towers import Attention, Dtype, Remat
 
 DEV_METRICS = ("R@1", "R@10", "RR@10", "nDCG@10", "AP")
 """Figures of a dev line; any of them may be `checkpoint.best_metric`."""
@@ -86,24 +80,6 @@ class RankingDataConfig:
     """At most so many dev queries."""
     dev_documents: int = 2000
     """Rank at most so many documents for them, the judged ones among them."""
-
-
-@dataclass(frozen=True)
-class RankingLossConfig:
-    """A weighted sum of three losses over MaxSim scores; at weight 0 one is left out."""
-
-    contrastive: float = 1.0
-    """Softmax cross entropy of the relevant passage among its negatives."""
-    in_batch: bool = True
-    """Passages of the other queries are negatives too, unless judged relevant."""
-    temperature: float = 1.0
-    """Scores are divided by it before the softmax of `contrastive`."""
-    kl: float = 0.0
-    """KL divergence of the scores' softmax, over a query's own passages, from that of the scores in the data."""
-    margin_mse: float = 0.0
-    """Mean squared error of the margins between the relevant and the other passages."""
-    score_scale: float = 1.0
-    """The data's scores are multiplied by it, for `kl` and `margin_mse`."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from optical_jax.image_text_config import ImageTextLossConfig
+from optical_jax.config import ImageTextLossConfig
 from optical_jax.losses.batch_scores import map_rows, mean_cosines
 from optical_jax.losses.pairs import at_least_float32, mean_over_pairs, real_pairs
 from optical_jax.params import Initializer, Spec, SpecTree

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from optical_jax.config import AnyEncoderConfig
 from optical_jax.errors import ConfigError
-from optical_jax.image_config import AnyEncoderConfig
 from optical_jax.models.attention_kernels import LANES, Mix, cudnn_mix, splash_mix
 from optical_jax.models.layers import contract, dense, layer_norm, layer_norm_specs
 from optical_jax.params import Spec, SpecTree, zeros

@@ -10,9 +10,8 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from optical_jax.config import EncoderConfig
+from optical_jax.config import AnyEncoderConfig, EncoderConfig
 from optical_jax.errors import ConfigError
-from optical_jax.image_config import AnyEncoderConfig
 from optical_jax.models.attention import attention, attention_specs, make_mix
 from optical_jax.models.layers import feed_forward, feed_forward_specs, layer_norm, layer_norm_specs
 from optical_jax.models.stack import run_layers

@@ -14,9 +14,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from optical_jax.config import EncoderConfig, HeadConfig, TowerConfig
+from optical_jax.config import EncoderConfig, HeadConfig, ImageEncoderConfig, ImageTowerConfig, TowerConfig
 from optical_jax.errors import ConfigError
-from optical_jax.image_config import ImageEncoderConfig, ImageTowerConfig
 from optical_jax.models.hf_names import shorten
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.models.pair_configs import Part

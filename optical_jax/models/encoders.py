@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from optical_jax.config import EncoderConfig, HeadConfig, TowerConfig
+from optical_jax.config import AnyEncoderConfig, EncoderConfig, HeadConfig, ImageEncoderConfig, TowerConfig
 from optical_jax.errors import ConfigError
-from optical_jax.image_config import AnyEncoderConfig, ImageEncoderConfig
 from optical_jax.models import bert
 from optical_jax.models.bert import Packed
 from optical_jax.models.paired_text import encode_paired_text, paired_text_specs

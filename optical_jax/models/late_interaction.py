@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from optical_jax.config import TowerConfig
+from optical_jax.config import ImageTowerConfig, TowerConfig
 from optical_jax.errors import ConfigError
-from optical_jax.image_config import ImageTowerConfig
 from optical_jax.models.bert import Packed
 from optical_jax.models.encoders import check_head, encode_hidden, encoder_specs, packs
 from optical_jax.models.layers import contract

@@ -15,8 +15,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from optical_jax.config import Dtype
-from optical_jax.image_config import AnyEncoderConfig
+from optical_jax.config import AnyEncoderConfig, Dtype
 from optical_jax.params import Spec, SpecTree, ones, zeros
 from optical_jax.partitioning import constrain
 from optical_jax.types import Params

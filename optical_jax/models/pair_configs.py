@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from optical_jax.config import EncoderConfig, HeadConfig, TowerConfig
+from optical_jax.config import EncoderConfig, HeadConfig, ImageEncoderConfig, ImageTowerConfig, TowerConfig
 from optical_jax.errors import ConfigError
-from optical_jax.image_config import ImageEncoderConfig, ImageTowerConfig
 from optical_jax.models.hf_names import ACTIVATIONS, HF_ACTIVATIONS
 
 Part = Literal["text", "image"]

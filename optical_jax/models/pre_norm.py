@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from jaxtyping import Array, Float
 
-from optical_jax.image_config import AnyEncoderConfig
+from optical_jax.config import AnyEncoderConfig
 from optical_jax.models.attention import attention_specs, read_others
 from optical_jax.models.attention_kernels import Mix
 from optical_jax.models.layers import feed_forward_specs, layer_norm, up_and_down

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 from jaxtyping import Array, Float
 
-from optical_jax.image_config import AnyEncoderConfig
+from optical_jax.config import AnyEncoderConfig
 from optical_jax.models.attention_kernels import MIXED
 from optical_jax.models.layers import DENSE
 from optical_jax.types import Params

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from optical_jax.config import EncoderConfig, HeadConfig, TowerConfig
+from optical_jax.config import EncoderConfig, HeadConfig, ImageEncoderConfig, ImageTowerConfig, TowerConfig
 from optical_jax.errors import ConfigError
-from optical_jax.image_config import ImageEncoderConfig, ImageTowerConfig
 
 
 def tower_config(values: dict[str, Any], source: str) -> TowerConfig:

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from optical_jax.config import ImageEncoderConfig
 from optical_jax.errors import ConfigError
-from optical_jax.image_config import ImageEncoderConfig
 from optical_jax.models.attention import attention_specs, make_mix, mix
 from optical_jax.models.bert import check_heads
 from optical_jax.models.layers import contract, dense, feed_forward_specs, layer_norm, layer_norm_specs

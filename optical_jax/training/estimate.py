@@ -5,9 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from optical_jax.config import Config, ImageStageConfig, LossConfig, Remat, TowerConfig
+from optical_jax.config import (
+    AnyEncoderConfig,
+    Config,
+    ImageStageConfig,
+    ImageTowerConfig,
+    LossConfig,
+    Remat,
+    TowerConfig,
+)
 from optical_jax.config.validation import parse_added_losses
-from optical_jax.image_config import AnyEncoderConfig, ImageTowerConfig
 from optical_jax.losses.batch_scores import KEPT_NUMBERS
 from optical_jax.models.encoders import packs
 from optical_jax.models.late_interaction import tower_specs

@@ -11,9 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from optical_jax.config import ImageStageConfig, TowerConfig
-from optical_jax.image_config import ImageTowerConfig
-from optical_jax.image_text_config import ImageTextLossConfig
+from optical_jax.config import ImageStageConfig, ImageTextLossConfig, ImageTowerConfig, TowerConfig
 from optical_jax.losses.image_text import image_text_loss, image_text_specs
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import SpecTree

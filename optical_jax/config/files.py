@@ -1,0 +1,81 @@
+"""Config files: Python files with get_config()."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from optical_jax.config import Config, ImageStageConfig, TeacherStageConfig
+from optical_jax.config.validation import check_types
+from optical_jax.errors import ConfigError
+
+Settings = TypeVar("Settings", Config, TeacherStageConfig, ImageStageConfig)
+
+
+STARTED_BY = {
+    "Config": "train.py",
+    "TeacherStageConfig": "python -m optical_jax teacher",
+    "ImageStageConfig": "python -m optical_jax image_teacher",
+}
+"""What takes the settings that a config file gives."""
+
+
+def load_config_file(path: str, kind: type[Settings]) -> Settings:
+    """Run a config file and call its get_config(), which is to return a `kind`.
+
+    Raises:
+      ConfigError: no such file, no get_config in it, or it fails or returns another kind.
+    """
+    config = call_in_file(path, "get_config", "configs")
+    if not isinstance(config, kind):
+        other = STARTED_BY.get(type(config).__name__)
+        remedy = f"start it by {other}" if other else f"return an optical_jax {kind.__name__}"
+        raise ConfigError(f"config={path}: get_config() returned {type(config).__name__}; {remedy}")
+    # Before tyro, which warns in words of its own of a default that is of another kind.
+    check_types(config)
+    return config
+
+
+def call_in_file(path: str, function: str, shelf: str, imports: Sequence[str] = (".",)) -> object:
+    """What a function without arguments in a Python file returns.
+
+    Args:
+      path: of the file.
+      function: its name.
+      shelf: folder whose files are told of where there is no such file.
+      imports: folders, from the file's own, that it may import from while it runs: `import swahili` in configs/.
+
+    Raises:
+      ConfigError: no such file, no such function in it, or it fails.
+    """
+    file = Path(path)
+    if not file.is_file():
+        # Those at hand of the same kind: in the folder that was named, and in all below the shelf.
+        others = sorted(
+            str(p) for p in Path(shelf).rglob("*.py") if f"def {function}(" in p.read_text("utf-8", "replace")
+        )
+        by_name = {Path(other).stem: other for other in others}
+        near = difflib.get_close_matches(file.stem, by_name, n=1, cutoff=0.7)
+        there = ", ".join(others) or f"none in {shelf}/"
+        known = f"did you mean {by_name[near[0]]}?" if near else f"there are: {there}"
+        raise ConfigError(f"config={path} {'is a folder' if file.is_dir() else 'does not exist'}; {known}")
+    spec = importlib.util.spec_from_file_location(f"optical_jax_{function}_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"config={path} is no Python file; name one with {function}() in it")
+    module, before = importlib.util.module_from_spec(spec), list(sys.path)
+    sys.path[:0] = [str((file.parent / folder).absolute()) for folder in imports]
+    try:
+        spec.loader.exec_module(module)
+        return getattr(module, function)()
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        here = [frame.lineno for frame in frames if Path(frame.filename) == file.absolute()]
+        where = f"{path}:{here[-1]}" if here else path
+        raise ConfigError(f"config={where} cannot be read: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path[:] = before
