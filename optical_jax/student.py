@@ -15,9 +15,9 @@ from optical_jax.data.bitext import Bitext
 from optical_jax.data.tokenization import load_tokenizer, tokenize, train_vocabulary, with_pieces
 from optical_jax.errors import ConfigError
 from optical_jax.models.encoders import poolings
+from optical_jax.models.formats.pretrained import load_pretrained
 from optical_jax.models.late_interaction import mean_pool, tower_specs
 from optical_jax.models.linear_map import LinearMap, fit_linear_map
-from optical_jax.models.pretrained import load_pretrained
 from optical_jax.models.vocabulary import (
     lexicon_embeddings,
     mutual_translations,

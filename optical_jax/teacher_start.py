@@ -16,8 +16,8 @@ from optical_jax.data.tokenization import load_tokenizer
 from optical_jax.errors import ConfigError
 from optical_jax.evaluation.blocks import Block
 from optical_jax.evaluation.search import encode_blocks
+from optical_jax.models.formats.pretrained import load_pretrained
 from optical_jax.models.late_interaction import tower_specs
-from optical_jax.models.pretrained import load_pretrained
 from optical_jax.models.vocabulary import transfer_embeddings
 from optical_jax.params import init_params
 from optical_jax.towers import Tower, check_vocabulary, encode

@@ -124,7 +124,7 @@ def load_from_folder(
 ) -> Tower:
     from optical_jax.data.pixels import find_recipe
     from optical_jax.data.tokenization import load_tokenizer
-    from optical_jax.models.pretrained import load_pretrained, parts_of
+    from optical_jax.models.formats.pretrained import load_pretrained, parts_of
 
     if part not in ("text", "image"):
         there = parts_of(str(path), cache_dir)

@@ -9,9 +9,9 @@ from source_folders import jsonl, put
 
 from optical_jax.config import EncoderConfig, HeadConfig, ImageEncoderConfig, ImageTowerConfig, TowerConfig
 from optical_jax.data.tokenization import train_vocabulary
-from optical_jax.models.export import save_pair
+from optical_jax.models.formats.export import save_pair
+from optical_jax.models.formats.pretrained import Pair, Pretrained
 from optical_jax.models.late_interaction import tower_specs
-from optical_jax.models.pretrained import Pair, Pretrained
 from optical_jax.params import init_params
 
 NOUNS = {"sun": "jua", "rain": "mvua", "dog": "mbwa", "cat": "paka", "tree": "mti", "house": "nyumba", "fish": "samaki"}

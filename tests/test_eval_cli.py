@@ -21,7 +21,7 @@ from optical_jax.config import CheckpointConfig, Config, DataConfig, EncoderConf
 from optical_jax.data.tokenization import train_vocabulary
 from optical_jax.evaluation.metrics import METRICS
 from optical_jax.evaluation.report import print_evaluation
-from optical_jax.models.export import save_tower
+from optical_jax.models.formats.export import save_tower
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
 from optical_jax.towers import encode, load

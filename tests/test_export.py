@@ -24,10 +24,10 @@ from optical_jax.commands.export import main
 from optical_jax.config import CheckpointConfig, EncoderConfig, HeadConfig, TowerConfig
 from optical_jax.data.tokenization import load_tokenizer, train_vocabulary
 from optical_jax.errors import ConfigError, MachineError
-from optical_jax.models import export
-from optical_jax.models.export import save_tower
+from optical_jax.models.formats import export
+from optical_jax.models.formats.export import save_tower
+from optical_jax.models.formats.pretrained import Pretrained, load_pretrained
 from optical_jax.models.late_interaction import tower_specs
-from optical_jax.models.pretrained import Pretrained, load_pretrained
 from optical_jax.params import init_params
 from optical_jax.towers import load
 

@@ -27,7 +27,7 @@ from optical_jax.errors import ConfigError
 from optical_jax.evaluation.image_figures import FIGURES
 from optical_jax.image_teacher_data import make_dev_figures, read_stage_data
 from optical_jax.image_teacher_start import make_image_side, make_pair
-from optical_jax.models.pretrained import load_pair, parts_of
+from optical_jax.models.formats.pretrained import load_pair, parts_of
 from optical_jax.run_folder import RunFolder
 from optical_jax.tower_pair import load_tower_pair, pictures_seen
 

@@ -28,9 +28,9 @@ from optical_jax.errors import ConfigError
 from optical_jax.files import write_json
 from optical_jax.image_teacher_data import read_stage_data, some_pictures
 from optical_jax.image_teacher_start import make_pair
-from optical_jax.models.export import save_pair
+from optical_jax.models.formats.export import save_pair
+from optical_jax.models.formats.pretrained import Pair, Pretrained
 from optical_jax.models.late_interaction import tower_specs
-from optical_jax.models.pretrained import Pair, Pretrained
 from optical_jax.params import init_params
 
 ROOT = Path(__file__).parents[1]

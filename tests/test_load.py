@@ -13,7 +13,7 @@ from optical_jax.checkpoint import Checkpoints
 from optical_jax.config import CheckpointConfig
 from optical_jax.data.tokenization import train_vocabulary
 from optical_jax.errors import ConfigError
-from optical_jax.models.export import save_tower
+from optical_jax.models.formats.export import save_tower
 from optical_jax.towers import encode, hidden_states, load, towers_of_run
 
 

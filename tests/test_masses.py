@@ -13,9 +13,9 @@ from test_step import BATCHES, CFG, TOWER, run_steps
 
 from optical_jax.config import LossConfig, OtConfig, TowerConfig, identity
 from optical_jax.losses.ot_distillation import transport, transport_loss
-from optical_jax.models.export import save_tower
+from optical_jax.models.formats.export import save_tower
+from optical_jax.models.formats.pretrained import load_pretrained
 from optical_jax.models.late_interaction import tower_specs
-from optical_jax.models.pretrained import load_pretrained
 from optical_jax.ot.masses import learned_mass, norm_mass
 from optical_jax.ot.schedule import at_step
 from optical_jax.ot.sinkhorn import needs_log_space

@@ -14,9 +14,9 @@ from safetensors.numpy import load_file, save_file
 from test_paired_towers import NAMES, PAIRS, load
 
 from optical_jax.errors import ConfigError
-from optical_jax.models.export import save_pair, save_tower
-from optical_jax.models.pair_configs import paired_configs
-from optical_jax.models.pretrained import Pretrained, load_pair, load_pretrained, parts_of
+from optical_jax.models.formats.export import save_pair, save_tower
+from optical_jax.models.formats.pair_configs import paired_configs
+from optical_jax.models.formats.pretrained import Pretrained, load_pair, load_pretrained, parts_of
 
 SIGLIP = "siglip-sharded-bf16"
 

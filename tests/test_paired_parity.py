@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optical_jax.models.export import save_pair, save_tower
+from optical_jax.models.formats.export import save_pair, save_tower
+from optical_jax.models.formats.pretrained import load_pair, load_pretrained
 from optical_jax.models.late_interaction import encode_tokens
-from optical_jax.models.pretrained import load_pair, load_pretrained
 from optical_jax.types import ImageInputs, TextInputs
 
 pytestmark = pytest.mark.parity

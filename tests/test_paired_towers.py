@@ -11,9 +11,9 @@ import pytest
 from optical_jax.config import MeshConfig
 from optical_jax.errors import ConfigError
 from optical_jax.models.encoders import encode_hidden
+from optical_jax.models.formats.pretrained import Pretrained, load_pretrained
 from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.models.paired_text import at_end_of_text
-from optical_jax.models.pretrained import Pretrained, load_pretrained
 from optical_jax.models.vision import bicubic_weights, encode_patches
 from optical_jax.params import abstract_params, init_params
 from optical_jax.partitioning import make_mesh, named_sharding, params_shardings

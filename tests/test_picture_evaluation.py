@@ -367,7 +367,7 @@ def test_errors_are_one_line_and_an_exit_code(runs, pair, drawn, tmp_path, capsy
 def test_towers_of_other_widths_are_told(runs, drawn, tmp_path, capsys):
     from picture_runs import draw, image_config
 
-    from optical_jax.models.export import save_tower
+    from optical_jax.models.formats.export import save_tower
 
     cfg = image_config()
     wide = type(cfg)(cfg.encoder, type(cfg.head)(projection=6))

@@ -17,8 +17,8 @@ from optical_jax.config import HeadConfig
 from optical_jax.data.tokenization import load_tokenizer, pad_tokens, tokenize
 from optical_jax.errors import ConfigError
 from optical_jax.models.bert import encode_hidden
+from optical_jax.models.formats.pretrained import Pretrained, load_pretrained
 from optical_jax.models.late_interaction import encode_tokens, tower_specs
-from optical_jax.models.pretrained import Pretrained, load_pretrained
 from optical_jax.params import abstract_params
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -89,7 +89,7 @@ def test_the_real_encoder_is_pooled_only_when_asked(minilm_dir):
 
 
 def test_heads_are_dropped_and_named_in_one_line(caplog):
-    with caplog.at_level(logging.INFO, logger="optical_jax.models.pretrained"):
+    with caplog.at_level(logging.INFO, logger="optical_jax.models.formats.pretrained"):
         load_pretrained(str(CHECKPOINTS / "minilm"))
     (line,) = caplog.messages
     assert "dropped embeddings.position_ids, pooler.dense.bias, pooler.dense.weight" in line

@@ -12,7 +12,7 @@ from test_model_card import FACTS, PLAIN, PROJECTED, python_blocks
 
 from optical_jax.config import EncoderConfig, HeadConfig, TowerConfig
 from optical_jax.model_card import model_card
-from optical_jax.models.export import save_tower
+from optical_jax.models.formats.export import save_tower
 from optical_jax.models.recipe import transformers_recipe
 from optical_jax.towers import encode, hidden_states, load
 

@@ -73,7 +73,7 @@ def make_work(preset: Preset, dtype: Literal["float32", "bfloat16"], bitext: str
 
     tower = preset_tower(preset, dtype)
     if teacher and preset == "mini":
-        from optical_jax.models.pretrained import load_pretrained
+        from optical_jax.models.formats.pretrained import load_pretrained
 
         found = load_pretrained(teacher)
         encoder = replace(found.cfg.encoder, dtype=dtype)
@@ -90,7 +90,7 @@ def make_work(preset: Preset, dtype: Literal["float32", "bfloat16"], bitext: str
 def read_pairs(bitext: str, teacher: str, count: int, tower: TowerConfig) -> TokenizedPairs:
     """The first `count` pairs of a file, tokenised by the tokenizer of `teacher` on both sides."""
     from optical_jax.data.tokenization import load_tokenizer
-    from optical_jax.models.pretrained import find_folder
+    from optical_jax.models.formats.pretrained import find_folder
 
     if not teacher:
         raise ConfigError("bitext is given, but no --teacher to tokenise it by; name a folder with a tokenizer")

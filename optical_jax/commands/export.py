@@ -59,7 +59,7 @@ def run_command(argv: Sequence[str]) -> None:
     from optical_jax.checkpoint import find_step
     from optical_jax.files import trains_pair, trains_teacher
     from optical_jax.model_card import model_card
-    from optical_jax.models.export import check_target, save_tower
+    from optical_jax.models.formats.export import check_target, save_tower
     from optical_jax.teacher_card import teacher_card
     from optical_jax.towers import is_run, load, sides_of
 
@@ -153,7 +153,7 @@ def read_record(path: Path) -> dict[str, Any]:
 def model_of(config: Mapping[str, Any], role: str) -> Model:
     """The model at `<role>.path`, under the name that others know it by: no path of this machine."""
     from optical_jax.model_card import Model
-    from optical_jax.models.pretrained import HUB_NAME, SHIPPED
+    from optical_jax.models.formats.pretrained import HUB_NAME, SHIPPED
 
     path = config.get(role, {}).get("path", "")
     hub = bool(HUB_NAME.fullmatch(path)) and path != SHIPPED and not Path(path).exists()

@@ -10,7 +10,7 @@ from optical_jax.errors import ConfigError
 from optical_jax.files import trains_teacher
 
 if TYPE_CHECKING:
-    from optical_jax.models.hf_heads import Pooling
+    from optical_jax.models.formats.hf_heads import Pooling
     from optical_jax.towers import Tower
 
 

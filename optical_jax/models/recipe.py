@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 from optical_jax.config import TowerConfig
-from optical_jax.models.pair_configs import inline_projection, is_pair_family
-from optical_jax.models.pair_names import projection_name
+from optical_jax.models.formats.pair_configs import inline_projection, is_pair_family
+from optical_jax.models.formats.pair_names import projection_name
+from optical_jax.models.formats.pretrained import dense_folder
 from optical_jax.models.paired_text import HIGHEST_ID
-from optical_jax.models.pretrained import dense_folder
 
 
 def recipes(cfg: TowerConfig, folder: str, special_ids: tuple[int, ...] = ()) -> dict[str, str]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from optical_jax.config import EncoderConfig, HeadConfig, TowerConfig
 from optical_jax.data.tokenization import train_vocabulary
-from optical_jax.models.export import save_tower
+from optical_jax.models.formats.export import save_tower
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
 

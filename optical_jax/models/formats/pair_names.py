@@ -11,9 +11,9 @@ import numpy as np
 
 from optical_jax.config import TowerConfig
 from optical_jax.errors import ConfigError
-from optical_jax.models.hf_names import shorten
+from optical_jax.models.formats.hf_names import shorten
+from optical_jax.models.formats.pair_configs import Part, inline_projection, part_of
 from optical_jax.models.late_interaction import tower_specs
-from optical_jax.models.pair_configs import Part, inline_projection, part_of
 from optical_jax.types import Params
 
 PREFIXES: dict[Part, str] = {"text": "text_model.", "image": "vision_model."}

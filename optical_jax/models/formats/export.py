@@ -17,11 +17,17 @@ from safetensors.numpy import save_file
 from optical_jax.config import HeadConfig, TowerConfig, to_json
 from optical_jax.errors import ConfigError, MachineError
 from optical_jax.files import OWN_CONFIG, PAIR, write_json
-from optical_jax.models.hf_heads import IDENTITY
-from optical_jax.models.hf_names import from_tree, hf_config
-from optical_jax.models.pair_configs import inline_projection, is_pair_family, pair_config, paired_config, part_of
-from optical_jax.models.pair_names import LOGITS, write_paired
-from optical_jax.models.pretrained import MASSES, Pair, dense_folder
+from optical_jax.models.formats.hf_heads import IDENTITY
+from optical_jax.models.formats.hf_names import from_tree, hf_config
+from optical_jax.models.formats.pair_configs import (
+    inline_projection,
+    is_pair_family,
+    pair_config,
+    paired_config,
+    part_of,
+)
+from optical_jax.models.formats.pair_names import LOGITS, write_paired
+from optical_jax.models.formats.pretrained import MASSES, Pair, dense_folder
 from optical_jax.types import Params
 
 log = logging.getLogger(__name__)

@@ -13,13 +13,13 @@ import numpy as np
 from optical_jax.config import TowerConfig
 from optical_jax.errors import ConfigError
 from optical_jax.files import OWN_CONFIG
-from optical_jax.models.big_vision import BigVision
 from optical_jax.models.encoders import poolings
-from optical_jax.models.hf_heads import PieceIds, Pooling
-from optical_jax.models.hf_weights import Weights, read_json
-from optical_jax.models.pair_configs import MODEL_TYPES, Part, paired_configs, part_of
-from optical_jax.models.pair_names import DROPPED, LOGITS, match_paired, projection_name, read_paired
-from optical_jax.models.tower_json import tower_config
+from optical_jax.models.formats.big_vision import BigVision
+from optical_jax.models.formats.hf_heads import PieceIds, Pooling
+from optical_jax.models.formats.hf_weights import Weights, read_json
+from optical_jax.models.formats.pair_configs import MODEL_TYPES, Part, paired_configs, part_of
+from optical_jax.models.formats.pair_names import DROPPED, LOGITS, match_paired, projection_name, read_paired
+from optical_jax.models.formats.tower_json import tower_config
 from optical_jax.types import Params
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from optical_jax.config import EncoderConfig, HeadConfig
 from optical_jax.errors import ConfigError
-from optical_jax.models.hf_weights import read_json, read_json_list
+from optical_jax.models.formats.hf_weights import read_json, read_json_list
 
 log = logging.getLogger(__name__)
 

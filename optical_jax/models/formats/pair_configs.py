@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from optical_jax.config import EncoderConfig, HeadConfig, ImageEncoderConfig, ImageTowerConfig, TowerConfig
 from optical_jax.errors import ConfigError
-from optical_jax.models.hf_names import ACTIVATIONS, HF_ACTIVATIONS
+from optical_jax.models.formats.hf_names import ACTIVATIONS, HF_ACTIVATIONS
 
 Part = Literal["text", "image"]
 

@@ -16,10 +16,10 @@ import numpy as np
 
 from optical_jax.config import EncoderConfig, HeadConfig, ImageEncoderConfig, ImageTowerConfig, TowerConfig
 from optical_jax.errors import ConfigError
-from optical_jax.models.hf_names import shorten
+from optical_jax.models.formats.hf_names import shorten
+from optical_jax.models.formats.pair_configs import Part
+from optical_jax.models.formats.pair_names import put
 from optical_jax.models.late_interaction import tower_specs
-from optical_jax.models.pair_configs import Part
-from optical_jax.models.pair_names import put
 from optical_jax.types import Params
 
 BLOCKS: dict[Part, str] = {"text": "txt/Encoder_0/encoderblock", "image": "img/Transformer/encoderblock"}

@@ -14,12 +14,12 @@ import optical_jax
 from optical_jax.config import EncoderConfig, HeadConfig, TowerConfig
 from optical_jax.errors import ConfigError
 from optical_jax.files import OWN_CONFIG, PAIR, TOKENIZER_FILES
-from optical_jax.models.hf_heads import Head, Pooling, Projection, cut_lengths, read_head
-from optical_jax.models.hf_names import encoder_config, match_names, shorten, to_tree
-from optical_jax.models.hf_weights import Weights, read_json
-from optical_jax.models.pair_configs import Part, inline_projection, is_pair_family, part_of
-from optical_jax.models.paired_source import PLURAL, PairedSource, choose_tower, open_paired, read_own_tower
-from optical_jax.models.tower_json import tower_config
+from optical_jax.models.formats.hf_heads import Head, Pooling, Projection, cut_lengths, read_head
+from optical_jax.models.formats.hf_names import encoder_config, match_names, shorten, to_tree
+from optical_jax.models.formats.hf_weights import Weights, read_json
+from optical_jax.models.formats.pair_configs import Part, inline_projection, is_pair_family, part_of
+from optical_jax.models.formats.paired_source import PLURAL, PairedSource, choose_tower, open_paired, read_own_tower
+from optical_jax.models.formats.tower_json import tower_config
 from optical_jax.types import Params
 
 log = logging.getLogger(__name__)
