@@ -45,7 +45,7 @@ def read_translations(entries: Sequence[str], collection: Collection) -> Queries
       DataError: a file is missing or broken, or lacks a judged query.
     """
     from optical_jax.data.collection import read_texts
-    from optical_jax.data.records import BadLines, tsv_texts, unique_texts
+    from optical_jax.data.files.records import BadLines, tsv_texts, unique_texts
 
     translated: Queries = {}
     for language, path in parse_translations(entries).items():

@@ -49,7 +49,7 @@ def run_command(argv: Sequence[str]) -> None:
     command = tyro.cli(CollectCommand, args=list(argv), prog="python -m optical_jax collect")
     check(command)
     from optical_jax.data.beir_writer import write_beir
-    from optical_jax.data.records import BadLines
+    from optical_jax.data.files.records import BadLines
     from optical_jax.data.sources import open_source
 
     bad = BadLines(command.max_bad_lines)

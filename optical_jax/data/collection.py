@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from optical_jax.data.records import (
+from optical_jax.data.files.records import (
     BadLines,
     Entry,
     Judgement,

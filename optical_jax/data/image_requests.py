@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from optical_jax.data.finding import FileFinder
+from optical_jax.data.files.finding import FileFinder
 from optical_jax.data.image_captions import (
     ALIASES,
     CaptionLine,

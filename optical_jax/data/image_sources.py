@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from optical_jax.data.collection import existing
-from optical_jax.data.finding import FileFinder
+from optical_jax.data.files.finding import FileFinder
 from optical_jax.data.flickr_entities import FlickrEntities, read_entities
 from optical_jax.data.image_captions import ImageTextSet, caption_files, read_image_folder, refuse_misnamed
 from optical_jax.data.image_layouts import LAYOUTS, detect_layout, layouts_seen

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from optical_jax.data.collection import CollectionFiles
-from optical_jax.data.records import Entry, Judgement, Record, Stream
+from optical_jax.data.files.records import Entry, Judgement, Record, Stream
 from optical_jax.errors import ConfigError, DataError
 
 PREFIX = "ir_datasets:"

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from optical_jax.data.collection import CollectionFiles
-from optical_jax.data.records import Entry, Judgement, Stream, jsonl_texts, judgement_lines, read_json_lines, tsv_texts
+from optical_jax.data.files.records import (
+    Entry,
+    Judgement,
+    Stream,
+    jsonl_texts,
+    judgement_lines,
+    read_json_lines,
+    tsv_texts,
+)
 from optical_jax.data.requests import Request, collection
 from optical_jax.data.xor_tydi import xor_tydi
 from optical_jax.errors import ConfigError, DataError

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from optical_jax.data.records import read_lines
+from optical_jax.data.files.records import read_lines
 from optical_jax.errors import DataError
 
 BEIR_HEADER = ("query-id", "corpus-id", "score")

@@ -20,10 +20,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from optical_jax.data.files.records import read_lines
 from optical_jax.data.image_captions import CaptionLine, ImageTextSet, MissingPartError
 from optical_jax.data.image_requests import ImageRequest, our_code
 from optical_jax.data.picture_files import ENDINGS, FilePicture, PictureSource
-from optical_jax.data.records import read_lines
 from optical_jax.errors import DataError
 
 COLUMNS = ("language", "image_url", "caption_reference_description")

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from optical_jax.data.collection import CollectionFiles
+from optical_jax.data.files.records import Entry, Judgement, Stream, read_json_lines, tsv_texts
 from optical_jax.data.folding import words
-from optical_jax.data.records import Entry, Judgement, Stream, read_json_lines, tsv_texts
 from optical_jax.data.requests import Request, collection
 from optical_jax.errors import DataError
 
