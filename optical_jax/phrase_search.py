@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from optical_jax.data.flickr_entities import Box, FlickrEntities
+from optical_jax.data.images.flickr_entities import Box, FlickrEntities
 from optical_jax.errors import DataError
 from optical_jax.evaluation.metrics import PerQuery
 from optical_jax.evaluation.phrase_regions import RegionPicture, phrase_figures

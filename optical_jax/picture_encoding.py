@@ -15,7 +15,7 @@ import numpy as np
 
 from optical_jax.checkpoint import fingerprint
 from optical_jax.config import ImageEncoderConfig, TowerConfig, identity
-from optical_jax.data.picture_files import Rgb
+from optical_jax.data.images.files import Rgb
 from optical_jax.data.pixels import PictureRecipe, patch_grid, picture_pixels
 from optical_jax.errors import ConfigError
 from optical_jax.evaluation.blocks import Block, cut_into_blocks, rows_of, without_gaps

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from source_folders import jsonl, put
 
-from optical_jax.data.image_captions import Caption, read_image_folder
-from optical_jax.data.picture_files import index_pictures
+from optical_jax.data.images.captions import Caption, read_image_folder
+from optical_jax.data.images.files import index_pictures
 from optical_jax.errors import DataError
 
 COLOURS = {"a": (255, 0, 0), "b": (0, 255, 0), "c": (0, 0, 255)}

@@ -7,10 +7,10 @@ import pytest
 from image_folders import CASES, COCO, ENTITIES, FLICKR, GREY, RED, URLS, XFLICKR, colour_of, lay_out, wit_rows
 from source_folders import jsonl, put
 
-from optical_jax.data.flickr_entities import Box, Phrase, Regions, parse_caption
-from optical_jax.data.image_captions import NOT_THERE
-from optical_jax.data.image_layouts import LAYOUTS
-from optical_jax.data.image_sources import is_image_set, read_flickr_entities, read_image_set
+from optical_jax.data.images.captions import NOT_THERE
+from optical_jax.data.images.flickr_entities import Box, Phrase, Regions, parse_caption
+from optical_jax.data.images.layouts import LAYOUTS
+from optical_jax.data.images.sources import is_image_set, read_flickr_entities, read_image_set
 from optical_jax.errors import ConfigError, DataError
 
 BY_NAME = {case[0]: case for case in CASES}

@@ -15,8 +15,8 @@ from test_eval_cli import STEP
 from test_picture_evaluation import token_rows
 
 from optical_jax.commands.phrases import main
+from optical_jax.data.images.proposals import read_proposals
 from optical_jax.data.pixels import picture_pixels
-from optical_jax.data.proposals import read_proposals
 from optical_jax.data.rgb import read_rgb
 from optical_jax.errors import DataError
 from optical_jax.towers import load

@@ -25,7 +25,7 @@ from scipy import stats
 from test_eval_cli import STEP, add_checkpoint, make_parallel
 
 from optical_jax.commands.evaluate import main
-from optical_jax.data.image_captions import Caption
+from optical_jax.data.images.captions import Caption
 from optical_jax.data.pixels import picture_pixels
 from optical_jax.evaluation.picture_report import print_evaluation
 from optical_jax.evaluation.picture_search import search_both_ways

@@ -16,7 +16,7 @@ from optical_jax.config import Config, ImageStageConfig
 from optical_jax.config.files import load_config_file
 from optical_jax.config.validation import validate
 from optical_jax.data.caption_collection import hashes
-from optical_jax.data.image_sources import read_image_set
+from optical_jax.data.images.sources import read_image_set
 from optical_jax.errors import ConfigError
 from optical_jax.evaluation.image_figures import RECALLS
 from optical_jax.files import write_json

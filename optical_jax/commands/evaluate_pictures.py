@@ -17,8 +17,8 @@ from optical_jax.errors import ConfigError
 from optical_jax.files import own_system, trains_teacher, write_json
 
 if TYPE_CHECKING:
-    from optical_jax.data.image_captions import Caption, ImageTextSet
-    from optical_jax.data.picture_files import Pictures
+    from optical_jax.data.images.captions import Caption, ImageTextSet
+    from optical_jax.data.images.files import Pictures
     from optical_jax.evaluation.gallery import GalleryQuery
     from optical_jax.evaluation.metrics import PerQuery
     from optical_jax.evaluation.picture_report import PictureEvaluation
@@ -38,8 +38,8 @@ def find_pictures(command: EvalCommand) -> ImageTextSet | None:
       ConfigError: pictures are asked for where there are none, or a flag that is for texts.
       DataError: something in the set is broken; the message says where.
     """
-    from optical_jax.data.image_captions import NoPicturesError
-    from optical_jax.data.image_sources import is_image_set, read_image_set
+    from optical_jax.data.images.captions import NoPicturesError
+    from optical_jax.data.images.sources import is_image_set, read_image_set
 
     if not is_image_set(command.collection):
         if command.against != "auto":

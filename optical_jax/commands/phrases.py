@@ -18,7 +18,7 @@ from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import own_system, trains_teacher, write_json
 
 if TYPE_CHECKING:
-    from optical_jax.data.flickr_entities import FlickrEntities
+    from optical_jax.data.images.flickr_entities import FlickrEntities
     from optical_jax.evaluation.metrics import PerQuery
     from optical_jax.phrase_search import Asked
 
@@ -67,8 +67,8 @@ def run_command(argv: Sequence[str]) -> None:
     refuse_no_flags(argv, "name a run and Flickr30k Entities", EXAMPLE)
     command = tyro.cli(PhrasesCommand, args=list(argv), prog="python -m optical_jax phrases")
     check(command)
-    from optical_jax.data.image_sources import read_flickr_entities
-    from optical_jax.data.proposals import read_proposals
+    from optical_jax.data.images.proposals import read_proposals
+    from optical_jax.data.images.sources import read_flickr_entities
     from optical_jax.partitioning import over_all_devices
     from optical_jax.phrase_search import gold_boxes, phrases_of, rank_boxes
     from optical_jax.progress import ProgressReport

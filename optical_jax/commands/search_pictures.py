@@ -16,7 +16,7 @@ from optical_jax.errors import ConfigError
 
 if TYPE_CHECKING:
     from optical_jax.commands.search import SearchCommand
-    from optical_jax.data.picture_files import Pictures
+    from optical_jax.data.images.files import Pictures
     from optical_jax.evaluation.search import Encode
 
 PICTURES_A_ROW = 10
@@ -60,7 +60,7 @@ def run(command: SearchCommand) -> None:
       ConfigError: no such run, checkpoint or pair, or towers that do not agree.
       DataError: no pictures there, or a broken one.
     """
-    from optical_jax.data.image_sources import is_image_set, read_pictures
+    from optical_jax.data.images.sources import is_image_set, read_pictures
 
     pictures = read_pictures(command.images, command.split)
     if is_image_set(command.images):

@@ -13,7 +13,7 @@ from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import SEEN_PICTURES, read_json, trains_pair, trains_teacher
 
 if TYPE_CHECKING:
-    from optical_jax.data.picture_files import Pictures
+    from optical_jax.data.images.files import Pictures
 
 
 def counts_of_training(
@@ -74,7 +74,7 @@ def shared_texts(run: Path, texts: Sequence[str], where: str) -> dict[str, int] 
 def shared_captions(data: Mapping[str, Any], texts: Sequence[str], where: str, lost: str) -> dict[str, int] | None:
     """The same of the captions that an image-text teacher learned from, by the settings of its data."""
     from optical_jax.data.bitext import text_key
-    from optical_jax.data.image_sources import read_image_set
+    from optical_jax.data.images.sources import read_image_set
 
     if not data.get("images"):
         return None

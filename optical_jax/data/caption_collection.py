@@ -7,7 +7,7 @@ from pathlib import Path
 
 from optical_jax.data.collection import Collection
 from optical_jax.data.files.records import Qrels
-from optical_jax.data.image_captions import Caption, ImageTextSet
+from optical_jax.data.images.captions import Caption, ImageTextSet
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import sha256_file
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from optical_jax.config import DataConfig
 from optical_jax.data.formats import Line, Source
-from optical_jax.data.image_captions import NOT_THERE, ImageTextSet, read_keywords
-from optical_jax.data.image_requests import our_code
-from optical_jax.data.image_sources import read_image_set
+from optical_jax.data.images.captions import NOT_THERE, ImageTextSet, read_keywords
+from optical_jax.data.images.requests import our_code
+from optical_jax.data.images.sources import read_image_set
 from optical_jax.errors import ConfigError
 
 ENGLISH = "en"

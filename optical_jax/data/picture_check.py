@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from optical_jax.data.picture_files import ArrayPicture, PictureSource
+from optical_jax.data.images.files import ArrayPicture, PictureSource
 from optical_jax.errors import DataError
 from optical_jax.progress import ProgressReport
 

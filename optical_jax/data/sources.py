@@ -12,7 +12,7 @@ from pathlib import Path
 from optical_jax.data.caption_collection import captions_as_collection
 from optical_jax.data.collection import Collection, CollectionFiles, beir_files
 from optical_jax.data.files.finding import FileFinder
-from optical_jax.data.image_sources import is_image_set, read_image_set
+from optical_jax.data.images.sources import is_image_set, read_image_set
 from optical_jax.data.ir_catalogue import PREFIX, ir_collection
 from optical_jax.data.layouts import LAYOUTS
 from optical_jax.data.requests import Request

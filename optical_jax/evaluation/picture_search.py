@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from optical_jax.data.image_captions import Caption
+from optical_jax.data.images.captions import Caption
 from optical_jax.evaluation.blocks import Block, blocks_of
 from optical_jax.evaluation.image_figures import first_ranks, per_query_figures
 from optical_jax.evaluation.metrics import PerQuery

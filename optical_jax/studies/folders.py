@@ -9,7 +9,7 @@ from typing import Any
 
 from optical_jax.config import expand_path
 from optical_jax.data.formats import parse_entry
-from optical_jax.data.image_sources import is_image_set, read_image_set
+from optical_jax.data.images.sources import is_image_set, read_image_set
 from optical_jax.data.picture_pairs import ALL_PICTURES
 from optical_jax.data.sources import read_source
 from optical_jax.errors import ConfigError, DataError

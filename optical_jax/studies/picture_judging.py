@@ -12,8 +12,8 @@ import numpy as np
 
 from optical_jax.checkpoint import fingerprint
 from optical_jax.commands.picture_towers import load_part
-from optical_jax.data.image_captions import Caption, ImageTextSet
-from optical_jax.data.image_sources import read_image_set
+from optical_jax.data.images.captions import Caption, ImageTextSet
+from optical_jax.data.images.sources import read_image_set
 from optical_jax.errors import ConfigError
 from optical_jax.evaluation.image_figures import WAYS
 from optical_jax.evaluation.metrics import Figures, PerQuery

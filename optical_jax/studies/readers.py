@@ -8,7 +8,7 @@ from pathlib import Path
 
 from optical_jax.config import expand_path
 from optical_jax.data.caption_collection import hashes
-from optical_jax.data.image_captions import ImageTextSet
+from optical_jax.data.images.captions import ImageTextSet
 from optical_jax.errors import ConfigError
 from optical_jax.files import trains_pair
 from optical_jax.models.formats.pretrained import find_folder, parts_of

@@ -21,9 +21,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from optical_jax.data.files.records import read_lines
-from optical_jax.data.image_captions import CaptionLine, ImageTextSet, MissingPartError
-from optical_jax.data.image_requests import ImageRequest, our_code
-from optical_jax.data.picture_files import ENDINGS, FilePicture, PictureSource
+from optical_jax.data.images.captions import CaptionLine, ImageTextSet, MissingPartError
+from optical_jax.data.images.files import ENDINGS, FilePicture, PictureSource
+from optical_jax.data.images.requests import ImageRequest, our_code
 from optical_jax.errors import DataError
 
 COLUMNS = ("language", "image_url", "caption_reference_description")

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from optical_jax.data.collection import existing
 from optical_jax.data.files.finding import FileFinder
-from optical_jax.data.flickr_entities import FlickrEntities, read_entities
-from optical_jax.data.image_captions import ImageTextSet, caption_files, read_image_folder, refuse_misnamed
-from optical_jax.data.image_layouts import LAYOUTS, detect_layout, layouts_seen
-from optical_jax.data.image_requests import ImageRequest
-from optical_jax.data.picture_files import Pictures, index_pictures
+from optical_jax.data.images.captions import ImageTextSet, caption_files, read_image_folder, refuse_misnamed
+from optical_jax.data.images.files import Pictures, index_pictures
+from optical_jax.data.images.flickr_entities import FlickrEntities, read_entities
+from optical_jax.data.images.layouts import LAYOUTS, detect_layout, layouts_seen
+from optical_jax.data.images.requests import ImageRequest
 from optical_jax.errors import ConfigError, DataError
 
 NAMED = re.compile(r"(?P<name>[a-z][a-z0-9_-]+):(?P<roots>.+)")

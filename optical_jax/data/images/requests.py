@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from optical_jax.data.files.finding import FileFinder
-from optical_jax.data.image_captions import (
+from optical_jax.data.images.captions import (
     ALIASES,
     CaptionLine,
     ImageTextSet,
@@ -16,7 +16,7 @@ from optical_jax.data.image_captions import (
     UnknownPartError,
     gather_set,
 )
-from optical_jax.data.picture_files import PictureFinder, PictureFolders
+from optical_jax.data.images.files import PictureFinder, PictureFolders
 from optical_jax.errors import DataError
 
 DEEPEST = 3

@@ -19,8 +19,8 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from optical_jax.data.files.records import read_lines
-from optical_jax.data.image_captions import CaptionLine, ImageTextSet, MissingPartError
-from optical_jax.data.image_requests import FLICKR_FOLDERS, ImageRequest
+from optical_jax.data.images.captions import CaptionLine, ImageTextSet, MissingPartError
+from optical_jax.data.images.requests import FLICKR_FOLDERS, ImageRequest
 from optical_jax.errors import DataError
 
 PHRASE = re.compile(r"\[/EN#(?P<chain>\d+)(?P<types>(?:/[^\s/\[\]]+)+)\s(?P<text>[^\[\]]*)\]")
