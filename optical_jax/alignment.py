@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from optical_jax.config import DataConfig, LossConfig, OtConfig
+from optical_jax.data.text.words import Span
 from optical_jax.data.tokenization import tokenize
-from optical_jax.data.words import Span
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.evaluation.scoring import maxsim
 from optical_jax.losses.ot_distillation import transport
@@ -266,8 +266,8 @@ def count_idf(student: Tower, teacher: Tower, data: DataConfig, lengths: tuple[i
     Raises:
       ConfigError, DataError: the bitext cannot be read (any more).
     """
-    from optical_jax.data.bitext import load_bitext
     from optical_jax.data.pairs import TokenSide, idf_table, join_pairs, tokenize_pairs
+    from optical_jax.data.text.bitext import load_bitext
 
     ours, theirs = (
         TokenSide(tower.tokenizer, tower.cfg.head, length, student.side)

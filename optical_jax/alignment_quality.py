@@ -13,7 +13,7 @@ from jaxtyping import Float
 from optical_jax.alignment import IdfTables, known_masses, plan_tokens, sum_tokens
 from optical_jax.config import OtConfig
 from optical_jax.data.gold_links import GoldLinks
-from optical_jax.data.words import Span, spaced_words, split_words
+from optical_jax.data.text.words import Span, spaced_words, split_words
 from optical_jax.errors import ConfigError
 from optical_jax.evaluation.links import (
     RULES,

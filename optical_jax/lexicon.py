@@ -14,8 +14,8 @@ import scipy.sparse
 from jaxtyping import Array, Float, Int
 
 from optical_jax.config import Config, OtConfig, TowerConfig
-from optical_jax.data.bitext import Bitext
-from optical_jax.data.code_switch import (
+from optical_jax.data.text.bitext import Bitext
+from optical_jax.data.text.code_switch import (
     Entry,
     bare_words,
     lexicon_file,

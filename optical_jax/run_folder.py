@@ -21,7 +21,7 @@ from optical_jax.files import OWN_CONFIG, PAIR, REFERENCE, read_json, write_json
 from optical_jax.metrics_writer import read_metrics
 
 if TYPE_CHECKING:
-    from optical_jax.data.code_switch import Lexicon
+    from optical_jax.data.text.code_switch import Lexicon
     from optical_jax.tower_pair import TowerPair
     from optical_jax.towers import Tower
 
@@ -176,7 +176,7 @@ class RunFolder:
           references: towers that are not copied, and the path that is kept of each.
           lexicons: by language, what data.code_switch replaces.
         """
-        from optical_jax.data.code_switch import lexicon_file, write_lexicon
+        from optical_jax.data.text.code_switch import lexicon_file, write_lexicon
         from optical_jax.references import save_reference
         from optical_jax.tower_pair import TowerPair, save_model
 

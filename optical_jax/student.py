@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from optical_jax.config import Config, EncoderConfig, HeadConfig, TowerConfig, expand_path
-from optical_jax.data.bitext import Bitext
+from optical_jax.data.text.bitext import Bitext
 from optical_jax.data.tokenization import load_tokenizer, tokenize, train_vocabulary, with_pieces
 from optical_jax.errors import ConfigError
 from optical_jax.models.encoders import poolings

@@ -11,7 +11,7 @@ from optical_jax.alignment import align_texts, plan_tokens, sum_tokens
 from optical_jax.alignment_quality import AlignedPair, AlignmentQuality, alignment_quality
 from optical_jax.config import LossConfig, OtConfig
 from optical_jax.data.gold_links import GoldLinks
-from optical_jax.data.words import spaced_words
+from optical_jax.data.text.words import spaced_words
 from optical_jax.errors import ConfigError
 from optical_jax.evaluation.statistical_aligner import fit_aligner
 from optical_jax.ot.plans import PLANS

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optical_jax.config import DataConfig
-from optical_jax.data.bitext import read_bitext, text_key
+from optical_jax.data.text.bitext import read_bitext, text_key
 from optical_jax.errors import ConfigError, DataError
 
 PAIRS = [

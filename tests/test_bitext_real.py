@@ -1,7 +1,7 @@
 """The bitext reader on real files: what their README counts is what is read."""
 
 from optical_jax.config import DataConfig
-from optical_jax.data.bitext import load_bitext
+from optical_jax.data.text.bitext import load_bitext
 
 
 def test_real_counts(data_dir):

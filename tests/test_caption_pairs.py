@@ -6,8 +6,8 @@ from picture_sets import NAMES, TRAIN, write_pictures
 from source_folders import jsonl, put
 
 from optical_jax.config import DataConfig
-from optical_jax.data.bitext import load_bitext
-from optical_jax.data.code_switch import read_lexicons
+from optical_jax.data.text.bitext import load_bitext
+from optical_jax.data.text.code_switch import read_lexicons
 from optical_jax.errors import ConfigError, DataError
 
 

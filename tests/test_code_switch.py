@@ -17,8 +17,8 @@ from optical_jax.config import (
     TowerConfig,
 )
 from optical_jax.config.validation import validate
-from optical_jax.data.bitext import Bitext
-from optical_jax.data.code_switch import (
+from optical_jax.data.text.bitext import Bitext
+from optical_jax.data.text.code_switch import (
     Entry,
     bare_words,
     read_lexicon,
@@ -28,7 +28,7 @@ from optical_jax.data.code_switch import (
     switched,
     write_lexicon,
 )
-from optical_jax.data.report import BitextReport
+from optical_jax.data.text.report import BitextReport
 from optical_jax.data.tokenization import train_vocabulary
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.lexicon import best_translations, between_words, lexicon_of_plans, read_words

@@ -27,8 +27,8 @@ from optical_jax.commands.search import check as check_search
 from optical_jax.commands.settings import ImageTeacherCommand, TeacherCommand, TrainCommand, parse_command
 from optical_jax.commands.study import StudyCommand, load_study
 from optical_jax.config.validation import validate, validate_image_teacher, validate_teacher
-from optical_jax.data.bitext import load_bitext
-from optical_jax.data.names import split_names
+from optical_jax.data.text.bitext import load_bitext
+from optical_jax.data.text.names import split_names
 from optical_jax.errors import DataError
 from optical_jax.studies.design import check_study
 

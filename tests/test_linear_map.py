@@ -23,7 +23,7 @@ from optical_jax.config import (
     TrainingConfig,
 )
 from optical_jax.config.validation import validate
-from optical_jax.data.bitext import load_bitext
+from optical_jax.data.text.bitext import load_bitext
 from optical_jax.errors import ConfigError
 from optical_jax.models.late_interaction import to_unit_vectors
 from optical_jax.models.linear_map import fit_linear_map

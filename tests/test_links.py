@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from optical_jax.commands.align_quality import sources_of
 from optical_jax.config import DataConfig
-from optical_jax.data.formats import read_lines
 from optical_jax.data.gold_links import GoldLinks, read_gold
-from optical_jax.data.words import spaced_words, split_words
+from optical_jax.data.text.formats import read_lines
+from optical_jax.data.text.words import spaced_words, split_words
 from optical_jax.errors import DataError
 from optical_jax.evaluation.links import (
     RULES,

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from optical_jax.commands.names import main
-from optical_jax.data.bitext import text_key
 from optical_jax.data.collection import read_collection
-from optical_jax.data.names import nearly_equal, read_names, split_names, usable_pairs, words
+from optical_jax.data.text.bitext import text_key
+from optical_jax.data.text.names import nearly_equal, read_names, split_names, usable_pairs, words
 
 LANGUAGES = ("so", "sw", "tl", "mr", "de", "fr")
 
@@ -70,7 +70,7 @@ def test_known_translations(splits):
 
 def test_one_language_does_not_leak_into_another():
     """Babel hands out shared objects; names must not depend on what was read before."""
-    code = "from optical_jax.data.names import read_names; import json; print(json.dumps(read_names('es')))"
+    code = "from optical_jax.data.text.names import read_names; import json; print(json.dumps(read_names('es')))"
     alone = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
     for language in ("sw", "yo", "am"):
         read_names(language)

@@ -28,7 +28,7 @@ from optical_jax.config import (
     identity,
     to_json,
 )
-from optical_jax.data.bitext import load_bitext
+from optical_jax.data.text.bitext import load_bitext
 from optical_jax.data.tokenization import train_vocabulary
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.models.formats.export import save_tower

@@ -7,9 +7,9 @@ import pytest
 from test_loader import config, made, take
 
 from optical_jax.config import DataConfig, HeadConfig
-from optical_jax.data.bitext import read_bitext
 from optical_jax.data.loader import make_loader
 from optical_jax.data.pairs import IDF_FLOOR, TokenSide, flatten_tokens, idf_weights, join_tokens, tokenize_pairs
+from optical_jax.data.text.bitext import read_bitext
 from optical_jax.data.tokenization import Tokens, load_tokenizer, pad_tokens, tokenize, train_vocabulary
 
 

@@ -27,9 +27,9 @@ from optical_jax.config import (
     TrainingConfig,
 )
 from optical_jax.config.validation import validate
-from optical_jax.data.bitext import load_bitext
 from optical_jax.data.loader import MixedSource
 from optical_jax.data.picture_pairs import read_picture_pairs
+from optical_jax.data.text.bitext import load_bitext
 from optical_jax.errors import ConfigError, MachineError
 from optical_jax.losses import LOSSES, distillation_loss
 from optical_jax.models.late_interaction import encode_tokens, tower_specs

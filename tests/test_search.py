@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from optical_jax.config import MeshConfig
-from optical_jax.data import folding
-from optical_jax.data.folding import words
+from optical_jax.data.text import folding
+from optical_jax.data.text.folding import words
 from optical_jax.errors import ConfigError
 from optical_jax.evaluation import blocks, search
 from optical_jax.evaluation.baselines import make_bm25

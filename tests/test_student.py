@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from optical_jax.config import Config, DataConfig, LossConfig, OtConfig, SizeConfig, StudentConfig, TeacherConfig
-from optical_jax.data.bitext import load_bitext
+from optical_jax.data.text.bitext import load_bitext
 from optical_jax.errors import ConfigError
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import abstract_params

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optical_jax.data.words import spaced_words, split_words
+from optical_jax.data.text.words import spaced_words, split_words
 
 
 @pytest.mark.parametrize(

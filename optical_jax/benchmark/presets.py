@@ -13,7 +13,7 @@ from optical_jax.errors import ConfigError, DataError
 from optical_jax.types import Params
 
 if TYPE_CHECKING:
-    from optical_jax.data.bitext import Bitext
+    from optical_jax.data.text.bitext import Bitext
 
 Preset = Literal["tiny", "mini", "base", "large"]
 
@@ -112,7 +112,7 @@ def read_language(bitext: str) -> Bitext:
     Raises:
       DataError: it is of more than one language.
     """
-    from optical_jax.data.bitext import read_bitext
+    from optical_jax.data.text.bitext import read_bitext
 
     everything = DataConfig(bitext=(bitext,), dev_pairs=0, max_length_ratio=1e9, keep_equal=True)
     found = list(read_bitext(everything).values())

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from optical_jax.alignment import IdfTables
     from optical_jax.alignment_quality import AlignmentQuality
-    from optical_jax.data.formats import Source
     from optical_jax.data.gold_links import GoldLinks
+    from optical_jax.data.text.formats import Source
     from optical_jax.evaluation.statistical_aligner import StatisticalAligner
     from optical_jax.towers import Tower
 
@@ -32,7 +32,7 @@ def sources_of(bitext: Sequence[str], gold: Sequence[str]) -> dict[str, tuple[So
       ConfigError: a language twice, or a gold file whose bitext is not to be seen.
       DataError: a bitext is missing.
     """
-    from optical_jax.data.formats import parse_entry
+    from optical_jax.data.text.formats import parse_entry
 
     sources = [parse_entry(entry, "bitext") for entry in bitext]
     languages = [source.language for source in sources]
@@ -93,7 +93,7 @@ def read_pairs(
 ) -> tuple[list[tuple[str, str]], list[GoldLinks | None] | None]:
     """(foreign, English) texts and their gold links. Every line counts: gold goes by the line."""
     from optical_jax.data.gold_links import read_gold
-    from optical_jax.data.words import spaced_words
+    from optical_jax.data.text.words import spaced_words
 
     texts = []
     for line in source.lines(DataConfig()):
@@ -131,8 +131,8 @@ def count_bitext(
 
 
 def training_pairs(language: str, saved: Mapping[str, Any]) -> list[tuple[str, str]]:
-    from optical_jax.data.bitext import load_bitext
-    from optical_jax.data.formats import parse_entry
+    from optical_jax.data.text.bitext import load_bitext
+    from optical_jax.data.text.formats import parse_entry
 
     data = saved_data(saved)
     own = tuple(entry for entry in data.bitext if parse_entry(entry, "data.bitext").language == language)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from optical_jax.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from optical_jax.data.bitext import Bitext
     from optical_jax.data.collection import Collection
+    from optical_jax.data.text.bitext import Bitext
     from optical_jax.evaluation.dictionary import Lexicon
     from optical_jax.evaluation.search import Ranking
 

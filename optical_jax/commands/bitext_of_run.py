@@ -9,8 +9,8 @@ from optical_jax.config import DataConfig
 from optical_jax.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from optical_jax.data.bitext import Bitext
     from optical_jax.data.collection import Collection
+    from optical_jax.data.text.bitext import Bitext
 
 
 def saved_data(saved: Mapping[str, Any]) -> DataConfig:
@@ -28,7 +28,7 @@ def saved_data(saved: Mapping[str, Any]) -> DataConfig:
 
 def read_training_text(saved: Mapping[str, Any], lost: str) -> dict[str, Bitext] | None:
     """The pairs a run was trained on; where they can no longer be read None, and on stdout what is `lost`, and why."""
-    from optical_jax.data.bitext import load_bitext
+    from optical_jax.data.text.bitext import load_bitext
 
     try:
         return load_bitext(saved_data(saved)).train
@@ -52,7 +52,7 @@ def shared_with_training(train: Mapping[str, Bitext], texts: Sequence[str], wher
     Args:
       where: what the texts are, for people.
     """
-    from optical_jax.data.bitext import overlap
+    from optical_jax.data.text.bitext import overlap
 
     shared = overlap(train, texts)
     for language, count in shared.items():

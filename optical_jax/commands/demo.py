@@ -85,7 +85,7 @@ def show(program: str, flags: Sequence[str]) -> None:
 def draw_examples(run: Path, cfg: Config, evaluation: Evaluation) -> Path:
     """The plans of one unseen phrase a language, in one picture."""
     from optical_jax.alignment import align_texts
-    from optical_jax.data.names import LOCALES, read_names
+    from optical_jax.data.text.names import LOCALES, read_names
     from optical_jax.pictures import draw_plans
     from optical_jax.towers import load
 
@@ -105,7 +105,7 @@ def choose_examples(evaluation: Evaluation) -> dict[str, tuple[str, str]]:
     Of those one that is worth looking at: within `DRAWN_WORDS`, no word the same on both sides, about as many words on
     each, none of them long. No English phrase is taken twice.
     """
-    from optical_jax.data.names import words
+    from optical_jax.data.text.names import words
 
     collection, examples = evaluation.collection, {}
     for language, queries in collection.queries.items():

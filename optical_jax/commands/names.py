@@ -43,7 +43,7 @@ def run_command(argv: Sequence[str]) -> None:
     refuse_no_flags(argv, "name languages and a folder to write", EXAMPLE)
     command = tyro.cli(NamesCommand, args=list(argv), prog="python -m optical_jax names")
     # Here, so that --help answers without importing numpy.
-    from optical_jax.data.names import split_names, write_names
+    from optical_jax.data.text.names import split_names, write_names
 
     out = Path(command.out)
     if out.exists() and not out.is_dir():

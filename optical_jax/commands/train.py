@@ -14,16 +14,16 @@ from optical_jax.commands.settings import TrainCommand
 from optical_jax.commands.training import first_state, loop, read_command, run_in_folder, say
 from optical_jax.config import Config, expand_path
 from optical_jax.config.validation import validate
-from optical_jax.data.formats import for_each_language
+from optical_jax.data.text.formats import for_each_language
 from optical_jax.errors import ConfigError
 from optical_jax.files import PAIR, SEEN_PICTURES
 
 if TYPE_CHECKING:
-    from optical_jax.data.bitext import Bitext, BitextSplits
-    from optical_jax.data.code_switch import Lexicon
     from optical_jax.data.loader import Loader, PictureCaptions
     from optical_jax.data.pairs import TokenizedPairs
     from optical_jax.data.picture_pairs import PicturePairs
+    from optical_jax.data.text.bitext import Bitext, BitextSplits
+    from optical_jax.data.text.code_switch import Lexicon
     from optical_jax.run_folder import RunFolder
     from optical_jax.towers import Side, Tower
     from optical_jax.types import Params
@@ -99,9 +99,9 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
     """
     import jax
 
-    from optical_jax.data.bitext import load_bitext
     from optical_jax.data.loader import make_loader
-    from optical_jax.data.report import report_lines
+    from optical_jax.data.text.bitext import load_bitext
+    from optical_jax.data.text.report import report_lines
     from optical_jax.lexicon import lexicons_of_run
     from optical_jax.models.attention import check_platform, platform
     from optical_jax.partitioning import batch_shards, check_divisible, make_mesh
@@ -208,8 +208,8 @@ def tokenize_versions(
 
     Lengths of the first version, and of the dev pairs, go into the bitext's report.
     """
-    from optical_jax.data.code_switch import SWITCHED_VERSIONS, switched
     from optical_jax.data.pairs import TokenSide, tokenize_pairs
+    from optical_jax.data.text.code_switch import SWITCHED_VERSIONS, switched
 
     def tokenized(one: Bitext, side: Side) -> TokenizedPairs:
         return tokenize_pairs(

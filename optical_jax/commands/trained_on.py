@@ -73,8 +73,8 @@ def shared_texts(run: Path, texts: Sequence[str], where: str) -> dict[str, int] 
 
 def shared_captions(data: Mapping[str, Any], texts: Sequence[str], where: str, lost: str) -> dict[str, int] | None:
     """The same of the captions that an image-text teacher learned from, by the settings of its data."""
-    from optical_jax.data.bitext import text_key
     from optical_jax.data.images.sources import read_image_set
+    from optical_jax.data.text.bitext import text_key
 
     if not data.get("images"):
         return None

@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float, Int
 from transformers import PreTrainedTokenizerFast
 
 from optical_jax.config import HeadConfig
-from optical_jax.data.bitext import Bitext
-from optical_jax.data.report import SideLengths
+from optical_jax.data.text.bitext import Bitext
+from optical_jax.data.text.report import SideLengths
 from optical_jax.data.tokenization import Side, Tokens, tokenize
 from optical_jax.types import TextInputs
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from optical_jax.data.collection import CollectionFiles
 from optical_jax.data.files.records import Entry, Judgement, Stream, read_json_lines, tsv_texts
-from optical_jax.data.folding import words
 from optical_jax.data.requests import Request, collection
+from optical_jax.data.text.folding import words
 from optical_jax.errors import DataError
 
 XOR_TYDI = ("ar", "bn", "fi", "ja", "ko", "ru", "te")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import bm25s
 import numpy as np
 
-from optical_jax.data.folding import words
+from optical_jax.data.text.folding import words
 from optical_jax.evaluation.search import DEPTH, Ranking, TopDocuments, ranks_of_ids
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import scipy.sparse
 
-from optical_jax.data.folding import words
+from optical_jax.data.text.folding import words
 from optical_jax.evaluation.search import DEPTH, Ranking, TopDocuments, ranks_of_ids
 from optical_jax.models.vocabulary import mutual_translations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from optical_jax.data.bitext import WIDE
+from optical_jax.data.text.bitext import WIDE
 
 Span = tuple[int, int]
 """First character of a word, and the one behind its last."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from optical_jax.data.formats import InputFile
+from optical_jax.data.text.formats import InputFile
 
 PERCENTILES = (50, 90, 99, 100)
 

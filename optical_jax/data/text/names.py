@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
 
-from optical_jax.data.bitext import text_key
+from optical_jax.data.text.bitext import text_key
 from optical_jax.errors import ConfigError
 
 LOCALES = {"tl": "fil"}

@@ -127,7 +127,7 @@ def _check_language(language: str, entry: str, field: str) -> None:
 
 
 def _caption_source(found: re.Match[str], language: str, entry: str, field: str) -> Source:
-    from optical_jax.data.caption_pairs import CaptionSource  # which stands on this module
+    from optical_jax.data.text.caption_pairs import CaptionSource
 
     if not language:
         raise ConfigError(f"{field}={entry}: {found['what']} are there in several languages; write LANG={entry}")
