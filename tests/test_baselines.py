@@ -10,7 +10,7 @@ import pytest
 from test_eval_cli import PAIRS, best_documents, make_questions, make_run, read, write_jsonl
 
 from optical_jax.commands.evaluate import main
-from optical_jax.data.collection import Collection
+from optical_jax.data.collections.collection import Collection
 from optical_jax.evaluation.metrics import METRICS
 from optical_jax.evaluation.report import Evaluation
 from optical_jax.towers import encode, load

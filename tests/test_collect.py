@@ -5,8 +5,8 @@ import json
 import pytest
 from source_folders import CASES, MIRACL, MIRACL_CORPUS, MIRACL_QRELS, MMARCO, jsonl, put
 
-from optical_jax.data.collection import Collection, read_collection
-from optical_jax.data.sources import read_source
+from optical_jax.data.collections.collection import Collection, read_collection
+from optical_jax.data.collections.sources import read_source
 
 
 def same(a: Collection, b: Collection) -> bool:

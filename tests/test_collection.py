@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from optical_jax.data.collection import read_collection
+from optical_jax.data.collections.collection import read_collection
 from optical_jax.errors import ConfigError, DataError
 
 

@@ -5,7 +5,7 @@ import gzip
 import numpy as np
 import pytest
 
-from optical_jax.data.collection import read_collection
+from optical_jax.data.collections.collection import read_collection
 from optical_jax.evaluation.baselines import make_bm25
 from optical_jax.evaluation.dictionary import count_lexicon, make_dictionary_bm25
 from optical_jax.evaluation.metrics import evaluate_run, mean_figures

@@ -10,8 +10,8 @@ from source_folders import MIRACL, MIRACL_QRELS, put
 from test_collect import same
 
 from optical_jax.commands.collect import main
-from optical_jax.data.collection import read_collection
-from optical_jax.data.sources import read_source
+from optical_jax.data.collections.collection import read_collection
+from optical_jax.data.collections.sources import read_source
 from optical_jax.errors import ConfigError, DataError
 
 

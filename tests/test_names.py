@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from optical_jax.commands.names import main
-from optical_jax.data.collection import read_collection
+from optical_jax.data.collections.collection import read_collection
 from optical_jax.data.text.bitext import text_key
 from optical_jax.data.text.names import nearly_equal, read_names, split_names, usable_pairs, words
 

@@ -15,7 +15,7 @@ from optical_jax.commands.study import load_study, main, tell
 from optical_jax.config import Config, ImageStageConfig
 from optical_jax.config.files import load_config_file
 from optical_jax.config.validation import validate
-from optical_jax.data.caption_collection import hashes
+from optical_jax.data.collections.captions import hashes
 from optical_jax.data.images.sources import read_image_set
 from optical_jax.errors import ConfigError
 from optical_jax.evaluation.image_figures import RECALLS

@@ -15,7 +15,7 @@ from source_folders import (
     put,
 )
 
-from optical_jax.data.sources import read_source
+from optical_jax.data.collections.sources import read_source
 from optical_jax.errors import ConfigError, DataError
 
 

@@ -30,7 +30,7 @@ def measure_retrieval(collection: str, language: str, model: str, *, peer: bool)
       model: a folder that `load` and Sentence Transformers' MultiVectorEncoder read alike, such as an export.
       peer: run the other side too.
     """
-    from optical_jax.data.collection import read_collection
+    from optical_jax.data.collections.collection import read_collection
     from optical_jax.evaluation.blocks import Block
     from optical_jax.evaluation.search import encode_blocks, rank
     from optical_jax.partitioning import over_all_devices

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from optical_jax.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from optical_jax.data.collection import Collection
+    from optical_jax.data.collections.collection import Collection
     from optical_jax.data.text.bitext import Bitext
     from optical_jax.evaluation.dictionary import Lexicon
     from optical_jax.evaluation.search import Ranking
@@ -44,7 +44,7 @@ def read_translations(entries: Sequence[str], collection: Collection) -> Queries
       ConfigError: the collection has no queries in a language, or its documents are not English.
       DataError: a file is missing or broken, or lacks a judged query.
     """
-    from optical_jax.data.collection import read_texts
+    from optical_jax.data.collections.collection import read_texts
     from optical_jax.data.files.records import BadLines, tsv_texts, unique_texts
 
     translated: Queries = {}

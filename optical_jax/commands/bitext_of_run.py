@@ -9,7 +9,7 @@ from optical_jax.config import DataConfig
 from optical_jax.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from optical_jax.data.collection import Collection
+    from optical_jax.data.collections.collection import Collection
     from optical_jax.data.text.bitext import Bitext
 
 

@@ -48,9 +48,9 @@ def run_command(argv: Sequence[str]) -> None:
     refuse_no_flags(argv, "name a collection and a folder to write", EXAMPLE)
     command = tyro.cli(CollectCommand, args=list(argv), prog="python -m optical_jax collect")
     check(command)
-    from optical_jax.data.beir_writer import write_beir
+    from optical_jax.data.collections.beir_writer import write_beir
+    from optical_jax.data.collections.sources import open_source
     from optical_jax.data.files.records import BadLines
-    from optical_jax.data.sources import open_source
 
     bad = BadLines(command.max_bad_lines)
     source, cache_dir = command.collection, command.cache_dir or None

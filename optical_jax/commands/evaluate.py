@@ -26,7 +26,7 @@ from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import own_system, trains_teacher, write_json
 
 if TYPE_CHECKING:
-    from optical_jax.data.collection import Collection
+    from optical_jax.data.collections.collection import Collection
     from optical_jax.evaluation.blocks import Block
     from optical_jax.evaluation.metrics import PerQuery
     from optical_jax.evaluation.report import Evaluation
@@ -96,7 +96,7 @@ class System:
 
 def evaluate_run(command: EvalCommand, run: Path) -> Evaluation:
     """What a run trains beside itself untrained, the teacher on English, and BM25; written into the run."""
-    from optical_jax.data.sources import read_source
+    from optical_jax.data.collections.sources import read_source
     from optical_jax.evaluation.report import print_evaluation, write_files
     from optical_jax.towers import load, sides_of, towers_of_run
 
@@ -153,7 +153,7 @@ def evaluate_run(command: EvalCommand, run: Path) -> Evaluation:
 
 def evaluate_model(command: EvalCommand) -> None:
     """One tower on both sides, beside BM25."""
-    from optical_jax.data.sources import read_source
+    from optical_jax.data.collections.sources import read_source
     from optical_jax.evaluation.report import print_evaluation
     from optical_jax.towers import is_run, load
 
@@ -266,7 +266,7 @@ def in_english(collection: Collection) -> Collection:
 
 def compare(command: EvalCommand) -> None:
     """Paired tests of the second run against the first, over the same queries."""
-    from optical_jax.data.sources import read_source
+    from optical_jax.data.collections.sources import read_source
     from optical_jax.evaluation.report import comparison_json, print_comparison
     from optical_jax.evaluation.significance import compare_runs
 

@@ -189,7 +189,7 @@ def rank_and_judge(
 
 def inputs_of(found: ImageTextSet) -> dict[str, str]:
     """sha256 of every file by name, and of all pictures together, which may be a file each."""
-    from optical_jax.data.caption_collection import hashes
+    from optical_jax.data.collections.captions import hashes
 
     return hashes(found.files) | {"pictures": pictures_of(found).sha256}
 
@@ -241,7 +241,7 @@ def choose_captions(command: EvalCommand, found: ImageTextSet) -> Captions:
     Raises:
       DataError: the set has none in a language.
     """
-    from optical_jax.data.caption_collection import select_languages
+    from optical_jax.data.collections.captions import select_languages
 
     return select_languages(found, command.lang)
 

@@ -16,7 +16,7 @@ from optical_jax.config import RankingDataConfig
 from optical_jax.errors import ConfigError
 
 if TYPE_CHECKING:
-    from optical_jax.data.rankings import Rankings
+    from optical_jax.data.collections.rankings import Rankings
     from optical_jax.evaluation.search import Ranking
 
 MOST_SCORES = 10**9
@@ -106,7 +106,7 @@ def check(command: MineCommand) -> None:
 
 
 def mine(command: MineCommand) -> None:
-    from optical_jax.data.rankings import load_rankings, with_collection
+    from optical_jax.data.collections.rankings import load_rankings, with_collection
     from optical_jax.mining import choose_negatives, scores_by_query, write_scored, write_triples
 
     data = RankingDataConfig(

@@ -164,7 +164,7 @@ def summary(
     origin: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The content of metrics.json."""
-    from optical_jax.data.caption_collection import hashes
+    from optical_jax.data.collections.captions import hashes
     from optical_jax.evaluation.phrase_regions import mean_phrase_figures
 
     types: dict[str, list[str]] = {}

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 import ir_measures
 from ir_measures import AP, RR, P, R, nDCG
 
-from optical_jax.data.collection import Qrels
+from optical_jax.data.collections.collection import Qrels
 
 METRICS = ("AP", "nDCG@10", "RR@10", "R@1", "R@5", "R@10", "R@100", "P@10")
 """Names as ir-measures writes them. A grade above 0 is relevant; nDCG takes the grade itself as gain."""

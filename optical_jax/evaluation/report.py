@@ -14,7 +14,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from optical_jax.data.collection import Collection
+from optical_jax.data.collections.collection import Collection
 from optical_jax.evaluation.metrics import METRICS, Figures, PerQuery, group_means, mean_figures
 from optical_jax.evaluation.search import Ranking, write_trec_run
 from optical_jax.evaluation.significance import ROUNDS, PairedTest, holm, paired_ttest

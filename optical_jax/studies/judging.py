@@ -13,8 +13,8 @@ from optical_jax.checkpoint import find_step, fingerprint
 from optical_jax.commands.baselines import count_lexicons, rank_by_words
 from optical_jax.commands.bitext_of_run import saved_data
 from optical_jax.config import Config, identity
-from optical_jax.data.collection import Collection
-from optical_jax.data.sources import read_source
+from optical_jax.data.collections.collection import Collection
+from optical_jax.data.collections.sources import read_source
 from optical_jax.data.text.bitext import load_bitext
 from optical_jax.evaluation.blocks import Block
 from optical_jax.evaluation.metrics import PerQuery

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from optical_jax.config import expand_path
-from optical_jax.data.caption_collection import hashes
+from optical_jax.data.collections.captions import hashes
 from optical_jax.data.images.captions import ImageTextSet
 from optical_jax.errors import ConfigError
 from optical_jax.files import trains_pair

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from optical_jax.data.collection import CollectionFiles
+from optical_jax.data.collections.collection import CollectionFiles
 from optical_jax.data.files.records import Entry, Judgement, Record, Stream
 from optical_jax.errors import ConfigError, DataError
 

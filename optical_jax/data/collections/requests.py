@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from optical_jax.data.collection import CollectionFiles
+from optical_jax.data.collections.collection import CollectionFiles
 from optical_jax.data.files.finding import FileFinder
 from optical_jax.data.files.records import Entry, Judgement, Stream
 from optical_jax.errors import ConfigError

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from optical_jax.data.collection import CollectionFiles
+from optical_jax.data.collections.collection import CollectionFiles
+from optical_jax.data.collections.requests import Request, collection
+from optical_jax.data.collections.xor_tydi import xor_tydi
 from optical_jax.data.files.records import (
     Entry,
     Judgement,
@@ -16,8 +18,6 @@ from optical_jax.data.files.records import (
     read_json_lines,
     tsv_texts,
 )
-from optical_jax.data.requests import Request, collection
-from optical_jax.data.xor_tydi import xor_tydi
 from optical_jax.errors import ConfigError, DataError
 
 # ---- MS MARCO and its translations -------------------------------------------------------------------------------

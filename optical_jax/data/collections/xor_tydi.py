@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from optical_jax.data.collection import CollectionFiles
+from optical_jax.data.collections.collection import CollectionFiles
+from optical_jax.data.collections.requests import Request, collection
 from optical_jax.data.files.records import Entry, Judgement, Stream, read_json_lines, tsv_texts
-from optical_jax.data.requests import Request, collection
 from optical_jax.data.text.folding import words
 from optical_jax.errors import DataError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from optical_jax.data.collection import Collection
+from optical_jax.data.collections.collection import Collection
 from optical_jax.data.files.records import Qrels
 from optical_jax.data.images.captions import Caption, ImageTextSet
 from optical_jax.errors import ConfigError, DataError

@@ -9,13 +9,13 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from optical_jax.data.caption_collection import captions_as_collection
-from optical_jax.data.collection import Collection, CollectionFiles, beir_files
+from optical_jax.data.collections.captions import captions_as_collection
+from optical_jax.data.collections.collection import Collection, CollectionFiles, beir_files
+from optical_jax.data.collections.ir_catalogue import PREFIX, ir_collection
+from optical_jax.data.collections.layouts import LAYOUTS
+from optical_jax.data.collections.requests import Request
 from optical_jax.data.files.finding import FileFinder
 from optical_jax.data.images.sources import is_image_set, read_image_set
-from optical_jax.data.ir_catalogue import PREFIX, ir_collection
-from optical_jax.data.layouts import LAYOUTS
-from optical_jax.data.requests import Request
 from optical_jax.errors import ConfigError
 
 NAMED = re.compile(r"(?P<name>[a-z][a-z_-]+)(?:/(?P<language>[A-Za-z_-]+))?:(?P<roots>.+)")
