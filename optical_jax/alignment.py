@@ -266,7 +266,7 @@ def count_idf(student: Tower, teacher: Tower, data: DataConfig, lengths: tuple[i
     Raises:
       ConfigError, DataError: the bitext cannot be read (any more).
     """
-    from optical_jax.data.pairs import TokenSide, idf_table, join_pairs, tokenize_pairs
+    from optical_jax.data.batches.tokens import TokenSide, idf_table, join_pairs, tokenize_pairs
     from optical_jax.data.text.bitext import load_bitext
 
     ours, theirs = (

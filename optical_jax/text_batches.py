@@ -49,7 +49,7 @@ def batches_of(tokens: Sequence[Tokens], batch_size: int, cfg: TowerConfig) -> I
 
 def packed_batches(tokens: Sequence[Tokens], batch_size: int, cfg: TowerConfig) -> Iterator[Placed]:
     """Batches of rows, those of the longest texts first: what does not fit in memory fails at once."""
-    from optical_jax.data.packing import fit
+    from optical_jax.data.batches.packing import fit
 
     lengths = np.array([len(text.ids) for text in tokens])
     # Few short texts do not fill a row.

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_loader import PAD, config, made, names, seen, take
 
-from optical_jax.data.loader import make_loader
-from optical_jax.data.pairs import IDF_FLOOR, FlatTokens, TokenizedPairs
+from optical_jax.data.batches.bitext import make_loader
+from optical_jax.data.batches.tokens import IDF_FLOOR, FlatTokens, TokenizedPairs
 
 
 def test_each_pair_once_an_epoch():

@@ -10,7 +10,7 @@ from image_folders import encoded
 from source_folders import jsonl, put
 
 from optical_jax.config import DataConfig, HeadConfig
-from optical_jax.data.image_loader import PixelRows, captions_in_order, make_image_loader
+from optical_jax.data.batches.images import PixelRows, captions_in_order, make_image_loader
 from optical_jax.data.images.captions import read_image_folder
 from optical_jax.data.pixels import Augmentation, PictureRecipe, augmented_pixels, picture_pixels
 from optical_jax.data.tokenization import train_vocabulary

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optical_jax.config import DataConfig
-from optical_jax.data.loader import language_quotas, make_loader
-from optical_jax.data.pairs import FlatTokens, TokenizedPairs
+from optical_jax.data.batches.bitext import language_quotas, make_loader
+from optical_jax.data.batches.tokens import FlatTokens, TokenizedPairs
 from optical_jax.errors import ConfigError
 
 PAD = 0

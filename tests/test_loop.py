@@ -11,7 +11,7 @@ import pytest
 
 from optical_jax.checkpoint import Checkpoints
 from optical_jax.config import Config, MeshConfig
-from optical_jax.data.loader import Batches
+from optical_jax.data.batches.bitext import Batches
 from optical_jax.errors import Interrupted
 from optical_jax.metrics_writer import MetricsWriter
 from optical_jax.partitioning import make_mesh

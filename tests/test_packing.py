@@ -24,9 +24,9 @@ from optical_jax.config import (
     TowerConfig,
     TrainingConfig,
 )
-from optical_jax.data.loader import make_loader
-from optical_jax.data.packing import deal, fit
-from optical_jax.data.pairs import IDF_FLOOR, FlatTokens, TokenizedPairs
+from optical_jax.data.batches.bitext import make_loader
+from optical_jax.data.batches.packing import deal, fit
+from optical_jax.data.batches.tokens import IDF_FLOOR, FlatTokens, TokenizedPairs
 from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.params import init_params
 from optical_jax.partitioning import batch_shards, make_mesh

@@ -7,8 +7,15 @@ import pytest
 from test_loader import config, made, take
 
 from optical_jax.config import DataConfig, HeadConfig
-from optical_jax.data.loader import make_loader
-from optical_jax.data.pairs import IDF_FLOOR, TokenSide, flatten_tokens, idf_weights, join_tokens, tokenize_pairs
+from optical_jax.data.batches.bitext import make_loader
+from optical_jax.data.batches.tokens import (
+    IDF_FLOOR,
+    TokenSide,
+    flatten_tokens,
+    idf_weights,
+    join_tokens,
+    tokenize_pairs,
+)
 from optical_jax.data.text.bitext import read_bitext
 from optical_jax.data.tokenization import Tokens, load_tokenizer, pad_tokens, tokenize, train_vocabulary
 
@@ -59,7 +66,7 @@ def test_idf_in_parts(monkeypatch):
     df = np.zeros(20)
     for n in range(100):
         df[list(set(ids[offsets[n] : offsets[n + 1]]))] += 1
-    monkeypatch.setattr("optical_jax.data.pairs.IDF_TOKENS_AT_ONCE", 40)
+    monkeypatch.setattr("optical_jax.data.batches.tokens.IDF_TOKENS_AT_ONCE", 40)
     np.testing.assert_allclose(idf_weights(ids, offsets, 20), np.log(101 / (df + 1)) + IDF_FLOOR, rtol=1e-6)
 
 

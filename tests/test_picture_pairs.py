@@ -27,8 +27,8 @@ from optical_jax.config import (
     TrainingConfig,
 )
 from optical_jax.config.validation import validate
-from optical_jax.data.loader import MixedSource
-from optical_jax.data.picture_pairs import read_picture_pairs
+from optical_jax.data.batches.bitext import MixedSource
+from optical_jax.data.batches.captioned_images import read_picture_pairs
 from optical_jax.data.text.bitext import load_bitext
 from optical_jax.errors import ConfigError, MachineError
 from optical_jax.losses import LOSSES, distillation_loss

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from optical_jax.config import HeadConfig, RankingDataConfig
+from optical_jax.data.batches.rankings import make_ranking_batches
 from optical_jax.data.collections.ranking_formats import read_rankings
 from optical_jax.data.collections.rankings import hold_out, load_dev, load_rankings
-from optical_jax.data.ranking_loader import make_ranking_batches
 from optical_jax.data.tokenization import train_vocabulary
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.evaluation.search import Ranking

@@ -16,7 +16,7 @@ from source_folders import put
 from optical_jax.commands import evaluate_pictures
 from optical_jax.commands.evaluate import main
 from optical_jax.config import DataConfig, ImageStageConfig
-from optical_jax.data.picture_pairs import read_picture_pairs
+from optical_jax.data.batches.captioned_images import read_picture_pairs
 from optical_jax.data.text.bitext import load_bitext
 from optical_jax.image_teacher_card import PairFacts, title, trained_on
 from optical_jax.image_teacher_data import read_stage_data

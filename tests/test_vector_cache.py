@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from optical_jax.config import Attention, DataConfig, EncoderConfig, HeadConfig, MeshConfig, TeacherConfig, TowerConfig
-from optical_jax.data.loader import make_loader
-from optical_jax.data.pairs import FlatTokens, TokenizedPairs
-from optical_jax.data.vector_cache import CachedTexts, VectorCache, text_keys
+from optical_jax.data.batches.bitext import make_loader
+from optical_jax.data.batches.tokens import FlatTokens, TokenizedPairs
+from optical_jax.data.batches.vector_cache import CachedTexts, VectorCache, text_keys
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
 from optical_jax.partitioning import make_mesh

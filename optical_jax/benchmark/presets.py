@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from optical_jax.config import DataConfig, EncoderConfig, HeadConfig, TowerConfig
-from optical_jax.data.pairs import FlatTokens, TokenizedPairs, TokenSide, take_texts, tokenize_pairs
+from optical_jax.data.batches.tokens import FlatTokens, TokenizedPairs, TokenSide, take_texts, tokenize_pairs
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.types import Params
 

@@ -26,7 +26,7 @@ from optical_jax.config import (
     TeacherConfig,
     TrainingConfig,
 )
-from optical_jax.data.loader import Loader, make_loader
+from optical_jax.data.batches.bitext import Loader, make_loader
 from optical_jax.models.attention import choose_attention, platform
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.partitioning import batch_shards, check_divisible, make_mesh, named_sharding, params_shardings

@@ -17,7 +17,7 @@ import numpy as np
 from optical_jax.benchmark.peer import PeerProcess
 from optical_jax.benchmark.presets import Work
 from optical_jax.config import EncoderConfig, OtConfig
-from optical_jax.data.pairs import FlatTokens
+from optical_jax.data.batches.tokens import FlatTokens
 
 
 class TorchPeer(PeerProcess):

@@ -16,7 +16,7 @@ from optical_jax.config.validation import validate_image_teacher
 
 if TYPE_CHECKING:
     from optical_jax.config import ImageTowerConfig, TowerConfig
-    from optical_jax.data.image_loader import ImageLoader
+    from optical_jax.data.batches.images import ImageLoader
     from optical_jax.data.pixels import Augmentation
     from optical_jax.image_teacher_data import StageData
     from optical_jax.params import SpecTree
@@ -71,7 +71,7 @@ def prepare(cfg: ImageStageConfig, folder: RunFolder | None) -> Parts:
     """
     import jax
 
-    from optical_jax.data.image_loader import captions_in_order, make_image_loader
+    from optical_jax.data.batches.images import captions_in_order, make_image_loader
     from optical_jax.image_teacher_data import read_stage_data
     from optical_jax.image_teacher_start import make_pair
     from optical_jax.models.attention import check_platform, platform
@@ -201,7 +201,7 @@ def holds_texts(cfg: ImageStageConfig, parts: Parts) -> bool:
 
 
 def hold_texts_of(cfg: ImageStageConfig, parts: Parts) -> None:
-    from optical_jax.data.image_loader import captions_in_order
+    from optical_jax.data.batches.images import captions_in_order
     from optical_jax.image_teacher_data import hold_texts
 
     if holds_texts(cfg, parts):

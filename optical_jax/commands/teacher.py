@@ -17,8 +17,8 @@ from optical_jax.errors import ConfigError
 
 if TYPE_CHECKING:
     from optical_jax.config import HeadConfig
+    from optical_jax.data.batches.bitext import Batches
     from optical_jax.data.collections.rankings import DevSet
-    from optical_jax.data.loader import Batches
     from optical_jax.run_folder import RunFolder
     from optical_jax.towers import Tower
 
@@ -68,8 +68,8 @@ def prepare(cfg: TeacherStageConfig, folder: RunFolder | None) -> Parts:
     """
     import jax
 
+    from optical_jax.data.batches.rankings import make_ranking_batches
     from optical_jax.data.collections.rankings import hold_out, load_dev, load_rankings
-    from optical_jax.data.ranking_loader import make_ranking_batches
     from optical_jax.models.attention import check_platform, choose_attention, platform
     from optical_jax.models.formats.pretrained import find_folder
     from optical_jax.partitioning import batch_shards, check_divisible, make_mesh

@@ -19,9 +19,9 @@ from optical_jax.errors import ConfigError
 from optical_jax.files import PAIR, SEEN_PICTURES
 
 if TYPE_CHECKING:
-    from optical_jax.data.loader import Loader, PictureCaptions
-    from optical_jax.data.pairs import TokenizedPairs
-    from optical_jax.data.picture_pairs import PicturePairs
+    from optical_jax.data.batches.bitext import Loader, PictureCaptions
+    from optical_jax.data.batches.captioned_images import PicturePairs
+    from optical_jax.data.batches.tokens import TokenizedPairs
     from optical_jax.data.text.bitext import Bitext, BitextSplits
     from optical_jax.data.text.code_switch import Lexicon
     from optical_jax.run_folder import RunFolder
@@ -99,7 +99,7 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
     """
     import jax
 
-    from optical_jax.data.loader import make_loader
+    from optical_jax.data.batches.bitext import make_loader
     from optical_jax.data.text.bitext import load_bitext
     from optical_jax.data.text.report import report_lines
     from optical_jax.lexicon import lexicons_of_run
@@ -164,7 +164,7 @@ def read_pictures(
     Raises:
       ConfigError: the teacher is no pair, or the pair's vectors are of different widths.
     """
-    from optical_jax.data.picture_pairs import read_picture_pairs
+    from optical_jax.data.batches.captioned_images import read_picture_pairs
     from optical_jax.picture_encoding import recipe_of
     from optical_jax.student import load_picture_teacher
     from optical_jax.towers import load
@@ -190,8 +190,8 @@ def read_pictures(
 
 def tokenize_captions(cfg: Config, student: Tower, pairs: PicturePairs) -> PictureCaptions:
     """The captions as the student will see them in turn, on its sides."""
-    from optical_jax.data.loader import PictureCaptions
-    from optical_jax.data.pairs import TokenSide, tokenize_texts
+    from optical_jax.data.batches.bitext import PictureCaptions
+    from optical_jax.data.batches.tokens import TokenSide, tokenize_texts
 
     sides = [
         TokenSide(student.tokenizer, student.cfg.head, cfg.student.max_length, side)
@@ -208,7 +208,7 @@ def tokenize_versions(
 
     Lengths of the first version, and of the dev pairs, go into the bitext's report.
     """
-    from optical_jax.data.pairs import TokenSide, tokenize_pairs
+    from optical_jax.data.batches.tokens import TokenSide, tokenize_pairs
     from optical_jax.data.text.code_switch import SWITCHED_VERSIONS, switched
 
     def tokenized(one: Bitext, side: Side) -> TokenizedPairs:

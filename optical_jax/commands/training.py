@@ -17,7 +17,7 @@ from optical_jax.metrics_writer import check_tracker
 
 if TYPE_CHECKING:
     from optical_jax.checkpoint import Checkpoints
-    from optical_jax.data.loader import Batches
+    from optical_jax.data.batches.bitext import Batches
     from optical_jax.params import SpecTree
     from optical_jax.run_folder import RunConfig, RunFolder
     from optical_jax.training.optimizer import AnyFrozen

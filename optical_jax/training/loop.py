@@ -15,7 +15,7 @@ import jax
 
 from optical_jax.checkpoint import Checkpoints, fingerprint
 from optical_jax.config import Config, ImageStageConfig, TeacherStageConfig, to_json
-from optical_jax.data.loader import Batches
+from optical_jax.data.batches.bitext import Batches
 from optical_jax.errors import Interrupted, NonFiniteLossError
 from optical_jax.metrics_writer import MetricsWriter
 from optical_jax.partitioning import named_sharding

@@ -11,9 +11,9 @@ import jax
 import numpy as np
 
 from optical_jax.config import ImageTowerConfig
+from optical_jax.data.batches.captioned_images import PicturePairs
+from optical_jax.data.batches.vector_cache import RECORD, CachedPictures
 from optical_jax.data.picture_check import refuse_broken
-from optical_jax.data.picture_pairs import PicturePairs
-from optical_jax.data.vector_cache import RECORD, CachedPictures
 from optical_jax.errors import ConfigError
 from optical_jax.picture_encoding import encode_picture_blocks, recipe_of
 from optical_jax.progress import ProgressReport

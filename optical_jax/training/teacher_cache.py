@@ -14,10 +14,10 @@ import numpy as np
 
 from optical_jax.checkpoint import fingerprint
 from optical_jax.config import TeacherConfig, TowerConfig, expand_path, identity
-from optical_jax.data.loader import Loader
-from optical_jax.data.packing import Packing
-from optical_jax.data.pairs import FlatTokens, TokenizedPairs, take_texts
-from optical_jax.data.vector_cache import RECORD, CachedTexts, VectorCache, text_keys
+from optical_jax.data.batches.bitext import Loader
+from optical_jax.data.batches.packing import Packing
+from optical_jax.data.batches.tokens import FlatTokens, TokenizedPairs, take_texts
+from optical_jax.data.batches.vector_cache import RECORD, CachedTexts, VectorCache, text_keys
 from optical_jax.errors import ConfigError
 from optical_jax.files import write_json
 from optical_jax.models.late_interaction import encode_tokens

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from optical_jax.data.pairs import FlatTokens, TokenizedPairs
+from optical_jax.data.batches.tokens import FlatTokens, TokenizedPairs
 from optical_jax.types import PackedInputs
 
 PACKED_AHEAD = 50_000

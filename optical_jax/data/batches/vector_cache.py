@@ -18,7 +18,7 @@ from typing import IO
 import numpy as np
 from jaxtyping import Float, Float16, Int
 
-from optical_jax.data.pairs import FlatTokens
+from optical_jax.data.batches.tokens import FlatTokens
 from optical_jax.errors import MachineError
 from optical_jax.types import TokenVectors
 

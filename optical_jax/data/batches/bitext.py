@@ -21,11 +21,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from optical_jax.config import DataConfig
-from optical_jax.data.buckets import Buckets
-from optical_jax.data.epochs import Streams, language_quotas
-from optical_jax.data.packing import PACKED_AHEAD, Packing
-from optical_jax.data.pairs import FlatTokens, TokenizedPairs, idf_table, join_pairs
-from optical_jax.data.vector_cache import CachedTexts
+from optical_jax.data.batches.buckets import Buckets
+from optical_jax.data.batches.epochs import Streams, language_quotas
+from optical_jax.data.batches.packing import PACKED_AHEAD, Packing
+from optical_jax.data.batches.tokens import FlatTokens, TokenizedPairs, idf_table, join_pairs
+from optical_jax.data.batches.vector_cache import CachedTexts
 from optical_jax.errors import ConfigError
 from optical_jax.types import Batch, PackedInputs, TextInputs, TokenVectors
 

@@ -13,11 +13,11 @@ import numpy as np
 from jaxtyping import Float16, Float32, Int
 
 from optical_jax.config import DataConfig, HeadConfig
-from optical_jax.data.epochs import Streams, language_quotas
+from optical_jax.data.batches.bitext import CACHED_EPOCHS, ENDLESS, Batches
+from optical_jax.data.batches.epochs import Streams, language_quotas
+from optical_jax.data.batches.tokens import TOKENIZE_AT_ONCE, FlatTokens, flatten_tokens
 from optical_jax.data.images.captions import ImageTextSet
 from optical_jax.data.images.files import Pictures
-from optical_jax.data.loader import CACHED_EPOCHS, ENDLESS, Batches
-from optical_jax.data.pairs import TOKENIZE_AT_ONCE, FlatTokens, flatten_tokens
 from optical_jax.data.pixels import Augmentation, PictureRecipe, augmented_pixels, picture_pixels
 from optical_jax.data.tokenization import Side, tokenize
 from optical_jax.errors import ConfigError

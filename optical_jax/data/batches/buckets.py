@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
-from optical_jax.data.pairs import TokenizedPairs
+from optical_jax.data.batches.tokens import TokenizedPairs
 from optical_jax.errors import ConfigError
 from optical_jax.types import TextInputs
 
