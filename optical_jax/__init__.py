@@ -14,7 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from optical_jax.evaluation.scoring import maxsim as maxsim
+    from optical_jax.retrieval.scoring import maxsim as maxsim
     from optical_jax.towers import Tower as Tower
     from optical_jax.towers import encode as encode
     from optical_jax.towers import hidden_states as hidden_states
@@ -28,7 +28,7 @@ _HOMES = {
     "encode": "optical_jax.towers",
     "hidden_states": "optical_jax.towers",
     "Tower": "optical_jax.towers",
-    "maxsim": "optical_jax.evaluation.scoring",
+    "maxsim": "optical_jax.retrieval.scoring",
     "TokenVectors": "optical_jax.types",
 }
 

@@ -15,9 +15,9 @@ from optical_jax.config import DataConfig, LossConfig, OtConfig
 from optical_jax.data.text.words import Span
 from optical_jax.data.tokenization import tokenize
 from optical_jax.errors import ConfigError, DataError
-from optical_jax.evaluation.scoring import maxsim
 from optical_jax.losses.ot_distillation import transport
 from optical_jax.models.late_interaction import mass_logits
+from optical_jax.retrieval.scoring import maxsim
 from optical_jax.towers import Tower, encode
 from optical_jax.types import TokenVectors
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from optical_jax.data.collections.rankings import Rankings, text_number
-from optical_jax.evaluation.search import Ranking
+from optical_jax.retrieval.search import Ranking
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from optical_jax.alignment import known_masses, read_words
 from optical_jax.config import OtConfig
 from optical_jax.data.pixels import cut_out, picture_pixels
 from optical_jax.errors import ConfigError, DataError
-from optical_jax.evaluation.scoring import maxsim
 from optical_jax.losses.ot_distillation import transport
 from optical_jax.models.late_interaction import mass_logits
 from optical_jax.picture_encoding import grid_of, recipe_of
+from optical_jax.retrieval.scoring import maxsim
 from optical_jax.towers import Tower, encode
 
 

@@ -32,10 +32,10 @@ from optical_jax.config import (
 )
 from optical_jax.data.tokenization import BERT_SPECIALS, _word_piece, _wrap
 from optical_jax.errors import ConfigError, DataError
-from optical_jax.evaluation.scoring import maxsim
 from optical_jax.models.formats.export import save_tower
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
+from optical_jax.retrieval.scoring import maxsim
 from optical_jax.towers import Tower, encode, load
 
 PIECES = (

@@ -11,8 +11,8 @@ from test_eval_cli import PAIRS, best_documents, make_questions, make_run, read,
 
 from optical_jax.commands.evaluate import main
 from optical_jax.data.collections.collection import Collection
-from optical_jax.evaluation.metrics import METRICS
 from optical_jax.evaluation.report import Evaluation
+from optical_jax.retrieval.metrics import METRICS
 from optical_jax.towers import encode, load
 
 

@@ -14,11 +14,11 @@ from test_losses import E1, E2, evaluate, random_tokens, tokens
 
 from optical_jax.config import LossConfig, OtConfig
 from optical_jax.errors import ConfigError
-from optical_jax.evaluation.scoring import maxsim
 from optical_jax.losses import LOSSES, batch_scores, distillation_loss
 from optical_jax.losses.batch_scores import mean_maxsims, transport_scores
 from optical_jax.losses.ot_distillation import transport
 from optical_jax.ot.gromov import distortion, gromov_plan
+from optical_jax.retrieval.scoring import maxsim
 from optical_jax.types import TokenVectors
 
 BATCH = random_tokens(30, [5, 1, 3, 4]), random_tokens(31, [4, 6, 1, 7])

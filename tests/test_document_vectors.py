@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 
 from optical_jax.errors import ConfigError, DataError
-from optical_jax.evaluation import blocks
-from optical_jax.evaluation.blocks import Block
-from optical_jax.evaluation.document_vectors import (
+from optical_jax.retrieval import blocks
+from optical_jax.retrieval.blocks import Block
+from optical_jax.retrieval.document_vectors import (
     DocumentVectors,
     drop_leftovers,
     is_file_of_ours,
     open_new,
     write_document_vectors,
 )
-from optical_jax.evaluation.search import rank
+from optical_jax.retrieval.search import rank
 from optical_jax.types import TokenVectors
 
 WIDTH = 8

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from optical_jax.evaluation.fusion import reciprocal_rank_fusion
-from optical_jax.evaluation.search import Ranking
+from optical_jax.retrieval.fusion import reciprocal_rank_fusion
+from optical_jax.retrieval.search import Ranking
 
 IDS = ["a", "b", "c", "d"]
 

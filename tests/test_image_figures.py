@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from ir_measures import Success
 
-from optical_jax.evaluation.image_figures import (
+from optical_jax.retrieval.image_metrics import (
     FIGURES,
     RECALLS,
     first_ranks,
@@ -15,8 +15,8 @@ from optical_jax.evaluation.image_figures import (
     ranks_by_picture,
     two_way_figures,
 )
-from optical_jax.evaluation.search import Ranking, TopDocuments, ranks_of_ids
-from optical_jax.evaluation.significance import compare_runs, randomisation_test
+from optical_jax.retrieval.search import Ranking, TopDocuments, ranks_of_ids
+from optical_jax.retrieval.significance import compare_runs, randomisation_test
 
 
 def ranking_of(*rows) -> Ranking:

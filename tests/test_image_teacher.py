@@ -24,10 +24,10 @@ from optical_jax.commands.image_teacher import main as image_teacher
 from optical_jax.commands.settings import TrainCommand, parse_command
 from optical_jax.config import DEV_FIGURES, Config, ImageSideConfig, ImageStageConfig, TeacherStageConfig, to_json
 from optical_jax.errors import ConfigError
-from optical_jax.evaluation.image_figures import FIGURES
 from optical_jax.image_teacher_data import make_dev_figures, read_stage_data
 from optical_jax.image_teacher_start import make_image_side, make_pair
 from optical_jax.models.formats.pretrained import load_pair, parts_of
+from optical_jax.retrieval.image_metrics import FIGURES
 from optical_jax.run_folder import RunFolder
 from optical_jax.tower_pair import load_tower_pair, pictures_seen
 

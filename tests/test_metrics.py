@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from optical_jax.evaluation.metrics import METRICS, evaluate_run, group_means, mean_figures
+from optical_jax.retrieval.metrics import METRICS, evaluate_run, group_means, mean_figures
 
 
 def test_graded_judgements_by_hand():

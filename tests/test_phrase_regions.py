@@ -12,8 +12,8 @@ from optical_jax.evaluation.phrase_regions import (
     phrase_figures,
     region_vectors,
 )
-from optical_jax.evaluation.scoring import maxsim
-from optical_jax.evaluation.significance import compare_runs
+from optical_jax.retrieval.scoring import maxsim
+from optical_jax.retrieval.significance import compare_runs
 from optical_jax.types import TokenVectors
 
 EYE = np.eye(4, dtype=np.float32)

@@ -14,11 +14,11 @@ import pytest
 from optical_jax.config import HeadConfig, ImageEncoderConfig, ImageTowerConfig, MeshConfig
 from optical_jax.data.pixels import HALF, PictureRecipe, picture_pixels
 from optical_jax.errors import ConfigError, DataError
-from optical_jax.evaluation.search import rank
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
 from optical_jax.partitioning import make_mesh
 from optical_jax.picture_encoding import AHEAD, encode_picture_blocks
+from optical_jax.retrieval.search import rank
 from optical_jax.towers import Tower, encode
 
 CFG = ImageTowerConfig(

@@ -28,9 +28,9 @@ from optical_jax.commands.evaluate import main
 from optical_jax.data.images.captions import Caption
 from optical_jax.data.pixels import picture_pixels
 from optical_jax.evaluation.picture_report import print_evaluation
-from optical_jax.evaluation.picture_search import search_both_ways
-from optical_jax.evaluation.significance import holm
 from optical_jax.model_card import evaluation
+from optical_jax.retrieval.image_search import search_both_ways
+from optical_jax.retrieval.significance import holm
 from optical_jax.towers import encode, load
 
 
@@ -309,8 +309,8 @@ def test_ranks_do_not_depend_on_how_many_are_made_at_a_time(monkeypatch):
     captions = {f"c{n}": Caption(f"i{n % 30}", "") for n in range(45)}
     vectors = rows(45), rows(30)
     whole = search_both_ways(captions, vectors[0], pictures, vectors[1])
-    monkeypatch.setattr("optical_jax.evaluation.picture_search.MOST_SCORES", 30 * 7)
-    monkeypatch.setattr("optical_jax.evaluation.picture_search.DEPTH", 4)
+    monkeypatch.setattr("optical_jax.retrieval.image_search.MOST_SCORES", 30 * 7)
+    monkeypatch.setattr("optical_jax.retrieval.image_search.DEPTH", 4)
     parts = search_both_ways(captions, vectors[0], pictures, vectors[1])
     for a, b, count in zip(whole, parts, (45, 30), strict=True):
         assert a.queries == b.queries

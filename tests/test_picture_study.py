@@ -18,8 +18,8 @@ from optical_jax.config.validation import validate
 from optical_jax.data.collections.captions import hashes
 from optical_jax.data.images.sources import read_image_set
 from optical_jax.errors import ConfigError
-from optical_jax.evaluation.image_figures import RECALLS
 from optical_jax.files import write_json
+from optical_jax.retrieval.image_metrics import RECALLS
 from optical_jax.studies import tables
 from optical_jax.studies.comparison import ArmTest, references_of
 from optical_jax.studies.design import Arm, Study, check_study, final_tasks, tuning_tasks

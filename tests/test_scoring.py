@@ -8,8 +8,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from optical_jax.evaluation import scoring
-from optical_jax.evaluation.scoring import maxsim, score_tokens
+from optical_jax.retrieval import scoring
+from optical_jax.retrieval.scoring import maxsim, score_tokens
 from optical_jax.types import TokenVectors
 
 

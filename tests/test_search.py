@@ -11,12 +11,12 @@ from optical_jax.config import MeshConfig
 from optical_jax.data.text import folding
 from optical_jax.data.text.folding import words
 from optical_jax.errors import ConfigError
-from optical_jax.evaluation import blocks, search
-from optical_jax.evaluation.baselines import make_bm25
-from optical_jax.evaluation.blocks import Block
-from optical_jax.evaluation.metrics import evaluate_run
-from optical_jax.evaluation.search import TopDocuments, encode_blocks, ranks_of_ids, write_trec_run
 from optical_jax.partitioning import make_mesh
+from optical_jax.retrieval import blocks, search
+from optical_jax.retrieval.blocks import Block
+from optical_jax.retrieval.bm25 import make_bm25
+from optical_jax.retrieval.metrics import evaluate_run
+from optical_jax.retrieval.search import TopDocuments, encode_blocks, ranks_of_ids, write_trec_run
 from optical_jax.types import TokenVectors
 
 WIDTH = 8

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from optical_jax.evaluation.metrics import METRICS
-from optical_jax.evaluation.significance import compare_runs, holm, paired_ttest, randomisation_test
+from optical_jax.retrieval.metrics import METRICS
+from optical_jax.retrieval.significance import compare_runs, holm, paired_ttest, randomisation_test
 
 
 def test_few_queries_are_counted_through():

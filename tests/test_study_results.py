@@ -10,8 +10,8 @@ import pytest
 
 from optical_jax.commands.study import load_study
 from optical_jax.errors import ConfigError
-from optical_jax.evaluation.metrics import METRICS
 from optical_jax.files import write_json
+from optical_jax.retrieval.metrics import METRICS
 from optical_jax.studies.comparison import ArmTest, Sample, compare, mean_over_languages, references_of, scopes_of
 from optical_jax.studies.design import Arm, Study
 from optical_jax.studies.folders import FAILED, holds_judgement

@@ -23,10 +23,10 @@ from optical_jax.benchmark.timing import in_turns
 from optical_jax.config import Config
 from optical_jax.data.tokenization import Tokens
 from optical_jax.errors import ConfigError, DataError, MachineError
-from optical_jax.evaluation.blocks import Block, cut_into_blocks
-from optical_jax.evaluation.document_vectors import write_document_vectors
-from optical_jax.evaluation.search import rank
 from optical_jax.partitioning import batch_shards, over_all_devices
+from optical_jax.retrieval.blocks import Block, cut_into_blocks
+from optical_jax.retrieval.document_vectors import write_document_vectors
+from optical_jax.retrieval.search import rank
 from optical_jax.text_batches import batches_of
 from optical_jax.towers import encode_batch, on_device
 from optical_jax.types import TokenVectors

@@ -31,9 +31,9 @@ def measure_retrieval(collection: str, language: str, model: str, *, peer: bool)
       peer: run the other side too.
     """
     from optical_jax.data.collections.collection import read_collection
-    from optical_jax.evaluation.blocks import Block
-    from optical_jax.evaluation.search import encode_blocks, rank
     from optical_jax.partitioning import over_all_devices
+    from optical_jax.retrieval.blocks import Block
+    from optical_jax.retrieval.search import encode_blocks, rank
     from optical_jax.towers import encode, load, placed
 
     found = read_collection(collection, languages=[language])
@@ -83,7 +83,7 @@ def serve() -> None:
     import torch  # pyright: ignore[reportMissingImports]  # the parity extra
     from sentence_transformers import MultiVectorEncoder  # pyright: ignore[reportMissingImports]
 
-    from optical_jax.evaluation.search import DEPTH
+    from optical_jax.retrieval.search import DEPTH
 
     task = json.loads(sys.stdin.readline())
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -12,8 +12,8 @@ from optical_jax.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from optical_jax.data.collections.collection import Collection
     from optical_jax.data.text.bitext import Bitext
-    from optical_jax.evaluation.dictionary import Lexicon
-    from optical_jax.evaluation.search import Ranking
+    from optical_jax.retrieval.dictionary import Lexicon
+    from optical_jax.retrieval.search import Ranking
 
 Queries = dict[str, dict[str, str]]
 """Language -> query id -> text."""
@@ -72,7 +72,7 @@ def read_translations(entries: Sequence[str], collection: Collection) -> Queries
 
 def count_lexicons(train: Mapping[str, Bitext], collection: Collection) -> dict[str, Lexicon]:
     """A dictionary counted in the run's own pairs, for each language of the queries that it was trained on."""
-    from optical_jax.evaluation.dictionary import count_lexicon
+    from optical_jax.retrieval.dictionary import count_lexicon
 
     if collection.document_language != "en":
         return {}
@@ -92,7 +92,7 @@ def fuse_with_dictionary(
       rankings: of both, by (system, language).
       ids: of the documents.
     """
-    from optical_jax.evaluation.fusion import reciprocal_rank_fusion
+    from optical_jax.retrieval.fusion import reciprocal_rank_fusion
 
     return {
         ("fused", language): reciprocal_rank_fusion([rankings[system, language], found], ids)
@@ -105,8 +105,8 @@ def rank_by_words(
     collection: Collection, translated: Queries, lexicons: Mapping[str, Lexicon]
 ) -> dict[tuple[str, str], Ranking]:
     """(system, language) -> ranking: bm25 on the queries as they are, mt-bm25 translated, dictionary word by word."""
-    from optical_jax.evaluation.baselines import make_bm25
-    from optical_jax.evaluation.dictionary import make_dictionary_bm25
+    from optical_jax.retrieval.bm25 import make_bm25
+    from optical_jax.retrieval.dictionary import make_dictionary_bm25
 
     bm25 = make_bm25(collection.documents)
     asked = {("bm25", language): queries for language, queries in collection.queries.items()}

@@ -27,10 +27,10 @@ from optical_jax.files import own_system, trains_teacher, write_json
 
 if TYPE_CHECKING:
     from optical_jax.data.collections.collection import Collection
-    from optical_jax.evaluation.blocks import Block
-    from optical_jax.evaluation.metrics import PerQuery
     from optical_jax.evaluation.report import Evaluation
-    from optical_jax.evaluation.search import Ranking
+    from optical_jax.retrieval.blocks import Block
+    from optical_jax.retrieval.metrics import PerQuery
+    from optical_jax.retrieval.search import Ranking
     from optical_jax.towers import Tower
 
 SystemAndLanguage = tuple[str, str]
@@ -177,8 +177,8 @@ def encode_queries(
     command: EvalCommand, system: str, tower: Tower, queries: Mapping[str, Mapping[str, str]]
 ) -> dict[SystemAndLanguage, list[Block]]:
     """The queries (language -> id -> text) of every language, encoded by one system."""
-    from optical_jax.evaluation.search import encode_blocks
     from optical_jax.progress import ProgressReport
+    from optical_jax.retrieval.search import encode_blocks
 
     encode = make_encode(command, tower)
     total = sum(map(len, queries.values()))
@@ -202,10 +202,10 @@ def rank_and_judge(
 
     One pass over the documents for all systems whose documents one tower encodes.
     """
-    from optical_jax.evaluation.metrics import evaluate_run as judge
     from optical_jax.evaluation.report import Evaluation
-    from optical_jax.evaluation.search import search
     from optical_jax.progress import ProgressReport
+    from optical_jax.retrieval.metrics import evaluate_run as judge
+    from optical_jax.retrieval.search import search
 
     rankings: dict[SystemAndLanguage, Ranking] = {}
     towers = {id(one.documents): one.documents for one in systems.values()}
@@ -268,7 +268,7 @@ def compare(command: EvalCommand) -> None:
     """Paired tests of the second run against the first, over the same queries."""
     from optical_jax.data.collections.sources import read_source
     from optical_jax.evaluation.report import comparison_json, print_comparison
-    from optical_jax.evaluation.significance import compare_runs
+    from optical_jax.retrieval.significance import compare_runs
 
     collection = read_source(command.collection, command.split, command.lang, command.cache_dir or None)
     runs = [Path(run) for run in command.compare]

@@ -15,7 +15,7 @@ from optical_jax.errors import ConfigError
 from optical_jax.files import write_json
 
 if TYPE_CHECKING:
-    from optical_jax.evaluation.search import Encode
+    from optical_jax.retrieval.search import Encode
     from optical_jax.towers import Tower
 
 

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from optical_jax.data.images.captions import Caption, ImageTextSet
     from optical_jax.data.images.files import Pictures
     from optical_jax.evaluation.gallery import GalleryQuery
-    from optical_jax.evaluation.metrics import PerQuery
     from optical_jax.evaluation.picture_report import PictureEvaluation
-    from optical_jax.evaluation.picture_search import Vectors
+    from optical_jax.retrieval.image_search import Vectors
+    from optical_jax.retrieval.metrics import PerQuery
     from optical_jax.towers import Tower
 
 Captions = dict[str, dict[str, "Caption"]]
@@ -153,7 +153,7 @@ def rank_and_judge(
     `origin` and `trained_on` are for the record: what is evaluated, and what of the set it learned from.
     """
     from optical_jax.evaluation.picture_report import PictureEvaluation, Searched
-    from optical_jax.evaluation.picture_search import search_both_ways
+    from optical_jax.retrieval.image_search import search_both_ways
 
     pictures = list(pictures_of(found))
     searched: dict[str, dict[str, Searched]] = {name: {} for name in systems}
@@ -196,9 +196,9 @@ def inputs_of(found: ImageTextSet) -> dict[str, str]:
 
 def encode_all_pictures(command: EvalCommand, image: Tower, found: ImageTextSet) -> list[Vectors]:
     """The vectors of every picture of the set, in its order."""
-    from optical_jax.evaluation.picture_search import by_position
     from optical_jax.picture_encoding import encode_picture_blocks
     from optical_jax.progress import ProgressReport
+    from optical_jax.retrieval.image_search import by_position
 
     pictures, pooled = pictures_of(found), command.scoring == "pooled"
     with ProgressReport("encoding pictures", len(pictures), "pictures") as progress:
@@ -212,9 +212,9 @@ def encode_captions(
     command: EvalCommand, system: str, towers: TextAndImage, captions: Mapping[int, Mapping[str, Caption]]
 ) -> Iterator[tuple[int, list[Vectors]]]:
     """The vectors of one set of captions after the other, in their order."""
-    from optical_jax.evaluation.picture_search import by_position
-    from optical_jax.evaluation.search import encode_blocks
     from optical_jax.progress import ProgressReport
+    from optical_jax.retrieval.image_search import by_position
+    from optical_jax.retrieval.search import encode_blocks
 
     encode, total = make_encode(command, towers.text), sum(map(len, captions.values()))
     with ProgressReport(f"encoding captions, {system}", total, "texts") as progress:

@@ -17,7 +17,7 @@ from optical_jax.errors import ConfigError
 
 if TYPE_CHECKING:
     from optical_jax.data.collections.rankings import Rankings
-    from optical_jax.evaluation.search import Ranking
+    from optical_jax.retrieval.search import Ranking
 
 MOST_SCORES = 10**9
 """Of queries times passages that are held for a .jsonl, 8 bytes each."""
@@ -139,12 +139,12 @@ def rank(command: MineCommand, rankings: Rankings, depth: int) -> Ranking:
     """The passages of every training query, best first."""
     documents = {str(n): text for n, text in enumerate(rankings.passages)}
     if command.by == "bm25":
-        from optical_jax.evaluation.baselines import make_bm25
+        from optical_jax.retrieval.bm25 import make_bm25
 
         return make_bm25(documents, depth)(rankings.queries)
-    from optical_jax.evaluation.search import encode_blocks, search
     from optical_jax.partitioning import over_all_devices
     from optical_jax.progress import ProgressReport
+    from optical_jax.retrieval.search import encode_blocks, search
     from optical_jax.towers import encode, is_run, load, placed
 
     run = Path(command.by)

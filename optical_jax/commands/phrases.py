@@ -19,8 +19,8 @@ from optical_jax.files import own_system, trains_teacher, write_json
 
 if TYPE_CHECKING:
     from optical_jax.data.images.flickr_entities import FlickrEntities
-    from optical_jax.evaluation.metrics import PerQuery
     from optical_jax.phrase_search import Asked
+    from optical_jax.retrieval.metrics import PerQuery
 
 
 @dataclass(frozen=True)

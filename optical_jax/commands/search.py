@@ -22,9 +22,9 @@ from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import read_json, trains_teacher
 
 if TYPE_CHECKING:
-    from optical_jax.evaluation.dictionary import Lexicon
-    from optical_jax.evaluation.document_vectors import DocumentVectors
-    from optical_jax.evaluation.search import Encode, Ranking
+    from optical_jax.retrieval.dictionary import Lexicon
+    from optical_jax.retrieval.document_vectors import DocumentVectors
+    from optical_jax.retrieval.search import Encode, Ranking
     from optical_jax.towers import Tower
 
 
@@ -209,7 +209,7 @@ def read_lexicon(command: SearchCommand) -> Lexicon | None:
     """
     from optical_jax.commands.bitext_of_run import saved_data
     from optical_jax.data.text.bitext import load_bitext
-    from optical_jax.evaluation.dictionary import count_lexicon
+    from optical_jax.retrieval.dictionary import count_lexicon
 
     if not command.dictionary:
         return None
@@ -229,11 +229,11 @@ def find(
     command: SearchCommand, queries: Tower, documents: Tower, lines: dict[int, str], lexicon: Lexicon | None = None
 ) -> list[list[Hit]]:
     """The best lines of every query, in the order of the queries; with a lexicon also by its words."""
-    from optical_jax.evaluation.dictionary import make_dictionary_bm25
-    from optical_jax.evaluation.fusion import reciprocal_rank_fusion
-    from optical_jax.evaluation.search import DEPTH, encode_blocks, rank, search
     from optical_jax.partitioning import over_all_devices
     from optical_jax.progress import ProgressReport
+    from optical_jax.retrieval.dictionary import make_dictionary_bm25
+    from optical_jax.retrieval.fusion import reciprocal_rank_fusion
+    from optical_jax.retrieval.search import DEPTH, encode_blocks, rank, search
 
     # Ties go by id, descending: counted backwards, the earlier of two equal lines stands first.
     width = len(str(max(lines)))
@@ -267,14 +267,9 @@ def keep_vectors(folder: Path, documents: dict[str, str], tower: Tower, encode: 
     """
     from optical_jax.checkpoint import fingerprint
     from optical_jax.config import identity
-    from optical_jax.evaluation.document_vectors import (
-        ABOUT,
-        DocumentVectors,
-        is_file_of_ours,
-        write_document_vectors,
-    )
-    from optical_jax.evaluation.search import encode_blocks
     from optical_jax.progress import ProgressReport
+    from optical_jax.retrieval.document_vectors import ABOUT, DocumentVectors, is_file_of_ours, write_document_vectors
+    from optical_jax.retrieval.search import encode_blocks
 
     if folder.exists() and not (folder.is_dir() and all(map(is_file_of_ours, folder.iterdir()))):
         raise ConfigError(f"vectors={folder} holds something else; name a folder that is empty or not there yet")

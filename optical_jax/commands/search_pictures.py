@@ -17,7 +17,7 @@ from optical_jax.errors import ConfigError
 if TYPE_CHECKING:
     from optical_jax.commands.search import SearchCommand
     from optical_jax.data.images.files import Pictures
-    from optical_jax.evaluation.search import Encode
+    from optical_jax.retrieval.search import Encode
 
 PICTURES_A_ROW = 10
 """Of a sheet."""
@@ -94,10 +94,10 @@ def load_towers(command: SearchCommand) -> TextAndImage:
 
 def find(command: SearchCommand, towers: TextAndImage, pictures: Pictures) -> list[list[PictureHit]]:
     """The best pictures of every query, in the order of the queries. A picture is held no longer than it is scored."""
-    from optical_jax.evaluation.search import encode_blocks, rank
     from optical_jax.partitioning import over_all_devices
     from optical_jax.picture_encoding import encode_picture_blocks
     from optical_jax.progress import ProgressReport
+    from optical_jax.retrieval.search import encode_blocks, rank
 
     # Ties go by id, descending: of two equal pictures the one whose name is earlier stands first.
     names = sorted(pictures, reverse=True)

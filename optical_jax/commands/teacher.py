@@ -178,8 +178,8 @@ def train_prepared(cfg: TeacherStageConfig, folder: RunFolder, parts: Parts) -> 
 
 def dev_evaluation(language: str, start: Tower, dev: DevSet | None) -> Any:
     """Retrieval over the dev set as a function of parameters: both sides are encoded anew."""
-    from optical_jax.evaluation.metrics import evaluate_run, mean_figures
-    from optical_jax.evaluation.search import encode_blocks, search
+    from optical_jax.retrieval.metrics import evaluate_run, mean_figures
+    from optical_jax.retrieval.search import encode_blocks, search
     from optical_jax.towers import encode
 
     def evaluate(params: Any) -> dict[str, dict[str, float]]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from optical_jax.evaluation.search import Ranking
+from optical_jax.retrieval.search import Ranking
 from optical_jax.thumbnails import data_uri, thumbnail
 
 EACH = 10

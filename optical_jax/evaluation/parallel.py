@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from optical_jax.evaluation.blocks import Block, blocks_of, chunks_of, hold, scores_of_block
-from optical_jax.evaluation.search import encode_blocks
+from optical_jax.retrieval.blocks import Block, blocks_of, chunks_of, hold, scores_of_block
+from optical_jax.retrieval.search import encode_blocks
 from optical_jax.types import Params, TokenVectors
 
 

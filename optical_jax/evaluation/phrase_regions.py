@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from optical_jax.evaluation.metrics import PerQuery
+from optical_jax.retrieval.metrics import PerQuery
 from optical_jax.types import TokenVectors
 
 DEPTHS = (1, 5, 10)

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from optical_jax.evaluation.image_figures import (
+from optical_jax.evaluation.report import make_table, say, start_group
+from optical_jax.retrieval.image_metrics import (
     DEPTHS,
     RECALLS,
     WAYS,
@@ -21,11 +22,10 @@ from optical_jax.evaluation.image_figures import (
     trained_on_sentences,
     two_way_figures,
 )
-from optical_jax.evaluation.metrics import Figures, PerQuery
-from optical_jax.evaluation.picture_search import Found
-from optical_jax.evaluation.report import make_table, say, start_group
-from optical_jax.evaluation.search import write_trec_run
-from optical_jax.evaluation.significance import PairedTest, compare_runs, holm, paired_ttest
+from optical_jax.retrieval.image_search import Found
+from optical_jax.retrieval.metrics import Figures, PerQuery
+from optical_jax.retrieval.search import write_trec_run
+from optical_jax.retrieval.significance import PairedTest, compare_runs, holm, paired_ttest
 
 REFERENCES = ("untrained", "teacher")
 """In the order of the tables; what they are: docs/images.md."""

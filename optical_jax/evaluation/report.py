@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from optical_jax.data.collections.collection import Collection
-from optical_jax.evaluation.metrics import METRICS, Figures, PerQuery, group_means, mean_figures
-from optical_jax.evaluation.search import Ranking, write_trec_run
-from optical_jax.evaluation.significance import ROUNDS, PairedTest, holm, paired_ttest
+from optical_jax.retrieval.metrics import METRICS, Figures, PerQuery, group_means, mean_figures
+from optical_jax.retrieval.search import Ranking, write_trec_run
+from optical_jax.retrieval.significance import ROUNDS, PairedTest, holm, paired_ttest
 
 SHOWN = ("R@1", "R@5", "R@10", "R@100", "RR@10", "AP", "nDCG@10", "P@10")
 """The metrics in the order of the printed table."""

@@ -16,13 +16,13 @@ from optical_jax.config import Config, identity
 from optical_jax.data.collections.collection import Collection
 from optical_jax.data.collections.sources import read_source
 from optical_jax.data.text.bitext import load_bitext
-from optical_jax.evaluation.blocks import Block
-from optical_jax.evaluation.metrics import PerQuery
-from optical_jax.evaluation.metrics import evaluate_run as judge
 from optical_jax.evaluation.report import Evaluation, write_files
-from optical_jax.evaluation.search import Ranking, encode_blocks, rank
 from optical_jax.files import read_json, write_json
 from optical_jax.models.late_interaction import mean_pool
+from optical_jax.retrieval.blocks import Block
+from optical_jax.retrieval.metrics import PerQuery
+from optical_jax.retrieval.metrics import evaluate_run as judge
+from optical_jax.retrieval.search import Ranking, encode_blocks, rank
 from optical_jax.student import load_teacher
 from optical_jax.studies.folders import holds_judgement
 from optical_jax.studies.picture_judging import PictureJudge, check_texts

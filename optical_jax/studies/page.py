@@ -13,8 +13,8 @@ from statistics import fmean
 from typing import Any
 
 from optical_jax.config import Config, to_json
-from optical_jax.evaluation.significance import ROUNDS
 from optical_jax.files import read_json
+from optical_jax.retrieval.significance import ROUNDS
 from optical_jax.studies.comparison import GROUPS, ArmTest
 from optical_jax.studies.design import Study, arms_with_references, pairs_seen, reference_of, tuning_tasks
 from optical_jax.studies.folders import failure_of, read_choices

@@ -10,8 +10,8 @@ from optical_jax.config import expand_path
 from optical_jax.data.images.captions import caption_files
 from optical_jax.data.images.sources import is_image_set, read_image_set
 from optical_jax.errors import ConfigError, DataError
-from optical_jax.evaluation.image_figures import RECALLS, WAYS
-from optical_jax.evaluation.metrics import METRICS
+from optical_jax.retrieval.image_metrics import RECALLS, WAYS
+from optical_jax.retrieval.metrics import METRICS
 from optical_jax.studies.design import Study
 
 SCORINGS = ("maxsim", "pooled")

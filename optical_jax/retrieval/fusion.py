@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from optical_jax.evaluation.search import DEPTH, Ranking, TopDocuments, ranks_of_ids
+from optical_jax.retrieval.search import DEPTH, Ranking, TopDocuments, ranks_of_ids
 
 K = 60
 """As Cormack et al. have it: the larger, the less the first places count over those behind them."""

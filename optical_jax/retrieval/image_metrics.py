@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from optical_jax.evaluation.metrics import Figures, PerQuery, group_means
-from optical_jax.evaluation.search import Ranking
+from optical_jax.retrieval.metrics import Figures, PerQuery, group_means
+from optical_jax.retrieval.search import Ranking
 
 DEPTHS = (1, 5, 10)
 RECALLS = tuple(f"R@{k}" for k in DEPTHS)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from optical_jax.evaluation.metrics import METRICS, PerQuery
+from optical_jax.retrieval.metrics import METRICS, PerQuery
 
 ROUNDS = 10_000
 """Sign flips drawn; few enough queries are counted through instead."""

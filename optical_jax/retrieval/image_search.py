@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from optical_jax.data.images.captions import Caption
-from optical_jax.evaluation.blocks import Block, blocks_of
-from optical_jax.evaluation.image_figures import first_ranks, per_query_figures
-from optical_jax.evaluation.metrics import PerQuery
-from optical_jax.evaluation.search import DEPTH, Ranking, rank
+from optical_jax.retrieval.blocks import Block, blocks_of
+from optical_jax.retrieval.image_metrics import first_ranks, per_query_figures
+from optical_jax.retrieval.metrics import PerQuery
+from optical_jax.retrieval.search import DEPTH, Ranking, rank
 
 Vectors = Float[np.ndarray, "l E"]
 """Those of one text or picture, without padding."""

@@ -18,8 +18,8 @@ import numpy as np
 from jaxtyping import Int
 
 from optical_jax.errors import ConfigError, DataError
-from optical_jax.evaluation.blocks import Block, cut_into_blocks, pad_block
 from optical_jax.files import read_json, write_json
+from optical_jax.retrieval.blocks import Block, cut_into_blocks, pad_block
 
 ABOUT = "documents.json"
 FILES = {ABOUT, "vectors.bf16", "offsets.npy", "ids.txt"}

@@ -14,8 +14,8 @@ from flax import struct
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
-from optical_jax.evaluation.scoring import score_tokens
 from optical_jax.partitioning import partition_spec, shards_in_context
+from optical_jax.retrieval.scoring import score_tokens
 from optical_jax.text_batches import FEW_LENGTHS, MANY_LENGTHS, padded_length
 from optical_jax.types import TokenVectors
 

@@ -9,7 +9,7 @@ import bm25s
 import numpy as np
 
 from optical_jax.data.text.folding import words
-from optical_jax.evaluation.search import DEPTH, Ranking, TopDocuments, ranks_of_ids
+from optical_jax.retrieval.search import DEPTH, Ranking, TopDocuments, ranks_of_ids
 
 
 def make_bm25(documents: Mapping[str, str], depth: int = DEPTH) -> Callable[[Sequence[str]], Ranking]:

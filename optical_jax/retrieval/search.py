@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from optical_jax.errors import ConfigError
-from optical_jax.evaluation.blocks import (
+from optical_jax.partitioning import shards_in_context
+from optical_jax.retrieval.blocks import (
     Block,
     Chunk,
     Held,
@@ -27,7 +28,6 @@ from optical_jax.evaluation.blocks import (
     scores_of_block,
     without_gaps,
 )
-from optical_jax.partitioning import shards_in_context
 from optical_jax.types import TokenVectors
 
 DEPTH = 1000
