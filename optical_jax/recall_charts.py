@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from optical_jax.pictures import FAINT_INK, INK, OWN, SYSTEMS, drawing, save
+from optical_jax.plots.style import FAINT_INK, INK, OWN, SYSTEMS, drawing, save
 
 WAYS = {"t2i": "captions look for pictures", "i2t": "pictures look for captions"}
 ROW = 0.27

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from optical_jax.evaluation.gallery import EACH, SIDE, GalleryQuery, best_and_worst, gallery_queries, write_gallery
+from optical_jax.plots.thumbnails import data_uri, thumbnail
 from optical_jax.retrieval.search import Ranking
-from optical_jax.thumbnails import data_uri, thumbnail
 
 EVIL = "\"><script>alert(1)</script>&amp;'</style>"
 

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from optical_jax.picture_sheets import (
+from optical_jax.plots.images import (
     HEAT,
     MOST_OPAQUE,
     RIGHT,
@@ -17,7 +17,7 @@ from optical_jax.picture_sheets import (
     plan_over_picture,
     wrap,
 )
-from optical_jax.pictures import drawing, measure
+from optical_jax.plots.style import drawing, measure
 
 COLOURS = [(200, 10, 10), (10, 10, 200), (200, 200, 10)]
 

@@ -18,7 +18,7 @@ from matplotlib.image import imread
 
 from optical_jax.alignment import AlignedPlan
 from optical_jax.commands.curves import try_to_draw
-from optical_jax.pictures import (
+from optical_jax.plots.style import (
     DEPTHS,
     SHARES,
     draw_evaluation,
@@ -204,7 +204,7 @@ def test_letters_that_no_font_has_are_told_in_one_line_and_drawn_on(tmp_path, ca
     draw_plans([plan_of([[1.0]], (word,), ("big",))], tmp_path / "a.png", [word])
     assert (tmp_path / "a.png").is_file()
     (record,) = caplog.records
-    assert record.name == "optical_jax.pictures"
+    assert record.name == "optical_jax.plots.style"
     assert "no font here has Anatolian" in record.getMessage()
     assert "\n" not in record.getMessage()
 
@@ -232,7 +232,7 @@ def test_matplotlib_is_met_where_something_is_drawn_alone():
         "import optical_jax.commands.train, optical_jax.commands.evaluate, optical_jax.commands.align\n"
         "import optical_jax.towers, optical_jax.evaluation.report, optical_jax.retrieval.search\n"
         "assert 'matplotlib' not in sys.modules\n"
-        "import optical_jax.pictures\n"
+        "import optical_jax.plots.style\n"
         "assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)

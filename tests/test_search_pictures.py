@@ -115,7 +115,7 @@ def test_more_than_a_row_of_pictures(tmp_path, monkeypatch):
     pictures = Pictures(index_pictures(source).sources)
     hits = [PictureHit("q", n + 1, 1.0 - n / 20, name, name) for n, name in enumerate(pictures)]
     seen = []
-    monkeypatch.setattr("optical_jax.picture_sheets.contact_sheet", lambda rows, path: seen.append(rows))
+    monkeypatch.setattr("optical_jax.plots.images.contact_sheet", lambda rows, path: seen.append(rows))
     search_pictures.draw([hits], pictures, tmp_path / "a.png")
     assert [(query, len(found)) for query, found in seen[0]] == [("q", 10), ("", 2)]
 

@@ -47,8 +47,8 @@ def run_command(command: AlignCommand, saved: Mapping[str, Any], console: Consol
     from optical_jax.data.rgb import read_rgb
     from optical_jax.evaluation.report import say
     from optical_jax.picture_alignment import align_picture
-    from optical_jax.picture_sheets import plan_over_picture
-    from optical_jax.thumbnails import thumbnail
+    from optical_jax.plots.images import plan_over_picture
+    from optical_jax.plots.thumbnails import thumbnail
 
     run, cfg = Path(command.run), settings(command, saved)
     rgb = read_rgb(Path(command.image))

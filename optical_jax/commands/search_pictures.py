@@ -147,8 +147,8 @@ def sheet_path(command: SearchCommand) -> Path | None:
 
 def draw(found: Sequence[Sequence[PictureHit]], pictures: Pictures, path: Path) -> None:
     """The sheet: a row a query, or several."""
-    from optical_jax.picture_sheets import SheetPicture, contact_sheet
-    from optical_jax.thumbnails import thumbnail
+    from optical_jax.plots.images import SheetPicture, contact_sheet
+    from optical_jax.plots.thumbnails import thumbnail
 
     rows = []
     for hits in found:

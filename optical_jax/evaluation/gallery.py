@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
+from optical_jax.plots.thumbnails import data_uri, thumbnail
 from optical_jax.retrieval.search import Ranking
-from optical_jax.thumbnails import data_uri, thumbnail
 
 EACH = 10
 """Queries shown of the best and of the worst of a language, at most."""

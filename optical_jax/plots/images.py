@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from optical_jax.pictures import FAINT_INK, INK, drawing, measure, save
+from optical_jax.plots.style import FAINT_INK, INK, drawing, measure, save
 
 RIGHT = "#009e73"
 """Frame and mark of a right picture; the mark tells it without its colour too."""
