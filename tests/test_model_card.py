@@ -22,7 +22,7 @@ from optical_jax.config import (
     TowerConfig,
     to_json,
 )
-from optical_jax.model_card import CardFacts, Model, file_name, model_card, part_name
+from optical_jax.export.student_card import CardFacts, Model, file_name, model_card, part_name
 
 ROOT = Path(__file__).parents[1]
 PLAIN = HeadConfig(query_length=10, document_length=16)

@@ -31,11 +31,11 @@ from optical_jax.config import (
 from optical_jax.data.text.bitext import load_bitext
 from optical_jax.data.tokenization import train_vocabulary
 from optical_jax.errors import ConfigError, DataError
+from optical_jax.export.recipe import recipes
 from optical_jax.models.formats.export import save_tower
 from optical_jax.models.formats.pretrained import load_pretrained
 from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.models.nnx_module import TowerModule
-from optical_jax.models.recipe import recipes
 from optical_jax.params import abstract_params, init_params
 from optical_jax.partitioning import over_all_devices
 from optical_jax.references import load_reference, save_reference

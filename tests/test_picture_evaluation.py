@@ -28,7 +28,7 @@ from optical_jax.commands.evaluate import main
 from optical_jax.data.images.captions import Caption
 from optical_jax.data.pixels import picture_pixels
 from optical_jax.evaluation.picture_report import print_evaluation
-from optical_jax.model_card import evaluation
+from optical_jax.export.student_card import evaluation
 from optical_jax.retrieval.image_search import search_both_ways
 from optical_jax.retrieval.significance import holm
 from optical_jax.towers import encode, load

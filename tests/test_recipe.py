@@ -11,9 +11,9 @@ from test_export import LATE, QUERIES, tower_of
 from test_model_card import FACTS, PLAIN, PROJECTED, python_blocks
 
 from optical_jax.config import EncoderConfig, HeadConfig, TowerConfig
-from optical_jax.model_card import model_card
+from optical_jax.export.recipe import transformers_recipe
+from optical_jax.export.student_card import model_card
 from optical_jax.models.formats.export import save_tower
-from optical_jax.models.recipe import transformers_recipe
 from optical_jax.towers import encode, hidden_states, load
 
 ROOT = Path(__file__).parents[1]
@@ -82,7 +82,7 @@ def test_the_recipe_gives_the_vectors_of_encode(tmp_path, monkeypatch, name, fam
     pytest.importorskip("torch")
     save(HEADS[name], tmp_path / "x_encoder", family)
     tower = load(tmp_path / "x_encoder")
-    from optical_jax.models.recipe import special_token_ids
+    from optical_jax.export.recipe import special_token_ids
 
     facts = replace(FACTS, tower=tower.cfg, special_ids=special_token_ids(tower.tokenizer))
     (source,) = (block for block in python_blocks(model_card(facts)) if "AutoModel" in block)

@@ -14,7 +14,7 @@ from optical_jax.commands.doors import open_door, refuse_no_flags
 from optical_jax.errors import ConfigError
 
 if TYPE_CHECKING:
-    from optical_jax.model_card import CardFacts, Model
+    from optical_jax.export.student_card import CardFacts, Model
     from optical_jax.towers import Tower
 
 
@@ -57,10 +57,10 @@ def run_command(argv: Sequence[str]) -> None:
     command = tyro.cli(ExportCommand, args=list(argv), prog="python -m optical_jax export")
     # Here, so that --help answers without importing jax.
     from optical_jax.checkpoint import find_step
+    from optical_jax.export.student_card import model_card
+    from optical_jax.export.teacher_card import teacher_card
     from optical_jax.files import trains_pair, trains_teacher
-    from optical_jax.model_card import model_card
     from optical_jax.models.formats.export import check_target, save_tower
-    from optical_jax.teacher_card import teacher_card
     from optical_jax.towers import is_run, load, sides_of
 
     run, out = Path(command.run), Path(command.out)
@@ -87,7 +87,7 @@ def run_command(argv: Sequence[str]) -> None:
 
 def write_pair(run: Path, out: Path, step: int, command: ExportCommand) -> None:
     """Both towers of an image-text teacher's run, with their card."""
-    from optical_jax.image_teacher_card import PairFacts, image_teacher_card
+    from optical_jax.export.image_teacher_card import PairFacts, image_teacher_card
     from optical_jax.metrics_writer import read_metrics
     from optical_jax.tower_pair import save_tower_pair, trained_pair
 
@@ -111,9 +111,9 @@ def write_pair(run: Path, out: Path, step: int, command: ExportCommand) -> None:
 
 def gather_facts(run: Path, out: Path, step: int, tower: Tower, license: str) -> CardFacts:
     """What the run's files tell; a file that is not there (a run of parts, an older one) tells nothing."""
+    from optical_jax.export.recipe import special_token_ids
+    from optical_jax.export.student_card import CardFacts
     from optical_jax.metrics_writer import read_metrics
-    from optical_jax.model_card import CardFacts
-    from optical_jax.models.recipe import special_token_ids
 
     config = read_record(run / "config.json")
     return CardFacts(
@@ -152,7 +152,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 def model_of(config: Mapping[str, Any], role: str) -> Model:
     """The model at `<role>.path`, under the name that others know it by: no path of this machine."""
-    from optical_jax.model_card import Model
+    from optical_jax.export.student_card import Model
     from optical_jax.models.formats.pretrained import HUB_NAME, SHIPPED
 
     path = config.get(role, {}).get("path", "")

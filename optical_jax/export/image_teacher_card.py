@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from optical_jax.config.validation import parse_licences
-from optical_jax.markdown import block, code, pairs, table, yaml_list, yaml_text
-from optical_jax.model_card import Model
-from optical_jax.models.recipe import quoted
+from optical_jax.export.markdown import block, code, pairs, table, yaml_list, yaml_text
+from optical_jax.export.recipe import quoted
+from optical_jax.export.student_card import Model
 from optical_jax.tower_pair import TowerPair
 
 COMPARED = {

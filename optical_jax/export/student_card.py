@@ -14,8 +14,8 @@ from optical_jax.config import TowerConfig
 from optical_jax.config.validation import LOSSES_OF, parse_licences
 from optical_jax.data.images.captions import CAPTION_FILE
 from optical_jax.data.text.formats import FILE_NAME
-from optical_jax.markdown import block, code, listed, pairs, table, yaml_list, yaml_text
-from optical_jax.models.recipe import own_recipe, recipes
+from optical_jax.export.markdown import block, code, listed, pairs, table, yaml_list, yaml_text
+from optical_jax.export.recipe import own_recipe, recipes
 from optical_jax.retrieval.image_metrics import trained_on_sentences
 
 TAGS = ("colbert", "late-interaction", "cross-lingual", "optical_jax")

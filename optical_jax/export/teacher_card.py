@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import PurePath
 
 from optical_jax.config.validation import parse_licences
-from optical_jax.markdown import block, code, listed, pairs, table
-from optical_jax.model_card import CardFacts, card_of, dev_figures, evaluation, other_libraries, settings_rows
-from optical_jax.models.recipe import own_recipe
+from optical_jax.export.markdown import block, code, listed, pairs, table
+from optical_jax.export.recipe import own_recipe
+from optical_jax.export.student_card import CardFacts, card_of, dev_figures, evaluation, other_libraries, settings_rows
 
 LOSSES = {
     "contrastive": "softmax cross entropy over MaxSim scores",
