@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from optical_jax.retrieval.scoring import maxsim as maxsim
-    from optical_jax.towers import Tower as Tower
-    from optical_jax.towers import encode as encode
-    from optical_jax.towers import hidden_states as hidden_states
-    from optical_jax.towers import load as load
+    from optical_jax.towers.tower import Tower as Tower
+    from optical_jax.towers.tower import encode as encode
+    from optical_jax.towers.tower import hidden_states as hidden_states
+    from optical_jax.towers.tower import load as load
     from optical_jax.types import TokenVectors as TokenVectors
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "load": "optical_jax.towers",
-    "encode": "optical_jax.towers",
-    "hidden_states": "optical_jax.towers",
-    "Tower": "optical_jax.towers",
+    "load": "optical_jax.towers.tower",
+    "encode": "optical_jax.towers.tower",
+    "hidden_states": "optical_jax.towers.tower",
+    "Tower": "optical_jax.towers.tower",
     "maxsim": "optical_jax.retrieval.scoring",
     "TokenVectors": "optical_jax.types",
 }

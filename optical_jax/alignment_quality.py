@@ -25,7 +25,7 @@ from optical_jax.evaluation.links import (
     total,
 )
 from optical_jax.evaluation.statistical_aligner import StatisticalAligner
-from optical_jax.towers import Tower
+from optical_jax.towers.tower import Tower
 
 DEFAULT_RULE = "forward"
 """Of seven measured best on the Swahili gold; intersection stays half a point behind it."""

@@ -20,13 +20,13 @@ from optical_jax.data.picture_check import refuse_broken
 from optical_jax.data.text.bitext import text_key
 from optical_jax.files import sha256_file
 from optical_jax.models.late_interaction import mean_pool
-from optical_jax.picture_encoding import encode_picture_blocks
 from optical_jax.retrieval.blocks import Block
 from optical_jax.retrieval.image_metrics import two_way_figures
 from optical_jax.retrieval.image_search import by_position, search_both_ways
 from optical_jax.retrieval.search import encode_blocks
-from optical_jax.tower_pair import TowerPair
-from optical_jax.towers import Tower, encode, placed
+from optical_jax.towers.images import encode_picture_blocks
+from optical_jax.towers.pair import TowerPair
+from optical_jax.towers.tower import Tower, encode, placed
 from optical_jax.types import ImageTextBatch, Params, TokenVectors
 
 Figures = dict[str, dict[str, float]]

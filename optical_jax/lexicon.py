@@ -28,7 +28,7 @@ from optical_jax.data.tokenization import Tokens, pad_tokens, tokenize
 from optical_jax.errors import ConfigError
 from optical_jax.losses.ot_distillation import transport
 from optical_jax.models.late_interaction import encode_tokens
-from optical_jax.towers import Tower
+from optical_jax.towers.tower import Tower
 from optical_jax.types import Params, TextInputs
 
 MIN_COUNT, MIN_SHARE = 3, 0.3

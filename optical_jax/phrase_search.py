@@ -11,10 +11,10 @@ from jaxtyping import Float, Int
 from optical_jax.data.images.flickr_entities import Box, FlickrEntities
 from optical_jax.errors import DataError
 from optical_jax.evaluation.phrase_regions import RegionPicture, phrase_figures
-from optical_jax.picture_encoding import BATCH, encode_picture_blocks, grid_of
 from optical_jax.retrieval.metrics import PerQuery
 from optical_jax.retrieval.search import Advance
-from optical_jax.towers import Tower, encode, placed
+from optical_jax.towers.images import BATCH, encode_picture_blocks, grid_of
+from optical_jax.towers.tower import Tower, encode, placed
 from optical_jax.types import TokenVectors
 
 

@@ -14,9 +14,9 @@ from optical_jax.data.pixels import cut_out, picture_pixels
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.losses.ot_distillation import transport
 from optical_jax.models.late_interaction import mass_logits
-from optical_jax.picture_encoding import grid_of, recipe_of
 from optical_jax.retrieval.scoring import maxsim
-from optical_jax.towers import Tower, encode
+from optical_jax.towers.images import grid_of, recipe_of
+from optical_jax.towers.tower import Tower, encode
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from optical_jax.files import OWN_CONFIG, REFERENCE, TOKENIZER_FILES, read_json,
 from optical_jax.models.formats.pair_configs import part_of
 from optical_jax.models.formats.pretrained import find_folder
 from optical_jax.models.formats.tower_json import tower_config
-from optical_jax.towers import Tower, is_run, load
+from optical_jax.towers.tower import Tower, is_run, load
 
 
 def model_files(folder: Path) -> dict[str, str]:

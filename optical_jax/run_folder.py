@@ -22,8 +22,8 @@ from optical_jax.metrics_writer import read_metrics
 
 if TYPE_CHECKING:
     from optical_jax.data.text.code_switch import Lexicon
-    from optical_jax.tower_pair import TowerPair
-    from optical_jax.towers import Tower
+    from optical_jax.towers.pair import TowerPair
+    from optical_jax.towers.tower import Tower
 
 FREE_SETTINGS = (
     "run", "resume", "cache_dir", "low_resource", "licences", "teacher.cache_gib", "training.steps",
@@ -178,7 +178,7 @@ class RunFolder:
         """
         from optical_jax.data.text.code_switch import lexicon_file, write_lexicon
         from optical_jax.references import save_reference
-        from optical_jax.tower_pair import TowerPair, save_model
+        from optical_jax.towers.pair import TowerPair, save_model
 
         for leftover in (self.teacher, self.student, self.model):
             if leftover.is_dir():

@@ -26,8 +26,8 @@ from optical_jax.models.vocabulary import (
     transfer_embeddings,
 )
 from optical_jax.params import init_params
-from optical_jax.tower_pair import reads_pictures
-from optical_jax.towers import Tower, check_vocabulary, encode, load, placed
+from optical_jax.towers.pair import reads_pictures
+from optical_jax.towers.tower import Tower, check_vocabulary, encode, load, placed
 from optical_jax.types import Params
 
 OTHER_NAMES = {"cls_token": "bos_token", "sep_token": "eos_token"}

@@ -20,7 +20,7 @@ from optical_jax.models.vocabulary import transfer_embeddings
 from optical_jax.params import init_params
 from optical_jax.retrieval.blocks import Block
 from optical_jax.retrieval.search import encode_blocks
-from optical_jax.towers import Tower, check_vocabulary, encode
+from optical_jax.towers.tower import Tower, check_vocabulary, encode
 from optical_jax.types import Params
 
 MARKERS = {"query_marker_id": "[Q]", "document_marker_id": "[D]"}

@@ -15,7 +15,7 @@ from optical_jax.data.pixels import picture_pixels
 from optical_jax.data.tokenization import tokenize
 from optical_jax.errors import ConfigError
 from optical_jax.picture_alignment import align_picture
-from optical_jax.towers import encode, load
+from optical_jax.towers.tower import encode, load
 
 CAPTION = SWAHILI[1]
 

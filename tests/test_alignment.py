@@ -36,7 +36,7 @@ from optical_jax.models.formats.export import save_tower
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
 from optical_jax.retrieval.scoring import maxsim
-from optical_jax.towers import Tower, encode, load
+from optical_jax.towers.tower import Tower, encode, load
 
 PIECES = (
     "mb",

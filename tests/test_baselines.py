@@ -13,7 +13,7 @@ from optical_jax.commands.evaluate import main
 from optical_jax.data.collections.collection import Collection
 from optical_jax.evaluation.report import Evaluation
 from optical_jax.retrieval.metrics import METRICS
-from optical_jax.towers import encode, load
+from optical_jax.towers.tower import encode, load
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ from optical_jax.lexicon import best_translations, between_words, lexicon_of_pla
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
 from optical_jax.student import texts_to_read
-from optical_jax.towers import Tower
+from optical_jax.towers.tower import Tower
 
 LEXICON = {"maji": Entry("water", 0.75, 4), "samaki": Entry("fish", 0.5, 6)}
 

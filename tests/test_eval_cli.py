@@ -24,7 +24,7 @@ from optical_jax.models.formats.export import save_tower
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
 from optical_jax.retrieval.metrics import METRICS
-from optical_jax.towers import encode, load
+from optical_jax.towers.tower import encode, load
 
 ROOT = Path(__file__).parents[1]
 PAIRS = [

@@ -29,7 +29,7 @@ from optical_jax.image_teacher_start import make_image_side, make_pair
 from optical_jax.models.formats.pretrained import load_pair, parts_of
 from optical_jax.retrieval.image_metrics import FIGURES
 from optical_jax.run_folder import RunFolder
-from optical_jax.tower_pair import load_tower_pair, pictures_seen
+from optical_jax.towers.pair import load_tower_pair, pictures_seen
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "configs" / "tiny" / "teacher"

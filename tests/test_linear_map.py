@@ -28,7 +28,7 @@ from optical_jax.errors import ConfigError
 from optical_jax.models.late_interaction import to_unit_vectors
 from optical_jax.models.linear_map import fit_linear_map
 from optical_jax.student import load_teacher, make_student
-from optical_jax.towers import Tower, encode, load
+from optical_jax.towers.tower import Tower, encode, load
 
 
 def random_pairs(rows=200, D=12, E=7, noise=0.0, seed=0):

@@ -14,7 +14,7 @@ from optical_jax.config import CheckpointConfig
 from optical_jax.data.tokenization import train_vocabulary
 from optical_jax.errors import ConfigError
 from optical_jax.models.formats.export import save_tower
-from optical_jax.towers import encode, hidden_states, load, towers_of_run
+from optical_jax.towers.tower import encode, hidden_states, load, towers_of_run
 
 
 @pytest.fixture(scope="module")

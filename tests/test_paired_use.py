@@ -40,7 +40,7 @@ from optical_jax.params import abstract_params, init_params
 from optical_jax.partitioning import over_all_devices
 from optical_jax.references import load_reference, save_reference
 from optical_jax.student import load_teacher, make_student
-from optical_jax.towers import Tower, encode, hidden_states, load
+from optical_jax.towers.tower import Tower, encode, hidden_states, load
 from optical_jax.training.estimate import encoder_forward_flops, side_forward_flops
 from optical_jax.types import ImageInputs, PackedInputs
 
@@ -188,7 +188,8 @@ def test_pictures_for_a_tower_of_texts():
 @pytest.mark.parametrize("pooling", [None, "none", "mean"])
 @pytest.mark.parametrize("family", ["clip", "siglip"])
 def test_texts_as_on_a_cpu_and_as_on_an_accelerator(family, pooling, on_cpu, monkeypatch):
-    from optical_jax import text_batches, towers
+    from optical_jax.towers import text_batches
+    from optical_jax.towers import tower as towers
 
     for module in (text_batches, towers):
         monkeypatch.setattr(module, "on_one_cpu", lambda: on_cpu)

@@ -17,9 +17,9 @@ from optical_jax.errors import ConfigError, DataError
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
 from optical_jax.partitioning import make_mesh
-from optical_jax.picture_encoding import AHEAD, encode_picture_blocks
 from optical_jax.retrieval.search import rank
-from optical_jax.towers import Tower, encode
+from optical_jax.towers.images import AHEAD, encode_picture_blocks
+from optical_jax.towers.tower import Tower, encode
 
 CFG = ImageTowerConfig(
     ImageEncoderConfig(image_size=8, patch_size=4, width=16, layers=1, heads=2, mlp_width=32), HeadConfig(projection=8)
@@ -99,7 +99,7 @@ def test_blocks_are_ranked():
 
 def test_few_pictures_are_decoded_ahead(monkeypatch):
     """Whoever takes one block at a time has all the others waiting, but for a few batches."""
-    monkeypatch.setattr("optical_jax.picture_encoding.rows_of", lambda length: 2)
+    monkeypatch.setattr("optical_jax.towers.images.rows_of", lambda length: 2)
     ids = [f"p{n}" for n in range(60)]
     pictures = Drawn(ids)
     taken = 0
@@ -137,8 +137,8 @@ from optical_jax.data.pixels import HALF, PictureRecipe
 from optical_jax.config import ImageEncoderConfig, ImageTowerConfig
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
-from optical_jax.picture_encoding import encode_picture_blocks
-from optical_jax.towers import Tower
+from optical_jax.towers.images import encode_picture_blocks
+from optical_jax.towers.tower import Tower
 
 class Large(Drawn):
     noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)

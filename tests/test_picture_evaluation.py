@@ -31,7 +31,7 @@ from optical_jax.evaluation.picture_report import print_evaluation
 from optical_jax.export.student_card import evaluation
 from optical_jax.retrieval.image_search import search_both_ways
 from optical_jax.retrieval.significance import holm
-from optical_jax.towers import encode, load
+from optical_jax.towers.tower import encode, load
 
 
 @pytest.fixture(scope="module")

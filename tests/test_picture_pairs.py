@@ -35,8 +35,8 @@ from optical_jax.losses import LOSSES, distillation_loss
 from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.partitioning import make_mesh, named_sharding, params_shardings
 from optical_jax.run_folder import RunFolder
-from optical_jax.tower_pair import pictures_seen
-from optical_jax.towers import encode, load
+from optical_jax.towers.pair import pictures_seen
+from optical_jax.towers.tower import encode, load
 from optical_jax.training.loop import put as put_batch
 from optical_jax.training.optimizer import make_optimizer
 from optical_jax.training.picture_cache import cached_pictures

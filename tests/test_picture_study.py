@@ -31,8 +31,8 @@ from optical_jax.studies.readers import reads_pictures
 from optical_jax.studies.results import Results, collect_results
 from optical_jax.studies.runner import choose, chosen_tasks, run_task
 from optical_jax.studies.verdict import verdict
-from optical_jax.tower_pair import TowerPair, save_tower_pair
-from optical_jax.towers import load
+from optical_jax.towers.pair import TowerPair, save_tower_pair
+from optical_jax.towers.tower import load
 
 ROOT = Path(__file__).parents[1]
 TINY = load_study(str(ROOT / "configs/studies/tiny_losses.py"))

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from test_eval_cli import PAIRS, make_run
 
-from optical_jax import towers
 from optical_jax.commands.search import main, print_hits
 from optical_jax.commands.terminal import make_show
 from optical_jax.retrieval.dictionary import count_lexicon, make_dictionary_bm25
-from optical_jax.towers import encode, load
+from optical_jax.towers import tower as towers
+from optical_jax.towers.tower import encode, load
 
 ENGLISH = [english for english, _ in PAIRS]
 QUERIES = ["Paka analala", "mvua na mto mlimani"]

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import optical_jax
-from optical_jax import towers
 from optical_jax.config import EncoderConfig, HeadConfig, MeshConfig, TowerConfig
 from optical_jax.data.tokenization import Tokens, pad_tokens, tokenize, train_vocabulary
 from optical_jax.errors import ConfigError, DataError
@@ -16,7 +15,8 @@ from optical_jax.models.bert import encode_hidden
 from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.params import init_params
 from optical_jax.partitioning import make_mesh, params_shardings
-from optical_jax.text_batches import (
+from optical_jax.towers import tower as towers
+from optical_jax.towers.text_batches import (
     FEW_LENGTHS,
     MANY_LENGTHS,
     PackedRows,
@@ -27,7 +27,7 @@ from optical_jax.text_batches import (
     padded_length,
     rows_of_batch,
 )
-from optical_jax.towers import Tower, encode, hidden_states, load, on_device
+from optical_jax.towers.tower import Tower, encode, hidden_states, load, on_device
 from optical_jax.types import TextInputs
 
 WORDS = ["moja", "mbili", "tatu", "nne", "tano", "sita", "saba", "nane", "tisa", "kumi", ",", "."]

@@ -21,7 +21,7 @@ from optical_jax.data.text.bitext import load_bitext
 from optical_jax.export.image_teacher_card import PairFacts, title, trained_on
 from optical_jax.export.student_card import Model, evaluation
 from optical_jax.image_teacher_data import read_stage_data
-from optical_jax.tower_pair import load_tower_pair
+from optical_jax.towers.pair import load_tower_pair
 
 
 @pytest.fixture(scope="module")

@@ -27,8 +27,8 @@ from optical_jax.partitioning import batch_shards, over_all_devices
 from optical_jax.retrieval.blocks import Block, cut_into_blocks
 from optical_jax.retrieval.document_vectors import write_document_vectors
 from optical_jax.retrieval.search import rank
-from optical_jax.text_batches import batches_of
-from optical_jax.towers import encode_batch, on_device
+from optical_jax.towers.text_batches import batches_of
+from optical_jax.towers.tower import encode_batch, on_device
 from optical_jax.types import TokenVectors
 
 REPEATS = 5

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from optical_jax.alignment import AlignedPlan, IdfTables
-    from optical_jax.towers import Tower
+    from optical_jax.towers.tower import Tower
 
 CELL = 7
 """Columns of the terminal that a cell takes at least."""
@@ -109,7 +109,7 @@ def run_command(argv: Sequence[str]) -> None:
     from optical_jax.evaluation.report import say
     from optical_jax.files import write_json
     from optical_jax.run_folder import RunFolder
-    from optical_jax.towers import is_run, load, sides_of
+    from optical_jax.towers.tower import is_run, load, sides_of
 
     run = Path(command.run)
     if not is_run(run):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from optical_jax.data.gold_links import GoldLinks
     from optical_jax.data.text.formats import Source
     from optical_jax.evaluation.statistical_aligner import StatisticalAligner
-    from optical_jax.towers import Tower
+    from optical_jax.towers.tower import Tower
 
 FIGURES = ("AER", "precision", "recall", "F1")
 

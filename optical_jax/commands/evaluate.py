@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from optical_jax.retrieval.blocks import Block
     from optical_jax.retrieval.metrics import PerQuery
     from optical_jax.retrieval.search import Ranking
-    from optical_jax.towers import Tower
+    from optical_jax.towers.tower import Tower
 
 SystemAndLanguage = tuple[str, str]
 
@@ -98,7 +98,7 @@ def evaluate_run(command: EvalCommand, run: Path) -> Evaluation:
     """What a run trains beside itself untrained, the teacher on English, and BM25; written into the run."""
     from optical_jax.data.collections.sources import read_source
     from optical_jax.evaluation.report import print_evaluation, write_files
-    from optical_jax.towers import load, sides_of, towers_of_run
+    from optical_jax.towers.tower import load, sides_of, towers_of_run
 
     step, saved, one_tower = find_step(run, command.checkpoint), read_run_config(run), trains_teacher(run)
     collection = read_source(command.collection, command.split, command.lang, command.cache_dir or None)
@@ -155,7 +155,7 @@ def evaluate_model(command: EvalCommand) -> None:
     """One tower on both sides, beside BM25."""
     from optical_jax.data.collections.sources import read_source
     from optical_jax.evaluation.report import print_evaluation
-    from optical_jax.towers import is_run, load
+    from optical_jax.towers.tower import is_run, load
 
     if is_run(Path(command.model)):
         raise ConfigError(f"model={command.model} is a run; give --run {command.model}")
@@ -241,7 +241,7 @@ def english_queries(collection: Collection) -> dict[str, dict[str, str]]:
 
 
 def student_encodes_documents(command: EvalCommand, run: Path) -> bool:
-    from optical_jax.towers import sides_of
+    from optical_jax.towers.tower import sides_of
 
     return command.documents == "student" or (command.documents == "auto" and sides_of(run) == ("document",))
 

@@ -16,7 +16,7 @@ from optical_jax.files import write_json
 
 if TYPE_CHECKING:
     from optical_jax.retrieval.search import Encode
-    from optical_jax.towers import Tower
+    from optical_jax.towers.tower import Tower
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def make_encode(command: EvalCommand, tower: Tower) -> Encode:
     import jax
 
     from optical_jax.models.late_interaction import mean_pool
-    from optical_jax.towers import encode, placed
+    from optical_jax.towers.tower import encode, placed
     from optical_jax.types import TokenVectors
 
     there, pool = placed(tower), jax.jit(mean_pool)
@@ -129,7 +129,7 @@ def find_step(run: Path, checkpoint: str) -> int:
       ConfigError: no such run, or no such checkpoint.
     """
     from optical_jax.checkpoint import find_step
-    from optical_jax.towers import is_run
+    from optical_jax.towers.tower import is_run
 
     if not is_run(run):
         raise ConfigError(f"run={run} is no run folder; name a folder that train.py wrote, or give --model")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from optical_jax.evaluation.picture_report import PictureEvaluation
     from optical_jax.retrieval.image_search import Vectors
     from optical_jax.retrieval.metrics import PerQuery
-    from optical_jax.towers import Tower
+    from optical_jax.towers.tower import Tower
 
 Captions = dict[str, dict[str, "Caption"]]
 """Language -> caption id -> the picture's id, and the text."""
@@ -78,8 +78,8 @@ def evaluate_run(command: EvalCommand, found: ImageTextSet, run: Path) -> Pictur
     """What a run trains beside itself untrained, and the teacher on English captions; written into the run."""
     from optical_jax.evaluation.gallery import write_gallery
     from optical_jax.evaluation.picture_report import print_evaluation, write_files
-    from optical_jax.picture_encoding import image_tower_sha256
-    from optical_jax.towers import load
+    from optical_jax.towers.images import image_tower_sha256
+    from optical_jax.towers.tower import load
 
     step, cache_dir = find_step(run, command.checkpoint), command.cache_dir or None
     captions, own = choose_captions(command, found), own_system(run)
@@ -122,8 +122,8 @@ def evaluate_run(command: EvalCommand, found: ImageTextSet, run: Path) -> Pictur
 def evaluate_model(command: EvalCommand, found: ImageTextSet) -> None:
     """A pair, or a model of texts beside the tower of pictures of one."""
     from optical_jax.evaluation.picture_report import print_evaluation
-    from optical_jax.picture_encoding import image_tower_sha256
-    from optical_jax.towers import is_run
+    from optical_jax.towers.images import image_tower_sha256
+    from optical_jax.towers.tower import is_run
 
     if is_run(Path(command.model)):
         raise ConfigError(f"model={command.model} is a run; give --run {command.model}")
@@ -196,9 +196,9 @@ def inputs_of(found: ImageTextSet) -> dict[str, str]:
 
 def encode_all_pictures(command: EvalCommand, image: Tower, found: ImageTextSet) -> list[Vectors]:
     """The vectors of every picture of the set, in its order."""
-    from optical_jax.picture_encoding import encode_picture_blocks
     from optical_jax.progress import ProgressReport
     from optical_jax.retrieval.image_search import by_position
+    from optical_jax.towers.images import encode_picture_blocks
 
     pictures, pooled = pictures_of(found), command.scoring == "pooled"
     with ProgressReport("encoding pictures", len(pictures), "pictures") as progress:
@@ -318,7 +318,7 @@ def own_figures(
 ) -> tuple[Mapping[str, PerQuery], str]:
     """Figures by picture, and their scoring; from the last evaluation if that ranked the same by the same towers."""
     from optical_jax.evaluation.picture_report import read_by_picture
-    from optical_jax.picture_encoding import image_tower_sha256
+    from optical_jax.towers.images import image_tower_sha256
 
     system, folder, asked = own_system(run), results_folder(command, run, found), list(languages)
     if (folder / "metrics.json").is_file():

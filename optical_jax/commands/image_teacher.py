@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from optical_jax.image_teacher_data import StageData
     from optical_jax.params import SpecTree
     from optical_jax.run_folder import RunFolder
-    from optical_jax.tower_pair import TowerPair
+    from optical_jax.towers.pair import TowerPair
 
 EXAMPLE = "python -m optical_jax image_teacher --run runs/images --text.path ENCODER --data.images FOLDER"
 GIB = 2**30
@@ -76,8 +76,8 @@ def prepare(cfg: ImageStageConfig, folder: RunFolder | None) -> Parts:
     from optical_jax.image_teacher_start import make_pair
     from optical_jax.models.attention import check_platform, platform
     from optical_jax.partitioning import check_divisible, make_mesh
-    from optical_jax.picture_encoding import recipe_of
-    from optical_jax.tower_pair import load_tower_pair, pictures_seen
+    from optical_jax.towers.images import recipe_of
+    from optical_jax.towers.pair import load_tower_pair, pictures_seen
 
     mesh = make_mesh(cfg.mesh)
     check_divisible(cfg, mesh)
@@ -160,7 +160,7 @@ def train_prepared(cfg: ImageStageConfig, folder: RunFolder, parts: Parts) -> No
 
     from optical_jax.checkpoint import Checkpoints
     from optical_jax.image_teacher_data import make_dev_figures
-    from optical_jax.tower_pair import pair_params
+    from optical_jax.towers.pair import pair_params
     from optical_jax.training.image_text_step import frozen_parts, make_image_text_step
     from optical_jax.training.optimizer import make_optimizer
 
@@ -227,7 +227,7 @@ def dry_run(cfg: ImageStageConfig, parts: Parts) -> None:
     from optical_jax.params import abstract_params
     from optical_jax.partitioning import named_sharding
     from optical_jax.progress import clock
-    from optical_jax.tower_pair import pair_params
+    from optical_jax.towers.pair import pair_params
     from optical_jax.training.estimate import image_text_flops, parameter_counts
     from optical_jax.training.image_text_step import frozen_parts, make_image_text_step
     from optical_jax.training.loop import put

@@ -60,7 +60,7 @@ def run_command(argv: Sequence[str]) -> None:
     from optical_jax.lexicon import MOST_PAIRS, lexicon_of_plans
     from optical_jax.progress import ProgressReport
     from optical_jax.run_folder import RunFolder
-    from optical_jax.towers import is_run, load, sides_of
+    from optical_jax.towers.tower import is_run, load, sides_of
 
     run = Path(command.run)
     if not is_run(run):

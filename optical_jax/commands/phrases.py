@@ -132,7 +132,7 @@ def find_systems(command: PhrasesCommand) -> tuple[dict[str, TextAndImage], dict
       ConfigError: no such run, checkpoint or pair, or towers that do not agree.
     """
     from optical_jax.commands.evaluate_options import find_step
-    from optical_jax.towers import is_run, load
+    from optical_jax.towers.tower import is_run, load
 
     cache_dir = command.cache_dir or None
     if command.model:

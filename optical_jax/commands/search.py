@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from optical_jax.retrieval.dictionary import Lexicon
     from optical_jax.retrieval.document_vectors import DocumentVectors
     from optical_jax.retrieval.search import Encode, Ranking
-    from optical_jax.towers import Tower
+    from optical_jax.towers.tower import Tower
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def load_towers(command: SearchCommand) -> tuple[Tower, Tower]:
     Raises:
       ConfigError: no such run, checkpoint or model.
     """
-    from optical_jax.towers import is_run, load, towers_of_run
+    from optical_jax.towers.tower import is_run, load, towers_of_run
 
     cache_dir = command.cache_dir or None
     if command.run:
@@ -293,7 +293,7 @@ def keep_vectors(folder: Path, documents: dict[str, str], tower: Tower, encode: 
 
 
 def make_encode(tower: Tower, batch_size: int) -> Encode:
-    from optical_jax.towers import encode, placed
+    from optical_jax.towers.tower import encode, placed
 
     there = placed(tower)
     return lambda texts: encode(there, texts, batch_size)

@@ -80,7 +80,7 @@ def run(command: SearchCommand) -> None:
 
 
 def load_towers(command: SearchCommand) -> TextAndImage:
-    from optical_jax.towers import is_run
+    from optical_jax.towers.tower import is_run
 
     cache_dir = command.cache_dir or None
     if command.model:
@@ -95,9 +95,9 @@ def load_towers(command: SearchCommand) -> TextAndImage:
 def find(command: SearchCommand, towers: TextAndImage, pictures: Pictures) -> list[list[PictureHit]]:
     """The best pictures of every query, in the order of the queries. A picture is held no longer than it is scored."""
     from optical_jax.partitioning import over_all_devices
-    from optical_jax.picture_encoding import encode_picture_blocks
     from optical_jax.progress import ProgressReport
     from optical_jax.retrieval.search import encode_blocks, rank
+    from optical_jax.towers.images import encode_picture_blocks
 
     # Ties go by id, descending: of two equal pictures the one whose name is earlier stands first.
     names = sorted(pictures, reverse=True)
@@ -130,7 +130,7 @@ def make_encode(command: SearchCommand, towers: TextAndImage) -> Encode:
     import jax
 
     from optical_jax.models.late_interaction import mean_pool
-    from optical_jax.towers import encode, placed
+    from optical_jax.towers.tower import encode, placed
 
     there, pool = placed(towers.text), jax.jit(mean_pool)
     if towers.by_means:

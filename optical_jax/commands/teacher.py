@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from optical_jax.data.batches.bitext import Batches
     from optical_jax.data.collections.rankings import DevSet
     from optical_jax.run_folder import RunFolder
-    from optical_jax.towers import Tower
+    from optical_jax.towers.tower import Tower
 
 EXAMPLE = (
     "python -m optical_jax teacher --run runs/teacher --encoder.path ENCODER --data.train triples.tsv --data.passages 2"
@@ -75,7 +75,7 @@ def prepare(cfg: TeacherStageConfig, folder: RunFolder | None) -> Parts:
     from optical_jax.partitioning import batch_shards, check_divisible, make_mesh
     from optical_jax.references import model_files
     from optical_jax.teacher_start import make_start
-    from optical_jax.towers import load
+    from optical_jax.towers.tower import load
     from optical_jax.training.ranking_step import as_trained
 
     mesh = make_mesh(cfg.mesh)
@@ -180,7 +180,7 @@ def dev_evaluation(language: str, start: Tower, dev: DevSet | None) -> Any:
     """Retrieval over the dev set as a function of parameters: both sides are encoded anew."""
     from optical_jax.retrieval.metrics import evaluate_run, mean_figures
     from optical_jax.retrieval.search import encode_blocks, search
-    from optical_jax.towers import encode
+    from optical_jax.towers.tower import encode
 
     def evaluate(params: Any) -> dict[str, dict[str, float]]:
         if dev is None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from optical_jax.data.text.bitext import Bitext, BitextSplits
     from optical_jax.data.text.code_switch import Lexicon
     from optical_jax.run_folder import RunFolder
-    from optical_jax.towers import Side, Tower
+    from optical_jax.towers.tower import Side, Tower
     from optical_jax.types import Params
 
 SIDES: Mapping[str, tuple[Side, ...]] = {
@@ -106,7 +106,7 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
     from optical_jax.models.attention import check_platform, platform
     from optical_jax.partitioning import batch_shards, check_divisible, make_mesh
     from optical_jax.student import load_teacher, make_student
-    from optical_jax.towers import load, sides_alike
+    from optical_jax.towers.tower import load, sides_alike
     from optical_jax.training.step import check_attention
 
     mesh = make_mesh(cfg.mesh)
@@ -165,9 +165,9 @@ def read_pictures(
       ConfigError: the teacher is no pair, or the pair's vectors are of different widths.
     """
     from optical_jax.data.batches.captioned_images import read_picture_pairs
-    from optical_jax.picture_encoding import recipe_of
     from optical_jax.student import load_picture_teacher
-    from optical_jax.towers import load
+    from optical_jax.towers.images import recipe_of
+    from optical_jax.towers.tower import load
 
     if folder is not None:
         found = load(folder.path, part="image", cache_dir=cfg.cache_dir or None)
@@ -254,8 +254,8 @@ def model_inputs(cfg: Config, before: Mapping[str, Any] | None) -> dict[str, dic
 def begin(cfg: Config, folder: RunFolder, parts: Parts) -> None:
     """Write what makes the folder a run: both towers, hashes of what was read, and what became of every line."""
     from optical_jax.student import load_picture_teacher
-    from optical_jax.tower_pair import how_compared, pictures_seen
-    from optical_jax.towers import PICTURE_TEACHER
+    from optical_jax.towers.pair import how_compared, pictures_seen
+    from optical_jax.towers.tower import PICTURE_TEACHER
 
     towers, path = {"teacher": parts.teacher}, expand_path(cfg.teacher.path, "teacher.path")
     if (pictures := load_picture_teacher(cfg)) is not None:
@@ -325,7 +325,7 @@ def dev_evaluation(parts: Parts, teacher_params: Params) -> Any:
     Foreign sentences look for their English ones; of a student that learned documents alone, English for foreign ones.
     """
     from optical_jax.evaluation.parallel import make_dev_evaluation
-    from optical_jax.towers import encode
+    from optical_jax.towers.tower import encode
 
     theirs = "document" if parts.student.side == "query" else "query"
     return make_dev_evaluation(

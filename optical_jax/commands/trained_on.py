@@ -32,7 +32,7 @@ def counts_of_training(
       `shared_with_training`: language -> training pairs (of an image-text teacher captions) that share a text with
       these, told on stdout too; and `pictures_trained_on`: who -> how many of the pictures.
     """
-    from optical_jax.tower_pair import pictures_seen
+    from optical_jax.towers.pair import pictures_seen
 
     seen = {"image_tower": pictures_seen(seen_by, cache_dir)}
     if run is not None and not trains_teacher(run):

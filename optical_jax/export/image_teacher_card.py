@@ -10,7 +10,7 @@ from optical_jax.config.validation import parse_licences
 from optical_jax.export.markdown import block, code, pairs, table, yaml_list, yaml_text
 from optical_jax.export.recipe import quoted
 from optical_jax.export.student_card import Model
-from optical_jax.tower_pair import TowerPair
+from optical_jax.towers.pair import TowerPair
 
 COMPARED = {
     "pooled": "Mean vectors are compared: one of a text, one of a picture.",

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from optical_jax.partitioning import partition_spec, shards_in_context
 from optical_jax.retrieval.scoring import score_tokens
-from optical_jax.text_batches import FEW_LENGTHS, MANY_LENGTHS, padded_length
+from optical_jax.towers.text_batches import FEW_LENGTHS, MANY_LENGTHS, padded_length
 from optical_jax.types import TokenVectors
 
 BLOCK_TOKENS = {"cpu": 1 << 12, "other": 1 << 16}

@@ -36,7 +36,7 @@ from optical_jax.studies.tables import (
     source_of,
     table_names,
 )
-from optical_jax.towers import Tower, encode, load, placed
+from optical_jax.towers.tower import Tower, encode, load, placed
 from optical_jax.types import TokenVectors
 
 

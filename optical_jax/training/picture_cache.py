@@ -15,9 +15,9 @@ from optical_jax.data.batches.captioned_images import PicturePairs
 from optical_jax.data.batches.vector_cache import RECORD, CachedPictures
 from optical_jax.data.picture_check import refuse_broken
 from optical_jax.errors import ConfigError
-from optical_jax.picture_encoding import encode_picture_blocks, recipe_of
 from optical_jax.progress import ProgressReport
-from optical_jax.towers import Tower
+from optical_jax.towers.images import encode_picture_blocks, recipe_of
+from optical_jax.towers.tower import Tower
 from optical_jax.training.teacher_cache import GIB, bytes_under, open_cache
 from optical_jax.types import TokenVectors
 

@@ -17,14 +17,14 @@ from jaxtyping import Array, Bool, Float, Int
 from optical_jax.config import EncoderConfig, HeadConfig, ImageTowerConfig, TowerConfig
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import REFERENCE, read_json, trains_pair, trains_teacher
-from optical_jax.image_batches import encode_in_batches
 from optical_jax.models.bert import Packed
 from optical_jax.models.encoders import encode_hidden
 from optical_jax.models.late_interaction import check_reads_text, encode_tokens, to_unit_vectors, tower_specs
 from optical_jax.models.stack import unstack_layers
 from optical_jax.params import count_params
 from optical_jax.partitioning import constrain, params_shardings
-from optical_jax.text_batches import PackedRows, batches_of, on_one_cpu
+from optical_jax.towers.image_batches import encode_in_batches
+from optical_jax.towers.text_batches import PackedRows, batches_of, on_one_cpu
 from optical_jax.types import ImageInputs, Params, TextInputs, TokenVectors
 
 Side = Literal["query", "document"]

@@ -22,7 +22,7 @@ from optical_jax.models.late_interaction import encode_tokens, mean_pool
 from optical_jax.partitioning import constrain, shards_in_context
 from optical_jax.retrieval.blocks import Block, cut_into_blocks, rows_of, without_gaps
 from optical_jax.retrieval.search import Advance
-from optical_jax.towers import Tower, encode_batch, placed
+from optical_jax.towers.tower import Tower, encode_batch, placed
 from optical_jax.types import ImageInputs, Params
 
 BATCH = 32
