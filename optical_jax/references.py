@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from optical_jax.checkpoint import find_step
 from optical_jax.config import to_json
 from optical_jax.errors import ConfigError
 from optical_jax.files import OWN_CONFIG, REFERENCE, TOKENIZER_FILES, read_json, sha256_file, write_json
 from optical_jax.models.formats.pair_configs import part_of
 from optical_jax.models.formats.pretrained import find_folder
 from optical_jax.models.formats.tower_json import tower_config
+from optical_jax.runs.checkpoint import find_step
 from optical_jax.towers.tower import Tower, is_run, load
 
 

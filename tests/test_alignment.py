@@ -17,7 +17,6 @@ from rich.console import Console
 
 from optical_jax import __main__ as package_main
 from optical_jax.alignment import AlignedPlan, IdfTables, align_texts, count_idf, join_signs, read_words
-from optical_jax.checkpoint import Checkpoints
 from optical_jax.commands.align import print_plan, slug, split_columns
 from optical_jax.config import (
     CheckpointConfig,
@@ -36,6 +35,7 @@ from optical_jax.models.formats.export import save_tower
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
 from optical_jax.retrieval.scoring import maxsim
+from optical_jax.runs.checkpoint import Checkpoints
 from optical_jax.towers.tower import Tower, encode, load
 
 PIECES = (

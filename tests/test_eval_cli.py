@@ -15,7 +15,6 @@ import pytest
 from rich.console import Console
 
 from optical_jax import __main__ as package_main
-from optical_jax.checkpoint import Checkpoints
 from optical_jax.commands.evaluate import main
 from optical_jax.config import CheckpointConfig, Config, DataConfig, EncoderConfig, HeadConfig, TowerConfig, to_json
 from optical_jax.data.tokenization import train_vocabulary
@@ -24,6 +23,7 @@ from optical_jax.models.formats.export import save_tower
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
 from optical_jax.retrieval.metrics import METRICS
+from optical_jax.runs.checkpoint import Checkpoints
 from optical_jax.towers.tower import encode, load
 
 ROOT = Path(__file__).parents[1]

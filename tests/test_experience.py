@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from optical_jax import __main__ as package_main
-from optical_jax.checkpoint import told_as_machine_errors
 from optical_jax.commands import align, doors, evaluate, export, names, search, train
 from optical_jax.config import Config, DataConfig, OptimizerConfig, to_json
 from optical_jax.config.files import load_config_file
 from optical_jax.data.text.bitext import load_bitext
 from optical_jax.errors import ConfigError, Interrupted, MachineError
 from optical_jax.progress import ProgressReport
-from optical_jax.run_folder import RunFolder
+from optical_jax.runs.checkpoint import told_as_machine_errors
+from optical_jax.runs.folder import RunFolder
 from optical_jax.training.loop import catch_signals, dev_lines
 
 ROOT = Path(__file__).parents[1]

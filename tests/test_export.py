@@ -19,7 +19,6 @@ from test_pretrained import (
     torch_hidden,
 )
 
-from optical_jax.checkpoint import Checkpoints
 from optical_jax.commands.export import main
 from optical_jax.config import CheckpointConfig, EncoderConfig, HeadConfig, TowerConfig
 from optical_jax.data.tokenization import load_tokenizer, train_vocabulary
@@ -29,6 +28,7 @@ from optical_jax.models.formats.export import save_tower
 from optical_jax.models.formats.pretrained import Pretrained, load_pretrained
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
+from optical_jax.runs.checkpoint import Checkpoints
 from optical_jax.towers.tower import load
 
 TEXTS = ["Jua linachomoza juu ya mlima.", "Mto, mkate na maji!", "soko"]

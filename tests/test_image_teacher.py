@@ -28,7 +28,7 @@ from optical_jax.image_teacher_data import make_dev_figures, read_stage_data
 from optical_jax.image_teacher_start import make_image_side, make_pair
 from optical_jax.models.formats.pretrained import load_pair, parts_of
 from optical_jax.retrieval.image_metrics import FIGURES
-from optical_jax.run_folder import RunFolder
+from optical_jax.runs.folder import RunFolder
 from optical_jax.towers.pair import load_tower_pair, pictures_seen
 
 ROOT = Path(__file__).parents[1]

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from test_towers import CFG, TEXTS, WORDS, one_by_one, random_params, same_arrays
 
-from optical_jax.checkpoint import Checkpoints
 from optical_jax.config import CheckpointConfig
 from optical_jax.data.tokenization import train_vocabulary
 from optical_jax.errors import ConfigError
 from optical_jax.models.formats.export import save_tower
+from optical_jax.runs.checkpoint import Checkpoints
 from optical_jax.towers.tower import encode, hidden_states, load, towers_of_run
 
 

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optical_jax.checkpoint import Checkpoints
 from optical_jax.config import Config, MeshConfig
 from optical_jax.data.batches.bitext import Batches
 from optical_jax.errors import Interrupted
-from optical_jax.metrics_writer import MetricsWriter
 from optical_jax.partitioning import make_mesh
 from optical_jax.progress import ProgressReport
+from optical_jax.runs.checkpoint import Checkpoints
+from optical_jax.runs.metrics import MetricsWriter
 from optical_jax.training.loop import train
 from optical_jax.training.state import TrainState
 

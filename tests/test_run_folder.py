@@ -23,8 +23,8 @@ from optical_jax.config import (
 )
 from optical_jax.errors import ConfigError, MachineError
 from optical_jax.files import sha256_file, write_json
-from optical_jax.metrics_writer import MetricsWriter, cut_after, read_metrics, scalars
-from optical_jax.run_folder import RunFolder, environment
+from optical_jax.runs.folder import RunFolder, environment
+from optical_jax.runs.metrics import MetricsWriter, cut_after, read_metrics, scalars
 
 CFG = Config(run="x", loss=LossConfig("transport"), training=TrainingConfig(steps=10))
 
@@ -69,7 +69,7 @@ def test_a_run_older_than_packed_batches_went_by_buckets(tmp_path):
 
 def test_what_is_compiled_is_kept_in_the_folder_and_where_the_user_says(tmp_path):
     code = (
-        "import sys, jax; from pathlib import Path; from optical_jax.run_folder import RunFolder;"
+        "import sys, jax; from pathlib import Path; from optical_jax.runs.folder import RunFolder;"
         "RunFolder(Path(sys.argv[1])).keep_compiled(); jax.jit(lambda x: x * 2 + 1)(3.0).block_until_ready()"
     )
 
@@ -107,7 +107,7 @@ def test_resume_never_and_must(tmp_path):
 
 def test_a_second_process_is_kept_out_until_the_first_is_killed(tmp_path):
     code = (
-        "import sys, time, pathlib\nfrom optical_jax.run_folder import RunFolder\n"
+        "import sys, time, pathlib\nfrom optical_jax.runs.folder import RunFolder\n"
         "with RunFolder(pathlib.Path(sys.argv[1])).lock():\n    print('locked', flush=True)\n    time.sleep(60)\n"
     )
     holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
@@ -188,7 +188,7 @@ def test_scalars_are_named_by_their_path():
 
 def test_tensorboard_mirrors_what_metrics_jsonl_says(tmp_path):
     pytest.importorskip("tensorboardX")
-    from optical_jax.metrics_writer import open_mirror
+    from optical_jax.runs.metrics import open_mirror
 
     writer = MetricsWriter(tmp_path / "metrics.jsonl", open_mirror("tensorboard", tmp_path, {}))
     writer.write({"step": 1, "loss": 0.5})

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from optical_jax import encode, load
-from optical_jax.checkpoint import fingerprint
 from optical_jax.commands.evaluate import main as evaluate
 from optical_jax.commands.export import main as export
 from optical_jax.commands.mine import main as mine
@@ -21,7 +20,8 @@ from optical_jax.commands.teacher import main as teacher
 from optical_jax.config import Config, RankingDataConfig, StartConfig, TeacherConfig, TeacherStageConfig, to_json
 from optical_jax.config.validation import validate_teacher
 from optical_jax.errors import ConfigError
-from optical_jax.run_folder import RunFolder
+from optical_jax.runs.checkpoint import fingerprint
+from optical_jax.runs.folder import RunFolder
 from optical_jax.student import load_teacher
 from optical_jax.teacher_start import make_start, principal_directions
 

@@ -298,7 +298,7 @@ def test_another_config_in_the_folder_is_a_diff(undisturbed, train_here):
 
 
 def test_a_locked_run_is_refused(undisturbed, train_here):
-    from optical_jax.run_folder import RunFolder
+    from optical_jax.runs.folder import RunFolder
 
     with RunFolder(undisturbed).lock():
         code, _, said = train_here("--run", undisturbed)

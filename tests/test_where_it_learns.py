@@ -13,7 +13,7 @@ from optical_jax.config import Config, DataConfig, StudentConfig, TeacherConfig
 from optical_jax.config.validation import validate
 from optical_jax.data.text.code_switch import lexicon_file, read_lexicon
 from optical_jax.errors import ConfigError
-from optical_jax.run_folder import RunFolder
+from optical_jax.runs.folder import RunFolder
 
 
 def settings(**data) -> Config:

@@ -13,7 +13,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from optical_jax.metrics_writer import read_metrics
+from optical_jax.runs.metrics import read_metrics
 
 HERE = Path(__file__).parent
 GROUPS = {

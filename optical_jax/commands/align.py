@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from optical_jax.commands import align_pictures, align_quality
-from optical_jax.commands.bitext_of_run import saved_data
 from optical_jax.commands.doors import open_door, refuse_no_flags
 from optical_jax.config import LossConfig, OtConfig
 from optical_jax.errors import ConfigError, DataError
+from optical_jax.runs.bitext import saved_data
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -108,7 +108,7 @@ def run_command(argv: Sequence[str]) -> None:
 
     from optical_jax.evaluation.report import say
     from optical_jax.files import write_json
-    from optical_jax.run_folder import RunFolder
+    from optical_jax.runs.folder import RunFolder
     from optical_jax.towers.tower import is_run, load, sides_of
 
     run = Path(command.run)

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optical_jax.commands.bitext_of_run import saved_data
 from optical_jax.config import DataConfig, OtConfig
 from optical_jax.errors import ConfigError, DataError
+from optical_jax.runs.bitext import saved_data
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -17,8 +17,8 @@ def draw_training_curves(run: Path) -> bool:
     """RUN/curves.png from the run's metrics.jsonl, as far as it goes. True if it was drawn."""
 
     def draw(path: Path) -> None:
-        from optical_jax.metrics_writer import read_metrics
         from optical_jax.plots.style import draw_training
+        from optical_jax.runs.metrics import read_metrics
 
         draw_training(read_metrics(run / "metrics.jsonl"), path)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optical_jax.commands import baselines, evaluate_pictures
-from optical_jax.commands.bitext_of_run import asked_and_judged, read_training_text, shared_with_training
 from optical_jax.commands.curves import draw_evaluation_curves
 from optical_jax.commands.doors import open_door, refuse_no_flags
 from optical_jax.commands.evaluate_options import (
@@ -24,6 +23,7 @@ from optical_jax.commands.evaluate_options import (
 from optical_jax.config import LOW_RESOURCE
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import own_system, trains_teacher, write_json
+from optical_jax.runs.bitext import asked_and_judged, read_training_text, shared_with_training
 
 if TYPE_CHECKING:
     from optical_jax.data.collections.collection import Collection

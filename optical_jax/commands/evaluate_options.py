@@ -128,7 +128,7 @@ def find_step(run: Path, checkpoint: str) -> int:
     Raises:
       ConfigError: no such run, or no such checkpoint.
     """
-    from optical_jax.checkpoint import find_step
+    from optical_jax.runs.checkpoint import find_step
     from optical_jax.towers.tower import is_run
 
     if not is_run(run):
@@ -138,7 +138,7 @@ def find_step(run: Path, checkpoint: str) -> int:
 
 
 def read_run_config(run: Path) -> dict[str, Any]:
-    from optical_jax.run_folder import RunFolder
+    from optical_jax.runs.folder import RunFolder
 
     return RunFolder(run).saved_config() or {}
 

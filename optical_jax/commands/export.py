@@ -56,11 +56,11 @@ def run_command(argv: Sequence[str]) -> None:
     refuse_no_flags(argv, "name a run, and a folder to write", EXAMPLE)
     command = tyro.cli(ExportCommand, args=list(argv), prog="python -m optical_jax export")
     # Here, so that --help answers without importing jax.
-    from optical_jax.checkpoint import find_step
     from optical_jax.export.student_card import model_card
     from optical_jax.export.teacher_card import teacher_card
     from optical_jax.files import trains_pair, trains_teacher
     from optical_jax.models.formats.export import check_target, save_tower
+    from optical_jax.runs.checkpoint import find_step
     from optical_jax.towers.tower import is_run, load, sides_of
 
     run, out = Path(command.run), Path(command.out)
@@ -88,7 +88,7 @@ def run_command(argv: Sequence[str]) -> None:
 def write_pair(run: Path, out: Path, step: int, command: ExportCommand) -> None:
     """Both towers of an image-text teacher's run, with their card."""
     from optical_jax.export.image_teacher_card import PairFacts, image_teacher_card
-    from optical_jax.metrics_writer import read_metrics
+    from optical_jax.runs.metrics import read_metrics
     from optical_jax.towers.pair import save_tower_pair, trained_pair
 
     pair, config = trained_pair(run, step), read_record(run / "config.json")
@@ -113,7 +113,7 @@ def gather_facts(run: Path, out: Path, step: int, tower: Tower, license: str) ->
     """What the run's files tell; a file that is not there (a run of parts, an older one) tells nothing."""
     from optical_jax.export.recipe import special_token_ids
     from optical_jax.export.student_card import CardFacts
-    from optical_jax.metrics_writer import read_metrics
+    from optical_jax.runs.metrics import read_metrics
 
     config = read_record(run / "config.json")
     return CardFacts(

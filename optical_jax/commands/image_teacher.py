@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from optical_jax.data.pixels import Augmentation
     from optical_jax.image_teacher_data import StageData
     from optical_jax.params import SpecTree
-    from optical_jax.run_folder import RunFolder
+    from optical_jax.runs.folder import RunFolder
     from optical_jax.towers.pair import TowerPair
 
 EXAMPLE = "python -m optical_jax image_teacher --run runs/images --text.path ENCODER --data.images FOLDER"
@@ -158,8 +158,8 @@ def train_prepared(cfg: ImageStageConfig, folder: RunFolder, parts: Parts) -> No
     """Compile, restore, loop."""
     import jax
 
-    from optical_jax.checkpoint import Checkpoints
     from optical_jax.image_teacher_data import make_dev_figures
+    from optical_jax.runs.checkpoint import Checkpoints
     from optical_jax.towers.pair import pair_params
     from optical_jax.training.image_text_step import frozen_parts, make_image_text_step
     from optical_jax.training.optimizer import make_optimizer

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 import tyro
 
-from optical_jax.commands.bitext_of_run import saved_data
 from optical_jax.commands.doors import open_door, refuse_no_flags
 from optical_jax.config import DataConfig, OtConfig
 from optical_jax.errors import ConfigError
+from optical_jax.runs.bitext import saved_data
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def run_command(argv: Sequence[str]) -> None:
     from optical_jax.data.text.code_switch import lexicon_file, share_of_words, write_lexicon
     from optical_jax.lexicon import MOST_PAIRS, lexicon_of_plans
     from optical_jax.progress import ProgressReport
-    from optical_jax.run_folder import RunFolder
+    from optical_jax.runs.folder import RunFolder
     from optical_jax.towers.tower import is_run, load, sides_of
 
     run = Path(command.run)

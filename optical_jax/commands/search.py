@@ -207,9 +207,9 @@ def read_lexicon(command: SearchCommand) -> Lexicon | None:
       ConfigError: the run learned from no bitext, or none of this language.
       DataError: its bitext is gone or broken.
     """
-    from optical_jax.commands.bitext_of_run import saved_data
     from optical_jax.data.text.bitext import load_bitext
     from optical_jax.retrieval.dictionary import count_lexicon
+    from optical_jax.runs.bitext import saved_data
 
     if not command.dictionary:
         return None
@@ -265,11 +265,11 @@ def keep_vectors(folder: Path, documents: dict[str, str], tower: Tower, encode: 
     Raises:
       ConfigError: the folder holds other documents' vectors, another model's, or something else.
     """
-    from optical_jax.checkpoint import fingerprint
     from optical_jax.config import identity
     from optical_jax.progress import ProgressReport
     from optical_jax.retrieval.document_vectors import ABOUT, DocumentVectors, is_file_of_ours, write_document_vectors
     from optical_jax.retrieval.search import encode_blocks
+    from optical_jax.runs.checkpoint import fingerprint
 
     if folder.exists() and not (folder.is_dir() and all(map(is_file_of_ours, folder.iterdir()))):
         raise ConfigError(f"vectors={folder} holds something else; name a folder that is empty or not there yet")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from optical_jax.config import HeadConfig
     from optical_jax.data.batches.bitext import Batches
     from optical_jax.data.collections.rankings import DevSet
-    from optical_jax.run_folder import RunFolder
+    from optical_jax.runs.folder import RunFolder
     from optical_jax.towers.tower import Tower
 
 EXAMPLE = (
@@ -161,8 +161,8 @@ def train_prepared(cfg: TeacherStageConfig, folder: RunFolder, parts: Parts) -> 
     """Compile, restore, loop."""
     import jax
 
-    from optical_jax.checkpoint import Checkpoints
     from optical_jax.models.late_interaction import tower_specs
+    from optical_jax.runs.checkpoint import Checkpoints
     from optical_jax.training.optimizer import make_optimizer
     from optical_jax.training.ranking_step import frozen_part, make_ranking_step
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from optical_jax.data.batches.tokens import TokenizedPairs
     from optical_jax.data.text.bitext import Bitext, BitextSplits
     from optical_jax.data.text.code_switch import Lexicon
-    from optical_jax.run_folder import RunFolder
+    from optical_jax.runs.folder import RunFolder
     from optical_jax.towers.tower import Side, Tower
     from optical_jax.types import Params
 
@@ -276,9 +276,9 @@ def train_prepared(cfg: Config, folder: RunFolder, parts: Parts) -> None:
     """Compile, restore, loop."""
     import jax
 
-    from optical_jax.checkpoint import Checkpoints
     from optical_jax.models.late_interaction import tower_specs
     from optical_jax.partitioning import params_shardings
+    from optical_jax.runs.checkpoint import Checkpoints
     from optical_jax.training.optimizer import Frozen, make_optimizer
     from optical_jax.training.picture_cache import cached_pictures
     from optical_jax.training.step import make_train_step

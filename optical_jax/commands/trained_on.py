@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optical_jax.commands.bitext_of_run import read_training_text, shared_with_training
 from optical_jax.commands.evaluate_options import read_run_config
 from optical_jax.config import expand_path
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import SEEN_PICTURES, read_json, trains_pair, trains_teacher
+from optical_jax.runs.bitext import read_training_text, shared_with_training
 
 if TYPE_CHECKING:
     from optical_jax.data.images.files import Pictures

@@ -13,13 +13,13 @@ from optical_jax.commands.curves import draw_training_curves
 from optical_jax.commands.doors import add_xla_flag, refuse_no_flags
 from optical_jax.commands.settings import Command, parse_command
 from optical_jax.errors import ConfigError, Interrupted
-from optical_jax.metrics_writer import check_tracker
+from optical_jax.runs.metrics import check_tracker
 
 if TYPE_CHECKING:
-    from optical_jax.checkpoint import Checkpoints
     from optical_jax.data.batches.bitext import Batches
     from optical_jax.params import SpecTree
-    from optical_jax.run_folder import RunConfig, RunFolder
+    from optical_jax.runs.checkpoint import Checkpoints
+    from optical_jax.runs.folder import RunConfig, RunFolder
     from optical_jax.training.optimizer import AnyFrozen
     from optical_jax.training.state import TrainState
     from optical_jax.types import Params
@@ -68,7 +68,7 @@ def run_in_folder(
     Returns:
       What was prepared; None where the run was finished already.
     """
-    from optical_jax.run_folder import RunFolder
+    from optical_jax.runs.folder import RunFolder
 
     folder = RunFolder(Path(cfg.run))
     # Schedulers stop with SIGTERM: outside the loop, which saves first, it ends a start as Ctrl-C does.
@@ -142,7 +142,7 @@ def loop(
 ) -> None:
     """Dev figures before the first step, then all steps, on the record."""
     from optical_jax.config import to_json
-    from optical_jax.metrics_writer import MetricsWriter, cut_after, open_mirror
+    from optical_jax.runs.metrics import MetricsWriter, cut_after, open_mirror
     from optical_jax.training.loop import dev_lines, train
     from optical_jax.training.optimizer import learning_rate
 
@@ -176,7 +176,7 @@ def say(line: str) -> None:
 
 def say_result(folder: RunFolder) -> None:
     """The dev figures before and after training, a line a language."""
-    from optical_jax.metrics_writer import read_metrics
+    from optical_jax.runs.metrics import read_metrics
     from optical_jax.training.loop import mean_figures
 
     lines = [record for record in read_metrics(folder.metrics) if "dev" in record]

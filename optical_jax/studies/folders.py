@@ -14,7 +14,7 @@ from optical_jax.data.images.sources import is_image_set, read_image_set
 from optical_jax.data.text.formats import parse_entry
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import read_json
-from optical_jax.metrics_writer import read_metrics
+from optical_jax.runs.metrics import read_metrics
 from optical_jax.studies.design import Study, Task, arms_with_references
 from optical_jax.studies.readers import check_readers, picture_inputs
 from optical_jax.studies.tables import (
@@ -65,7 +65,7 @@ def is_trained(task: Task) -> bool:
     Raises:
       ConfigError: the folder holds a run of another config, or of another number of steps.
     """
-    from optical_jax.run_folder import RunFolder
+    from optical_jax.runs.folder import RunFolder
 
     folder = RunFolder(task.folder)
     if not folder.holds_run_of(task.config):

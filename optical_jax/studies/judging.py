@@ -9,9 +9,7 @@ from typing import Any
 
 import jax
 
-from optical_jax.checkpoint import find_step, fingerprint
 from optical_jax.commands.baselines import count_lexicons, rank_by_words
-from optical_jax.commands.bitext_of_run import saved_data
 from optical_jax.config import Config, identity
 from optical_jax.data.collections.collection import Collection
 from optical_jax.data.collections.sources import read_source
@@ -23,6 +21,8 @@ from optical_jax.retrieval.blocks import Block
 from optical_jax.retrieval.metrics import PerQuery
 from optical_jax.retrieval.metrics import evaluate_run as judge
 from optical_jax.retrieval.search import Ranking, encode_blocks, rank
+from optical_jax.runs.bitext import saved_data
+from optical_jax.runs.checkpoint import find_step, fingerprint
 from optical_jax.student import load_teacher
 from optical_jax.studies.folders import holds_judgement
 from optical_jax.studies.picture_judging import PictureJudge, check_texts

@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from optical_jax.checkpoint import fingerprint
 from optical_jax.config import ImageEncoderConfig, TowerConfig, identity
 from optical_jax.data.images.files import Rgb
 from optical_jax.data.pixels import PictureRecipe, patch_grid, picture_pixels
@@ -22,6 +21,7 @@ from optical_jax.models.late_interaction import encode_tokens, mean_pool
 from optical_jax.partitioning import constrain, shards_in_context
 from optical_jax.retrieval.blocks import Block, cut_into_blocks, rows_of, without_gaps
 from optical_jax.retrieval.search import Advance
+from optical_jax.runs.checkpoint import fingerprint
 from optical_jax.towers.tower import Tower, encode_batch, placed
 from optical_jax.types import ImageInputs, Params
 

@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from optical_jax.checkpoint import load_params
 from optical_jax.config import ImageTowerConfig
 from optical_jax.data.pixels import RECIPE_FILES
 from optical_jax.files import PAIR, SEEN_PICTURES, read_json, trains_pair, trains_teacher, write_json
 from optical_jax.models.formats.export import Dtype, check_target, replacing, save_tower
 from optical_jax.models.formats.pretrained import OWN_LOGITS, find_folder, parts_of, read_logits
+from optical_jax.runs.checkpoint import load_params
 from optical_jax.towers.tower import Tower, is_run, load
 from optical_jax.types import Params
 

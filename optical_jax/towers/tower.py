@@ -194,7 +194,7 @@ def load_from_run(run: Path, side: Side, checkpoint: str | int, part: Part, cach
 
 def at_checkpoint(start: Tower, run: Path, checkpoint: str | int) -> Tower:
     """What a run has made of a tower it started from."""
-    from optical_jax.checkpoint import load_params
+    from optical_jax.runs.checkpoint import load_params
 
     if checkpoint == "untrained":
         return start

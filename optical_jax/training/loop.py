@@ -13,13 +13,13 @@ from typing import Any
 
 import jax
 
-from optical_jax.checkpoint import Checkpoints, fingerprint
 from optical_jax.config import Config, ImageStageConfig, TeacherStageConfig, to_json
 from optical_jax.data.batches.bitext import Batches
 from optical_jax.errors import Interrupted, NonFiniteLossError
-from optical_jax.metrics_writer import MetricsWriter
 from optical_jax.partitioning import named_sharding
 from optical_jax.progress import ProgressReport
+from optical_jax.runs.checkpoint import Checkpoints, fingerprint
+from optical_jax.runs.metrics import MetricsWriter
 from optical_jax.training.state import TrainState
 from optical_jax.types import Metrics, Params
 

@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from optical_jax.checkpoint import fingerprint
 from optical_jax.config import TeacherConfig, TowerConfig, expand_path, identity
 from optical_jax.data.batches.bitext import Loader
 from optical_jax.data.batches.packing import Packing
@@ -23,6 +22,7 @@ from optical_jax.files import write_json
 from optical_jax.models.late_interaction import encode_tokens
 from optical_jax.partitioning import batch_shards, named_sharding
 from optical_jax.progress import ProgressReport
+from optical_jax.runs.checkpoint import fingerprint
 from optical_jax.types import Batch, Params, TokenVectors
 
 GIB = 2**30

@@ -18,7 +18,7 @@ import optical_jax
 from optical_jax.config import Config, ImageStageConfig, TeacherStageConfig, to_json
 from optical_jax.errors import ConfigError, MachineError
 from optical_jax.files import OWN_CONFIG, PAIR, REFERENCE, read_json, write_json
-from optical_jax.metrics_writer import read_metrics
+from optical_jax.runs.metrics import read_metrics
 
 if TYPE_CHECKING:
     from optical_jax.data.text.code_switch import Lexicon
