@@ -16,7 +16,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from optical_jax import __main__ as package_main
-from optical_jax.alignment import AlignedPlan, IdfTables, align_texts, count_idf, join_signs, read_words
+from optical_jax.alignment.plans import AlignedPlan, IdfTables, align_texts, count_idf, join_signs, read_words
 from optical_jax.commands.align import print_plan, slug, split_columns
 from optical_jax.config import (
     CheckpointConfig,

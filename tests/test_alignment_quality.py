@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from test_alignment import ENGLISH, FOREIGN, align, make_run, make_tower
 
-from optical_jax.alignment import align_texts, plan_tokens, sum_tokens
-from optical_jax.alignment_quality import AlignedPair, AlignmentQuality, alignment_quality
+from optical_jax.alignment.gold_links import GoldLinks
+from optical_jax.alignment.plans import align_texts, plan_tokens, sum_tokens
+from optical_jax.alignment.quality import AlignedPair, AlignmentQuality, alignment_quality
+from optical_jax.alignment.statistical_aligner import fit_aligner
 from optical_jax.config import LossConfig, OtConfig
-from optical_jax.data.gold_links import GoldLinks
 from optical_jax.data.text.words import spaced_words
 from optical_jax.errors import ConfigError
-from optical_jax.evaluation.statistical_aligner import fit_aligner
 from optical_jax.ot.plans import PLANS
 
 TOWERS = make_tower(0), make_tower(1, side="document")

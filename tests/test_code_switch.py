@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from optical_jax.alignment.lexicon import best_translations, between_words, lexicon_of_plans, read_words
 from optical_jax.config import (
     Config,
     DataConfig,
@@ -31,7 +32,6 @@ from optical_jax.data.text.code_switch import (
 from optical_jax.data.text.report import BitextReport
 from optical_jax.data.tokenization import train_vocabulary
 from optical_jax.errors import ConfigError, DataError
-from optical_jax.lexicon import best_translations, between_words, lexicon_of_plans, read_words
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
 from optical_jax.student import texts_to_read

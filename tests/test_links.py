@@ -8,13 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optical_jax.commands.align_quality import sources_of
-from optical_jax.config import DataConfig
-from optical_jax.data.gold_links import GoldLinks, read_gold
-from optical_jax.data.text.formats import read_lines
-from optical_jax.data.text.words import spaced_words, split_words
-from optical_jax.errors import DataError
-from optical_jax.evaluation.links import (
+from optical_jax.alignment.gold_links import GoldLinks, read_gold
+from optical_jax.alignment.links import (
     RULES,
     SYMMETRISED,
     LinkCounts,
@@ -24,6 +19,11 @@ from optical_jax.evaluation.links import (
     to_pharaoh,
     total,
 )
+from optical_jax.commands.align_quality import sources_of
+from optical_jax.config import DataConfig
+from optical_jax.data.text.formats import read_lines
+from optical_jax.data.text.words import spaced_words, split_words
+from optical_jax.errors import DataError
 
 OWN = Path(__file__).parents[1] / "configs" / "alignment"
 

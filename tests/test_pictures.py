@@ -16,7 +16,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.font_manager import fontManager
 from matplotlib.image import imread
 
-from optical_jax.alignment import AlignedPlan
+from optical_jax.alignment.plans import AlignedPlan
 from optical_jax.commands.curves import try_to_draw
 from optical_jax.plots.style import (
     DEPTHS,

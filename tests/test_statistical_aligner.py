@@ -9,8 +9,8 @@ import scipy.special
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from optical_jax.alignment.statistical_aligner import NULL, UNSEEN, Places, fit_aligner, fit_direction
 from optical_jax.errors import DataError
-from optical_jax.evaluation.statistical_aligner import NULL, UNSEEN, Places, fit_aligner, fit_direction
 
 CORPUS = [
     (["das", "haus"], ["the", "house"]),
@@ -58,7 +58,7 @@ def written_out(source, target, tensions, dirichlet):
 @pytest.mark.parametrize("dirichlet", [0.0, 0.01])
 @pytest.mark.parametrize("block", [1 << 20, 5, 2])
 def test_em_is_what_loops_over_words_find(dirichlet, block, monkeypatch):
-    monkeypatch.setattr("optical_jax.evaluation.statistical_aligner.BLOCK", block)
+    monkeypatch.setattr("optical_jax.alignment.statistical_aligner.BLOCK", block)
     source, target = [e for _, e in CORPUS], [f for f, _ in CORPUS]
     models = [fit_direction(source, target, iterations=n, dirichlet=dirichlet) for n in range(4)]
     tensions = [model.tension for model in models]

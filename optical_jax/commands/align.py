@@ -23,7 +23,7 @@ from optical_jax.runs.bitext import saved_data
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from optical_jax.alignment import AlignedPlan, IdfTables
+    from optical_jax.alignment.plans import AlignedPlan, IdfTables
     from optical_jax.towers.tower import Tower
 
 CELL = 7
@@ -160,7 +160,7 @@ def draw(
     command: AlignCommand, student: Tower, teacher: Tower, cfg: LossConfig, idf: IdfTables | None, console: Console
 ) -> None:
     """Print and draw the plan of the two texts."""
-    from optical_jax.alignment import align_texts
+    from optical_jax.alignment.plans import align_texts
     from optical_jax.evaluation.report import say
     from optical_jax.plots.style import draw_plans
 
@@ -217,7 +217,7 @@ def check(command: AlignCommand) -> None:
 
 def count_or_tell(saved: Mapping[str, Any], student: Tower, teacher: Tower) -> IdfTables | None:
     """The weights of a run that learned with idf masses; None, and a line why, where its bitext cannot be read."""
-    from optical_jax.alignment import count_idf
+    from optical_jax.alignment.plans import count_idf
 
     try:
         lengths = saved["student"]["max_length"], saved["teacher"]["max_length"]

@@ -14,8 +14,8 @@ from optical_jax.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from optical_jax.alignment.images import PicturePlan
     from optical_jax.commands.align import AlignCommand
-    from optical_jax.picture_alignment import PicturePlan
 
 SIDE = 640
 """Pixels of the picture's longest side, at most, before it is drawn: more than a panel shows."""
@@ -43,10 +43,10 @@ def run_command(command: AlignCommand, saved: Mapping[str, Any], console: Consol
       ConfigError: no such checkpoint or pair, or towers that give one vector a text.
       DataError: the picture cannot be read, or nothing of the caption is a word.
     """
+    from optical_jax.alignment.images import align_picture
     from optical_jax.commands.align import slug
     from optical_jax.data.rgb import read_rgb
     from optical_jax.evaluation.report import say
-    from optical_jax.picture_alignment import align_picture
     from optical_jax.plots.images import plan_over_picture
     from optical_jax.plots.thumbnails import thumbnail
 

@@ -15,11 +15,11 @@ from optical_jax.runs.bitext import saved_data
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from optical_jax.alignment import IdfTables
-    from optical_jax.alignment_quality import AlignmentQuality
-    from optical_jax.data.gold_links import GoldLinks
+    from optical_jax.alignment.gold_links import GoldLinks
+    from optical_jax.alignment.plans import IdfTables
+    from optical_jax.alignment.quality import AlignmentQuality
+    from optical_jax.alignment.statistical_aligner import StatisticalAligner
     from optical_jax.data.text.formats import Source
-    from optical_jax.evaluation.statistical_aligner import StatisticalAligner
     from optical_jax.towers.tower import Tower
 
 FIGURES = ("AER", "precision", "recall", "F1")
@@ -74,7 +74,7 @@ def measure(
     Raises:
       DataError: a bitext or a gold file is broken, or they do not belong together.
     """
-    from optical_jax.alignment_quality import alignment_quality
+    from optical_jax.alignment.quality import alignment_quality
 
     # All files are read before anything is computed.
     read = {
@@ -92,7 +92,7 @@ def read_pairs(
     source: Source, gold: Path | None, most: int, *, foreign_first: bool
 ) -> tuple[list[tuple[str, str]], list[GoldLinks | None] | None]:
     """(foreign, English) texts and their gold links. Every line counts: gold goes by the line."""
-    from optical_jax.data.gold_links import read_gold
+    from optical_jax.alignment.gold_links import read_gold
     from optical_jax.data.text.words import spaced_words
 
     texts = []
@@ -114,8 +114,8 @@ def count_bitext(
     language: str, texts: Sequence[tuple[str, str]], saved: Mapping[str, Any], *, tokenised: bool
 ) -> StatisticalAligner:
     """The statistical aligner of the run's training pairs of the language and of the pairs to be aligned."""
-    from optical_jax.alignment_quality import words_of
-    from optical_jax.evaluation.statistical_aligner import fit_aligner
+    from optical_jax.alignment.quality import words_of
+    from optical_jax.alignment.statistical_aligner import fit_aligner
 
     def words(text: str, tokenised: bool) -> list[str]:
         return [text[start:end] for start, end in words_of(text, tokenised=tokenised)]

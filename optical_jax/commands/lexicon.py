@@ -55,9 +55,9 @@ def run_command(argv: Sequence[str]) -> None:
     command = tyro.cli(LexiconCommand, args=list(argv), prog="python -m optical_jax lexicon")
     check(command)
     # Here, so that --help answers without importing jax.
+    from optical_jax.alignment.lexicon import MOST_PAIRS, lexicon_of_plans
     from optical_jax.data.text.bitext import load_bitext
     from optical_jax.data.text.code_switch import lexicon_file, share_of_words, write_lexicon
-    from optical_jax.lexicon import MOST_PAIRS, lexicon_of_plans
     from optical_jax.progress import ProgressReport
     from optical_jax.runs.folder import RunFolder
     from optical_jax.towers.tower import is_run, load, sides_of

@@ -99,10 +99,10 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
     """
     import jax
 
+    from optical_jax.alignment.lexicon import lexicons_of_run
     from optical_jax.data.batches.bitext import make_loader
     from optical_jax.data.text.bitext import load_bitext
     from optical_jax.data.text.report import report_lines
-    from optical_jax.lexicon import lexicons_of_run
     from optical_jax.models.attention import check_platform, platform
     from optical_jax.partitioning import batch_shards, check_divisible, make_mesh
     from optical_jax.student import load_teacher, make_student

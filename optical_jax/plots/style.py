@@ -24,7 +24,7 @@ from matplotlib.ft2font import FT2Font
 from matplotlib.patches import Rectangle
 
 if TYPE_CHECKING:
-    from optical_jax.alignment import AlignedPlan
+    from optical_jax.alignment.plans import AlignedPlan
 
 log = logging.getLogger(__name__)
 

@@ -10,21 +10,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from optical_jax.alignment import IdfTables, known_masses, plan_tokens, sum_tokens
+from optical_jax.alignment.gold_links import GoldLinks
+from optical_jax.alignment.links import RULES, Links, best_per_row, count_links, diagonal_links, to_pharaoh, total
+from optical_jax.alignment.plans import IdfTables, known_masses, plan_tokens, sum_tokens
+from optical_jax.alignment.statistical_aligner import StatisticalAligner
 from optical_jax.config import OtConfig
-from optical_jax.data.gold_links import GoldLinks
 from optical_jax.data.text.words import Span, spaced_words, split_words
 from optical_jax.errors import ConfigError
-from optical_jax.evaluation.links import (
-    RULES,
-    Links,
-    best_per_row,
-    count_links,
-    diagonal_links,
-    to_pharaoh,
-    total,
-)
-from optical_jax.evaluation.statistical_aligner import StatisticalAligner
 from optical_jax.towers.tower import Tower
 
 DEFAULT_RULE = "forward"

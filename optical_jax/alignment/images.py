@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from optical_jax.alignment import known_masses, read_words
+from optical_jax.alignment.plans import known_masses, read_words
 from optical_jax.config import OtConfig
 from optical_jax.data.pixels import cut_out, picture_pixels
 from optical_jax.errors import ConfigError, DataError

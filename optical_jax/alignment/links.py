@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from optical_jax.data.gold_links import GoldLinks
+from optical_jax.alignment.gold_links import GoldLinks
 
 Links = Bool[np.ndarray, "S T"]
 """Foreign word by English word."""

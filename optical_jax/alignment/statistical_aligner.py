@@ -11,8 +11,8 @@ import scipy.optimize
 import scipy.special
 from jaxtyping import Float, Int
 
+from optical_jax.alignment.links import SYMMETRISED, Links, best_per_row
 from optical_jax.errors import DataError
-from optical_jax.evaluation.links import SYMMETRISED, Links, best_per_row
 
 Words = Sequence[str]
 
