@@ -16,11 +16,11 @@ from optical_jax.data.tokenization import load_tokenizer
 from optical_jax.errors import ConfigError
 from optical_jax.models.formats.pretrained import load_pretrained
 from optical_jax.models.late_interaction import tower_specs
-from optical_jax.models.vocabulary import transfer_embeddings
 from optical_jax.params import init_params
 from optical_jax.retrieval.blocks import Block
 from optical_jax.retrieval.search import encode_blocks
 from optical_jax.towers.tower import Tower, check_vocabulary, encode
+from optical_jax.training.embeddings import transfer_embeddings
 from optical_jax.types import Params
 
 MARKERS = {"query_marker_id": "[Q]", "document_marker_id": "[D]"}

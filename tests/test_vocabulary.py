@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from optical_jax.models.vocabulary import (
+from optical_jax.training.embeddings import (
     lexicon_embeddings,
     mutual_translations,
     principal_components,

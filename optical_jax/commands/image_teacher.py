@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from optical_jax.commands.doors import open_door
 from optical_jax.commands.settings import ImageTeacherCommand
-from optical_jax.commands.training import first_state, loop, read_command, run_in_folder, say
 from optical_jax.config import DataConfig, ImageStageConfig, expand_path
 from optical_jax.config.validation import validate_image_teacher
+from optical_jax.training.task import first_state, loop, read_command, run_in_folder, say
 
 if TYPE_CHECKING:
     from optical_jax.config import ImageTowerConfig, TowerConfig
@@ -222,12 +222,12 @@ def dry_run(cfg: ImageStageConfig, parts: Parts) -> None:
     """Print parameters, FLOPs, memory and time. Compiles and times a step, writes nothing."""
     import jax
 
-    from optical_jax.commands.dry_run import print_memory, print_mesh, time_step
     from optical_jax.image_teacher_data import as_if_held
     from optical_jax.params import abstract_params
     from optical_jax.partitioning import named_sharding
     from optical_jax.progress import clock
     from optical_jax.towers.pair import pair_params
+    from optical_jax.training.dry_run import print_memory, print_mesh, time_step
     from optical_jax.training.estimate import image_text_flops, parameter_counts
     from optical_jax.training.image_text_step import frozen_parts, make_image_text_step
     from optical_jax.training.loop import put

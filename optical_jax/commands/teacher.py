@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from optical_jax.commands.doors import open_door
 from optical_jax.commands.settings import TeacherCommand
-from optical_jax.commands.training import first_state, loop, read_command, run_in_folder, say
 from optical_jax.config import DEV_METRICS, TeacherStageConfig, expand_path
 from optical_jax.config.validation import validate_teacher
 from optical_jax.errors import ConfigError
+from optical_jax.training.task import first_state, loop, read_command, run_in_folder, say
 
 if TYPE_CHECKING:
     from optical_jax.config import HeadConfig
@@ -202,10 +202,10 @@ def dry_run(cfg: TeacherStageConfig, parts: Parts) -> None:
     """Print parameters, FLOPs, memory and time. Compiles and times a step, writes nothing."""
     import jax
 
-    from optical_jax.commands.dry_run import print_memory, print_mesh, time_step
     from optical_jax.models.late_interaction import tower_specs
     from optical_jax.partitioning import named_sharding
     from optical_jax.progress import clock
+    from optical_jax.training.dry_run import print_memory, print_mesh, time_step
     from optical_jax.training.estimate import parameter_counts, side_forward_flops
     from optical_jax.training.loop import put
     from optical_jax.training.optimizer import make_optimizer

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from optical_jax.commands.doors import open_door
 from optical_jax.commands.settings import TrainCommand
-from optical_jax.commands.training import first_state, loop, read_command, run_in_folder, say
 from optical_jax.config import Config, expand_path
 from optical_jax.config.validation import validate
 from optical_jax.data.text.formats import for_each_language
 from optical_jax.errors import ConfigError
 from optical_jax.files import PAIR, SEEN_PICTURES
+from optical_jax.training.task import first_state, loop, read_command, run_in_folder, say
 
 if TYPE_CHECKING:
     from optical_jax.data.batches.bitext import Loader, PictureCaptions
@@ -50,7 +50,7 @@ def run_command(argv: Sequence[str]) -> None:
         if language:
             say(f"student of {language}: {student.run}")
         if command.dry_run:
-            from optical_jax.commands.dry_run import dry_run
+            from optical_jax.training.dry_run import dry_run
 
             dry_run(student, prepare(student, None))
         else:
