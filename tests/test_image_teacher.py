@@ -24,12 +24,12 @@ from optical_jax.commands.image_teacher import main as image_teacher
 from optical_jax.commands.settings import TrainCommand, parse_command
 from optical_jax.config import DEV_FIGURES, Config, ImageSideConfig, ImageStageConfig, TeacherStageConfig, to_json
 from optical_jax.errors import ConfigError
-from optical_jax.image_teacher_data import make_dev_figures, read_stage_data
-from optical_jax.image_teacher_start import make_image_side, make_pair
 from optical_jax.models.formats.pretrained import load_pair, parts_of
 from optical_jax.retrieval.image_metrics import FIGURES
 from optical_jax.runs.folder import RunFolder
 from optical_jax.towers.pair import load_tower_pair, pictures_seen
+from optical_jax.training.image_teacher.data import make_dev_figures, read_stage_data
+from optical_jax.training.image_teacher.start import make_image_side, make_pair
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "configs" / "tiny" / "teacher"

@@ -26,12 +26,12 @@ from optical_jax.config.validation import validate_image_teacher
 from optical_jax.data.pixels import Augmentation, PictureRecipe
 from optical_jax.errors import ConfigError
 from optical_jax.files import write_json
-from optical_jax.image_teacher_data import read_stage_data, some_pictures
-from optical_jax.image_teacher_start import make_pair
 from optical_jax.models.formats.export import save_pair
 from optical_jax.models.formats.pretrained import Pair, Pretrained
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
+from optical_jax.training.image_teacher.data import read_stage_data, some_pictures
+from optical_jax.training.image_teacher.start import make_pair
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "configs" / "tiny" / "teacher"

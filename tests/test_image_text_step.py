@@ -24,7 +24,7 @@ from optical_jax.losses.image_text import image_text_loss
 from optical_jax.models.late_interaction import encode_tokens
 from optical_jax.params import count_params, init_params
 from optical_jax.partitioning import make_mesh, named_sharding
-from optical_jax.training.image_text_step import frozen_parts, make_image_text_step, pair_specs
+from optical_jax.training.image_teacher.step import frozen_parts, make_image_text_step, pair_specs
 from optical_jax.training.loop import put
 from optical_jax.training.optimizer import FrozenParts, make_optimizer, trained_part, with_trained
 from optical_jax.training.state import init_train_state

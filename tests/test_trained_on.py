@@ -20,8 +20,8 @@ from optical_jax.data.batches.captioned_images import read_picture_pairs
 from optical_jax.data.text.bitext import load_bitext
 from optical_jax.export.image_teacher_card import PairFacts, title, trained_on
 from optical_jax.export.student_card import Model, evaluation
-from optical_jax.image_teacher_data import read_stage_data
 from optical_jax.towers.pair import load_tower_pair
+from optical_jax.training.image_teacher.data import read_stage_data
 
 
 @pytest.fixture(scope="module")

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from optical_jax.config import ImageTowerConfig, TowerConfig
     from optical_jax.data.batches.images import ImageLoader
     from optical_jax.data.pixels import Augmentation
-    from optical_jax.image_teacher_data import StageData
     from optical_jax.params import SpecTree
     from optical_jax.runs.folder import RunFolder
     from optical_jax.towers.pair import TowerPair
+    from optical_jax.training.image_teacher.data import StageData
 
 EXAMPLE = "python -m optical_jax image_teacher --run runs/images --text.path ENCODER --data.images FOLDER"
 GIB = 2**30
@@ -72,12 +72,12 @@ def prepare(cfg: ImageStageConfig, folder: RunFolder | None) -> Parts:
     import jax
 
     from optical_jax.data.batches.images import captions_in_order, make_image_loader
-    from optical_jax.image_teacher_data import read_stage_data
-    from optical_jax.image_teacher_start import make_pair
     from optical_jax.models.attention import check_platform, platform
     from optical_jax.partitioning import check_divisible, make_mesh
     from optical_jax.towers.images import recipe_of
     from optical_jax.towers.pair import load_tower_pair, pictures_seen
+    from optical_jax.training.image_teacher.data import read_stage_data
+    from optical_jax.training.image_teacher.start import make_pair
 
     mesh = make_mesh(cfg.mesh)
     check_divisible(cfg, mesh)
@@ -142,7 +142,7 @@ def model_inputs(cfg: ImageStageConfig, folder: RunFolder | None) -> dict[str, d
 def check_attention(cfg: ImageStageConfig, start: TowerPair, text_length: int) -> None:
     """Refuse a kernel that these devices, towers or lengths forbid, before anything compiles."""
     from optical_jax.models.attention import choose_attention, platform
-    from optical_jax.training.image_text_step import as_trained
+    from optical_jax.training.image_teacher.step import as_trained
 
     text, image = as_trained(cfg, start.text.cfg, start.image_cfg)
     choose_attention(text.encoder, text_length, platform(), "text.attention")
@@ -158,10 +158,10 @@ def train_prepared(cfg: ImageStageConfig, folder: RunFolder, parts: Parts) -> No
     """Compile, restore, loop."""
     import jax
 
-    from optical_jax.image_teacher_data import make_dev_figures
     from optical_jax.runs.checkpoint import Checkpoints
     from optical_jax.towers.pair import pair_params
-    from optical_jax.training.image_text_step import frozen_parts, make_image_text_step
+    from optical_jax.training.image_teacher.data import make_dev_figures
+    from optical_jax.training.image_teacher.step import frozen_parts, make_image_text_step
     from optical_jax.training.optimizer import make_optimizer
 
     mesh, (text, image) = parts.mesh, parts.towers
@@ -176,7 +176,7 @@ def train_prepared(cfg: ImageStageConfig, folder: RunFolder, parts: Parts) -> No
 
 
 def specs_of(cfg: ImageStageConfig, parts: Parts) -> SpecTree:
-    from optical_jax.training.image_text_step import pair_specs
+    from optical_jax.training.image_teacher.step import pair_specs
 
     return pair_specs(*parts.towers, cfg.loss)
 
@@ -186,7 +186,7 @@ def specs_of(cfg: ImageStageConfig, parts: Parts) -> SpecTree:
 
 def holds_texts(cfg: ImageStageConfig, parts: Parts) -> bool:
     """Whether captions are encoded once, before the first step."""
-    from optical_jax.image_teacher_data import held_bytes
+    from optical_jax.training.image_teacher.data import held_bytes
 
     if not cfg.text.locked or cfg.text.projection:
         return False
@@ -202,7 +202,7 @@ def holds_texts(cfg: ImageStageConfig, parts: Parts) -> bool:
 
 def hold_texts_of(cfg: ImageStageConfig, parts: Parts) -> None:
     from optical_jax.data.batches.images import captions_in_order
-    from optical_jax.image_teacher_data import hold_texts
+    from optical_jax.training.image_teacher.data import hold_texts
 
     if holds_texts(cfg, parts):
         parts.loader.read_texts_from(
@@ -222,14 +222,14 @@ def dry_run(cfg: ImageStageConfig, parts: Parts) -> None:
     """Print parameters, FLOPs, memory and time. Compiles and times a step, writes nothing."""
     import jax
 
-    from optical_jax.image_teacher_data import as_if_held
     from optical_jax.params import abstract_params
     from optical_jax.partitioning import named_sharding
     from optical_jax.progress import clock
     from optical_jax.towers.pair import pair_params
     from optical_jax.training.dry_run import print_memory, print_mesh, time_step
     from optical_jax.training.estimate import image_text_flops, parameter_counts
-    from optical_jax.training.image_text_step import frozen_parts, make_image_text_step
+    from optical_jax.training.image_teacher.data import as_if_held
+    from optical_jax.training.image_teacher.step import frozen_parts, make_image_text_step
     from optical_jax.training.loop import put
     from optical_jax.training.optimizer import make_optimizer, trained_part
     from optical_jax.training.state import init_train_state
