@@ -34,8 +34,8 @@ from optical_jax.data.tokenization import train_vocabulary
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
-from optical_jax.student import texts_to_read
 from optical_jax.towers.tower import Tower
+from optical_jax.training.student.start import texts_to_read
 
 LEXICON = {"maji": Entry("water", 0.75, 4), "samaki": Entry("fish", 0.5, 6)}
 

@@ -18,7 +18,7 @@ from optical_jax.training.estimate import (
     side_forward_flops,
     step_cost,
 )
-from optical_jax.training.teacher_cache import as_if_cached
+from optical_jax.training.student.teacher_cache import as_if_cached
 from optical_jax.types import Batch, TextInputs
 
 # One layer: XLA counts the body of a scan once, however often it runs.

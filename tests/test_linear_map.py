@@ -26,9 +26,9 @@ from optical_jax.config.validation import validate
 from optical_jax.data.text.bitext import load_bitext
 from optical_jax.errors import ConfigError
 from optical_jax.models.late_interaction import to_unit_vectors
-from optical_jax.models.linear_map import fit_linear_map
-from optical_jax.student import load_teacher, make_student
 from optical_jax.towers.tower import Tower, encode, load
+from optical_jax.training.student.linear_map import fit_linear_map
+from optical_jax.training.student.start import load_teacher, make_student
 
 
 def random_pairs(rows=200, D=12, E=7, noise=0.0, seed=0):

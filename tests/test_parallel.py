@@ -8,9 +8,9 @@ import pytest
 from test_search import encode, some_texts
 
 from optical_jax.config import MeshConfig
-from optical_jax.evaluation.parallel import make_dev_evaluation, rank_figures
 from optical_jax.partitioning import make_mesh
 from optical_jax.retrieval import blocks
+from optical_jax.training.student.dev import make_dev_evaluation, rank_figures
 from optical_jax.types import TokenVectors
 
 

@@ -39,9 +39,9 @@ from optical_jax.towers.pair import pictures_seen
 from optical_jax.towers.tower import encode, load
 from optical_jax.training.loop import put as put_batch
 from optical_jax.training.optimizer import make_optimizer
-from optical_jax.training.picture_cache import cached_pictures
 from optical_jax.training.state import init_train_state
 from optical_jax.training.step import make_train_step
+from optical_jax.training.student.image_cache import cached_pictures
 from optical_jax.types import TokenVectors
 
 

@@ -10,8 +10,8 @@ from optical_jax.data.text.bitext import load_bitext
 from optical_jax.errors import ConfigError
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import abstract_params
-from optical_jax.student import load_teacher, make_student
 from optical_jax.towers.tower import encode
+from optical_jax.training.student.start import load_teacher, make_student
 
 TEACHER = "configs/tiny/teacher"
 SIZE = SizeConfig(width=32, layers=1, heads=2, mlp_width=40)

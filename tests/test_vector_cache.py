@@ -13,7 +13,7 @@ from optical_jax.data.batches.vector_cache import CachedTexts, VectorCache, text
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
 from optical_jax.partitioning import make_mesh
-from optical_jax.training.teacher_cache import open_cache, use_teacher_cache
+from optical_jax.training.student.teacher_cache import open_cache, use_teacher_cache
 from optical_jax.types import TokenVectors
 
 WIDTH = 8

@@ -12,7 +12,7 @@ from optical_jax.benchmark.presets import Work, first_pairs
 from optical_jax.benchmark.step import Runner, bitext_loader
 from optical_jax.config import Config
 from optical_jax.partitioning import batch_shards
-from optical_jax.training.teacher_cache import use_teacher_cache
+from optical_jax.training.student.teacher_cache import use_teacher_cache
 
 STEPS = 10
 PEAK_LR = 1e-4

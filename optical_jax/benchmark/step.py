@@ -35,7 +35,7 @@ from optical_jax.training.loop import put
 from optical_jax.training.optimizer import make_optimizer
 from optical_jax.training.state import init_train_state
 from optical_jax.training.step import count_tokens, make_train_step
-from optical_jax.training.teacher_cache import use_teacher_cache
+from optical_jax.training.student.teacher_cache import use_teacher_cache
 from optical_jax.types import Batch, TokenVectors
 
 WARM_UP_STEPS = 2

@@ -105,9 +105,9 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
     from optical_jax.data.text.report import report_lines
     from optical_jax.models.attention import check_platform, platform
     from optical_jax.partitioning import batch_shards, check_divisible, make_mesh
-    from optical_jax.student import load_teacher, make_student
     from optical_jax.towers.tower import load, sides_alike
     from optical_jax.training.step import check_attention
+    from optical_jax.training.student.start import load_teacher, make_student
 
     mesh = make_mesh(cfg.mesh)
     check_divisible(cfg, mesh)
@@ -165,9 +165,9 @@ def read_pictures(
       ConfigError: the teacher is no pair, or the pair's vectors are of different widths.
     """
     from optical_jax.data.batches.captioned_images import read_picture_pairs
-    from optical_jax.student import load_picture_teacher
     from optical_jax.towers.images import recipe_of
     from optical_jax.towers.tower import load
+    from optical_jax.training.student.start import load_picture_teacher
 
     if folder is not None:
         found = load(folder.path, part="image", cache_dir=cfg.cache_dir or None)
@@ -253,9 +253,9 @@ def model_inputs(cfg: Config, before: Mapping[str, Any] | None) -> dict[str, dic
 
 def begin(cfg: Config, folder: RunFolder, parts: Parts) -> None:
     """Write what makes the folder a run: both towers, hashes of what was read, and what became of every line."""
-    from optical_jax.student import load_picture_teacher
     from optical_jax.towers.pair import how_compared, pictures_seen
     from optical_jax.towers.tower import PICTURE_TEACHER
+    from optical_jax.training.student.start import load_picture_teacher
 
     towers, path = {"teacher": parts.teacher}, expand_path(cfg.teacher.path, "teacher.path")
     if (pictures := load_picture_teacher(cfg)) is not None:
@@ -280,9 +280,9 @@ def train_prepared(cfg: Config, folder: RunFolder, parts: Parts) -> None:
     from optical_jax.partitioning import params_shardings
     from optical_jax.runs.checkpoint import Checkpoints
     from optical_jax.training.optimizer import Frozen, make_optimizer
-    from optical_jax.training.picture_cache import cached_pictures
     from optical_jax.training.step import make_train_step
-    from optical_jax.training.teacher_cache import use_teacher_cache
+    from optical_jax.training.student.image_cache import cached_pictures
+    from optical_jax.training.student.teacher_cache import use_teacher_cache
 
     mesh, student, teacher, loader = parts.mesh, parts.student.cfg, parts.teacher.cfg, parts.loader
     tx = make_optimizer(cfg.optimizer, cfg.training.steps)
@@ -324,8 +324,8 @@ def dev_evaluation(parts: Parts, teacher_params: Params) -> Any:
 
     Foreign sentences look for their English ones; of a student that learned documents alone, English for foreign ones.
     """
-    from optical_jax.evaluation.parallel import make_dev_evaluation
     from optical_jax.towers.tower import encode
+    from optical_jax.training.student.dev import make_dev_evaluation
 
     theirs = "document" if parts.student.side == "query" else "query"
     return make_dev_evaluation(

@@ -17,10 +17,10 @@ from optical_jax.progress import clock
 from optical_jax.training.estimate import compiled_memory_bytes, parameter_counts, side_forward_flops, step_cost
 from optical_jax.training.loop import put
 from optical_jax.training.optimizer import NOTHING_FROZEN, Frozen, make_optimizer, trained_part
-from optical_jax.training.picture_cache import MadeUpPictures
 from optical_jax.training.state import init_train_state
 from optical_jax.training.step import make_train_step
-from optical_jax.training.teacher_cache import as_if_cached, texts_to_fill
+from optical_jax.training.student.image_cache import MadeUpPictures
+from optical_jax.training.student.teacher_cache import as_if_cached, texts_to_fill
 from optical_jax.types import TokenVectors
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from optical_jax.errors import ConfigError
 from optical_jax.progress import ProgressReport
 from optical_jax.towers.images import encode_picture_blocks, recipe_of
 from optical_jax.towers.tower import Tower
-from optical_jax.training.teacher_cache import GIB, bytes_under, open_cache
+from optical_jax.training.student.teacher_cache import GIB, bytes_under, open_cache
 from optical_jax.types import TokenVectors
 
 
