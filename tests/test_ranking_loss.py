@@ -27,8 +27,8 @@ from optical_jax.params import init_params
 from optical_jax.partitioning import make_mesh, named_sharding
 from optical_jax.training.loop import put
 from optical_jax.training.optimizer import make_optimizer
-from optical_jax.training.ranking_step import frozen_part, make_ranking_step
 from optical_jax.training.state import init_train_state
+from optical_jax.training.teacher.step import frozen_part, make_ranking_step
 from optical_jax.types import RankingBatch, RankingMarks, TextInputs, TokenVectors
 
 CONTRASTIVE = RankingLossConfig(temperature=0.5)

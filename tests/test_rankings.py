@@ -15,8 +15,8 @@ from optical_jax.data.collections.ranking_formats import read_rankings
 from optical_jax.data.collections.rankings import hold_out, load_dev, load_rankings
 from optical_jax.data.tokenization import train_vocabulary
 from optical_jax.errors import ConfigError, DataError
-from optical_jax.mining import choose_negatives, scores_by_query, write_scored, write_triples
 from optical_jax.retrieval.search import Ranking
+from optical_jax.training.teacher.mining import choose_negatives, scores_by_query, write_scored, write_triples
 
 NAN = float("nan")
 

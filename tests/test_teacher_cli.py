@@ -22,8 +22,8 @@ from optical_jax.config.validation import validate_teacher
 from optical_jax.errors import ConfigError
 from optical_jax.runs.checkpoint import fingerprint
 from optical_jax.runs.folder import RunFolder
-from optical_jax.teacher_start import make_start, principal_directions
 from optical_jax.training.student.start import load_teacher
+from optical_jax.training.teacher.start import make_start, principal_directions
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "configs" / "tiny" / "teacher"

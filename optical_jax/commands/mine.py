@@ -107,7 +107,7 @@ def check(command: MineCommand) -> None:
 
 def mine(command: MineCommand) -> None:
     from optical_jax.data.collections.rankings import load_rankings, with_collection
-    from optical_jax.mining import choose_negatives, scores_by_query, write_scored, write_triples
+    from optical_jax.training.teacher.mining import choose_negatives, scores_by_query, write_scored, write_triples
 
     data = RankingDataConfig(
         train=command.train, collection=command.collection, queries=command.queries, language=command.language

@@ -74,9 +74,9 @@ def prepare(cfg: TeacherStageConfig, folder: RunFolder | None) -> Parts:
     from optical_jax.models.formats.pretrained import find_folder
     from optical_jax.partitioning import batch_shards, check_divisible, make_mesh
     from optical_jax.references import model_files
-    from optical_jax.teacher_start import make_start
     from optical_jax.towers.tower import load
-    from optical_jax.training.ranking_step import as_trained
+    from optical_jax.training.teacher.start import make_start
+    from optical_jax.training.teacher.step import as_trained
 
     mesh = make_mesh(cfg.mesh)
     check_divisible(cfg, mesh)
@@ -164,7 +164,7 @@ def train_prepared(cfg: TeacherStageConfig, folder: RunFolder, parts: Parts) -> 
     from optical_jax.models.late_interaction import tower_specs
     from optical_jax.runs.checkpoint import Checkpoints
     from optical_jax.training.optimizer import make_optimizer
-    from optical_jax.training.ranking_step import frozen_part, make_ranking_step
+    from optical_jax.training.teacher.step import frozen_part, make_ranking_step
 
     mesh, tower = parts.mesh, parts.start.cfg
     tx, frozen = make_optimizer(cfg.optimizer, cfg.training.steps), frozen_part(cfg, tower)
@@ -209,8 +209,8 @@ def dry_run(cfg: TeacherStageConfig, parts: Parts) -> None:
     from optical_jax.training.estimate import parameter_counts, side_forward_flops
     from optical_jax.training.loop import put
     from optical_jax.training.optimizer import make_optimizer
-    from optical_jax.training.ranking_step import frozen_part, make_ranking_step
     from optical_jax.training.state import init_train_state
+    from optical_jax.training.teacher.step import frozen_part, make_ranking_step
 
     mesh, tower = parts.mesh, parts.start.cfg
     count = parameter_counts(tower)

@@ -17,9 +17,9 @@ from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import SpecTree
 from optical_jax.partitioning import named_sharding
 from optical_jax.training.optimizer import FrozenParts, trained_part, with_trained
-from optical_jax.training.ranking_step import encode_in_parts
 from optical_jax.training.state import TrainState, train_state_shardings, update_state
 from optical_jax.training.step import count_tokens
+from optical_jax.training.teacher.step import encode_in_parts
 from optical_jax.types import ImageTextBatch, Metrics, Params, Scalar, TokenVectors
 
 ImageTextStep = Callable[[TrainState, ImageTextBatch], tuple[TrainState, Metrics]]
