@@ -11,7 +11,7 @@ from test_eval_cli import PAIRS, best_documents, make_questions, make_run, read,
 
 from optical_jax.commands.evaluate import main
 from optical_jax.data.collections.collection import Collection
-from optical_jax.evaluation.report import Evaluation
+from optical_jax.evaluation.text_report import Evaluation
 from optical_jax.retrieval.metrics import METRICS
 from optical_jax.towers.tower import encode, load
 

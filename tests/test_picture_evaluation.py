@@ -27,7 +27,7 @@ from test_eval_cli import STEP, add_checkpoint, make_parallel
 from optical_jax.commands.evaluate import main
 from optical_jax.data.images.captions import Caption
 from optical_jax.data.pixels import picture_pixels
-from optical_jax.evaluation.picture_report import print_evaluation
+from optical_jax.evaluation.image_report import print_evaluation
 from optical_jax.export.student_card import evaluation
 from optical_jax.retrieval.image_search import search_both_ways
 from optical_jax.retrieval.significance import holm
@@ -381,7 +381,7 @@ def test_towers_of_other_widths_are_told(runs, drawn, tmp_path, capsys):
 
 def test_tables_fit_a_terminal(runs, drawn, monkeypatch):
     seen = []
-    monkeypatch.setattr("optical_jax.evaluation.picture_report.print_evaluation", lambda *a: seen.append(a))
+    monkeypatch.setattr("optical_jax.evaluation.image_report.print_evaluation", lambda *a: seen.append(a))
     assert main(["--run", str(runs[1]), "--collection", str(drawn)]) == 0
     for width in (80, 72, 60):
         file = io.StringIO()

@@ -13,11 +13,11 @@ from image_folders import CASES, lay_out, wit_rows
 from picture_runs import ENGLISH, NAMES, make_pair, make_set, make_student_run, make_teacher_run, write_captions
 from source_folders import put
 
-from optical_jax.commands import evaluate_pictures
 from optical_jax.commands.evaluate import main
 from optical_jax.config import DataConfig, ImageStageConfig
 from optical_jax.data.batches.captioned_images import read_picture_pairs
 from optical_jax.data.text.bitext import load_bitext
+from optical_jax.evaluation import images as evaluate_pictures
 from optical_jax.export.image_teacher_card import PairFacts, title, trained_on
 from optical_jax.export.student_card import Model, evaluation
 from optical_jax.towers.pair import load_tower_pair

@@ -106,7 +106,7 @@ def run_command(argv: Sequence[str]) -> None:
     # Here, so that --help answers without importing jax or matplotlib.
     from rich.console import Console
 
-    from optical_jax.evaluation.report import say
+    from optical_jax.evaluation.text_report import say
     from optical_jax.files import write_json
     from optical_jax.runs.folder import RunFolder
     from optical_jax.towers.tower import is_run, load, sides_of
@@ -161,7 +161,7 @@ def draw(
 ) -> None:
     """Print and draw the plan of the two texts."""
     from optical_jax.alignment.plans import align_texts
-    from optical_jax.evaluation.report import say
+    from optical_jax.evaluation.text_report import say
     from optical_jax.plots.style import draw_plans
 
     texts = [(command.foreign, command.english)]

@@ -46,7 +46,7 @@ def run_command(command: AlignCommand, saved: Mapping[str, Any], console: Consol
     from optical_jax.alignment.images import align_picture
     from optical_jax.commands.align import slug
     from optical_jax.data.rgb import read_rgb
-    from optical_jax.evaluation.report import say
+    from optical_jax.evaluation.text_report import say
     from optical_jax.plots.images import plan_over_picture
     from optical_jax.plots.thumbnails import thumbnail
 
@@ -83,7 +83,7 @@ def settings(command: AlignCommand, saved: Mapping[str, Any]) -> OtConfig:
 
 def print_words(found: PicturePlan, console: Console) -> None:
     """A line a word: the patch that gets most of its mass, counted from 1, and the share."""
-    from optical_jax.evaluation.report import make_table, say
+    from optical_jax.evaluation.text_report import make_table, say
 
     _, rows, columns = found.plan.shape
     say(console, f"{rows} x {columns} patches; of each word the one that gets most of its mass")

@@ -145,7 +145,7 @@ def training_pairs(language: str, saved: Mapping[str, Any]) -> list[tuple[str, s
 
 def print_quality(found: Mapping[str, AlignmentQuality], console: Console) -> None:
     """A group of rows a language: the plan, and what it is compared with."""
-    from optical_jax.evaluation.report import make_table, say, start_group
+    from optical_jax.evaluation.text_report import make_table, say, start_group
 
     agreement = ("same word", "same links")
     table = make_table(console, "lang", "links of", "pairs", *FIGURES, *agreement, left=2)

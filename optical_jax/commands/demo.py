@@ -18,7 +18,7 @@ from optical_jax.config.files import load_config_file
 from optical_jax.errors import ConfigError
 
 if TYPE_CHECKING:
-    from optical_jax.evaluation.report import Evaluation
+    from optical_jax.evaluation.text_report import Evaluation
 
 CONFIG, OWN_CONFIG = "configs/demo.py", "configs/own_language.py"
 DRAWN_WORDS = range(3, 5)
@@ -128,7 +128,7 @@ def print_result(evaluation: Evaluation) -> None:
     """The question asked, and R@1 before training, after it, and of BM25."""
     from rich.console import Console
 
-    from optical_jax.evaluation.report import make_table, say
+    from optical_jax.evaluation.text_report import make_table, say
 
     console = Console()
     documents = len(evaluation.collection.documents)

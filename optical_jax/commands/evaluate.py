@@ -9,25 +9,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optical_jax.commands import baselines, evaluate_pictures
 from optical_jax.commands.curves import draw_evaluation_curves
 from optical_jax.commands.doors import open_door, refuse_no_flags
-from optical_jax.commands.evaluate_options import (
-    EvalCommand,
-    find_step,
-    make_encode,
-    parse,
-    read_run_config,
-    write_out,
-)
 from optical_jax.config import LOW_RESOURCE
 from optical_jax.errors import ConfigError, DataError
+from optical_jax.evaluation import baselines
+from optical_jax.evaluation import images as evaluate_pictures
+from optical_jax.evaluation.options import EvalCommand, find_step, make_encode, parse, read_run_config, write_out
 from optical_jax.files import own_system, trains_teacher, write_json
 from optical_jax.runs.bitext import asked_and_judged, read_training_text, shared_with_training
 
 if TYPE_CHECKING:
     from optical_jax.data.collections.collection import Collection
-    from optical_jax.evaluation.report import Evaluation
+    from optical_jax.evaluation.text_report import Evaluation
     from optical_jax.retrieval.blocks import Block
     from optical_jax.retrieval.metrics import PerQuery
     from optical_jax.retrieval.search import Ranking
@@ -97,7 +91,7 @@ class System:
 def evaluate_run(command: EvalCommand, run: Path) -> Evaluation:
     """What a run trains beside itself untrained, the teacher on English, and BM25; written into the run."""
     from optical_jax.data.collections.sources import read_source
-    from optical_jax.evaluation.report import print_evaluation, write_files
+    from optical_jax.evaluation.text_report import print_evaluation, write_files
     from optical_jax.towers.tower import load, sides_of, towers_of_run
 
     step, saved, one_tower = find_step(run, command.checkpoint), read_run_config(run), trains_teacher(run)
@@ -154,7 +148,7 @@ def evaluate_run(command: EvalCommand, run: Path) -> Evaluation:
 def evaluate_model(command: EvalCommand) -> None:
     """One tower on both sides, beside BM25."""
     from optical_jax.data.collections.sources import read_source
-    from optical_jax.evaluation.report import print_evaluation
+    from optical_jax.evaluation.text_report import print_evaluation
     from optical_jax.towers.tower import is_run, load
 
     if is_run(Path(command.model)):
@@ -202,7 +196,7 @@ def rank_and_judge(
 
     One pass over the documents for all systems whose documents one tower encodes.
     """
-    from optical_jax.evaluation.report import Evaluation
+    from optical_jax.evaluation.text_report import Evaluation
     from optical_jax.progress import ProgressReport
     from optical_jax.retrieval.metrics import evaluate_run as judge
     from optical_jax.retrieval.search import search
@@ -267,7 +261,7 @@ def in_english(collection: Collection) -> Collection:
 def compare(command: EvalCommand) -> None:
     """Paired tests of the second run against the first, over the same queries."""
     from optical_jax.data.collections.sources import read_source
-    from optical_jax.evaluation.report import comparison_json, print_comparison
+    from optical_jax.evaluation.text_report import comparison_json, print_comparison
     from optical_jax.retrieval.significance import compare_runs
 
     collection = read_source(command.collection, command.split, command.lang, command.cache_dir or None)
@@ -292,7 +286,7 @@ def compare(command: EvalCommand) -> None:
 
 def own_figures(command: EvalCommand, run: Path, step: int, collection: Collection) -> Mapping[str, PerQuery]:
     """Figures of every query, from the run's last evaluation if it was of this checkpoint and these files."""
-    from optical_jax.evaluation.report import read_per_query
+    from optical_jax.evaluation.text_report import read_per_query
 
     folder, asked = results_folder(command, run, collection), list(collection.queries)
     if (folder / "metrics.json").is_file():

@@ -19,7 +19,7 @@ from optical_jax.files import own_system, trains_teacher, write_json
 
 if TYPE_CHECKING:
     from optical_jax.data.images.flickr_entities import FlickrEntities
-    from optical_jax.phrase_search import Asked
+    from optical_jax.evaluation.phrases import Asked
     from optical_jax.retrieval.metrics import PerQuery
 
 
@@ -69,8 +69,8 @@ def run_command(argv: Sequence[str]) -> None:
     check(command)
     from optical_jax.data.images.proposals import read_proposals
     from optical_jax.data.images.sources import read_flickr_entities
+    from optical_jax.evaluation.phrases import gold_boxes, phrases_of, rank_boxes
     from optical_jax.partitioning import over_all_devices
-    from optical_jax.phrase_search import gold_boxes, phrases_of, rank_boxes
     from optical_jax.progress import ProgressReport
 
     systems, origin = find_systems(command)
@@ -131,7 +131,7 @@ def find_systems(command: PhrasesCommand) -> tuple[dict[str, TextAndImage], dict
     Raises:
       ConfigError: no such run, checkpoint or pair, or towers that do not agree.
     """
-    from optical_jax.commands.evaluate_options import find_step
+    from optical_jax.evaluation.options import find_step
     from optical_jax.towers.tower import is_run, load
 
     cache_dir = command.cache_dir or None
@@ -204,7 +204,7 @@ def print_figures(figures: Mapping[str, Any]) -> None:
     from rich.console import Console
 
     from optical_jax.evaluation.phrase_regions import PHRASE_FIGURES
-    from optical_jax.evaluation.report import make_table, say, start_group
+    from optical_jax.evaluation.text_report import make_table, say, start_group
 
     console, own = Console(), figures["system"]
     what = f"{figures['run']}, checkpoint {figures['checkpoint']}" if "run" in figures else figures["model"]

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optical_jax.commands.evaluate_options import read_run_config
 from optical_jax.config import expand_path
 from optical_jax.errors import ConfigError, DataError
+from optical_jax.evaluation.options import read_run_config
 from optical_jax.files import SEEN_PICTURES, read_json, trains_pair, trains_teacher
 from optical_jax.runs.bitext import read_training_text, shared_with_training
 

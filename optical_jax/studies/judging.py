@@ -9,12 +9,12 @@ from typing import Any
 
 import jax
 
-from optical_jax.commands.baselines import count_lexicons, rank_by_words
 from optical_jax.config import Config, identity
 from optical_jax.data.collections.collection import Collection
 from optical_jax.data.collections.sources import read_source
 from optical_jax.data.text.bitext import load_bitext
-from optical_jax.evaluation.report import Evaluation, write_files
+from optical_jax.evaluation.baselines import count_lexicons, rank_by_words
+from optical_jax.evaluation.text_report import Evaluation, write_files
 from optical_jax.files import read_json, write_json
 from optical_jax.models.late_interaction import mean_pool
 from optical_jax.retrieval.blocks import Block

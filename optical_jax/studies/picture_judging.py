@@ -14,7 +14,7 @@ from optical_jax.commands.picture_towers import load_part
 from optical_jax.data.images.captions import Caption, ImageTextSet
 from optical_jax.data.images.sources import read_image_set
 from optical_jax.errors import ConfigError
-from optical_jax.evaluation.picture_report import figures_by_picture
+from optical_jax.evaluation.image_report import figures_by_picture
 from optical_jax.files import write_json
 from optical_jax.models.late_interaction import mean_pool
 from optical_jax.retrieval.image_metrics import WAYS

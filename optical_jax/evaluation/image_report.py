@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from optical_jax.evaluation.report import make_table, say, start_group
+from optical_jax.evaluation.text_report import make_table, say, start_group
 from optical_jax.retrieval.image_metrics import (
     DEPTHS,
     RECALLS,
@@ -318,7 +318,7 @@ def print_references(evaluation: PictureEvaluation, console: Console) -> None:
 
 def print_comparison(tests: Sequence[PairedTest], console: Console | None = None) -> None:
     """A row a language, way and metric, as of collections of texts."""
-    from optical_jax.evaluation import report
+    from optical_jax.evaluation import text_report as report
 
     console = console or Console()
     report.print_comparison(tests, console)

@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optical_jax.commands.curves import draw_picture_evaluation
-from optical_jax.commands.evaluate_options import EvalCommand, find_step, make_encode, read_run_config, write_out
 from optical_jax.commands.picture_towers import TextAndImage, text_of_run, towers_of_model, towers_of_run
 from optical_jax.commands.trained_on import counts_of_training
 from optical_jax.config import LOW_RESOURCE
 from optical_jax.errors import ConfigError
+from optical_jax.evaluation.options import EvalCommand, find_step, make_encode, read_run_config, write_out
 from optical_jax.files import own_system, trains_teacher, write_json
 
 if TYPE_CHECKING:
     from optical_jax.data.images.captions import Caption, ImageTextSet
     from optical_jax.data.images.files import Pictures
     from optical_jax.evaluation.gallery import GalleryQuery
-    from optical_jax.evaluation.picture_report import PictureEvaluation
+    from optical_jax.evaluation.image_report import PictureEvaluation
     from optical_jax.retrieval.image_search import Vectors
     from optical_jax.retrieval.metrics import PerQuery
     from optical_jax.towers.tower import Tower
@@ -77,7 +77,7 @@ def evaluate(command: EvalCommand, found: ImageTextSet) -> None:
 def evaluate_run(command: EvalCommand, found: ImageTextSet, run: Path) -> PictureEvaluation:
     """What a run trains beside itself untrained, and the teacher on English captions; written into the run."""
     from optical_jax.evaluation.gallery import write_gallery
-    from optical_jax.evaluation.picture_report import print_evaluation, write_files
+    from optical_jax.evaluation.image_report import print_evaluation, write_files
     from optical_jax.towers.images import image_tower_sha256
     from optical_jax.towers.tower import load
 
@@ -121,7 +121,7 @@ def evaluate_run(command: EvalCommand, found: ImageTextSet, run: Path) -> Pictur
 
 def evaluate_model(command: EvalCommand, found: ImageTextSet) -> None:
     """A pair, or a model of texts beside the tower of pictures of one."""
-    from optical_jax.evaluation.picture_report import print_evaluation
+    from optical_jax.evaluation.image_report import print_evaluation
     from optical_jax.towers.images import image_tower_sha256
     from optical_jax.towers.tower import is_run
 
@@ -152,7 +152,7 @@ def rank_and_judge(
 
     `origin` and `trained_on` are for the record: what is evaluated, and what of the set it learned from.
     """
-    from optical_jax.evaluation.picture_report import PictureEvaluation, Searched
+    from optical_jax.evaluation.image_report import PictureEvaluation, Searched
     from optical_jax.retrieval.image_search import search_both_ways
 
     pictures = list(pictures_of(found))
@@ -288,7 +288,7 @@ def gallery(evaluation: PictureEvaluation, captions: Captions) -> dict[str, list
 
 def compare(command: EvalCommand, found: ImageTextSet) -> None:
     """Paired tests of the second run against the first, over the same pictures."""
-    from optical_jax.evaluation.picture_report import compare_by_picture, print_comparison, tests_json
+    from optical_jax.evaluation.image_report import compare_by_picture, print_comparison, tests_json
 
     runs = [Path(run) for run in command.compare]
     steps = [find_step(run, command.checkpoint) for run in runs]
@@ -317,7 +317,7 @@ def own_figures(
     command: EvalCommand, run: Path, step: int, found: ImageTextSet, languages: Sequence[str]
 ) -> tuple[Mapping[str, PerQuery], str]:
     """Figures by picture, and their scoring; from the last evaluation if that ranked the same by the same towers."""
-    from optical_jax.evaluation.picture_report import read_by_picture
+    from optical_jax.evaluation.image_report import read_by_picture
     from optical_jax.towers.images import image_tower_sha256
 
     system, folder, asked = own_system(run), results_folder(command, run, found), list(languages)

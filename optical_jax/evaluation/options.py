@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from optical_jax.commands import baselines
 from optical_jax.errors import ConfigError
+from optical_jax.evaluation import baselines
 from optical_jax.files import write_json
 
 if TYPE_CHECKING:
