@@ -24,9 +24,9 @@ from optical_jax.studies import tables
 from optical_jax.studies.comparison import ArmTest, references_of
 from optical_jax.studies.design import Arm, Study, check_study, final_tasks, tuning_tasks
 from optical_jax.studies.folders import check_collections, holds_judgement
+from optical_jax.studies.image_judging import PictureJudge, means_of
 from optical_jax.studies.judging import Judge
 from optical_jax.studies.page import in_short, write_page
-from optical_jax.studies.picture_judging import PictureJudge, means_of
 from optical_jax.studies.readers import reads_pictures
 from optical_jax.studies.results import Results, collect_results
 from optical_jax.studies.runner import choose, chosen_tasks, run_task

@@ -24,7 +24,7 @@ from optical_jax.retrieval.search import Ranking, encode_blocks, rank
 from optical_jax.runs.bitext import saved_data
 from optical_jax.runs.checkpoint import find_step, fingerprint
 from optical_jax.studies.folders import holds_judgement
-from optical_jax.studies.picture_judging import PictureJudge, check_texts
+from optical_jax.studies.image_judging import PictureJudge, check_texts
 from optical_jax.studies.tables import (
     SCORINGS,
     SPLIT,
