@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from optical_jax import __main__ as package_main
-from optical_jax.commands import align, doors, evaluate, export, names, search, train
+from optical_jax.commands import align, evaluate, export, names, search, train
+from optical_jax.commands import entry as doors
 from optical_jax.config import Config, DataConfig, OptimizerConfig, to_json
 from optical_jax.config.files import load_config_file
 from optical_jax.data.text.bitext import load_bitext
@@ -179,7 +180,7 @@ def test_a_users_own_xla_flags_stay(monkeypatch, given, expected):
 def test_the_products_of_a_command_are_eigens():
     program = """
 import jax, jax.numpy as jnp
-from optical_jax.commands.doors import open_door
+from optical_jax.commands.entry import open_door
 compiled = lambda: jax.jit(lambda x: x @ x).lower(jnp.ones((256, 256))).compile().as_text()
 open_door(lambda: print("ynn_fusion" in compiled()))
 """

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from optical_jax.commands import align_pictures, align_quality
-from optical_jax.commands.doors import open_door, refuse_no_flags
+from optical_jax.commands.entry import open_door, refuse_no_flags
 from optical_jax.config import LossConfig, OtConfig
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.runs.bitext import saved_data

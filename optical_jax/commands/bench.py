@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from optical_jax.commands.curves import try_to_draw
-from optical_jax.commands.doors import open_door
+from optical_jax.commands.entry import open_door
 from optical_jax.config import Attention, Config, DataConfig, Remat
 from optical_jax.errors import ConfigError
 

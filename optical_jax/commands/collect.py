@@ -10,7 +10,7 @@ from typing import Annotated
 
 import tyro
 
-from optical_jax.commands.doors import open_door, refuse_no_flags
+from optical_jax.commands.entry import open_door, refuse_no_flags
 from optical_jax.errors import ConfigError
 
 EXAMPLE = "python -m optical_jax collect --collection miracl/sw:DIR --split train dev --out miracl_sw"

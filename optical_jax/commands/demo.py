@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from optical_jax.commands import evaluate, names, train
-from optical_jax.commands.doors import open_door
+from optical_jax.commands.entry import open_door
 from optical_jax.config import Config
 from optical_jax.config.files import load_config_file
 from optical_jax.errors import ConfigError

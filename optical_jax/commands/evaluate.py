@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optical_jax.commands.curves import draw_evaluation_curves
-from optical_jax.commands.doors import open_door, refuse_no_flags
+from optical_jax.commands.entry import open_door, refuse_no_flags
 from optical_jax.config import LOW_RESOURCE
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.evaluation import baselines

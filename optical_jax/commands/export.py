@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from optical_jax.commands.doors import open_door, refuse_no_flags
+from optical_jax.commands.entry import open_door, refuse_no_flags
 from optical_jax.errors import ConfigError
 
 if TYPE_CHECKING:

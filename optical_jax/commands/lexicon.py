@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from optical_jax.commands.doors import open_door, refuse_no_flags
+from optical_jax.commands.entry import open_door, refuse_no_flags
 from optical_jax.config import DataConfig, OtConfig
 from optical_jax.errors import ConfigError
 from optical_jax.runs.bitext import saved_data

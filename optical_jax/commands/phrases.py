@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from optical_jax.commands.doors import open_door, refuse_no_flags
+from optical_jax.commands.entry import open_door, refuse_no_flags
 from optical_jax.commands.picture_towers import TextAndImage, by_patches, text_of_run, towers_of_model, towers_of_run
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import own_system, trains_teacher, write_json

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from optical_jax.commands import search_pictures
-from optical_jax.commands.doors import open_door, refuse_no_flags
+from optical_jax.commands.entry import open_door, refuse_no_flags
 from optical_jax.commands.terminal import make_show
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import read_json, trains_teacher

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from optical_jax.commands.doors import open_door, refuse_no_flags
+from optical_jax.commands.entry import open_door, refuse_no_flags
 from optical_jax.config.files import call_in_file
 from optical_jax.errors import ConfigError
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from optical_jax.commands.doors import open_door
+from optical_jax.commands.entry import open_door
 from optical_jax.commands.settings import TeacherCommand
 from optical_jax.config import DEV_METRICS, TeacherStageConfig, expand_path
 from optical_jax.config.validation import validate_teacher

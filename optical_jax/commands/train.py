@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optical_jax.commands.doors import open_door
+from optical_jax.commands.entry import open_door
 from optical_jax.commands.settings import TrainCommand
 from optical_jax.config import Config, expand_path
 from optical_jax.config.validation import validate

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from optical_jax.commands.curves import draw_training_curves
-from optical_jax.commands.doors import add_xla_flag, refuse_no_flags
+from optical_jax.commands.entry import add_xla_flag, refuse_no_flags
 from optical_jax.commands.settings import Command, parse_command
 from optical_jax.errors import ConfigError, Interrupted
 from optical_jax.runs.metrics import check_tracker
