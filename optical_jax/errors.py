@@ -4,6 +4,8 @@ The doors (train.py, eval.py, ``python -m optical_jax``) turn an `OpticalError` 
 its exit code. Anything else is a bug and keeps its traceback (exit 1).
 """
 
+import errno
+
 
 class OpticalError(Exception):
     """Base of every error a user can mend; the message is one line: field or file, value, remedy."""
@@ -39,3 +41,6 @@ class Interrupted(OpticalError):
     """Stopped by SIGINT or SIGTERM after saving. Schedulers requeue on 75 (EX_TEMPFAIL)."""
 
     exit_code = 75
+
+
+MACHINE_ERRNOS = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT}

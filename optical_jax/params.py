@@ -6,6 +6,7 @@ are, what a checkpoint must hold.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import zlib
 from collections.abc import Callable, Mapping
@@ -97,3 +98,14 @@ def abstract_params(specs: SpecTree) -> Params:
 
 def count_params(specs: SpecTree) -> int:
     return sum(math.prod(spec.shape) for spec in jax.tree.leaves(specs, is_leaf=is_spec))
+
+
+def fingerprint(params: Params) -> str:
+    """sha256 over names, shapes and bytes of all parameters, in name order."""
+    digest = hashlib.sha256()
+    named = [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)]
+    for name, leaf in sorted(named, key=lambda item: item[0]):
+        array = np.asarray(leaf)
+        digest.update(f"{name}{array.shape}{array.dtype}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -155,3 +156,11 @@ def by_shard(f: Callable[..., Any], *arrays: jax.Array, axes: Sequence[Axes] | N
     specs = tuple(partition_spec(split_evenly(x.shape, of, mesh)) for x, of in zip(arrays, axes, strict=True))
     # Unchecked: a Pallas kernel does not tell over which axes its results vary.
     return jax.shard_map(f, in_specs=specs, out_specs=specs[0], check_vma=False)(*arrays)
+
+
+def platform() -> str:
+    """What the devices are: "cpu", "tpu", "cuda" (NVIDIA from compute capability 8 on) or "gpu" (any other)."""
+    name = jax.default_backend()
+    capability = getattr(jax.devices()[0], "compute_capability", "") if name == "gpu" else ""
+    # AMD's are called gfx90a and the like.
+    return "cuda" if re.fullmatch(r"\d+\.\d+", str(capability)) and float(capability) >= 8.0 else name

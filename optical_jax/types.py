@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
@@ -123,3 +125,21 @@ class ImageTextBatch:
     """Token vectors where they were encoded before, of a tower that stays as it is."""
     picture: Int[Array, "B"]
     """Its number: equal where one picture stands twice in the global batch, say with captions in two languages."""
+
+
+def mean_pool(tokens: TokenVectors) -> TokenVectors:
+    """One vector a text: the direction of the mean of its token vectors. A text without tokens stays without."""
+    mask = tokens.mask.any(axis=1, keepdims=True)
+    return TokenVectors(vectors=unit(masked_sum(tokens.vectors, tokens.mask)), mask=mask)
+
+
+def masked_sum(x: Float[Array, "B L D"], mask: Bool[Array | np.ndarray, "B L"]) -> Float[Array, "B 1 D"]:
+    """Sum over the tokens where `mask` is True; it points where their mean points, and is made a unit vector anyway."""
+    return jnp.where(mask[:, :, None], x, 0.0).sum(axis=1, keepdims=True)
+
+
+def unit(x: Float[Array, "*dims E"]) -> Float[Array, "*dims E"]:
+    """`x` at length one. The zero vector stays zero, and its gradient is zero rather than NaN."""
+    square = jnp.square(x).sum(axis=-1, keepdims=True)
+    nonzero = square > 0.0
+    return x * jnp.where(nonzero, jax.lax.rsqrt(jnp.where(nonzero, square, 1.0)), 0.0)

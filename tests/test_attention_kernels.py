@@ -11,11 +11,11 @@ import pytest
 from optical_jax.config import Config, EncoderConfig, HeadConfig, MeshConfig, StudentConfig, TeacherConfig, TowerConfig
 from optical_jax.errors import ConfigError
 from optical_jax.models import attention
-from optical_jax.models.attention import LONG_ROW, choose_attention, make_mix, platform
+from optical_jax.models.attention import LONG_ROW, choose_attention, make_mix
 from optical_jax.models.attention_kernels import cudnn_mix, splash_mix
 from optical_jax.models.bert import Packed, encode_hidden, encoder_specs
 from optical_jax.params import init_params
-from optical_jax.partitioning import make_mesh
+from optical_jax.partitioning import make_mesh, platform
 from optical_jax.training.step import check_attention
 
 BASE = EncoderConfig(dtype="bfloat16")

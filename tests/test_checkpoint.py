@@ -9,8 +9,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from optical_jax.config import CheckpointConfig, MeshConfig
 from optical_jax.errors import ConfigError, MachineError
+from optical_jax.params import fingerprint
 from optical_jax.partitioning import make_mesh
-from optical_jax.runs.checkpoint import Checkpoints, fingerprint, load_params, told_as_machine_errors
+from optical_jax.runs.checkpoint import Checkpoints, load_params, told_as_machine_errors
 
 
 def make_state(value: float):

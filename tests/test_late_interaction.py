@@ -9,10 +9,10 @@ import pytest
 
 from optical_jax.config import EncoderConfig, HeadConfig, MeshConfig, TowerConfig
 from optical_jax.models.bert import encode_hidden
-from optical_jax.models.late_interaction import encode_tokens, mean_pool, tower_specs, unit
+from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.params import init_params
 from optical_jax.partitioning import make_mesh, named_sharding, params_shardings
-from optical_jax.types import TextInputs, TokenVectors
+from optical_jax.types import TextInputs, TokenVectors, mean_pool, unit
 
 ENCODER = EncoderConfig(vocab_size=64, width=32, layers=2, heads=4, mlp_width=48, max_positions=24)
 encode = jax.jit(encode_tokens, static_argnames="cfg")

@@ -20,7 +20,7 @@ from optical_jax.commands.teacher import main as teacher
 from optical_jax.config import Config, RankingDataConfig, StartConfig, TeacherConfig, TeacherStageConfig, to_json
 from optical_jax.config.validation import validate_teacher
 from optical_jax.errors import ConfigError
-from optical_jax.runs.checkpoint import fingerprint
+from optical_jax.params import fingerprint
 from optical_jax.runs.folder import RunFolder
 from optical_jax.training.student.start import load_teacher
 from optical_jax.training.teacher.start import make_start, principal_directions

@@ -27,9 +27,16 @@ from optical_jax.config import (
     TrainingConfig,
 )
 from optical_jax.data.batches.bitext import Loader, make_loader
-from optical_jax.models.attention import choose_attention, platform
+from optical_jax.models.attention import choose_attention
 from optical_jax.models.late_interaction import tower_specs
-from optical_jax.partitioning import batch_shards, check_divisible, make_mesh, named_sharding, params_shardings
+from optical_jax.partitioning import (
+    batch_shards,
+    check_divisible,
+    make_mesh,
+    named_sharding,
+    params_shardings,
+    platform,
+)
 from optical_jax.training.estimate import compiled_memory_bytes, model_flops, step_cost
 from optical_jax.training.loop import put
 from optical_jax.training.optimizer import make_optimizer

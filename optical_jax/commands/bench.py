@@ -163,8 +163,8 @@ def check_devices(command: BenchCommand) -> None:
       MachineError: there are none of the platform that was asked for.
       ConfigError: names the flag, its value and the remedy.
     """
-    from optical_jax.models.attention import check_platform, platform
-    from optical_jax.partitioning import find_devices
+    from optical_jax.models.attention import check_platform
+    from optical_jax.partitioning import find_devices, platform
 
     count = len(find_devices())
     if command.peer is not None and count > 1:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from optical_jax.commands.entry import MACHINE_ERRNOS
+from optical_jax.errors import MACHINE_ERRNOS
 
 log = logging.getLogger(__name__)
 

@@ -10,10 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from optical_jax.errors import ConfigError, Interrupted, MachineError, OpticalError
-
-MACHINE_ERRNOS = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT}
-
+from optical_jax.errors import MACHINE_ERRNOS, ConfigError, Interrupted, MachineError, OpticalError
 
 PRODUCTS_BY_EIGEN = "--xla_cpu_experimental_ynn_fusion_type=reduce"
 """On a CPU: products of matrices by Eigen and not by XLA's YNNPACK, which goes on with sums. A training step takes a

@@ -72,8 +72,8 @@ def prepare(cfg: ImageStageConfig, folder: RunFolder | None) -> Parts:
     import jax
 
     from optical_jax.data.batches.images import captions_in_order, make_image_loader
-    from optical_jax.models.attention import check_platform, platform
-    from optical_jax.partitioning import check_divisible, make_mesh
+    from optical_jax.models.attention import check_platform
+    from optical_jax.partitioning import check_divisible, make_mesh, platform
     from optical_jax.towers.images import recipe_of
     from optical_jax.towers.pair import load_tower_pair, pictures_seen
     from optical_jax.training.image_teacher.data import read_stage_data
@@ -141,7 +141,8 @@ def model_inputs(cfg: ImageStageConfig, folder: RunFolder | None) -> dict[str, d
 
 def check_attention(cfg: ImageStageConfig, start: TowerPair, text_length: int) -> None:
     """Refuse a kernel that these devices, towers or lengths forbid, before anything compiles."""
-    from optical_jax.models.attention import choose_attention, platform
+    from optical_jax.models.attention import choose_attention
+    from optical_jax.partitioning import platform
     from optical_jax.training.image_teacher.step import as_trained
 
     text, image = as_trained(cfg, start.text.cfg, start.image_cfg)

@@ -266,10 +266,10 @@ def keep_vectors(folder: Path, documents: dict[str, str], tower: Tower, encode: 
       ConfigError: the folder holds other documents' vectors, another model's, or something else.
     """
     from optical_jax.config import identity
+    from optical_jax.params import fingerprint
     from optical_jax.progress import ProgressReport
     from optical_jax.retrieval.document_vectors import ABOUT, DocumentVectors, is_file_of_ours, write_document_vectors
     from optical_jax.retrieval.search import encode_blocks
-    from optical_jax.runs.checkpoint import fingerprint
 
     if folder.exists() and not (folder.is_dir() and all(map(is_file_of_ours, folder.iterdir()))):
         raise ConfigError(f"vectors={folder} holds something else; name a folder that is empty or not there yet")

@@ -129,8 +129,8 @@ def find(command: SearchCommand, towers: TextAndImage, pictures: Pictures) -> li
 def make_encode(command: SearchCommand, towers: TextAndImage) -> Encode:
     import jax
 
-    from optical_jax.models.late_interaction import mean_pool
     from optical_jax.towers.tower import encode, placed
+    from optical_jax.types import mean_pool
 
     there, pool = placed(towers.text), jax.jit(mean_pool)
     if towers.by_means:

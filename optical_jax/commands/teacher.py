@@ -70,9 +70,9 @@ def prepare(cfg: TeacherStageConfig, folder: RunFolder | None) -> Parts:
 
     from optical_jax.data.batches.rankings import make_ranking_batches
     from optical_jax.data.collections.rankings import hold_out, load_dev, load_rankings
-    from optical_jax.models.attention import check_platform, choose_attention, platform
+    from optical_jax.models.attention import check_platform, choose_attention
     from optical_jax.models.formats.pretrained import find_folder
-    from optical_jax.partitioning import batch_shards, check_divisible, make_mesh
+    from optical_jax.partitioning import batch_shards, check_divisible, make_mesh, platform
     from optical_jax.references import model_files
     from optical_jax.towers.tower import load
     from optical_jax.training.teacher.start import make_start

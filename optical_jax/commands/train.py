@@ -103,8 +103,8 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
     from optical_jax.data.batches.bitext import make_loader
     from optical_jax.data.text.bitext import load_bitext
     from optical_jax.data.text.report import report_lines
-    from optical_jax.models.attention import check_platform, platform
-    from optical_jax.partitioning import batch_shards, check_divisible, make_mesh
+    from optical_jax.models.attention import check_platform
+    from optical_jax.partitioning import batch_shards, check_divisible, make_mesh, platform
     from optical_jax.towers.tower import load, sides_alike
     from optical_jax.training.step import check_attention
     from optical_jax.training.student.start import load_teacher, make_student

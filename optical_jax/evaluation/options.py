@@ -109,9 +109,8 @@ def make_encode(command: EvalCommand, tower: Tower) -> Encode:
     """Texts to the vectors that are scored: of tokens, or their means."""
     import jax
 
-    from optical_jax.models.late_interaction import mean_pool
     from optical_jax.towers.tower import encode, placed
-    from optical_jax.types import TokenVectors
+    from optical_jax.types import TokenVectors, mean_pool
 
     there, pool = placed(tower), jax.jit(mean_pool)
 

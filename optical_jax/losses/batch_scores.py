@@ -11,11 +11,10 @@ from jaxtyping import Array, Bool, Float
 
 from optical_jax.config import OtConfig
 from optical_jax.losses.pairs import at_least_float32, pooled_vectors
-from optical_jax.models.attention import platform
 from optical_jax.ot.costs import COSTS
 from optical_jax.ot.masses import MASSES
 from optical_jax.ot.plans import PLANS
-from optical_jax.partitioning import by_shard
+from optical_jax.partitioning import by_shard, platform
 from optical_jax.types import TokenVectors
 
 BLOCK_NUMBERS = 1 << 24

@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from optical_jax.models.late_interaction import mean_pool
 from optical_jax.ot.costs import cosine_cost
-from optical_jax.types import Metrics, Scalar, TokenVectors
+from optical_jax.types import Metrics, Scalar, TokenVectors, mean_pool
 
 
 def real_pairs(student: TokenVectors, teacher: TokenVectors) -> Bool[Array, "B"]:

@@ -9,9 +9,8 @@ from jaxtyping import Array, Bool, Float
 from optical_jax.config import LossConfig
 from optical_jax.losses.batch_scores import SAME_COSINE, map_rows
 from optical_jax.losses.pairs import comparison_metrics, pooled_vectors, real_pairs
-from optical_jax.models.late_interaction import unit
 from optical_jax.partitioning import by_shard
-from optical_jax.types import LossOutput, Scalar, TokenVectors
+from optical_jax.types import LossOutput, Scalar, TokenVectors, unit
 
 ANGLE_WEIGHT = 2.0
 """Of the angles' loss beside the distances', as in the paper."""

@@ -7,8 +7,7 @@ from jaxtyping import Array, Float
 
 from optical_jax.config import LossConfig
 from optical_jax.losses.pairs import at_least_float32, comparison_metrics, mean_over_pairs, pooled_cosines
-from optical_jax.models.late_interaction import masked_sum
-from optical_jax.types import LossOutput, TokenVectors
+from optical_jax.types import LossOutput, TokenVectors, masked_sum
 
 
 def pooled_cosine_loss(student: TokenVectors, teacher: TokenVectors, cfg: LossConfig) -> LossOutput:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from typing import Literal
 
 import jax
@@ -16,7 +15,7 @@ from optical_jax.errors import ConfigError
 from optical_jax.models.attention_kernels import LANES, Mix, cudnn_mix, splash_mix
 from optical_jax.models.layers import contract, dense, layer_norm, layer_norm_specs
 from optical_jax.params import Spec, SpecTree, zeros
-from optical_jax.partitioning import constrain
+from optical_jax.partitioning import constrain, platform
 from optical_jax.types import Params
 
 MASKED_SCORE = -1e30
@@ -163,11 +162,3 @@ def find_obstacle(way: Literal["cudnn", "splash"], cfg: AnyEncoderConfig, length
     if way == "splash" and length % LANES:
         return f"takes rows of a multiple of {LANES} tokens, not of {length}; pad them to {-(-length // LANES) * LANES}"
     return ""
-
-
-def platform() -> str:
-    """What the devices are: "cpu", "tpu", "cuda" (NVIDIA from compute capability 8 on) or "gpu" (any other)."""
-    name = jax.default_backend()
-    capability = getattr(jax.devices()[0], "compute_capability", "") if name == "gpu" else ""
-    # AMD's are called gfx90a and the like.
-    return "cuda" if re.fullmatch(r"\d+\.\d+", str(capability)) and float(capability) >= 8.0 else name

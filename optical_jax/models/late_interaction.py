@@ -16,7 +16,7 @@ from optical_jax.models.paired_text import at_end_of_text, fill_up
 from optical_jax.models.vision import attention_pool, encode_patches
 from optical_jax.params import Spec, SpecTree, zeros
 from optical_jax.partitioning import by_shard
-from optical_jax.types import ImageInputs, PackedInputs, Params, TextInputs, TokenVectors
+from optical_jax.types import ImageInputs, PackedInputs, Params, TextInputs, TokenVectors, masked_sum, unit
 
 
 def tower_specs(cfg: TowerConfig) -> SpecTree:
@@ -216,21 +216,3 @@ def _pick(x: jax.Array, at: jax.Array) -> jax.Array:
     """Rows of `x` (its first two dimensions as one) at `at`; zero where that is negative."""
     rows = x.reshape(-1, x.shape[-1]).at[jnp.maximum(at, 0)].get(mode="promise_in_bounds")
     return jnp.where((at >= 0)[:, :, None], rows, jnp.zeros((), x.dtype))
-
-
-def mean_pool(tokens: TokenVectors) -> TokenVectors:
-    """One vector a text: the direction of the mean of its token vectors. A text without tokens stays without."""
-    mask = tokens.mask.any(axis=1, keepdims=True)
-    return TokenVectors(vectors=unit(masked_sum(tokens.vectors, tokens.mask)), mask=mask)
-
-
-def masked_sum(x: Float[Array, "B L D"], mask: Bool[Array | np.ndarray, "B L"]) -> Float[Array, "B 1 D"]:
-    """Sum over the tokens where `mask` is True; it points where their mean points, and is made a unit vector anyway."""
-    return jnp.where(mask[:, :, None], x, 0.0).sum(axis=1, keepdims=True)
-
-
-def unit(x: Float[Array, "*dims E"]) -> Float[Array, "*dims E"]:
-    """`x` at length one. The zero vector stays zero, and its gradient is zero rather than NaN."""
-    square = jnp.square(x).sum(axis=-1, keepdims=True)
-    nonzero = square > 0.0
-    return x * jnp.where(nonzero, jax.lax.rsqrt(jnp.where(nonzero, square, 1.0)), 0.0)

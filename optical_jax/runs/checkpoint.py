@@ -7,7 +7,6 @@ Evaluation reads params alone, and needs no optimizer for it.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import traceback
 from collections.abc import Iterator
@@ -181,14 +180,3 @@ def _choose(run: Path, checkpoints: Any, which: Which) -> int:
     if which not in steps:
         raise ConfigError(f"run {run} has no checkpoint {which}; it has {', '.join(map(str, steps))}")
     return which
-
-
-def fingerprint(params: Params) -> str:
-    """sha256 over names, shapes and bytes of all parameters, in name order."""
-    digest = hashlib.sha256()
-    named = [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)]
-    for name, leaf in sorted(named, key=lambda item: item[0]):
-        array = np.asarray(leaf)
-        digest.update(f"{name}{array.shape}{array.dtype}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()

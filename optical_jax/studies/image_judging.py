@@ -16,17 +16,16 @@ from optical_jax.data.images.sources import read_image_set
 from optical_jax.errors import ConfigError
 from optical_jax.evaluation.image_report import figures_by_picture
 from optical_jax.files import write_json
-from optical_jax.models.late_interaction import mean_pool
+from optical_jax.params import fingerprint
 from optical_jax.retrieval.image_metrics import WAYS
 from optical_jax.retrieval.image_search import Vectors, by_position, search_both_ways
 from optical_jax.retrieval.metrics import Figures, PerQuery
 from optical_jax.retrieval.search import encode_blocks
-from optical_jax.runs.checkpoint import fingerprint
 from optical_jax.studies.readers import picture_inputs
 from optical_jax.studies.tables import SCORINGS, base_name, results_folder, source_of, way_name
 from optical_jax.towers.images import encode_picture_blocks, image_tower_sha256
 from optical_jax.towers.tower import Tower, encode, load, placed
-from optical_jax.types import TokenVectors
+from optical_jax.types import TokenVectors, mean_pool
 
 ENGLISH = "en"
 

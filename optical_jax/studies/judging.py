@@ -16,13 +16,13 @@ from optical_jax.data.text.bitext import load_bitext
 from optical_jax.evaluation.baselines import count_lexicons, rank_by_words
 from optical_jax.evaluation.text_report import Evaluation, write_files
 from optical_jax.files import read_json, write_json
-from optical_jax.models.late_interaction import mean_pool
+from optical_jax.params import fingerprint
 from optical_jax.retrieval.blocks import Block
 from optical_jax.retrieval.metrics import PerQuery
 from optical_jax.retrieval.metrics import evaluate_run as judge
 from optical_jax.retrieval.search import Ranking, encode_blocks, rank
 from optical_jax.runs.bitext import saved_data
-from optical_jax.runs.checkpoint import find_step, fingerprint
+from optical_jax.runs.checkpoint import find_step
 from optical_jax.studies.folders import holds_judgement
 from optical_jax.studies.image_judging import PictureJudge, check_texts
 from optical_jax.studies.tables import (
@@ -37,7 +37,7 @@ from optical_jax.studies.tables import (
 )
 from optical_jax.towers.tower import Tower, encode, load, placed
 from optical_jax.training.student.start import load_teacher
-from optical_jax.types import TokenVectors
+from optical_jax.types import TokenVectors, mean_pool
 
 
 class Judge:

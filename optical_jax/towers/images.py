@@ -17,13 +17,13 @@ from optical_jax.config import ImageEncoderConfig, TowerConfig, identity
 from optical_jax.data.images.files import Rgb
 from optical_jax.data.pixels import PictureRecipe, patch_grid, picture_pixels
 from optical_jax.errors import ConfigError
-from optical_jax.models.late_interaction import encode_tokens, mean_pool
+from optical_jax.models.late_interaction import encode_tokens
+from optical_jax.params import fingerprint
 from optical_jax.partitioning import constrain, shards_in_context
 from optical_jax.retrieval.blocks import Block, cut_into_blocks, rows_of, without_gaps
 from optical_jax.retrieval.search import Advance
-from optical_jax.runs.checkpoint import fingerprint
 from optical_jax.towers.tower import Tower, encode_batch, placed
-from optical_jax.types import ImageInputs, Params
+from optical_jax.types import ImageInputs, Params, mean_pool
 
 BATCH = 32
 """Pictures that a device takes at a time."""

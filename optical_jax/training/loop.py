@@ -16,9 +16,10 @@ import jax
 from optical_jax.config import Config, ImageStageConfig, TeacherStageConfig, to_json
 from optical_jax.data.batches.bitext import Batches
 from optical_jax.errors import Interrupted, NonFiniteLossError
+from optical_jax.params import fingerprint
 from optical_jax.partitioning import named_sharding
 from optical_jax.progress import ProgressReport
-from optical_jax.runs.checkpoint import Checkpoints, fingerprint
+from optical_jax.runs.checkpoint import Checkpoints
 from optical_jax.runs.metrics import MetricsWriter
 from optical_jax.training.state import TrainState
 from optical_jax.types import Metrics, Params

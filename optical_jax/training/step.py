@@ -14,10 +14,10 @@ from jax.sharding import Mesh
 
 from optical_jax.config import Config, LossConfig, TowerConfig
 from optical_jax.losses import distillation_loss
-from optical_jax.models.attention import choose_attention, platform
+from optical_jax.models.attention import choose_attention
 from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.ot.schedule import at_step
-from optical_jax.partitioning import constrain, named_sharding, params_shardings
+from optical_jax.partitioning import constrain, named_sharding, params_shardings, platform
 from optical_jax.training.optimizer import Frozen, steps_taken, trained_part, with_trained
 from optical_jax.training.state import TrainState, train_state_shardings, update_state
 from optical_jax.types import Batch, Metrics, PackedInputs, Params, Scalar, TextInputs, TokenVectors

@@ -19,7 +19,6 @@ from optical_jax.data.images.sources import read_image_set
 from optical_jax.data.picture_check import refuse_broken
 from optical_jax.data.text.bitext import text_key
 from optical_jax.files import sha256_file
-from optical_jax.models.late_interaction import mean_pool
 from optical_jax.retrieval.blocks import Block
 from optical_jax.retrieval.image_metrics import two_way_figures
 from optical_jax.retrieval.image_search import by_position, search_both_ways
@@ -27,7 +26,7 @@ from optical_jax.retrieval.search import encode_blocks
 from optical_jax.towers.images import encode_picture_blocks
 from optical_jax.towers.pair import TowerPair
 from optical_jax.towers.tower import Tower, encode, placed
-from optical_jax.types import ImageTextBatch, Params, TokenVectors
+from optical_jax.types import ImageTextBatch, Params, TokenVectors, mean_pool
 
 Figures = dict[str, dict[str, float]]
 """Name of a set -> figure -> value."""

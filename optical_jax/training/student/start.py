@@ -16,7 +16,7 @@ from optical_jax.data.tokenization import load_tokenizer, tokenize, train_vocabu
 from optical_jax.errors import ConfigError
 from optical_jax.models.encoders import poolings
 from optical_jax.models.formats.pretrained import load_pretrained
-from optical_jax.models.late_interaction import mean_pool, tower_specs
+from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
 from optical_jax.towers.pair import reads_pictures
 from optical_jax.towers.tower import Tower, check_vocabulary, encode, load, placed
@@ -28,7 +28,7 @@ from optical_jax.training.embeddings import (
     transfer_embeddings,
 )
 from optical_jax.training.student.linear_map import LinearMap, fit_linear_map
-from optical_jax.types import Params
+from optical_jax.types import Params, mean_pool
 
 OTHER_NAMES = {"cls_token": "bos_token", "sep_token": "eos_token"}
 """What some tokenizers call the tokens that texts begin and end with."""

@@ -20,9 +20,9 @@ from optical_jax.data.batches.vector_cache import RECORD, CachedTexts, VectorCac
 from optical_jax.errors import ConfigError
 from optical_jax.files import write_json
 from optical_jax.models.late_interaction import encode_tokens
+from optical_jax.params import fingerprint
 from optical_jax.partitioning import batch_shards, named_sharding
 from optical_jax.progress import ProgressReport
-from optical_jax.runs.checkpoint import fingerprint
 from optical_jax.types import Batch, Params, TokenVectors
 
 GIB = 2**30
