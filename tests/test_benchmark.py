@@ -17,24 +17,16 @@ from rich.console import Console
 
 from optical_jax.benchmark import parts, presets
 from optical_jax.benchmark.devices import known_peak
+from optical_jax.benchmark.options import BenchCommand, check, check_extra
 from optical_jax.benchmark.presets import drawn_pairs, first_pairs, preset_tower
 from optical_jax.benchmark.profile import PARTS
 from optical_jax.benchmark.report import flat, print_comparison, ratio_of, read_figures, told
+from optical_jax.benchmark.run import check_devices, check_rows, make_work, startup_flags, step_config
 from optical_jax.benchmark.step import WARM_UP_STEPS, Runner, bitext_loader, row_figures
 from optical_jax.benchmark.timing import Times, paired_ratio
 from optical_jax.benchmark.torch_peer import TorchPeer
 from optical_jax.benchmark.transport import vectors_of_run
-from optical_jax.commands.bench import (
-    BenchCommand,
-    check,
-    check_devices,
-    check_extra,
-    check_rows,
-    main,
-    make_work,
-    startup_flags,
-    step_config,
-)
+from optical_jax.commands.bench import main
 from optical_jax.errors import ConfigError, MachineError
 from optical_jax.partitioning import batch_shards
 from optical_jax.training.estimate import parameter_counts
