@@ -165,7 +165,7 @@ def read_documents(path: Path) -> dict[int, str]:
     Raises:
       DataError: no such file, nothing in it, or a line that is not UTF-8: file, line, what.
     """
-    from optical_jax.data.text.formats import raw_lines
+    from optical_jax.data.files.records import raw_lines
 
     if not path.is_file():
         what = "is a folder, not a file" if path.is_dir() else "is no file that can be read twice"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from optical_jax.data.files.finding import existing
 from optical_jax.data.files.records import (
     BadLines,
     Entry,
@@ -162,10 +163,6 @@ def beir_files(folder: Path, split: str, languages: Sequence[str]) -> Collection
 
 
 # ---- which files -------------------------------------------------------------------------------------------------
-
-
-def existing(folder: Path, stem: str) -> Path | None:
-    return next((p for p in (folder / f"{stem}.jsonl", folder / f"{stem}.jsonl.gz") if p.is_file()), None)
 
 
 def find_file(folder: Path, stem: str) -> Path:

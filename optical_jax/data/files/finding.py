@@ -88,3 +88,7 @@ class FileFinder:
         if Path(folder) not in self.folders:
             self.folders.append(Path(folder))
         return Path(folder)
+
+
+def existing(folder: Path, stem: str) -> Path | None:
+    return next((p for p in (folder / f"{stem}.jsonl", folder / f"{stem}.jsonl.gz") if p.is_file()), None)

@@ -252,3 +252,32 @@ def gather_qrels(judgements: Stream[Judgement], documents: Collection[str], bad:
         else:
             qrels[query][document] = grade
     return {query: grades for query, grades in qrels.items() if grades}
+
+
+LANGUAGE = r"[A-Za-z]{2,3}(?:[-_][A-Za-z]{4})?(?:[-_](?:[A-Za-z]{2}|[0-9]{3}))?"
+"""ISO 639, with a script and a region if need be: sw, swh_Latn, pt-BR."""
+
+
+def raw_lines(path: Path) -> Iterator[tuple[int, str, str]]:
+    """(number from 1, text without its end, fault) of every line. Only a line feed ends a line."""
+    number = 0
+    try:
+        with path.open("rb") as plain:
+            packed = plain.read(2) == b"\x1f\x8b"
+        if not packed and path.suffix == ".gz" and path.stat().st_size:
+            raise DataError(f"{path}: named .gz but not gzip; rename it or fetch it again")
+        with gzip.open(path, "rb") if packed else path.open("rb") as file:
+            for raw in file:
+                number += 1
+                try:
+                    text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as e:
+                    yield number, "", f"not UTF-8 (byte {e.start + 1} of the line)"
+                    continue
+                yield number, text.rstrip("\r\n"), ""
+    except (EOFError, zlib.error, gzip.BadGzipFile) as e:
+        raise DataError(f"{path}: broken gzip after line {number} ({e}); fetch the file again") from e
+    except OSError as e:
+        raise DataError(f"{path}: cannot be read: {e.strerror or e}") from e
+    if not number:
+        raise DataError(f"{path}: empty file")

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from optical_jax.data.files.records import read_json_lines
+from optical_jax.data.files.records import LANGUAGE, read_json_lines
 from optical_jax.data.images.files import PictureFinder, Pictures, PictureSource, index_pictures, without_ending
-from optical_jax.data.text.formats import LANGUAGE
 from optical_jax.errors import ConfigError, DataError
 
 CAPTION_FILE = re.compile(rf"captions\.(?P<lang>{LANGUAGE})\.(?P<split>[^.]+)\.jsonl(?:\.gz)?")

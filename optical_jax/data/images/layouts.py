@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from optical_jax.data.files.records import read_json_lines
+from optical_jax.data.files.records import raw_lines, read_json_lines
 from optical_jax.data.images.captions import CaptionLine, ImageTextSet, MissingPartError
 from optical_jax.data.images.flickr_entities import flickr_entities
 from optical_jax.data.images.requests import FLICKR_FOLDERS, OUR_SPLITS, ImageRequest, our_code
 from optical_jax.data.images.wit import wit
-from optical_jax.data.text.formats import raw_lines
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import read_json
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from optical_jax.data.collections.collection import existing
-from optical_jax.data.files.finding import FileFinder
+from optical_jax.data.files.finding import FileFinder, existing
 from optical_jax.data.images.captions import ImageTextSet, caption_files, read_image_folder, refuse_misnamed
 from optical_jax.data.images.files import Pictures, index_pictures
 from optical_jax.data.images.flickr_entities import FlickrEntities, read_entities

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 import os
 import re
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from optical_jax.config import Config, DataConfig, expand_variables
+from optical_jax.data.files.records import LANGUAGE, raw_lines
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import sha256_file
 
-LANGUAGE = r"[A-Za-z]{2,3}(?:[-_][A-Za-z]{4})?(?:[-_](?:[A-Za-z]{2}|[0-9]{3}))?"
-"""ISO 639, with a script and a region if need be: sw, swh_Latn, pt-BR."""
 FILE_NAME = re.compile(rf"(?P<lang>{LANGUAGE})\.(?P<split>[^.]+)\.(?:tsv|jsonl)(?:\.gz)?")
 """<lang>.<split>.tsv[.gz] or .jsonl[.gz]."""
 ENTRY = re.compile(rf"(?:(?P<lang>{LANGUAGE})=)?(?P<path>.+)")
@@ -275,28 +272,3 @@ def _column(value: str, field: str) -> int:
     if not value.isdecimal():
         raise ConfigError(f"data.{field}={value}: a TSV column is a number counted from 0")
     return int(value)
-
-
-def raw_lines(path: Path) -> Iterator[tuple[int, str, str]]:
-    """(number from 1, text without its end, fault) of every line. Only a line feed ends a line."""
-    number = 0
-    try:
-        with path.open("rb") as plain:
-            packed = plain.read(2) == b"\x1f\x8b"
-        if not packed and path.suffix == ".gz" and path.stat().st_size:
-            raise DataError(f"{path}: named .gz but not gzip; rename it or fetch it again")
-        with gzip.open(path, "rb") if packed else path.open("rb") as file:
-            for raw in file:
-                number += 1
-                try:
-                    text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-                except UnicodeDecodeError as e:
-                    yield number, "", f"not UTF-8 (byte {e.start + 1} of the line)"
-                    continue
-                yield number, text.rstrip("\r\n"), ""
-    except (EOFError, zlib.error, gzip.BadGzipFile) as e:
-        raise DataError(f"{path}: broken gzip after line {number} ({e}); fetch the file again") from e
-    except OSError as e:
-        raise DataError(f"{path}: cannot be read: {e.strerror or e}") from e
-    if not number:
-        raise DataError(f"{path}: empty file")
