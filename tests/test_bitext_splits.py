@@ -9,7 +9,7 @@ from test_bitext import GOOD, accounted, config, numbered, pairs_of, tsv, write
 
 from optical_jax.config import Config, DataConfig
 from optical_jax.data.text.bitext import load_bitext, overlap, read_bitext
-from optical_jax.data.text.formats import for_each_language
+from optical_jax.data.text.entries import for_each_language
 from optical_jax.data.text.report import report_lines
 from optical_jax.errors import DataError
 

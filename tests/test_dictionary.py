@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from optical_jax.data.collections.collection import read_collection
+from optical_jax.data.text.translation_table import translation_table
 from optical_jax.retrieval.bm25 import make_bm25
 from optical_jax.retrieval.dictionary import count_lexicon, make_dictionary_bm25
 from optical_jax.retrieval.metrics import evaluate_run, mean_figures
-from optical_jax.training.embeddings import translation_table
 
 NOUNS = {"cat": "paka", "dog": "mbwa", "bird": "ndege", "fish": "samaki"}
 VERBS = {"sleeps": "analala", "eats": "anakula", "walks": "anatembea"}

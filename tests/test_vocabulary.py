@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 
+from optical_jax.data.text.translation_table import mutual_translations, translation_table
 from optical_jax.training.embeddings import (
     lexicon_embeddings,
-    mutual_translations,
     principal_components,
     spelled_pieces,
     transfer_embeddings,
-    translation_table,
 )
 
 

@@ -32,7 +32,7 @@ def sources_of(bitext: Sequence[str], gold: Sequence[str]) -> dict[str, tuple[So
       ConfigError: a language twice, or a gold file whose bitext is not to be seen.
       DataError: a bitext is missing.
     """
-    from optical_jax.data.text.formats import parse_entry
+    from optical_jax.data.text.entries import parse_entry
 
     sources = [parse_entry(entry, "bitext") for entry in bitext]
     languages = [source.language for source in sources]
@@ -132,7 +132,7 @@ def count_bitext(
 
 def training_pairs(language: str, saved: Mapping[str, Any]) -> list[tuple[str, str]]:
     from optical_jax.data.text.bitext import load_bitext
-    from optical_jax.data.text.formats import parse_entry
+    from optical_jax.data.text.entries import parse_entry
 
     data = saved_data(saved)
     own = tuple(entry for entry in data.bitext if parse_entry(entry, "data.bitext").language == language)

@@ -13,7 +13,7 @@ from optical_jax.commands.entry import open_door
 from optical_jax.commands.settings import TrainCommand
 from optical_jax.config import Config, expand_path
 from optical_jax.config.validation import validate
-from optical_jax.data.text.formats import for_each_language
+from optical_jax.data.text.entries import for_each_language
 from optical_jax.errors import ConfigError
 from optical_jax.files import PAIR, SEEN_PICTURES
 from optical_jax.training.task import first_state, loop, read_command, run_in_folder, say

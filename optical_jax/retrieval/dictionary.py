@@ -10,8 +10,8 @@ import numpy as np
 import scipy.sparse
 
 from optical_jax.data.text.folding import words
+from optical_jax.data.text.translation_table import mutual_translations
 from optical_jax.retrieval.search import DEPTH, Ranking, TopDocuments, ranks_of_ids
-from optical_jax.training.embeddings import mutual_translations
 
 K1, B = 1.5, 0.75
 """Those of `baselines.make_bm25`."""

@@ -11,7 +11,7 @@ from optical_jax.config import expand_path
 from optical_jax.data.batches.captioned_images import ALL_PICTURES
 from optical_jax.data.collections.sources import read_source
 from optical_jax.data.images.sources import is_image_set, read_image_set
-from optical_jax.data.text.formats import parse_entry
+from optical_jax.data.text.entries import parse_entry
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import read_json
 from optical_jax.runs.metrics import read_metrics

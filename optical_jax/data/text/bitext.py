@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 from optical_jax.config import DataConfig
-from optical_jax.data.text.formats import InputFile, Line, Source, fingerprint, parse_entry
+from optical_jax.data.text.entries import parse_entry
+from optical_jax.data.text.formats import InputFile, Line, Source, fingerprint
 from optical_jax.data.text.report import BitextReport
 from optical_jax.errors import ConfigError, DataError
 

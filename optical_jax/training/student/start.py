@@ -12,6 +12,7 @@ import numpy as np
 
 from optical_jax.config import Config, EncoderConfig, HeadConfig, TowerConfig, expand_path
 from optical_jax.data.text.bitext import Bitext
+from optical_jax.data.text.translation_table import mutual_translations
 from optical_jax.data.tokenization import load_tokenizer, tokenize, train_vocabulary, with_pieces
 from optical_jax.errors import ConfigError
 from optical_jax.models.encoders import poolings
@@ -22,7 +23,6 @@ from optical_jax.towers.pair import reads_pictures
 from optical_jax.towers.tower import Tower, check_vocabulary, encode, load, placed
 from optical_jax.training.embeddings import (
     lexicon_embeddings,
-    mutual_translations,
     principal_components,
     spelled_pieces,
     transfer_embeddings,
