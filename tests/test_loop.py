@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from optical_jax.config import Config, MeshConfig
-from optical_jax.data.batches.bitext import Batches
+from optical_jax.data.batches.iterator import Batches
 from optical_jax.errors import Interrupted
 from optical_jax.partitioning import make_mesh
 from optical_jax.progress import ProgressReport

@@ -17,7 +17,7 @@ from optical_jax.training.task import first_state, loop, read_command, run_in_fo
 
 if TYPE_CHECKING:
     from optical_jax.config import HeadConfig
-    from optical_jax.data.batches.bitext import Batches
+    from optical_jax.data.batches.iterator import Batches
     from optical_jax.data.collections.rankings import DevSet
     from optical_jax.runs.folder import RunFolder
     from optical_jax.towers.tower import Tower

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 
 from optical_jax.config import Config, ImageStageConfig, TeacherStageConfig, to_json
-from optical_jax.data.batches.bitext import Batches
+from optical_jax.data.batches.iterator import Batches
 from optical_jax.errors import Interrupted, NonFiniteLossError
 from optical_jax.params import fingerprint
 from optical_jax.partitioning import named_sharding

@@ -16,7 +16,7 @@ from optical_jax.errors import ConfigError, Interrupted
 from optical_jax.runs.metrics import check_tracker
 
 if TYPE_CHECKING:
-    from optical_jax.data.batches.bitext import Batches
+    from optical_jax.data.batches.iterator import Batches
     from optical_jax.params import SpecTree
     from optical_jax.runs.checkpoint import Checkpoints
     from optical_jax.runs.folder import RunConfig, RunFolder

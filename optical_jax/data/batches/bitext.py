@@ -11,29 +11,23 @@ import itertools
 import math
 import threading
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Protocol, TypeVar
 
-import grain
 import numpy as np
 from jaxtyping import Float, Int
 
 from optical_jax.config import DataConfig
 from optical_jax.data.batches.buckets import Buckets
 from optical_jax.data.batches.epochs import Streams, language_quotas
+from optical_jax.data.batches.iterator import CACHED_EPOCHS, ENDLESS, Batches
 from optical_jax.data.batches.packing import PACKED_AHEAD, Packing
 from optical_jax.data.batches.tokens import FlatTokens, TokenizedPairs, idf_table, join_pairs
 from optical_jax.data.batches.vector_cache import CachedTexts
 from optical_jax.errors import ConfigError
 from optical_jax.types import Batch, PackedInputs, TextInputs, TokenVectors
-
-ENDLESS = 2**40
-"""Batches of the source: as good as without end."""
-PREFETCHED_BATCHES = 2
-CACHED_EPOCHS = 2
-
 
 Weights = tuple[Float[np.ndarray, "V"] | None, Float[np.ndarray, "V"] | None]
 """Weight of a token by its id, for the student's and the teacher's side."""
@@ -122,44 +116,6 @@ class MixedSource:
     def pictures_before(self, index: int) -> int:
         """How many batches below `index` are of pictures."""
         return math.floor(int(index) * self.share)
-
-
-class Batches:
-    """An endless iterator over a source's batches; the next ones are made in threads meanwhile."""
-
-    def __init__(self, source: Any, fingerprint: str, threads: int = 1):
-        """
-        Args:
-          source: `source[i]` is batch i for every i below `len(source)`, and nothing else decides it.
-          fingerprint: of all that decides what batch i holds.
-          threads: batches that are made at a time.
-        """
-        self._fingerprint = fingerprint
-        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(PREFETCHED_BATCHES, threads))
-        self._batches = iter(grain.MapDataset.source(source).to_iter_dataset(options))
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        return next(self._batches)
-
-    def state(self) -> dict[str, Any]:
-        """The position, for `restore`: plain numbers and strings, the same in every process."""
-        return {"next_batch": int(self._batches.get_state()["next_index"]), "fingerprint": self._fingerprint}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on as if the batches before that position had been taken.
-
-        Raises:
-          ConfigError: the position belongs to other data, another seed or batch size.
-        """
-        if state["fingerprint"] != self._fingerprint:
-            raise ConfigError(
-                f"the saved data position ({state['fingerprint']}) is of other pairs, seed or buckets than these "
-                f"({self._fingerprint}); use the same data and settings, or a new run folder"
-            )
-        self._batches.set_state({"next_index": int(state["next_batch"])})
 
 
 class Loader(Batches):

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float16, Float32, Int
 
 from optical_jax.config import DataConfig, HeadConfig
-from optical_jax.data.batches.bitext import CACHED_EPOCHS, ENDLESS, Batches
 from optical_jax.data.batches.epochs import Streams, language_quotas
+from optical_jax.data.batches.iterator import CACHED_EPOCHS, ENDLESS, Batches
 from optical_jax.data.batches.tokens import TOKENIZE_AT_ONCE, FlatTokens, flatten_tokens
 from optical_jax.data.images.captions import ImageTextSet
 from optical_jax.data.images.files import Pictures

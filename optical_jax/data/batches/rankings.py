@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Int
 
 from optical_jax.config import HeadConfig, RankingDataConfig
-from optical_jax.data.batches.bitext import CACHED_EPOCHS, ENDLESS, Batches
 from optical_jax.data.batches.epochs import Streams
+from optical_jax.data.batches.iterator import CACHED_EPOCHS, ENDLESS, Batches
 from optical_jax.data.batches.packing import Packing
 from optical_jax.data.batches.tokens import TOKENIZE_AT_ONCE, FlatTokens, TokenizedPairs, flatten_tokens
 from optical_jax.data.collections.rankings import Rankings
