@@ -15,16 +15,14 @@ from optical_jax.models.bert import encode_hidden
 from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.params import init_params
 from optical_jax.partitioning import make_mesh, params_shardings
+from optical_jax.retrieval.blocks import FEW_LENGTHS, MANY_LENGTHS, padded_length
 from optical_jax.towers import tower as towers
 from optical_jax.towers.text_batches import (
-    FEW_LENGTHS,
-    MANY_LENGTHS,
     PackedRows,
     batches_of,
     cut_length,
     packed_batches,
     padded_batches,
-    padded_length,
     rows_of_batch,
 )
 from optical_jax.towers.tower import Tower, encode, hidden_states, load, on_device

@@ -16,7 +16,6 @@ from jaxtyping import Array, Bool, Float, Int
 
 from optical_jax.partitioning import partition_spec, shards_in_context
 from optical_jax.retrieval.scoring import score_tokens
-from optical_jax.towers.text_batches import FEW_LENGTHS, MANY_LENGTHS, padded_length
 from optical_jax.types import TokenVectors
 
 BLOCK_TOKENS = {"cpu": 1 << 12, "other": 1 << 16}
@@ -244,3 +243,13 @@ def _keep_best_by_device(best: Best, *arrays: jax.Array, size: int, mesh: Mesh) 
         out_specs=columns,
         check_vma=False,
     )(best, *arrays)
+
+
+FEW_LENGTHS, MANY_LENGTHS = (4, 8), (16, 4)
+"""For `padded_length`. Few where compiling a shape takes as long as many batches."""
+
+
+def padded_length(length: int, parts: int, least: int) -> int:
+    """The next of a few lengths: a multiple of `least`, or of a `parts`-th of the power of two that holds it."""
+    step = max(least, (1 << max(length - 1, 1).bit_length()) // parts)
+    return -(-max(length, 1) // step) * step

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Int
 from optical_jax.config import EncoderConfig, TowerConfig
 from optical_jax.models.encoders import packs
 from optical_jax.partitioning import shards_in_context
+from optical_jax.retrieval.blocks import FEW_LENGTHS, MANY_LENGTHS, padded_length
 
 if TYPE_CHECKING:
     from optical_jax.data.tokenization import Tokens
@@ -22,8 +23,6 @@ ROW_LENGTH = 128
 sentences leave a fifth empty, of 128 a fortieth."""
 TEXT_TOKENS = {"cpu": 32, "other": 512}
 """A batch has as many tokens as `batch_size` texts of this length, however long its rows are."""
-FEW_LENGTHS, MANY_LENGTHS = (4, 8), (16, 4)
-"""For `padded_length`. Few where compiling a shape takes as long as many batches."""
 
 
 @struct.dataclass
@@ -109,12 +108,6 @@ def cut_length(length: int, cfg: EncoderConfig, few: tuple[int, int]) -> int:
     if not packs(cfg):  # it fills every text up to its longest anyway
         return cfg.max_length
     return max(length, min(padded_length(length, *few), cfg.max_length))
-
-
-def padded_length(length: int, parts: int, least: int) -> int:
-    """The next of a few lengths: a multiple of `least`, or of a `parts`-th of the power of two that holds it."""
-    step = max(least, (1 << max(length - 1, 1).bit_length()) // parts)
-    return -(-max(length, 1) // step) * step
 
 
 def padded_rows(rows: int, batch_size: int) -> int:
