@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from flax import struct
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
-from optical_jax.config import EncoderConfig, HeadConfig, ImageTowerConfig, TowerConfig
+from optical_jax.config import HeadConfig, ImageTowerConfig, TowerConfig
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import REFERENCE, read_json, trains_pair, trains_teacher
 from optical_jax.models.bert import Packed
@@ -23,13 +23,15 @@ from optical_jax.models.late_interaction import check_reads_text, encode_tokens,
 from optical_jax.models.stack import unstack_layers
 from optical_jax.params import count_params
 from optical_jax.partitioning import constrain, params_shardings
+from optical_jax.towers.folder import load_from_folder
 from optical_jax.towers.image_batches import encode_in_batches
 from optical_jax.towers.text_batches import PackedRows, batches_of, on_one_cpu
 from optical_jax.types import ImageInputs, Params, TextInputs, TokenVectors
 
+if TYPE_CHECKING:
+    from optical_jax.towers.folder import Part, Pooling
+
 Side = Literal["query", "document"]
-Part = Literal["auto", "student", "teacher", "text", "image"]
-Pooling = Literal["none", "auto", "mean", "cls"]
 
 
 @struct.dataclass
@@ -119,24 +121,6 @@ def load(
     return load_from_folder(path, side, cache_dir, pooling, part)
 
 
-def load_from_folder(
-    path: str | Path, side: Side, cache_dir: str | None, pooling: Pooling = "none", part: Part = "auto"
-) -> Tower:
-    from optical_jax.data.pixels import find_recipe
-    from optical_jax.data.tokenization import load_tokenizer
-    from optical_jax.models.formats.pretrained import load_pretrained, parts_of
-
-    if part not in ("text", "image"):
-        there = parts_of(str(path), cache_dir)
-        part = there[-1] if side == "document" else there[0]
-    found = load_pretrained(str(path), pooling=pooling, part=part, cache_dir=cache_dir)
-    tokenizer = None if found.tokenizer_path is None else load_tokenizer(found.tokenizer_path)
-    if tokenizer is not None:
-        check_vocabulary(tokenizer, found.cfg.encoder, str(path))
-    recipe = find_recipe(found.folder) if isinstance(found.cfg, ImageTowerConfig) else None
-    return Tower(params=found.params, cfg=found.cfg, tokenizer=tokenizer, side=side, recipe=recipe)
-
-
 def sides_of(run: Path) -> tuple[Side, ...]:
     """The sides that a run's student learned; one for queries where the run does not tell, as older ones."""
     named = read_json(run / "config.json").get("student", {}).get("sides", "queries")
@@ -210,20 +194,6 @@ def sides_alike(head: HeadConfig) -> bool:
     """True where queries and documents are one to a tower but for their length: no markers, [MASK]s or skiplist."""
     marked = head.query_marker_id is not None or head.document_marker_id is not None
     return not (marked or head.augment_queries or head.skip_punctuation)
-
-
-def check_vocabulary(tokenizer: Any, cfg: EncoderConfig, source: str) -> None:
-    """Refuse a tokenizer with ids beyond the embedding table: look-ups under jit would be clamped in silence.
-
-    Raises:
-      ConfigError: names both sizes.
-    """
-    most = max(tokenizer.get_vocab().values())
-    if most >= cfg.vocab_size:
-        raise ConfigError(
-            f"{source}: the tokenizer has ids up to {most}, the embedding table {cfg.vocab_size} rows; "
-            "they belong to different models"
-        )
 
 
 def is_run(path: Path) -> bool:

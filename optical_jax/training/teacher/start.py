@@ -19,7 +19,8 @@ from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
 from optical_jax.retrieval.blocks import Block
 from optical_jax.retrieval.search import encode_blocks
-from optical_jax.towers.tower import Tower, check_vocabulary, encode
+from optical_jax.towers.folder import check_vocabulary
+from optical_jax.towers.tower import Tower, encode
 from optical_jax.training.embeddings import transfer_embeddings
 from optical_jax.types import Params
 
