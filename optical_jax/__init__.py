@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from optical_jax.retrieval.scoring import maxsim as maxsim
+    from optical_jax.runs.load import load as load
     from optical_jax.towers.tower import Tower as Tower
     from optical_jax.towers.tower import encode as encode
     from optical_jax.towers.tower import hidden_states as hidden_states
-    from optical_jax.towers.tower import load as load
     from optical_jax.types import TokenVectors as TokenVectors
 
 __version__ = "0.1.0"

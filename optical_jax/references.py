@@ -12,7 +12,8 @@ from optical_jax.models.formats.pair_configs import part_of
 from optical_jax.models.formats.pretrained import find_folder
 from optical_jax.models.formats.tower_json import tower_config
 from optical_jax.runs.checkpoint import find_step
-from optical_jax.towers.tower import Tower, is_run, load
+from optical_jax.runs.load import is_run, load
+from optical_jax.towers.tower import Tower
 
 
 def model_files(folder: Path) -> dict[str, str]:

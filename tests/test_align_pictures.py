@@ -15,7 +15,8 @@ from optical_jax.config import OtConfig
 from optical_jax.data.pixels import picture_pixels
 from optical_jax.data.tokenization import tokenize
 from optical_jax.errors import ConfigError
-from optical_jax.towers.tower import encode, load
+from optical_jax.runs.load import load
+from optical_jax.towers.tower import encode
 
 CAPTION = SWAHILI[1]
 

@@ -36,7 +36,8 @@ from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
 from optical_jax.retrieval.scoring import maxsim
 from optical_jax.runs.checkpoint import Checkpoints
-from optical_jax.towers.tower import Tower, encode, load
+from optical_jax.runs.load import load
+from optical_jax.towers.tower import Tower, encode
 
 PIECES = (
     "mb",

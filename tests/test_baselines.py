@@ -13,7 +13,8 @@ from optical_jax.commands.evaluate import main
 from optical_jax.data.collections.collection import Collection
 from optical_jax.evaluation.text_report import Evaluation
 from optical_jax.retrieval.metrics import METRICS
-from optical_jax.towers.tower import encode, load
+from optical_jax.runs.load import load
+from optical_jax.towers.tower import encode
 
 
 @pytest.fixture(scope="module")

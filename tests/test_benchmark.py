@@ -212,7 +212,7 @@ def test_a_trained_runs_vectors_are_cut_and_padded_to_one_length(tmp_path, monke
         length = 70 if side == "query" else 5
         return TokenVectors(np.ones((2, length, 3), np.float32), np.ones((2, length), bool))  # pyright: ignore
 
-    monkeypatch.setattr("optical_jax.towers.tower.load", lambda run, side: side)
+    monkeypatch.setattr("optical_jax.runs.load.load", lambda run, side: side)
     monkeypatch.setattr("optical_jax.towers.tower.encode", encode)
     (tmp_path / "sw.train.tsv").write_text("".join(f"english {n}\tkiswahili {n}\n" for n in range(6)))
     student, teacher = vectors_of_run("a run", str(tmp_path / "sw.train.tsv"), batch=2)

@@ -20,7 +20,7 @@ from test_picture_evaluation import read, token_rows
 from optical_jax.commands.evaluate import main
 from optical_jax.data.collections.captions import captions_as_collection
 from optical_jax.data.images.sources import is_image_set, read_image_set, read_pictures
-from optical_jax.towers.tower import load
+from optical_jax.runs.load import load
 
 
 @pytest.fixture(scope="module")

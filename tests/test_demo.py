@@ -10,7 +10,7 @@ import pytest
 
 from optical_jax.commands import demo
 from optical_jax.files import read_json
-from optical_jax.towers.tower import load
+from optical_jax.runs.load import load
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

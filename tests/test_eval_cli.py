@@ -24,7 +24,8 @@ from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
 from optical_jax.retrieval.metrics import METRICS
 from optical_jax.runs.checkpoint import Checkpoints
-from optical_jax.towers.tower import encode, load
+from optical_jax.runs.load import load
+from optical_jax.towers.tower import encode
 
 ROOT = Path(__file__).parents[1]
 PAIRS = [

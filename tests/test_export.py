@@ -29,7 +29,7 @@ from optical_jax.models.formats.pretrained import Pretrained, load_pretrained
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
 from optical_jax.runs.checkpoint import Checkpoints
-from optical_jax.towers.tower import load
+from optical_jax.runs.load import load
 
 TEXTS = ["Jua linachomoza juu ya mlima.", "Mto, mkate na maji!", "soko"]
 QUERIES = ["mlima", "maji ya mto"]

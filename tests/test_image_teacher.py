@@ -27,7 +27,8 @@ from optical_jax.errors import ConfigError
 from optical_jax.models.formats.pretrained import load_pair, parts_of
 from optical_jax.retrieval.image_metrics import FIGURES
 from optical_jax.runs.folder import RunFolder
-from optical_jax.towers.pair import load_tower_pair, pictures_seen
+from optical_jax.runs.pair import pictures_seen
+from optical_jax.towers.pair import load_tower_pair
 from optical_jax.training.image_teacher.data import make_dev_figures, read_stage_data
 from optical_jax.training.image_teacher.start import make_image_side, make_pair
 

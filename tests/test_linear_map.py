@@ -26,7 +26,8 @@ from optical_jax.config.validation import validate
 from optical_jax.data.text.bitext import load_bitext
 from optical_jax.errors import ConfigError
 from optical_jax.models.late_interaction import to_unit_vectors
-from optical_jax.towers.tower import Tower, encode, load
+from optical_jax.runs.load import load
+from optical_jax.towers.tower import Tower, encode
 from optical_jax.training.student.linear_map import fit_linear_map
 from optical_jax.training.student.start import load_teacher, make_student
 

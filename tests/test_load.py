@@ -14,7 +14,8 @@ from optical_jax.data.tokenization import train_vocabulary
 from optical_jax.errors import ConfigError
 from optical_jax.models.formats.export import save_tower
 from optical_jax.runs.checkpoint import Checkpoints
-from optical_jax.towers.tower import encode, hidden_states, load, towers_of_run
+from optical_jax.runs.load import load, towers_of_run
+from optical_jax.towers.tower import encode, hidden_states
 
 
 @pytest.fixture(scope="module")

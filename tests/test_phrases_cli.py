@@ -19,7 +19,7 @@ from optical_jax.data.images.proposals import read_proposals
 from optical_jax.data.pixels import picture_pixels
 from optical_jax.data.rgb import read_rgb
 from optical_jax.errors import DataError
-from optical_jax.towers.tower import load
+from optical_jax.runs.load import load
 
 BOXES = {
     # As the files have them: outermost pixels, counted from 1. Each covers whole patches of 4 x 4 pixels.

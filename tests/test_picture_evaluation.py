@@ -31,7 +31,8 @@ from optical_jax.evaluation.image_report import print_evaluation
 from optical_jax.export.student_card import evaluation
 from optical_jax.retrieval.image_search import search_both_ways
 from optical_jax.retrieval.significance import holm
-from optical_jax.towers.tower import encode, load
+from optical_jax.runs.load import load
+from optical_jax.towers.tower import encode
 
 
 @pytest.fixture(scope="module")

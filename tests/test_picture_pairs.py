@@ -35,8 +35,9 @@ from optical_jax.losses import LOSSES, distillation_loss
 from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.partitioning import make_mesh, named_sharding, params_shardings
 from optical_jax.runs.folder import RunFolder
-from optical_jax.towers.pair import pictures_seen
-from optical_jax.towers.tower import encode, load
+from optical_jax.runs.load import load
+from optical_jax.runs.pair import pictures_seen
+from optical_jax.towers.tower import encode
 from optical_jax.training.loop import put as put_batch
 from optical_jax.training.optimizer import make_optimizer
 from optical_jax.training.state import init_train_state

@@ -20,6 +20,7 @@ from optical_jax.data.images.sources import read_image_set
 from optical_jax.errors import ConfigError
 from optical_jax.files import write_json
 from optical_jax.retrieval.image_metrics import RECALLS
+from optical_jax.runs.load import load
 from optical_jax.studies import tables
 from optical_jax.studies.comparison import ArmTest, references_of
 from optical_jax.studies.design import Arm, Study, check_study, final_tasks, tuning_tasks
@@ -32,7 +33,6 @@ from optical_jax.studies.results import Results, collect_results
 from optical_jax.studies.runner import choose, chosen_tasks, run_task
 from optical_jax.studies.verdict import verdict
 from optical_jax.towers.pair import TowerPair, save_tower_pair
-from optical_jax.towers.tower import load
 
 ROOT = Path(__file__).parents[1]
 TINY = load_study(str(ROOT / "configs/studies/tiny_losses.py"))

@@ -14,7 +14,8 @@ from optical_jax.config import EncoderConfig, HeadConfig, TowerConfig
 from optical_jax.export.recipe import transformers_recipe
 from optical_jax.export.student_card import model_card
 from optical_jax.models.formats.export import save_tower
-from optical_jax.towers.tower import encode, hidden_states, load
+from optical_jax.runs.load import load
+from optical_jax.towers.tower import encode, hidden_states
 
 ROOT = Path(__file__).parents[1]
 HEADS = {

@@ -18,8 +18,9 @@ from test_eval_cli import PAIRS, make_run
 from optical_jax.commands.search import main, print_hits
 from optical_jax.commands.terminal import make_show
 from optical_jax.retrieval.dictionary import count_lexicon, make_dictionary_bm25
+from optical_jax.runs.load import load
 from optical_jax.towers import tower as towers
-from optical_jax.towers.tower import encode, load
+from optical_jax.towers.tower import encode
 
 ENGLISH = [english for english, _ in PAIRS]
 QUERIES = ["Paka analala", "mvua na mto mlimani"]

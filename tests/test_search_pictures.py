@@ -15,7 +15,7 @@ from optical_jax.commands import search_pictures
 from optical_jax.commands.search import main
 from optical_jax.commands.search_pictures import PictureHit
 from optical_jax.data.images.files import Pictures, index_pictures
-from optical_jax.towers.tower import load
+from optical_jax.runs.load import load
 
 QUERIES = ["Paka analala", "mvua na mto mlimani"]
 

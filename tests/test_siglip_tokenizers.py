@@ -17,7 +17,8 @@ from optical_jax.config import HeadConfig
 from optical_jax.data.tokenization import load_tokenizer, tokenize
 from optical_jax.errors import ConfigError
 from optical_jax.models.late_interaction import encode_tokens
-from optical_jax.towers.tower import encode, load
+from optical_jax.runs.load import load
+from optical_jax.towers.tower import encode
 from optical_jax.types import TextInputs
 
 SIGLIP = PAIRS / "siglip-sharded-bf16"

@@ -9,7 +9,8 @@ import pytest
 from test_eval_cli import PAIRS, best_documents, make_parallel, make_questions, make_run, read
 
 from optical_jax.commands.evaluate import main
-from optical_jax.towers.tower import encode, load
+from optical_jax.runs.load import load
+from optical_jax.towers.tower import encode
 
 
 @pytest.fixture(scope="module")

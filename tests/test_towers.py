@@ -16,6 +16,7 @@ from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.params import init_params
 from optical_jax.partitioning import make_mesh, params_shardings
 from optical_jax.retrieval.blocks import FEW_LENGTHS, MANY_LENGTHS, padded_length
+from optical_jax.runs.load import load
 from optical_jax.towers import tower as towers
 from optical_jax.towers.text_batches import (
     PackedRows,
@@ -25,7 +26,7 @@ from optical_jax.towers.text_batches import (
     padded_batches,
     rows_of_batch,
 )
-from optical_jax.towers.tower import Tower, encode, hidden_states, load, on_device
+from optical_jax.towers.tower import Tower, encode, hidden_states, on_device
 from optical_jax.types import TextInputs
 
 WORDS = ["moja", "mbili", "tatu", "nne", "tano", "sita", "saba", "nane", "tisa", "kumi", ",", "."]

@@ -34,7 +34,8 @@ def measure_retrieval(collection: str, language: str, model: str, *, peer: bool)
     from optical_jax.partitioning import over_all_devices
     from optical_jax.retrieval.blocks import Block
     from optical_jax.retrieval.search import encode_blocks, rank
-    from optical_jax.towers.tower import encode, load, placed
+    from optical_jax.runs.load import load
+    from optical_jax.towers.tower import encode, placed
 
     found = read_collection(collection, languages=[language])
     documents, queries = found.documents, list(found.queries[language].values())

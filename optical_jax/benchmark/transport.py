@@ -137,7 +137,8 @@ def vectors_of_run(run: str, bitext: str, batch: int) -> tuple[TokenVectors, Tok
     Raises:
       ConfigError, DataError: no such run or file.
     """
-    from optical_jax.towers.tower import encode, load
+    from optical_jax.runs.load import load
+    from optical_jax.towers.tower import encode
 
     pairs = read_language(bitext)
     which = np.arange(batch) * len(pairs) // batch

@@ -109,7 +109,7 @@ def run_command(argv: Sequence[str]) -> None:
     from optical_jax.evaluation.text_report import say
     from optical_jax.files import write_json
     from optical_jax.runs.folder import RunFolder
-    from optical_jax.towers.tower import is_run, load, sides_of
+    from optical_jax.runs.load import is_run, load, sides_of
 
     run = Path(command.run)
     if not is_run(run):

@@ -87,7 +87,7 @@ def draw_examples(run: Path, cfg: Config, evaluation: Evaluation) -> Path:
     from optical_jax.alignment.plans import align_texts
     from optical_jax.data.text.names import LOCALES, read_names
     from optical_jax.plots.style import draw_plans
-    from optical_jax.towers.tower import load
+    from optical_jax.runs.load import load
 
     examples = choose_examples(evaluation)
     english_names = read_names("en")

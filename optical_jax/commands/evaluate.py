@@ -15,9 +15,11 @@ from optical_jax.config import LOW_RESOURCE
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.evaluation import baselines
 from optical_jax.evaluation import images as evaluate_pictures
-from optical_jax.evaluation.options import EvalCommand, find_step, make_encode, parse, read_run_config, write_out
+from optical_jax.evaluation.options import EvalCommand, make_encode, parse, write_out
 from optical_jax.files import own_system, trains_teacher, write_json
 from optical_jax.runs.bitext import asked_and_judged, read_training_text, shared_with_training
+from optical_jax.runs.folder import read_run_config
+from optical_jax.runs.load import checkpoint_step as find_step
 
 if TYPE_CHECKING:
     from optical_jax.data.collections.collection import Collection
@@ -92,7 +94,7 @@ def evaluate_run(command: EvalCommand, run: Path) -> Evaluation:
     """What a run trains beside itself untrained, the teacher on English, and BM25; written into the run."""
     from optical_jax.data.collections.sources import read_source
     from optical_jax.evaluation.text_report import print_evaluation, write_files
-    from optical_jax.towers.tower import load, sides_of, towers_of_run
+    from optical_jax.runs.load import load, sides_of, towers_of_run
 
     step, saved, one_tower = find_step(run, command.checkpoint), read_run_config(run), trains_teacher(run)
     collection = read_source(command.collection, command.split, command.lang, command.cache_dir or None)
@@ -149,7 +151,7 @@ def evaluate_model(command: EvalCommand) -> None:
     """One tower on both sides, beside BM25."""
     from optical_jax.data.collections.sources import read_source
     from optical_jax.evaluation.text_report import print_evaluation
-    from optical_jax.towers.tower import is_run, load
+    from optical_jax.runs.load import is_run, load
 
     if is_run(Path(command.model)):
         raise ConfigError(f"model={command.model} is a run; give --run {command.model}")
@@ -235,7 +237,7 @@ def english_queries(collection: Collection) -> dict[str, dict[str, str]]:
 
 
 def student_encodes_documents(command: EvalCommand, run: Path) -> bool:
-    from optical_jax.towers.tower import sides_of
+    from optical_jax.runs.load import sides_of
 
     return command.documents == "student" or (command.documents == "auto" and sides_of(run) == ("document",))
 

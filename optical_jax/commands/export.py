@@ -61,7 +61,7 @@ def run_command(argv: Sequence[str]) -> None:
     from optical_jax.files import trains_pair, trains_teacher
     from optical_jax.models.formats.export import check_target, save_tower
     from optical_jax.runs.checkpoint import find_step
-    from optical_jax.towers.tower import is_run, load, sides_of
+    from optical_jax.runs.load import is_run, load, sides_of
 
     run, out = Path(command.run), Path(command.out)
     if not is_run(run):
@@ -89,7 +89,8 @@ def write_pair(run: Path, out: Path, step: int, command: ExportCommand) -> None:
     """Both towers of an image-text teacher's run, with their card."""
     from optical_jax.export.image_teacher_card import PairFacts, image_teacher_card
     from optical_jax.runs.metrics import read_metrics
-    from optical_jax.towers.pair import save_tower_pair, trained_pair
+    from optical_jax.runs.pair import trained_pair
+    from optical_jax.towers.pair import save_tower_pair
 
     pair, config = trained_pair(run, step), read_record(run / "config.json")
     facts = PairFacts(

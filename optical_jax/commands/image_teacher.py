@@ -74,8 +74,9 @@ def prepare(cfg: ImageStageConfig, folder: RunFolder | None) -> Parts:
     from optical_jax.data.batches.images import captions_in_order, make_image_loader
     from optical_jax.models.attention import check_platform
     from optical_jax.partitioning import check_divisible, make_mesh, platform
+    from optical_jax.runs.pair import pictures_seen
     from optical_jax.towers.images import recipe_of
-    from optical_jax.towers.pair import load_tower_pair, pictures_seen
+    from optical_jax.towers.pair import load_tower_pair
     from optical_jax.training.image_teacher.data import read_stage_data
     from optical_jax.training.image_teacher.start import make_pair
 

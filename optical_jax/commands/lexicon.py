@@ -60,7 +60,7 @@ def run_command(argv: Sequence[str]) -> None:
     from optical_jax.data.text.code_switch import lexicon_file, share_of_words, write_lexicon
     from optical_jax.progress import ProgressReport
     from optical_jax.runs.folder import RunFolder
-    from optical_jax.towers.tower import is_run, load, sides_of
+    from optical_jax.runs.load import is_run, load, sides_of
 
     run = Path(command.run)
     if not is_run(run):

@@ -145,7 +145,8 @@ def rank(command: MineCommand, rankings: Rankings, depth: int) -> Ranking:
     from optical_jax.partitioning import over_all_devices
     from optical_jax.progress import ProgressReport
     from optical_jax.retrieval.search import encode_blocks, search
-    from optical_jax.towers.tower import encode, is_run, load, placed
+    from optical_jax.runs.load import is_run, load
+    from optical_jax.towers.tower import encode, placed
 
     run = Path(command.by)
     if is_run(run):

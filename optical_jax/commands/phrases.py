@@ -131,8 +131,8 @@ def find_systems(command: PhrasesCommand) -> tuple[dict[str, TextAndImage], dict
     Raises:
       ConfigError: no such run, checkpoint or pair, or towers that do not agree.
     """
-    from optical_jax.evaluation.options import find_step
-    from optical_jax.towers.tower import is_run, load
+    from optical_jax.runs.load import checkpoint_step as find_step
+    from optical_jax.runs.load import is_run, load
 
     cache_dir = command.cache_dir or None
     if command.model:

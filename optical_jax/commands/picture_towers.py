@@ -36,7 +36,7 @@ def towers_of_run(
     Raises:
       ConfigError: no such checkpoint or pair, no tower of pictures, or towers that do not agree.
     """
-    from optical_jax.towers.tower import load
+    from optical_jax.runs.load import load
 
     text = text_of_run(run, checkpoint, cache_dir)
     if pictures_by:
@@ -52,7 +52,7 @@ def towers_of_run(
 
 def text_of_run(run: Path, checkpoint: str | int, cache_dir: str | None = None) -> Tower:
     """The tower of texts that a run trains."""
-    from optical_jax.towers.tower import load, sides_of
+    from optical_jax.runs.load import load, sides_of
 
     if trains_teacher(run):
         return load(run, "query", checkpoint, part="text", cache_dir=cache_dir)
@@ -74,7 +74,7 @@ def towers_of_model(
 
 
 def load_part(path: str, part: Literal["text", "image"], cache_dir: str | None, pooling: Pooling = "auto") -> Tower:
-    from optical_jax.towers.tower import is_run, load
+    from optical_jax.runs.load import is_run, load
 
     side = "query" if part == "text" else "document"
     if is_run(Path(path)):
@@ -88,8 +88,8 @@ def together(text: Tower, image: Tower, source: str, cache_dir: str | None) -> T
     Raises:
       ConfigError: vectors of different widths, or no recipe for pictures.
     """
+    from optical_jax.runs.pair import how_compared
     from optical_jax.towers.images import recipe_of
-    from optical_jax.towers.pair import how_compared
 
     if text.cfg.vector_width != image.cfg.vector_width:
         raise ConfigError(

@@ -187,7 +187,7 @@ def load_towers(command: SearchCommand) -> tuple[Tower, Tower]:
     Raises:
       ConfigError: no such run, checkpoint or model.
     """
-    from optical_jax.towers.tower import is_run, load, towers_of_run
+    from optical_jax.runs.load import is_run, load, towers_of_run
 
     cache_dir = command.cache_dir or None
     if command.run:

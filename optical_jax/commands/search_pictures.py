@@ -80,7 +80,7 @@ def run(command: SearchCommand) -> None:
 
 
 def load_towers(command: SearchCommand) -> TextAndImage:
-    from optical_jax.towers.tower import is_run
+    from optical_jax.runs.load import is_run
 
     cache_dir = command.cache_dir or None
     if command.model:

@@ -105,7 +105,8 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
     from optical_jax.data.text.report import report_lines
     from optical_jax.models.attention import check_platform
     from optical_jax.partitioning import batch_shards, check_divisible, make_mesh, platform
-    from optical_jax.towers.tower import load, sides_alike
+    from optical_jax.runs.load import load
+    from optical_jax.towers.tower import sides_alike
     from optical_jax.training.step import check_attention
     from optical_jax.training.student.start import load_teacher, make_student
 
@@ -165,8 +166,8 @@ def read_pictures(
       ConfigError: the teacher is no pair, or the pair's vectors are of different widths.
     """
     from optical_jax.data.batches.captioned_images import read_picture_pairs
+    from optical_jax.runs.load import load
     from optical_jax.towers.images import recipe_of
-    from optical_jax.towers.tower import load
     from optical_jax.training.student.start import load_picture_teacher
 
     if folder is not None:
@@ -253,8 +254,8 @@ def model_inputs(cfg: Config, before: Mapping[str, Any] | None) -> dict[str, dic
 
 def begin(cfg: Config, folder: RunFolder, parts: Parts) -> None:
     """Write what makes the folder a run: both towers, hashes of what was read, and what became of every line."""
-    from optical_jax.towers.pair import how_compared, pictures_seen
-    from optical_jax.towers.tower import PICTURE_TEACHER
+    from optical_jax.runs.load import PICTURE_TEACHER
+    from optical_jax.runs.pair import how_compared, pictures_seen
     from optical_jax.training.student.start import load_picture_teacher
 
     towers, path = {"teacher": parts.teacher}, expand_path(cfg.teacher.path, "teacher.path")

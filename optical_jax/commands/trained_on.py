@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from optical_jax.config import expand_path
 from optical_jax.errors import ConfigError, DataError
-from optical_jax.evaluation.options import read_run_config
 from optical_jax.files import SEEN_PICTURES, read_json, trains_pair, trains_teacher
 from optical_jax.runs.bitext import read_training_text, shared_with_training
+from optical_jax.runs.folder import read_run_config
 
 if TYPE_CHECKING:
     from optical_jax.data.images.files import Pictures
@@ -32,7 +32,7 @@ def counts_of_training(
       `shared_with_training`: language -> training pairs (of an image-text teacher captions) that share a text with
       these, told on stdout too; and `pictures_trained_on`: who -> how many of the pictures.
     """
-    from optical_jax.towers.pair import pictures_seen
+    from optical_jax.runs.pair import pictures_seen
 
     seen = {"image_tower": pictures_seen(seen_by, cache_dir)}
     if run is not None and not trains_teacher(run):

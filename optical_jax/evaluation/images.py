@@ -13,8 +13,10 @@ from optical_jax.commands.picture_towers import TextAndImage, text_of_run, tower
 from optical_jax.commands.trained_on import counts_of_training
 from optical_jax.config import LOW_RESOURCE
 from optical_jax.errors import ConfigError
-from optical_jax.evaluation.options import EvalCommand, find_step, make_encode, read_run_config, write_out
+from optical_jax.evaluation.options import EvalCommand, make_encode, write_out
 from optical_jax.files import own_system, trains_teacher, write_json
+from optical_jax.runs.folder import read_run_config
+from optical_jax.runs.load import checkpoint_step as find_step
 
 if TYPE_CHECKING:
     from optical_jax.data.images.captions import Caption, ImageTextSet
@@ -78,8 +80,8 @@ def evaluate_run(command: EvalCommand, found: ImageTextSet, run: Path) -> Pictur
     """What a run trains beside itself untrained, and the teacher on English captions; written into the run."""
     from optical_jax.evaluation.gallery import write_gallery
     from optical_jax.evaluation.image_report import print_evaluation, write_files
+    from optical_jax.runs.load import load
     from optical_jax.towers.images import image_tower_sha256
-    from optical_jax.towers.tower import load
 
     step, cache_dir = find_step(run, command.checkpoint), command.cache_dir or None
     captions, own = choose_captions(command, found), own_system(run)
@@ -122,8 +124,8 @@ def evaluate_run(command: EvalCommand, found: ImageTextSet, run: Path) -> Pictur
 def evaluate_model(command: EvalCommand, found: ImageTextSet) -> None:
     """A pair, or a model of texts beside the tower of pictures of one."""
     from optical_jax.evaluation.image_report import print_evaluation
+    from optical_jax.runs.load import is_run
     from optical_jax.towers.images import image_tower_sha256
-    from optical_jax.towers.tower import is_run
 
     if is_run(Path(command.model)):
         raise ConfigError(f"model={command.model} is a run; give --run {command.model}")

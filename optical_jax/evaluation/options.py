@@ -121,27 +121,6 @@ def make_encode(command: EvalCommand, tower: Tower) -> Encode:
     return vectors
 
 
-def find_step(run: Path, checkpoint: str) -> int:
-    """The step that "last", "best" or a number stands for.
-
-    Raises:
-      ConfigError: no such run, or no such checkpoint.
-    """
-    from optical_jax.runs.checkpoint import find_step
-    from optical_jax.towers.tower import is_run
-
-    if not is_run(run):
-        raise ConfigError(f"run={run} is no run folder; name a folder that train.py wrote, or give --model")
-    which: Any = int(checkpoint) if checkpoint.isdecimal() else checkpoint
-    return find_step(run, which)
-
-
-def read_run_config(run: Path) -> dict[str, Any]:
-    from optical_jax.runs.folder import RunFolder
-
-    return RunFolder(run).saved_config() or {}
-
-
 def write_out(path: str, content: dict[str, Any]) -> None:
 
     Path(path).parent.mkdir(parents=True, exist_ok=True)

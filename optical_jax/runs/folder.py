@@ -281,3 +281,9 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + name] = value
     return flat
+
+
+def read_run_config(run: Path) -> dict[str, Any]:
+    from optical_jax.runs.folder import RunFolder
+
+    return RunFolder(run).saved_config() or {}

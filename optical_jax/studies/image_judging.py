@@ -21,10 +21,11 @@ from optical_jax.retrieval.image_metrics import WAYS
 from optical_jax.retrieval.image_search import Vectors, by_position, search_both_ways
 from optical_jax.retrieval.metrics import Figures, PerQuery
 from optical_jax.retrieval.search import encode_blocks
+from optical_jax.runs.load import load
 from optical_jax.studies.readers import picture_inputs
 from optical_jax.studies.tables import SCORINGS, base_name, results_folder, source_of, way_name
 from optical_jax.towers.images import encode_picture_blocks, image_tower_sha256
-from optical_jax.towers.tower import Tower, encode, load, placed
+from optical_jax.towers.tower import Tower, encode, placed
 from optical_jax.types import TokenVectors, mean_pool
 
 ENGLISH = "en"

@@ -23,6 +23,7 @@ from optical_jax.retrieval.metrics import evaluate_run as judge
 from optical_jax.retrieval.search import Ranking, encode_blocks, rank
 from optical_jax.runs.bitext import saved_data
 from optical_jax.runs.checkpoint import find_step
+from optical_jax.runs.load import load
 from optical_jax.studies.folders import holds_judgement
 from optical_jax.studies.image_judging import PictureJudge, check_texts
 from optical_jax.studies.tables import (
@@ -35,7 +36,7 @@ from optical_jax.studies.tables import (
     source_of,
     table_names,
 )
-from optical_jax.towers.tower import Tower, encode, load, placed
+from optical_jax.towers.tower import Tower, encode, placed
 from optical_jax.training.student.start import load_teacher
 from optical_jax.types import TokenVectors, mean_pool
 

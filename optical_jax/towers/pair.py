@@ -6,7 +6,7 @@ Either folder is a model by itself, and `load(FOLDER, part="text"|"image")` read
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,11 +14,11 @@ import numpy as np
 
 from optical_jax.config import ImageTowerConfig
 from optical_jax.data.pixels import RECIPE_FILES
-from optical_jax.files import PAIR, SEEN_PICTURES, read_json, trains_pair, trains_teacher, write_json
+from optical_jax.files import PAIR, SEEN_PICTURES, read_json, write_json
 from optical_jax.models.formats.export import Dtype, check_target, replacing, save_tower
-from optical_jax.models.formats.pretrained import OWN_LOGITS, find_folder, parts_of, read_logits
-from optical_jax.runs.checkpoint import load_params
-from optical_jax.towers.tower import Tower, is_run, load
+from optical_jax.models.formats.pretrained import OWN_LOGITS
+from optical_jax.runs.load import load
+from optical_jax.towers.tower import Tower
 from optical_jax.types import Params
 
 Interaction = Literal["pooled", "tokens"]
@@ -94,17 +94,6 @@ def load_tower_pair(folder: Path) -> TowerPair:
     return TowerPair(*towers, told["interaction"], logits, read_if_there(folder / SEEN_PICTURES))
 
 
-def trained_pair(run: Path, checkpoint: int) -> TowerPair:
-    """What the run of an image-text teacher had made of its towers at a step.
-
-    Raises:
-      ConfigError: no such checkpoint.
-    """
-    start, (params, _) = load_tower_pair(run / "model"), load_params(run, checkpoint)
-    text, image = (replace(tower, params={"head": {}, **params[part]}) for part, tower in start.towers.items())
-    return replace(start, text=text, image=image, logits=logits_of(params, start.logits))
-
-
 def pair_params(pair: TowerPair, bias: float) -> Params:
     """The parameters of both towers and of the loss, in one tree, as a training's checkpoints hold them.
 
@@ -122,38 +111,5 @@ def logits_of(params: Params, named: Iterable[str]) -> dict[str, float]:
     return {name: found[name] for name in named}
 
 
-def logits_at(path: str, cache_dir: str | None = None) -> dict[str, float]:
-    """The logits of a pair, in a run, a folder or on the hub; none where there is one tower."""
-    if trains_pair(Path(path)):
-        return logits_of(load_params(Path(path))[0], OWN_LOGITS)
-    return {name: float(value.item()) for name, value in read_logits(path, cache_dir).items()}
-
-
-def how_compared(path: str, cache_dir: str | None = None) -> dict[str, Any] | None:
-    """What the pair.json of a run, folder or hub name says; None where there is none, as in a pair of others."""
-    return read_if_there(pair_folder(path, cache_dir) / PAIR)
-
-
-def pictures_seen(path: str, cache_dir: str | None = None) -> list[str] | None:
-    """Digests of the pictures that the tower of pictures in a run, folder or hub name is known to have learned from.
-
-    In hexadecimal; None where nothing tells, as of a pair of others.
-    """
-    return read_if_there(pair_folder(path, cache_dir) / SEEN_PICTURES)
-
-
-def pair_folder(path: str, cache_dir: str | None) -> Path:
-    """Where a run, folder or hub name says what its pair is: a student's run of the one that taught it."""
-    run = Path(path)
-    if is_run(run):
-        return run / ("model" if trains_teacher(run) else "teacher")
-    return find_folder(path, cache_dir)
-
-
 def read_if_there(file: Path) -> Any:
     return read_json(file) if file.is_file() else None
-
-
-def reads_pictures(path: str, cache_dir: str | None = None) -> bool:
-    """Whether a run, folder or hub name holds a tower of pictures beside one of texts."""
-    return trains_pair(Path(path)) if is_run(Path(path)) else parts_of(path, cache_dir) == ("text", "image")

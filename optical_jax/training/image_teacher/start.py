@@ -22,9 +22,11 @@ from optical_jax.data.pixels import HALF, PictureRecipe
 from optical_jax.errors import ConfigError
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
+from optical_jax.runs.load import load
+from optical_jax.runs.pair import logits_at
 from optical_jax.towers.images import recipe_of
-from optical_jax.towers.pair import TowerPair, logits_at
-from optical_jax.towers.tower import Tower, load
+from optical_jax.towers.pair import TowerPair
+from optical_jax.towers.tower import Tower
 from optical_jax.training.teacher.start import principal_directions
 from optical_jax.types import Params
 

@@ -19,9 +19,10 @@ from optical_jax.models.encoders import poolings
 from optical_jax.models.formats.pretrained import load_pretrained
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
+from optical_jax.runs.load import load
+from optical_jax.runs.pair import reads_pictures
 from optical_jax.towers.folder import check_vocabulary
-from optical_jax.towers.pair import reads_pictures
-from optical_jax.towers.tower import Tower, encode, load, placed
+from optical_jax.towers.tower import Tower, encode, placed
 from optical_jax.training.embeddings import (
     lexicon_embeddings,
     principal_components,
