@@ -8,7 +8,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from optical_jax.plots.style import FAINT_INK, INK, OWN, SYSTEMS, drawing, save
+from optical_jax.plots.curves import OWN, SYSTEMS
+from optical_jax.plots.style import FAINT_INK, INK, drawing, save
 
 WAYS = {"t2i": "captions look for pictures", "i2t": "pictures look for captions"}
 ROW = 0.27

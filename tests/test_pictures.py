@@ -18,17 +18,9 @@ from matplotlib.image import imread
 
 from optical_jax.alignment.plans import AlignedPlan
 from optical_jax.commands.curves import try_to_draw
-from optical_jax.plots.style import (
-    DEPTHS,
-    SHARES,
-    draw_evaluation,
-    draw_plans,
-    draw_training,
-    find_fonts,
-    letters_of,
-    luminance,
-    readable_on,
-)
+from optical_jax.plots.curves import DEPTHS, draw_evaluation, draw_training
+from optical_jax.plots.plans import SHARES, draw_plans, luminance, readable_on
+from optical_jax.plots.style import find_fonts, letters_of
 
 ROOT = Path(__file__).parents[1]
 LANGUAGES = ["sw", "so", "tl", "mr", "yo", "ha", "am", "km", "ne", "ig", "rw", "zu", "bem", "tw", "de", "fr", "es"]

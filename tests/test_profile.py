@@ -20,7 +20,7 @@ from optical_jax.benchmark.profile import (
     traced_ops,
 )
 from optical_jax.benchmark.report import print_figures
-from optical_jax.plots.style import draw_profile
+from optical_jax.plots.curves import draw_profile
 
 PROGRAM = """\
 HloModule jit_train_step, is_scheduled=true

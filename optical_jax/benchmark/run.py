@@ -151,7 +151,7 @@ def measure(command: BenchCommand) -> None:
 
 
 def draw_step(profile: dict[str, Any], path: Path) -> None:
-    from optical_jax.plots.style import draw_profile
+    from optical_jax.plots.curves import draw_profile
 
     draw_profile(profile, path)
 

@@ -162,7 +162,7 @@ def draw(
     """Print and draw the plan of the two texts."""
     from optical_jax.alignment.plans import align_texts
     from optical_jax.evaluation.text_report import say
-    from optical_jax.plots.style import draw_plans
+    from optical_jax.plots.plans import draw_plans
 
     texts = [(command.foreign, command.english)]
     (found,) = align_texts(student, teacher, texts, cfg, by_pieces=command.pieces, idf=idf)

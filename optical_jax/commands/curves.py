@@ -17,7 +17,7 @@ def draw_training_curves(run: Path) -> bool:
     """RUN/curves.png from the run's metrics.jsonl, as far as it goes. True if it was drawn."""
 
     def draw(path: Path) -> None:
-        from optical_jax.plots.style import draw_training
+        from optical_jax.plots.curves import draw_training
         from optical_jax.runs.metrics import read_metrics
 
         draw_training(read_metrics(run / "metrics.jsonl"), path)
@@ -29,7 +29,7 @@ def draw_evaluation_curves(folder: Path, figures: Mapping[str, Any]) -> bool:
     """curves.png in the folder of an evaluation, from the content of its metrics.json. True if it was drawn."""
 
     def draw(path: Path) -> None:
-        from optical_jax.plots.style import draw_evaluation
+        from optical_jax.plots.curves import draw_evaluation
 
         draw_evaluation(figures, path)
 

@@ -86,7 +86,7 @@ def draw_examples(run: Path, cfg: Config, evaluation: Evaluation) -> Path:
     """The plans of one unseen phrase a language, in one picture."""
     from optical_jax.alignment.plans import align_texts
     from optical_jax.data.text.names import LOCALES, read_names
-    from optical_jax.plots.style import draw_plans
+    from optical_jax.plots.plans import draw_plans
     from optical_jax.runs.load import load
 
     examples = choose_examples(evaluation)

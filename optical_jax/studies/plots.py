@@ -15,7 +15,8 @@ import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from optical_jax.plots.style import COLOURS, FAINT_INK, INK, STROKES, STYLE, drawing
+from optical_jax.plots.curves import COLOURS, STROKES
+from optical_jax.plots.style import FAINT_INK, INK, STYLE, drawing
 from optical_jax.studies.design import Study, Task, group_of
 from optical_jax.studies.folders import dev_lines
 from optical_jax.studies.results import TIMING, Results, Row, Summary, all_references
