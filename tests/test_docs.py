@@ -19,7 +19,6 @@ import tyro
 
 from optical_jax.commands import align, bench, collect, lexicon, phrases
 from optical_jax.commands import mine as mining
-from optical_jax.commands.export import ExportCommand
 from optical_jax.commands.names import NamesCommand
 from optical_jax.commands.search import SearchCommand
 from optical_jax.commands.search import check as check_search
@@ -30,6 +29,7 @@ from optical_jax.data.text.bitext import load_bitext
 from optical_jax.data.text.names import split_names
 from optical_jax.errors import DataError
 from optical_jax.evaluation.options import EvalCommand, check
+from optical_jax.export.options import ExportCommand
 from optical_jax.studies.design import check_study
 
 ROOT = Path(__file__).parents[1]
