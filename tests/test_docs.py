@@ -20,8 +20,6 @@ import tyro
 from optical_jax.commands import align, bench, collect, lexicon, phrases
 from optical_jax.commands import mine as mining
 from optical_jax.commands.names import NamesCommand
-from optical_jax.commands.search import SearchCommand
-from optical_jax.commands.search import check as check_search
 from optical_jax.commands.settings import ImageTeacherCommand, TeacherCommand, TrainCommand, parse_command
 from optical_jax.commands.study import StudyCommand, load_study
 from optical_jax.config.validation import validate, validate_image_teacher, validate_teacher
@@ -30,6 +28,8 @@ from optical_jax.data.text.names import split_names
 from optical_jax.errors import DataError
 from optical_jax.evaluation.options import EvalCommand, check
 from optical_jax.export.options import ExportCommand
+from optical_jax.index.options import SearchCommand
+from optical_jax.index.options import check as check_search
 from optical_jax.studies.design import check_study
 
 ROOT = Path(__file__).parents[1]

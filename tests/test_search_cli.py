@@ -212,7 +212,7 @@ def test_a_terminal_gets_lines_that_fit():
 
 
 def test_output_is_not_cut_without_a_terminal(capsys):
-    from optical_jax.commands.search import Hit
+    from optical_jax.index.texts import Hit
 
     print_hits(["q"], [[Hit("q", 1, 1.0, 1, "long " * 100)]])
     assert "long " * 100 in capsys.readouterr().out

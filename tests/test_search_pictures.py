@@ -13,8 +13,8 @@ from test_picture_evaluation import mean_vector, picture_rows, token_rows
 
 from optical_jax.commands import search_pictures
 from optical_jax.commands.search import main
-from optical_jax.commands.search_pictures import PictureHit
 from optical_jax.data.images.files import Pictures, index_pictures
+from optical_jax.index.images import PictureHit
 from optical_jax.runs.load import load
 
 QUERIES = ["Paka analala", "mvua na mto mlimani"]

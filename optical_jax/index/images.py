@@ -1,0 +1,85 @@
+"""Search in a folder of images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from optical_jax.commands.picture_towers import TextAndImage, towers_of_model, towers_of_run
+from optical_jax.errors import ConfigError
+
+if TYPE_CHECKING:
+    from optical_jax.data.images.files import Pictures
+    from optical_jax.index.options import SearchCommand
+    from optical_jax.retrieval.search import Encode
+
+
+@dataclass(frozen=True)
+class PictureHit:
+    query: str
+    rank: int
+    score: float
+    picture: str
+    """Its id."""
+    file: str
+    """And the member in it."""
+
+
+def load_towers(command: SearchCommand) -> TextAndImage:
+    from optical_jax.runs.load import is_run
+
+    cache_dir = command.cache_dir or None
+    if command.model:
+        if is_run(Path(command.model)):
+            raise ConfigError(f"model={command.model} is a run; give --run {command.model}")
+        return towers_of_model(command.model, command.pictures_by, cache_dir=cache_dir)
+    if not is_run(Path(command.run)):
+        raise ConfigError(f"run={command.run} is no run folder; name a folder of a training, or give --model")
+    return towers_of_run(Path(command.run), command.checkpoint, command.pictures_by, cache_dir)
+
+
+def find(command: SearchCommand, towers: TextAndImage, pictures: Pictures) -> list[list[PictureHit]]:
+    """The best pictures of every query, in the order of the queries. A picture is held no longer than it is scored."""
+    from optical_jax.partitioning import over_all_devices
+    from optical_jax.progress import ProgressReport
+    from optical_jax.retrieval.search import encode_blocks, rank
+    from optical_jax.towers.images import encode_picture_blocks
+
+    # Ties go by id, descending: of two equal pictures the one whose name is earlier stands first.
+    names = sorted(pictures, reverse=True)
+    ids = [f"{n:0{len(str(len(names)))}}" for n in range(len(names))]
+    with over_all_devices():
+        asked = {"": list(encode_blocks(command.queries, make_encode(command, towers)))}
+        with ProgressReport("encoding and ranking pictures", len(names), "pictures") as progress:
+            blocks = encode_picture_blocks(
+                towers.image,
+                pictures,
+                names,
+                pooled=towers.by_means,
+                batch_size=command.batch_size,
+                advance=progress.advance,
+            )
+            ranking = rank(asked, ids, blocks, depth=command.top)[""]
+    return [
+        [
+            PictureHit(query, place, score, names[n], pictures.where(names[n]))
+            for place, (n, score) in enumerate(zip(documents, scores, strict=True), start=1)
+            if n >= 0
+        ]
+        for query, documents, scores in zip(
+            command.queries, ranking.documents.tolist(), ranking.scores.tolist(), strict=True
+        )
+    ]
+
+
+def make_encode(command: SearchCommand, towers: TextAndImage) -> Encode:
+    import jax
+
+    from optical_jax.towers.tower import encode, placed
+    from optical_jax.types import mean_pool
+
+    there, pool = placed(towers.text), jax.jit(mean_pool)
+    if towers.by_means:
+        return lambda texts: pool(encode(there, texts, command.batch_size))
+    return lambda texts: encode(there, texts, command.batch_size)

@@ -1,0 +1,183 @@
+"""Search in the lines of a text file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from optical_jax.errors import ConfigError, DataError
+from optical_jax.files import read_json, trains_teacher
+from optical_jax.index.options import SearchCommand
+
+if TYPE_CHECKING:
+    from optical_jax.retrieval.dictionary import Lexicon
+    from optical_jax.retrieval.document_vectors import DocumentVectors
+    from optical_jax.retrieval.search import Encode, Ranking
+    from optical_jax.towers.tower import Tower
+
+
+@dataclass(frozen=True)
+class Hit:
+    query: str
+    rank: int
+    score: float
+    line: int
+    """Number of the line in the file, from 1."""
+    text: str
+
+
+def read_documents(path: Path) -> dict[int, str]:
+    """Line number -> text of every line that is not blank.
+
+    Raises:
+      DataError: no such file, nothing in it, or a line that is not UTF-8: file, line, what.
+    """
+    from optical_jax.data.files.records import raw_lines
+
+    if not path.is_file():
+        what = "is a folder, not a file" if path.is_dir() else "is no file that can be read twice"
+        raise DataError(f"{path}: {what if path.exists() else 'no such file'}; name a text file with --docs")
+    lines = {}
+    for number, text, fault in raw_lines(path):
+        if fault:
+            raise DataError(f"{path}:{number}: {fault}; save the file as UTF-8")
+        if text.strip():
+            lines[number] = text
+    if not lines:
+        raise DataError(f"{path}: every line is blank; give a document a line")
+    return lines
+
+
+def load_towers(command: SearchCommand) -> tuple[Tower, Tower]:
+    """Who encodes queries, and who documents.
+
+    Raises:
+      ConfigError: no such run, checkpoint or model.
+    """
+    from optical_jax.runs.load import is_run, load, towers_of_run
+
+    cache_dir = command.cache_dir or None
+    if command.run:
+        if not is_run(Path(command.run)):
+            raise ConfigError(f"run={command.run} is no run folder; name a folder that train.py wrote, or give --model")
+        return towers_of_run(Path(command.run), command.checkpoint, command.documents, cache_dir)
+    if is_run(Path(command.model)):
+        raise ConfigError(f"model={command.model} is a run; give --run {command.model}")
+    tower = load(command.model, cache_dir=cache_dir)
+    return tower, replace(tower, side="document")
+
+
+def read_lexicon(command: SearchCommand) -> Lexicon | None:
+    """The dictionary asked for, from the bitext that the run learned from.
+
+    Raises:
+      ConfigError: the run learned from no bitext, or none of this language.
+      DataError: its bitext is gone or broken.
+    """
+    from optical_jax.data.text.bitext import load_bitext
+    from optical_jax.retrieval.dictionary import count_lexicon
+    from optical_jax.runs.bitext import saved_data
+
+    if not command.dictionary:
+        return None
+    if trains_teacher(Path(command.run)):
+        raise ConfigError(f"dictionary={command.dictionary}: {command.run} learned from no bitext; leave it out")
+    train = load_bitext(saved_data(read_json(Path(command.run) / "config.json"))).train
+    if command.dictionary not in train:
+        raise ConfigError(
+            f"dictionary={command.dictionary}: {command.run} learned {', '.join(train)}; give one of them"
+        )
+    pairs = train[command.dictionary]
+    print(f"counting a dictionary in {len(pairs):,} {command.dictionary} pairs", file=sys.stderr, flush=True)
+    return count_lexicon(pairs.english, pairs.foreign)
+
+
+def find(
+    command: SearchCommand, queries: Tower, documents: Tower, lines: dict[int, str], lexicon: Lexicon | None = None
+) -> list[list[Hit]]:
+    """The best lines of every query, in the order of the queries; with a lexicon also by its words."""
+    from optical_jax.partitioning import over_all_devices
+    from optical_jax.progress import ProgressReport
+    from optical_jax.retrieval.dictionary import make_dictionary_bm25
+    from optical_jax.retrieval.fusion import reciprocal_rank_fusion
+    from optical_jax.retrieval.search import DEPTH, encode_blocks, rank, search
+
+    # Ties go by id, descending: counted backwards, the earlier of two equal lines stands first.
+    width = len(str(max(lines)))
+    by_id = {f"{max(lines) - number:0{width}}": text for number, text in lines.items()}
+    depth = max(command.top, DEPTH) if lexicon else command.top
+    with over_all_devices():
+        with ProgressReport("encoding queries", len(command.queries), "texts") as progress:
+            asked = {
+                "": list(encode_blocks(command.queries, make_encode(queries, command.batch_size), progress.advance))
+            }
+        encode = make_encode(documents, command.batch_size)
+        if command.vectors:
+            stored = keep_vectors(Path(command.vectors), by_id, documents, encode)
+            found, ids = rank(asked, stored.ids, stored.blocks(), depth=depth), stored.ids
+        else:
+            with ProgressReport("encoding and ranking lines", len(lines), "lines") as progress:
+                found = search(asked, by_id, encode, depth=depth, advance=progress.advance)
+            ids = list(by_id)
+    best = found[""]
+    if lexicon:
+        by_words = make_dictionary_bm25(by_id)(command.queries, lexicon)
+        best = reciprocal_rank_fusion([best, by_words], ids, command.top)
+    return hits_of(best, command.queries, [max(lines) - int(name) for name in ids], lines)
+
+
+def keep_vectors(folder: Path, documents: dict[str, str], tower: Tower, encode: Encode) -> DocumentVectors:
+    """The vectors of these documents (id -> text) from a folder, encoded and written there first if they are not.
+
+    Raises:
+      ConfigError: the folder holds other documents' vectors, another model's, or something else.
+    """
+    from optical_jax.config import identity
+    from optical_jax.params import fingerprint
+    from optical_jax.progress import ProgressReport
+    from optical_jax.retrieval.document_vectors import ABOUT, DocumentVectors, is_file_of_ours, write_document_vectors
+    from optical_jax.retrieval.search import encode_blocks
+
+    if folder.exists() and not (folder.is_dir() and all(map(is_file_of_ours, folder.iterdir()))):
+        raise ConfigError(f"vectors={folder} holds something else; name a folder that is empty or not there yet")
+    about = {
+        "documents_sha256": hashlib.sha256(json.dumps(documents).encode()).hexdigest(),
+        "params_sha256": fingerprint(tower.params),
+        "tokenizer_sha256": hashlib.sha256(tower.tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
+        # As JSON gives it back.
+        "tower": json.loads(json.dumps(identity(tower.cfg))),
+    }
+    if not (folder / ABOUT).is_file():
+        with ProgressReport("encoding lines", len(documents), "lines") as progress:
+            blocks = encode_blocks(list(documents.values()), encode, progress.advance)
+            return write_document_vectors(folder, list(documents), blocks, tower.cfg.vector_width, about)
+    stored = DocumentVectors(folder)
+    for name in about:
+        if stored.about.get(name) != about[name]:
+            what = "another text file" if name == "documents_sha256" else "another model"
+            raise ConfigError(f"vectors={folder} are of {what}; name another folder, or delete this one")
+    return stored
+
+
+def make_encode(tower: Tower, batch_size: int) -> Encode:
+    from optical_jax.towers.tower import encode, placed
+
+    there = placed(tower)
+    return lambda texts: encode(there, texts, batch_size)
+
+
+def hits_of(ranking: Ranking, queries: Sequence[str], numbers: Sequence[int], lines: dict[int, str]) -> list[list[Hit]]:
+    """What was found, `numbers` being the line of every position in the ranking."""
+    return [
+        [
+            Hit(query, rank, score, numbers[n], lines[numbers[n]])
+            for rank, (n, score) in enumerate(zip(found, scores, strict=True), start=1)
+            if n >= 0
+        ]
+        for query, found, scores in zip(queries, ranking.documents.tolist(), ranking.scores.tolist(), strict=True)
+    ]
