@@ -22,8 +22,9 @@ from optical_jax.config.validation import validate_teacher
 from optical_jax.errors import ConfigError
 from optical_jax.params import fingerprint
 from optical_jax.runs.folder import RunFolder
+from optical_jax.training.embeddings import principal_directions
 from optical_jax.training.student.start import load_teacher
-from optical_jax.training.teacher.start import make_start, principal_directions
+from optical_jax.training.teacher.start import make_start
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "configs" / "tiny" / "teacher"

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import scipy.sparse
 from jaxtyping import Float
+
+from optical_jax.retrieval.blocks import Block
+from optical_jax.retrieval.search import encode_blocks
+from optical_jax.towers.tower import Tower, encode
 
 SPECIAL = re.compile(r"\[[^\]]+\]|<[^>]+>")
 """[CLS], <s> and the like stand outside of words."""
@@ -108,3 +113,32 @@ def principal_components(vectors: Float[np.ndarray, "V D"], width: int) -> Float
     centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
     _, directions = np.linalg.eigh(centred.T @ centred)
     return (centred @ directions[:, ::-1][:, :width]).astype(np.float32)
+
+
+PRINCIPAL_TEXTS = 256
+"""Texts of each side whose token vectors the principal directions are taken from."""
+
+
+def principal_directions(
+    raw: Tower, queries: Sequence[str], passages: Sequence[str], width: int
+) -> Float[np.ndarray, "D width"]:
+    """The projection that keeps dot products of the encoder's unit token vectors best.
+
+    The leading eigenvectors of their second moments, not about a mean: scores are dot products, and the mean counts in
+    them. Queries and passages weigh the same, however many tokens each has.
+    """
+    D = raw.cfg.encoder.width
+    moments = np.zeros((D, D))
+    for side, texts in (("query", queries), ("document", passages)):
+        tower = replace(raw, side=side)
+        own, count = np.zeros((D, D)), 0
+        for block in encode_blocks(list(texts[:PRINCIPAL_TEXTS]), lambda batch, tower=tower: encode(tower, batch)):
+            vectors = _real_vectors(block)
+            own, count = own + vectors.T @ vectors, count + len(vectors)
+        moments += own / max(count, 1)
+    _, directions = np.linalg.eigh(moments)
+    return np.ascontiguousarray(directions[:, ::-1][:, :width], np.float32)
+
+
+def _real_vectors(block: Block) -> Float[np.ndarray, "n D"]:
+    return np.asarray(block.vectors.vectors)[np.asarray(block.vectors.mask)].astype(np.float64)

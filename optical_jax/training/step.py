@@ -20,7 +20,7 @@ from optical_jax.ot.schedule import at_step
 from optical_jax.partitioning import constrain, named_sharding, params_shardings, platform
 from optical_jax.training.optimizer import Frozen, steps_taken, trained_part, with_trained
 from optical_jax.training.state import TrainState, train_state_shardings, update_state
-from optical_jax.types import Batch, Metrics, PackedInputs, Params, Scalar, TextInputs, TokenVectors
+from optical_jax.types import Batch, ImageInputs, Metrics, PackedInputs, Params, Scalar, TextInputs, TokenVectors
 
 TrainStep = Callable[[TrainState, Params, Batch], tuple[TrainState, Metrics]]
 
@@ -125,3 +125,20 @@ def split_in_parts(batch: Any, parts: int) -> Any:
 def join_parts(x: jax.Array) -> jax.Array:
     """The rows of `split_in_parts` in their order again."""
     return constrain(x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), ("batch",) + (None,) * (x.ndim - 2))
+
+
+def encode_in_parts(
+    params: Params, inputs: TextInputs | PackedInputs | ImageInputs, tower: TowerConfig, parts: int
+) -> TokenVectors:
+    """Encode a batch part by part; the backward pass computes each part again, so that one is in memory at a time.
+
+    The vectors are those of the whole batch, so a loss sees all its negatives, however many parts there are.
+    """
+    if parts == 1:
+        return encode_tokens(params, inputs, tower)
+
+    def encode(part: Any) -> TokenVectors:
+        return encode_tokens(params, part, tower)
+
+    pieces = jax.lax.map(jax.checkpoint(encode, prevent_cse=False), split_in_parts(inputs, parts))
+    return jax.tree.map(join_parts, pieces)

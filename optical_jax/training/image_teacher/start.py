@@ -27,7 +27,7 @@ from optical_jax.runs.pair import logits_at
 from optical_jax.towers.images import recipe_of
 from optical_jax.towers.pair import TowerPair
 from optical_jax.towers.tower import Tower
-from optical_jax.training.teacher.start import principal_directions
+from optical_jax.training.embeddings import principal_directions
 from optical_jax.types import Params
 
 

@@ -18,8 +18,7 @@ from optical_jax.params import SpecTree
 from optical_jax.partitioning import named_sharding
 from optical_jax.training.optimizer import FrozenParts, trained_part, with_trained
 from optical_jax.training.state import TrainState, train_state_shardings, update_state
-from optical_jax.training.step import count_tokens
-from optical_jax.training.teacher.step import encode_in_parts
+from optical_jax.training.step import count_tokens, encode_in_parts
 from optical_jax.types import ImageTextBatch, Metrics, Params, Scalar, TokenVectors
 
 ImageTextStep = Callable[[TrainState, ImageTextBatch], tuple[TrainState, Metrics]]

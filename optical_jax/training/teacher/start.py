@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float
 
 from optical_jax.config import HeadConfig, StartConfig, TeacherStageConfig, TowerConfig, expand_path
 from optical_jax.data.tokenization import load_tokenizer
@@ -17,11 +16,9 @@ from optical_jax.errors import ConfigError
 from optical_jax.models.formats.pretrained import load_pretrained
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
-from optical_jax.retrieval.blocks import Block
-from optical_jax.retrieval.search import encode_blocks
 from optical_jax.towers.folder import check_vocabulary
-from optical_jax.towers.tower import Tower, encode
-from optical_jax.training.embeddings import transfer_embeddings
+from optical_jax.towers.tower import Tower
+from optical_jax.training.embeddings import principal_directions, transfer_embeddings
 from optical_jax.types import Params
 
 MARKERS = {"query_marker_id": "[Q]", "document_marker_id": "[D]"}
@@ -30,8 +27,6 @@ MARKER_TAKEN = {"query_marker_id": "[unused0]", "document_marker_id": "[unused1]
 CHOSEN = ("augment_queries", "skip_punctuation", "special_tokens", "query_length", "document_length")
 PLAIN_HEAD = HeadConfig(query_length=32, document_length=180)
 """With ColBERT's usual lengths."""
-PRINCIPAL_TEXTS = 256
-"""Texts of each side whose token vectors the principal directions are taken from."""
 
 
 def make_start(cfg: TeacherStageConfig, queries: Sequence[str], passages: Sequence[str]) -> Tower:
@@ -114,28 +109,3 @@ def add_markers(tokenizer: Any, params: Params, seed: int) -> tuple[Any, Params,
     embeddings = {**embeddings, "word": {"embedding": rows}}
     params = {**params, "encoder": {**params["encoder"], "embeddings": embeddings}}
     return grown, params, {name: grown.get_vocab()[piece] for name, piece in MARKERS.items()}
-
-
-def principal_directions(
-    raw: Tower, queries: Sequence[str], passages: Sequence[str], width: int
-) -> Float[np.ndarray, "D width"]:
-    """The projection that keeps dot products of the encoder's unit token vectors best.
-
-    The leading eigenvectors of their second moments, not about a mean: scores are dot products, and the mean counts in
-    them. Queries and passages weigh the same, however many tokens each has.
-    """
-    D = raw.cfg.encoder.width
-    moments = np.zeros((D, D))
-    for side, texts in (("query", queries), ("document", passages)):
-        tower = replace(raw, side=side)
-        own, count = np.zeros((D, D)), 0
-        for block in encode_blocks(list(texts[:PRINCIPAL_TEXTS]), lambda batch, tower=tower: encode(tower, batch)):
-            vectors = _real_vectors(block)
-            own, count = own + vectors.T @ vectors, count + len(vectors)
-        moments += own / max(count, 1)
-    _, directions = np.linalg.eigh(moments)
-    return np.ascontiguousarray(directions[:, ::-1][:, :width], np.float32)
-
-
-def _real_vectors(block: Block) -> Float[np.ndarray, "n D"]:
-    return np.asarray(block.vectors.vectors)[np.asarray(block.vectors.mask)].astype(np.float64)

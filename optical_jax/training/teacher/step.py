@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import jax
 import optax
@@ -12,13 +11,13 @@ from jax.sharding import Mesh
 
 from optical_jax.config import TeacherStageConfig, TowerConfig
 from optical_jax.losses.ranking import ranking_loss
-from optical_jax.models.late_interaction import encode_tokens, tower_specs
+from optical_jax.models.late_interaction import tower_specs
 from optical_jax.models.stack import unstack_layers
 from optical_jax.partitioning import named_sharding
 from optical_jax.training.optimizer import NOTHING_FROZEN, Frozen, trained_part, with_trained
 from optical_jax.training.state import TrainState, train_state_shardings, update_state
-from optical_jax.training.step import count_tokens, join_parts, split_in_parts
-from optical_jax.types import ImageInputs, Metrics, PackedInputs, Params, RankingBatch, Scalar, TextInputs, TokenVectors
+from optical_jax.training.step import count_tokens, encode_in_parts
+from optical_jax.types import Metrics, Params, RankingBatch, Scalar
 
 RankingStep = Callable[[TrainState, RankingBatch], tuple[TrainState, Metrics]]
 
@@ -73,20 +72,3 @@ def stop_below(params: Params, frozen_layers: int | None) -> Params:
     constants = jax.lax.stop_gradient({"embeddings": encoder["embeddings"], "layers": below})
     encoder = {**encoder, "embeddings": constants["embeddings"], "layers": (*constants["layers"], *above)}
     return {**params, "encoder": encoder}
-
-
-def encode_in_parts(
-    params: Params, inputs: TextInputs | PackedInputs | ImageInputs, tower: TowerConfig, parts: int
-) -> TokenVectors:
-    """Encode a batch part by part; the backward pass computes each part again, so that one is in memory at a time.
-
-    The vectors are those of the whole batch, so a loss sees all its negatives, however many parts there are.
-    """
-    if parts == 1:
-        return encode_tokens(params, inputs, tower)
-
-    def encode(part: Any) -> TokenVectors:
-        return encode_tokens(params, part, tower)
-
-    pieces = jax.lax.map(jax.checkpoint(encode, prevent_cse=False), split_in_parts(inputs, parts))
-    return jax.tree.map(join_parts, pieces)
