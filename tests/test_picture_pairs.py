@@ -13,7 +13,7 @@ import pytest
 from picture_sets import NAMES, SIZE, TRAIN, WIDTH, write_pair, write_pictures
 from source_folders import jsonl, put
 
-from optical_jax.commands.train import begin, main, prepare
+from optical_jax.commands.train import main
 from optical_jax.config import (
     CheckpointConfig,
     Config,
@@ -43,6 +43,7 @@ from optical_jax.training.optimizer import make_optimizer
 from optical_jax.training.state import init_train_state
 from optical_jax.training.step import make_train_step
 from optical_jax.training.student.image_cache import cached_pictures
+from optical_jax.training.student.task import begin, prepare
 from optical_jax.types import TokenVectors
 
 

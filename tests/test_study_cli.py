@@ -18,7 +18,6 @@ import pytest
 
 from optical_jax.commands.settings import TrainCommand, parse_command
 from optical_jax.commands.study import load_study, main
-from optical_jax.commands.train import prepare
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.partitioning import make_mesh, named_sharding, params_shardings
 from optical_jax.studies.folders import FAILED
@@ -26,6 +25,7 @@ from optical_jax.training.loop import put
 from optical_jax.training.optimizer import make_optimizer
 from optical_jax.training.state import init_train_state
 from optical_jax.training.step import make_train_step
+from optical_jax.training.student.task import prepare
 
 ROOT = Path(__file__).parents[1]
 STUDY = """

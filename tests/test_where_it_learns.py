@@ -8,12 +8,12 @@ import jax
 import numpy as np
 import pytest
 
-from optical_jax.commands.train import prepare
 from optical_jax.config import Config, DataConfig, StudentConfig, TeacherConfig
 from optical_jax.config.validation import validate
 from optical_jax.data.text.code_switch import lexicon_file, read_lexicon
 from optical_jax.errors import ConfigError
 from optical_jax.runs.folder import RunFolder
+from optical_jax.training.student.task import prepare
 
 
 def settings(**data) -> Config:

@@ -89,7 +89,7 @@ def figure_of(task: Task, expected: Expected | None) -> float | None:
 
 def run_task(task: Task, judge: Any, references: bool) -> Outcome:
     """Train and evaluate, as far as that is not done; what training prints goes to the run's log.txt."""
-    from optical_jax.commands.train import train_run
+    from optical_jax.training.student.task import train_run
 
     began = time.monotonic()
     if not is_trained(task):
