@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from optical_jax.config import RankingDataConfig
 from optical_jax.data.collections.rankings import Rankings, text_number
+from optical_jax.errors import ConfigError
 from optical_jax.retrieval.search import Ranking
+
+if TYPE_CHECKING:
+    from optical_jax.training.teacher.options import MineCommand
 
 
 @dataclass(frozen=True)
@@ -103,3 +109,73 @@ def scores_by_query(ranking: Ranking) -> dict[int, dict[int, float]]:
         q: {n: score for n, score in zip(found, scores, strict=True) if n >= 0 and math.isfinite(score)}
         for q, (found, scores) in enumerate(zip(ranking.documents.tolist(), ranking.scores.tolist(), strict=True))
     }
+
+
+MOST_SCORES = 10**9
+"""Of queries times passages that are held for a .jsonl, 8 bytes each."""
+
+
+def mine(command: MineCommand) -> None:
+    from optical_jax.data.collections.rankings import load_rankings, with_collection
+    from optical_jax.training.teacher.mining import choose_negatives, scores_by_query, write_scored, write_triples
+
+    data = RankingDataConfig(
+        train=command.train, collection=command.collection, queries=command.queries, language=command.language
+    )
+    rankings = load_rankings(data)
+    if command.pool != "files" and command.collection:
+        rankings = with_collection(rankings, data)
+    scored = Path(command.out).suffix == ".jsonl"
+    cells = len(rankings.queries) * len(rankings.passages)
+    if scored and cells > MOST_SCORES:
+        raise ConfigError(
+            f"out={command.out}: {len(rankings.queries):,} queries times {len(rankings.passages):,} passages are more "
+            "scores than memory should hold; write a .tsv, or take fewer with --pool files"
+        )
+    ranking = rank(command, rankings, len(rankings.passages) if scored else command.depth[1])
+    mined = list(choose_negatives(rankings, ranking, depth=command.depth, count=command.negatives, seed=command.seed))
+    out = Path(command.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if scored:
+        lines = write_scored(out, rankings, mined, scores_by_query(ranking))
+    else:
+        lines = write_triples(out, rankings, mined)
+    none = sum(not one.negatives for one in mined)
+    found = sum(len(one.negatives) for one in mined)
+    print(f"{command.out}: {lines:,} lines, {found:,} negatives for {len(mined) - none:,} queries, none for {none:,}")
+
+
+def rank(command: MineCommand, rankings: Rankings, depth: int) -> Ranking:
+    """The passages of every training query, best first."""
+    documents = {str(n): text for n, text in enumerate(rankings.passages)}
+    if command.by == "bm25":
+        from optical_jax.retrieval.bm25 import make_bm25
+
+        return make_bm25(documents, depth)(rankings.queries)
+    from optical_jax.partitioning import over_all_devices
+    from optical_jax.progress import ProgressReport
+    from optical_jax.retrieval.search import encode_blocks, search
+    from optical_jax.runs.load import is_run, load
+    from optical_jax.towers.tower import encode, placed
+
+    run = Path(command.by)
+    if is_run(run):
+        if command.pooling != "none":
+            raise ConfigError(f"pooling={command.pooling} is for a folder or hub name; a run has its own; leave it out")
+        towers = {side: load(run, side=side, checkpoint=command.checkpoint) for side in ("query", "document")}
+    else:
+        if command.checkpoint != "last":
+            raise ConfigError(f"checkpoint={command.checkpoint} is of a run, and by={run} is none; leave it out")
+        tower = load(command.by, pooling=command.pooling, cache_dir=command.cache_dir or None)
+        towers = {"query": tower, "document": replace(tower, side="document")}
+    with over_all_devices(), ProgressReport("ranking passages", len(documents), "passages") as progress:
+        asks, answers = placed(towers["query"]), placed(towers["document"])
+        size = command.batch_size
+        blocks = list(encode_blocks(rankings.queries, lambda texts: encode(asks, texts, size)))
+        return search(
+            {"train": blocks},
+            documents,
+            lambda texts: encode(answers, texts, size),
+            depth=depth,
+            advance=progress.advance,
+        )["train"]
