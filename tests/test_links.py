@@ -19,11 +19,11 @@ from optical_jax.alignment.links import (
     to_pharaoh,
     total,
 )
-from optical_jax.commands.align_quality import sources_of
 from optical_jax.config import DataConfig
 from optical_jax.data.text.formats import read_lines
 from optical_jax.data.text.words import spaced_words, split_words
 from optical_jax.errors import DataError
+from optical_jax.evaluation.word_alignment import sources_of
 
 OWN = Path(__file__).parents[1] / "configs" / "alignment"
 

@@ -2,145 +2,15 @@
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from optical_jax.config import DataConfig, OtConfig
-from optical_jax.errors import ConfigError, DataError
-from optical_jax.runs.bitext import saved_data
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from optical_jax.alignment.gold_links import GoldLinks
-    from optical_jax.alignment.plans import IdfTables
     from optical_jax.alignment.quality import AlignmentQuality
-    from optical_jax.alignment.statistical_aligner import StatisticalAligner
-    from optical_jax.data.text.formats import Source
-    from optical_jax.towers.tower import Tower
 
 FIGURES = ("AER", "precision", "recall", "F1")
-
-
-def sources_of(bitext: Sequence[str], gold: Sequence[str]) -> dict[str, tuple[Source, Path | None]]:
-    """Language -> its pairs and its gold file.
-
-    Raises:
-      ConfigError: a language twice, or a gold file whose bitext is not to be seen.
-      DataError: a bitext is missing.
-    """
-    from optical_jax.data.text.entries import parse_entry
-
-    sources = [parse_entry(entry, "bitext") for entry in bitext]
-    languages = [source.language for source in sources]
-    for language in languages:
-        if languages.count(language) > 1:
-            raise ConfigError(f"bitext={' '.join(bitext)} has {language} twice; give one file a language")
-    of: dict[str, Path] = {}
-    for entry in gold:
-        language, _, path = entry.partition("=")
-        if language not in languages or not path:
-            if len(languages) > 1:
-                raise ConfigError(f"gold={entry} is of no language of the bitext; write {languages[0]}=FILE")
-            language, path = languages[0], entry
-        if language in of:
-            raise ConfigError(f"gold={' '.join(gold)} has {language} twice; give one file a language")
-        of[language] = Path(path).expanduser()
-    return {source.language: (source, of.get(source.language)) for source in sources}
-
-
-def measure(
-    student: Tower,
-    teacher: Tower,
-    ot: OtConfig,
-    sources: Mapping[str, tuple[Source, Path | None]],
-    *,
-    saved: Mapping[str, Any],
-    pairs: int,
-    rule: str,
-    foreign_first: bool,
-    idf: IdfTables | None,
-) -> dict[str, AlignmentQuality]:
-    """Language -> what was found on its pairs.
-
-    Args:
-      saved: the run's config: its training pairs are what the statistical aligner counts in, beside the pairs
-        themselves.
-      pairs: at most so many of each bitext, evenly spaced.
-
-    Raises:
-      DataError: a bitext or a gold file is broken, or they do not belong together.
-    """
-    from optical_jax.alignment.quality import alignment_quality
-
-    # All files are read before anything is computed.
-    read = {
-        language: read_pairs(source, gold, pairs, foreign_first=foreign_first)
-        for language, (source, gold) in sources.items()
-    }
-    found = {}
-    for language, (texts, gold) in read.items():
-        aligner = count_bitext(language, texts, saved, tokenised=gold is not None)
-        found[language] = alignment_quality(student, teacher, texts, ot, gold=gold, aligner=aligner, rule=rule, idf=idf)
-    return found
-
-
-def read_pairs(
-    source: Source, gold: Path | None, most: int, *, foreign_first: bool
-) -> tuple[list[tuple[str, str]], list[GoldLinks | None] | None]:
-    """(foreign, English) texts and their gold links. Every line counts: gold goes by the line."""
-    from optical_jax.alignment.gold_links import read_gold
-    from optical_jax.data.text.words import spaced_words
-
-    texts = []
-    for line in source.lines(DataConfig()):
-        if line.fault:
-            raise DataError(f"{line.where}: {line.fault}")
-        foreign, english = (unicodedata.normalize("NFC", text).strip() for text in (line.foreign, line.english))
-        texts.append((foreign, english))
-    chosen = range(0, len(texts), max(1, -(-len(texts) // most)))
-    links = None
-    if gold is not None:
-        lengths = [(len(spaced_words(foreign)), len(spaced_words(english))) for foreign, english in texts]
-        every = read_gold(gold, lengths, foreign_first=foreign_first)
-        links = [every[n] for n in chosen]
-    return [texts[n] for n in chosen], links
-
-
-def count_bitext(
-    language: str, texts: Sequence[tuple[str, str]], saved: Mapping[str, Any], *, tokenised: bool
-) -> StatisticalAligner:
-    """The statistical aligner of the run's training pairs of the language and of the pairs to be aligned."""
-    from optical_jax.alignment.quality import words_of
-    from optical_jax.alignment.statistical_aligner import fit_aligner
-
-    def words(text: str, tokenised: bool) -> list[str]:
-        return [text[start:end] for start, end in words_of(text, tokenised=tokenised)]
-
-    corpus = [(words(foreign, tokenised), words(english, tokenised)) for foreign, english in texts]
-    try:
-        training = training_pairs(language, saved)
-    except (ConfigError, DataError) as error:
-        print(f"{language}: the aligner counts in these {len(texts)} pairs alone: {error}")
-        training = []
-    corpus += [(words(foreign, False), words(english, False)) for foreign, english in training]
-    return fit_aligner(corpus)
-
-
-def training_pairs(language: str, saved: Mapping[str, Any]) -> list[tuple[str, str]]:
-    from optical_jax.data.text.bitext import load_bitext
-    from optical_jax.data.text.entries import parse_entry
-
-    data = saved_data(saved)
-    own = tuple(entry for entry in data.bitext if parse_entry(entry, "data.bitext").language == language)
-    if not own:
-        raise DataError(f"the run was not trained on {language}")
-    dev = tuple(entry for entry in data.dev if parse_entry(entry, "data.dev").language == language)
-    bitext = load_bitext(replace(data, bitext=own, dev=dev)).train[language]
-    return list(zip(bitext.foreign, bitext.english, strict=True))
 
 
 def print_quality(found: Mapping[str, AlignmentQuality], console: Console) -> None:

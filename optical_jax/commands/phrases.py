@@ -2,57 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
 from optical_jax.commands.entry import open_door, refuse_no_flags
-from optical_jax.commands.picture_towers import TextAndImage, by_patches, text_of_run, towers_of_model, towers_of_run
+from optical_jax.commands.picture_towers import by_patches
 from optical_jax.errors import ConfigError, DataError
-from optical_jax.files import own_system, trains_teacher, write_json
+from optical_jax.evaluation.options import PhrasesCommand
+from optical_jax.evaluation.phrases import find_systems, summary, write_rows
+from optical_jax.files import write_json
 
 if TYPE_CHECKING:
-    from optical_jax.data.images.flickr_entities import FlickrEntities
-    from optical_jax.evaluation.phrases import Asked
     from optical_jax.retrieval.metrics import PerQuery
-
-
-@dataclass(frozen=True)
-class PhrasesCommand:
-    """Rank the boxes of a picture for each phrase of its captions: is a right one among the first 1, 5, 10?
-
-    On Flickr30k Entities. A box is the mean of the patches that it covers; one is right if it covers what the phrase
-    means, intersection over union 0.5 or more. This is no retrieval of pictures, and its figures stand by themselves:
-    RUN/phrases/<set>-<split>/ has metrics.json and per_phrase.jsonl.
-    """
-
-    images: Annotated[str, tyro.conf.arg(metavar="SOURCE")]
-    """Flickr30k Entities with its pictures: flickr30k_entities:FOLDER, or the folder (docs/images.md)."""
-    run: Annotated[str, tyro.conf.arg(metavar="RUN")] = ""
-    """Run folder of a student or an image-text teacher; phrases are English."""
-    model: Annotated[str, tyro.conf.arg(metavar="DIR_OR_HUB_NAME")] = ""
-    """A pair of towers instead; nothing is written but --out."""
-    checkpoint: Annotated[str, tyro.conf.arg(metavar="last|best|STEP")] = "last"
-    """Which checkpoint of the run."""
-    pictures_by: Annotated[str, tyro.conf.arg(metavar="PAIR")] = ""
-    """The pair of towers (folder, hub name or run) whose image tower encodes pictures; empty takes the run's own."""
-    split: str = "val"
-    """Which pictures: train, val or test."""
-    boxes: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
-    """Boxes to choose from, JSONL: _id of the picture, boxes [[left, top, right, bottom], ...] in pixels; empty takes
-    those that people drew in the picture, of all its phrases."""
-    batch_size: int = 32
-    """Pictures that are encoded at a time."""
-    out: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
-    """Also write the figures there, as JSON."""
-    cache_dir: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
-    """Folder for downloads from the hub; empty leaves it to HF_HOME."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -125,78 +91,7 @@ def check(command: PhrasesCommand) -> None:
         raise ConfigError(f"out={command.out} is a folder; name a file")
 
 
-def find_systems(command: PhrasesCommand) -> tuple[dict[str, TextAndImage], dict[str, Any]]:
-    """Who is tried, the system itself first, and what it is for the record.
-
-    Raises:
-      ConfigError: no such run, checkpoint or pair, or towers that do not agree.
-    """
-    from optical_jax.runs.load import checkpoint_step as find_step
-    from optical_jax.runs.load import is_run, load
-
-    cache_dir = command.cache_dir or None
-    if command.model:
-        if is_run(Path(command.model)):
-            raise ConfigError(f"model={command.model} is a run; give --run {command.model}")
-        towers = towers_of_model(command.model, command.pictures_by, cache_dir=cache_dir)
-        return {"model": towers}, {"model": command.model, "pictures_by": command.pictures_by}
-    run = Path(command.run)
-    step = find_step(run, command.checkpoint)
-    towers = towers_of_run(run, step, command.pictures_by, cache_dir)
-    systems = {own_system(run): towers}
-    if trains_teacher(run) and not command.pictures_by:
-        systems["untrained"] = towers_of_run(run, "untrained", cache_dir=cache_dir)
-    else:
-        systems["untrained"] = towers._replace(text=text_of_run(run, "untrained", cache_dir))
-    if not trains_teacher(run):
-        systems["teacher"] = towers._replace(text=load(run, part="teacher", cache_dir=cache_dir))
-    return systems, {"run": str(run), "checkpoint": step, "pictures_by": command.pictures_by}
-
-
 # ---- figures -----------------------------------------------------------------------------------------------------
-
-
-def summary(
-    command: PhrasesCommand,
-    entities: FlickrEntities,
-    phrases: Sequence[Asked],
-    found: Mapping[str, PerQuery],
-    origin: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The content of metrics.json."""
-    from optical_jax.data.collections.captions import hashes
-    from optical_jax.evaluation.phrase_regions import mean_phrase_figures
-
-    types: dict[str, list[str]] = {}
-    for phrase in phrases:
-        types.setdefault(phrase.type, []).append(phrase.name)
-    system, *others = found
-    own = found[system]
-    boxes = [Path(command.boxes)] if command.boxes else []
-    return {
-        "set": entities.captions.name,
-        "split": entities.captions.split,
-        "candidates": "given" if command.boxes else "drawn",
-        "pictures": len({phrase.picture for phrase in phrases}),
-        "system": system,
-        **origin,
-        "figures": mean_phrase_figures(own),
-        "references": {name: mean_phrase_figures(found[name]) for name in others},
-        "types": {kind: mean_phrase_figures({name: own[name] for name in of}) for kind, of in sorted(types.items())},
-        "inputs": hashes([*entities.captions.files, *boxes]),
-    }
-
-
-def write_rows(folder: Path, phrases: Sequence[Asked], found: Mapping[str, PerQuery]) -> None:
-    """per_phrase.jsonl. An older metrics.json goes first: a folder that has one is whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "metrics.json").unlink(missing_ok=True)
-    with (folder / "per_phrase.jsonl").open("w", encoding="utf-8") as file:
-        for system, per_phrase in found.items():
-            for phrase in phrases:
-                what = {"system": system, "phrase": phrase.name, "picture": phrase.picture, "type": phrase.type}
-                row = what | {"text": phrase.text} | per_phrase[phrase.name]
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def print_figures(figures: Mapping[str, Any]) -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from optical_jax.config import expand_path
 from optical_jax.errors import ConfigError, DataError
+from optical_jax.evaluation.contamination import shared_with_training
 from optical_jax.files import SEEN_PICTURES, read_json, trains_pair, trains_teacher
-from optical_jax.runs.bitext import read_training_text, shared_with_training
+from optical_jax.runs.bitext import read_training_text
 from optical_jax.runs.folder import read_run_config
 
 if TYPE_CHECKING:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optical_jax.errors import ConfigError, DataError
+from optical_jax.evaluation.options import parse_translations
 
 if TYPE_CHECKING:
     from optical_jax.data.collections.collection import Collection
@@ -17,24 +16,6 @@ if TYPE_CHECKING:
 
 Queries = dict[str, dict[str, str]]
 """Language -> query id -> text."""
-TRANSLATION = re.compile(r"(?P<language>[A-Za-z_-]+)=(?P<path>.+)")
-
-
-def parse_translations(entries: Sequence[str]) -> dict[str, Path]:
-    """Language -> file, from LANG=FILE.
-
-    Raises:
-      ConfigError: an entry is not of that form, or a language is named twice.
-    """
-    found: dict[str, Path] = {}
-    for entry in entries:
-        match = TRANSLATION.fullmatch(entry)
-        if not match:
-            raise ConfigError(f"translations={entry} names no language or no file; write LANG=FILE")
-        if match["language"] in found:
-            raise ConfigError(f"translations names {match['language']} twice; name each language once")
-        found[match["language"]] = Path(match["path"])
-    return found
 
 
 def read_translations(entries: Sequence[str], collection: Collection) -> Queries:

@@ -13,7 +13,8 @@ from optical_jax.commands.picture_towers import TextAndImage, text_of_run, tower
 from optical_jax.commands.trained_on import counts_of_training
 from optical_jax.config import LOW_RESOURCE
 from optical_jax.errors import ConfigError
-from optical_jax.evaluation.options import EvalCommand, make_encode, write_out
+from optical_jax.evaluation.options import EvalCommand
+from optical_jax.evaluation.texts import make_encode, write_out
 from optical_jax.files import own_system, trains_teacher, write_json
 from optical_jax.runs.folder import read_run_config
 from optical_jax.runs.load import checkpoint_step as find_step

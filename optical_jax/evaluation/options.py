@@ -6,17 +6,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from optical_jax.errors import ConfigError
 from optical_jax.evaluation import baselines
-from optical_jax.files import write_json
 
 if TYPE_CHECKING:
-    from optical_jax.retrieval.search import Encode
-    from optical_jax.towers.tower import Tower
+    pass
 
 
 @dataclass(frozen=True)
@@ -105,23 +103,53 @@ def check(command: EvalCommand) -> None:
         raise ConfigError(f"out={command.out} is a folder; name a file")
 
 
-def make_encode(command: EvalCommand, tower: Tower) -> Encode:
-    """Texts to the vectors that are scored: of tokens, or their means."""
-    import jax
-
-    from optical_jax.towers.tower import encode, placed
-    from optical_jax.types import TokenVectors, mean_pool
-
-    there, pool = placed(tower), jax.jit(mean_pool)
-
-    def vectors(texts: Sequence[str]) -> TokenVectors:
-        tokens = encode(there, texts, command.batch_size)
-        return pool(tokens) if command.scoring == "pooled" else tokens
-
-    return vectors
+TRANSLATION = re.compile(r"(?P<language>[A-Za-z_-]+)=(?P<path>.+)")
 
 
-def write_out(path: str, content: dict[str, Any]) -> None:
+def parse_translations(entries: Sequence[str]) -> dict[str, Path]:
+    """Language -> file, from LANG=FILE.
 
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    write_json(Path(path), content)
+    Raises:
+      ConfigError: an entry is not of that form, or a language is named twice.
+    """
+    found: dict[str, Path] = {}
+    for entry in entries:
+        match = TRANSLATION.fullmatch(entry)
+        if not match:
+            raise ConfigError(f"translations={entry} names no language or no file; write LANG=FILE")
+        if match["language"] in found:
+            raise ConfigError(f"translations names {match['language']} twice; name each language once")
+        found[match["language"]] = Path(match["path"])
+    return found
+
+
+@dataclass(frozen=True)
+class PhrasesCommand:
+    """Rank the boxes of a picture for each phrase of its captions: is a right one among the first 1, 5, 10?
+
+    On Flickr30k Entities. A box is the mean of the patches that it covers; one is right if it covers what the phrase
+    means, intersection over union 0.5 or more. This is no retrieval of pictures, and its figures stand by themselves:
+    RUN/phrases/<set>-<split>/ has metrics.json and per_phrase.jsonl.
+    """
+
+    images: Annotated[str, tyro.conf.arg(metavar="SOURCE")]
+    """Flickr30k Entities with its pictures: flickr30k_entities:FOLDER, or the folder (docs/images.md)."""
+    run: Annotated[str, tyro.conf.arg(metavar="RUN")] = ""
+    """Run folder of a student or an image-text teacher; phrases are English."""
+    model: Annotated[str, tyro.conf.arg(metavar="DIR_OR_HUB_NAME")] = ""
+    """A pair of towers instead; nothing is written but --out."""
+    checkpoint: Annotated[str, tyro.conf.arg(metavar="last|best|STEP")] = "last"
+    """Which checkpoint of the run."""
+    pictures_by: Annotated[str, tyro.conf.arg(metavar="PAIR")] = ""
+    """The pair of towers (folder, hub name or run) whose image tower encodes pictures; empty takes the run's own."""
+    split: str = "val"
+    """Which pictures: train, val or test."""
+    boxes: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
+    """Boxes to choose from, JSONL: _id of the picture, boxes [[left, top, right, bottom], ...] in pixels; empty takes
+    those that people drew in the picture, of all its phrases."""
+    batch_size: int = 32
+    """Pictures that are encoded at a time."""
+    out: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
+    """Also write the figures there, as JSON."""
+    cache_dir: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
+    """Folder for downloads from the hub; empty leaves it to HF_HOME."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from optical_jax.commands.picture_towers import TextAndImage, text_of_run, towers_of_model, towers_of_run
 from optical_jax.data.images.flickr_entities import Box, FlickrEntities
-from optical_jax.errors import DataError
+from optical_jax.errors import ConfigError, DataError
+from optical_jax.evaluation.options import PhrasesCommand
 from optical_jax.evaluation.phrase_regions import RegionPicture, phrase_figures
+from optical_jax.files import own_system, trains_teacher
 from optical_jax.retrieval.metrics import PerQuery
 from optical_jax.retrieval.search import Advance
 from optical_jax.towers.images import BATCH, encode_picture_blocks, grid_of
@@ -127,3 +132,74 @@ def regions_of(
         patches = np.asarray(vectors.vectors[row])[np.asarray(vectors.mask[row])]
         pictures.append(RegionPicture(candidates[name], patches, grid, area))
     return pictures
+
+
+def find_systems(command: PhrasesCommand) -> tuple[dict[str, TextAndImage], dict[str, Any]]:
+    """Who is tried, the system itself first, and what it is for the record.
+
+    Raises:
+      ConfigError: no such run, checkpoint or pair, or towers that do not agree.
+    """
+    from optical_jax.runs.load import checkpoint_step as find_step
+    from optical_jax.runs.load import is_run, load
+
+    cache_dir = command.cache_dir or None
+    if command.model:
+        if is_run(Path(command.model)):
+            raise ConfigError(f"model={command.model} is a run; give --run {command.model}")
+        towers = towers_of_model(command.model, command.pictures_by, cache_dir=cache_dir)
+        return {"model": towers}, {"model": command.model, "pictures_by": command.pictures_by}
+    run = Path(command.run)
+    step = find_step(run, command.checkpoint)
+    towers = towers_of_run(run, step, command.pictures_by, cache_dir)
+    systems = {own_system(run): towers}
+    if trains_teacher(run) and not command.pictures_by:
+        systems["untrained"] = towers_of_run(run, "untrained", cache_dir=cache_dir)
+    else:
+        systems["untrained"] = towers._replace(text=text_of_run(run, "untrained", cache_dir))
+    if not trains_teacher(run):
+        systems["teacher"] = towers._replace(text=load(run, part="teacher", cache_dir=cache_dir))
+    return systems, {"run": str(run), "checkpoint": step, "pictures_by": command.pictures_by}
+
+
+def summary(
+    command: PhrasesCommand,
+    entities: FlickrEntities,
+    phrases: Sequence[Asked],
+    found: Mapping[str, PerQuery],
+    origin: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The content of metrics.json."""
+    from optical_jax.data.collections.captions import hashes
+    from optical_jax.evaluation.phrase_regions import mean_phrase_figures
+
+    types: dict[str, list[str]] = {}
+    for phrase in phrases:
+        types.setdefault(phrase.type, []).append(phrase.name)
+    system, *others = found
+    own = found[system]
+    boxes = [Path(command.boxes)] if command.boxes else []
+    return {
+        "set": entities.captions.name,
+        "split": entities.captions.split,
+        "candidates": "given" if command.boxes else "drawn",
+        "pictures": len({phrase.picture for phrase in phrases}),
+        "system": system,
+        **origin,
+        "figures": mean_phrase_figures(own),
+        "references": {name: mean_phrase_figures(found[name]) for name in others},
+        "types": {kind: mean_phrase_figures({name: own[name] for name in of}) for kind, of in sorted(types.items())},
+        "inputs": hashes([*entities.captions.files, *boxes]),
+    }
+
+
+def write_rows(folder: Path, phrases: Sequence[Asked], found: Mapping[str, PerQuery]) -> None:
+    """per_phrase.jsonl. An older metrics.json goes first: a folder that has one is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.json").unlink(missing_ok=True)
+    with (folder / "per_phrase.jsonl").open("w", encoding="utf-8") as file:
+        for system, per_phrase in found.items():
+            for phrase in phrases:
+                what = {"system": system, "phrase": phrase.name, "picture": phrase.picture, "type": phrase.type}
+                row = what | {"text": phrase.text} | per_phrase[phrase.name]
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
