@@ -30,7 +30,8 @@ from optical_jax.studies.judging import Judge
 from optical_jax.studies.page import in_short, write_page
 from optical_jax.studies.readers import reads_pictures
 from optical_jax.studies.results import Results, collect_results
-from optical_jax.studies.runner import choose, chosen_tasks, run_task
+from optical_jax.studies.runner import choose, chosen_tasks
+from optical_jax.studies.task import run_task
 from optical_jax.studies.verdict import verdict
 from optical_jax.towers.pair import TowerPair, save_tower_pair
 

@@ -16,7 +16,8 @@ from optical_jax.studies.comparison import ArmTest, Sample, compare, mean_over_l
 from optical_jax.studies.design import Arm, Study
 from optical_jax.studies.folders import FAILED, holds_judgement
 from optical_jax.studies.page import differences, write_page
-from optical_jax.studies.results import Row, collect_results, summarise, write_results
+from optical_jax.studies.report import write_results
+from optical_jax.studies.results import Row, collect_results, summarise
 from optical_jax.studies.runner import chosen_tasks
 from optical_jax.studies.verdict import best_arms, collections_of, overall, verdict
 

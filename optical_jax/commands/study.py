@@ -69,7 +69,8 @@ def run_command(argv: Sequence[str]) -> None:
         from optical_jax.studies.runner import run_study
 
         run_study(study, command.workers)
-    from optical_jax.studies.results import collect_results, write_results
+    from optical_jax.studies.report import write_results
+    from optical_jax.studies.results import collect_results
     from optical_jax.studies.terminal import print_study
 
     results = collect_results(study)

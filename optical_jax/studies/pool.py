@@ -13,29 +13,22 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from multiprocessing import connection, get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optical_jax.errors import Interrupted, MachineError, OpticalError
 from optical_jax.studies.design import Study, Task, arms_with_references
+from optical_jax.studies.task import begin, run_and_forget
+
+if TYPE_CHECKING:
+    from optical_jax.studies.task import Outcome
 
 STOPPED = "stopped by a signal; runs were saved where they were, and the same command goes on from there"
 
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
 """Where the kernel gives huge pages on request, a step on a CPU spends a fifth less (docs/performance.md): its buffers
 are mapped anew each time."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a run."""
-
-    dev: float
-    """The dev figure that chooses, at the end; NaN where the run failed."""
-    seconds: float
-    """Spent on it."""
 
 
 class Worker:
@@ -179,30 +172,6 @@ def work(pipe: Any, cores: list[int], collections: list[str], compiled: str, log
                 pipe.send(error)
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         return
-
-
-def begin(collections: list[str], compiled: str) -> Any:
-    """A process's judge: it keeps the teacher's documents between runs."""
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled
-    import jax
-
-    from optical_jax.studies.judging import Judge
-
-    # JAX may have read the environment long before.
-    jax.config.update("jax_compilation_cache_dir", compiled)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    return Judge(collections)
-
-
-def run_and_forget(task: Task, judge: Any, references: bool) -> Outcome:
-    import jax
-
-    from optical_jax.studies.runner import run_task
-
-    outcome = run_task(task, judge, references)
-    # A grid compiles hundreds of programs, and a process would keep them all.
-    jax.clear_caches()
-    return outcome
 
 
 @contextlib.contextmanager

@@ -5,19 +5,17 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from optical_jax.errors import MachineError, NonFiniteLossError
+from optical_jax.errors import MachineError
 from optical_jax.files import write_json
 from optical_jax.progress import ProgressReport
 from optical_jax.studies.design import Study, Task, best_trials, final_tasks, tuning_tasks
 from optical_jax.studies.folders import (
     CHOICES,
-    FAILED,
     Expected,
     check_collections,
     check_languages,
@@ -28,7 +26,7 @@ from optical_jax.studies.folders import (
     last_dev,
     step_lines,
 )
-from optical_jax.studies.pool import Outcome, Pool, signals_interrupt
+from optical_jax.studies.pool import Pool, signals_interrupt
 
 
 def run_study(study: Study, workers: int = 1) -> None:
@@ -85,26 +83,6 @@ def figure_of(task: Task, expected: Expected | None) -> float | None:
     if not trained or (expected is not None and not is_evaluated(task, expected)):
         return None
     return last_dev(task)
-
-
-def run_task(task: Task, judge: Any, references: bool) -> Outcome:
-    """Train and evaluate, as far as that is not done; what training prints goes to the run's log.txt."""
-    from optical_jax.training.student.task import train_run
-
-    began = time.monotonic()
-    if not is_trained(task):
-        judge.check(task.config)
-        task.folder.mkdir(parents=True, exist_ok=True)
-        with (task.folder / "log.txt").open("a", encoding="utf-8") as log:
-            try:
-                with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-                    train_run(task.config)
-            except NonFiniteLossError as error:
-                (task.folder / FAILED).write_text(f"{error}\n", encoding="utf-8")
-                return Outcome(float("nan"), time.monotonic() - began)
-    if task.stage == "final":
-        judge.evaluate(task.folder, task.language, references=references)
-    return Outcome(last_dev(task), time.monotonic() - began)
 
 
 # ---- choices -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,65 @@
+"""One task of a study, in a process of its own: train, then evaluate."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from optical_jax.errors import NonFiniteLossError
+from optical_jax.studies.design import Task
+from optical_jax.studies.folders import FAILED, is_trained, last_dev
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run."""
+
+    dev: float
+    """The dev figure that chooses, at the end; NaN where the run failed."""
+    seconds: float
+    """Spent on it."""
+
+
+def begin(collections: list[str], compiled: str) -> Any:
+    """A process's judge: it keeps the teacher's documents between runs."""
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled
+    import jax
+
+    from optical_jax.studies.judging import Judge
+
+    # JAX may have read the environment long before.
+    jax.config.update("jax_compilation_cache_dir", compiled)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    return Judge(collections)
+
+
+def run_and_forget(task: Task, judge: Any, references: bool) -> Outcome:
+    import jax
+
+    outcome = run_task(task, judge, references)
+    # A grid compiles hundreds of programs, and a process would keep them all.
+    jax.clear_caches()
+    return outcome
+
+
+def run_task(task: Task, judge: Any, references: bool) -> Outcome:
+    """Train and evaluate, as far as that is not done; what training prints goes to the run's log.txt."""
+    from optical_jax.training.student.task import train_run
+
+    began = time.monotonic()
+    if not is_trained(task):
+        judge.check(task.config)
+        task.folder.mkdir(parents=True, exist_ok=True)
+        with (task.folder / "log.txt").open("a", encoding="utf-8") as log:
+            try:
+                with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+                    train_run(task.config)
+            except NonFiniteLossError as error:
+                (task.folder / FAILED).write_text(f"{error}\n", encoding="utf-8")
+                return Outcome(float("nan"), time.monotonic() - began)
+    if task.stage == "final":
+        judge.evaluate(task.folder, task.language, references=references)
+    return Outcome(last_dev(task), time.monotonic() - began)
