@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import tyro
+
 from optical_jax.commands.entry import open_door, refuse_no_flags
 from optical_jax.errors import ConfigError
 from optical_jax.evaluation import images as evaluate_pictures
-from optical_jax.evaluation.options import EvalCommand, parse
+from optical_jax.evaluation.options import EvalCommand, check
 from optical_jax.evaluation.texts import compare, evaluate_model, evaluate_run
 from optical_jax.runs.load import checkpoint_step as find_step
 
@@ -71,3 +73,10 @@ def of_texts(command: EvalCommand) -> EvalCommand:
 
 
 # ---- files -------------------------------------------------------------------------------------------------------
+
+
+def parse(argv: Sequence[str]) -> EvalCommand:
+    """Read the flags; tyro itself answers --help (exit 0) and unknown ones (exit 2)."""
+    command = tyro.cli(EvalCommand, args=list(argv), prog="eval.py")
+    check(command)
+    return command

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from optical_jax.commands.entry import open_door
-from optical_jax.commands.settings import ImageTeacherCommand
+from optical_jax.commands.settings import ImageTeacherCommand, read_command
 from optical_jax.config.validation import validate_image_teacher
 from optical_jax.training.image_teacher.task import begin, dry_run, prepare, train_prepared
-from optical_jax.training.task import read_command, run_in_folder, say
+from optical_jax.training.task import run_in_folder, say
 
 if TYPE_CHECKING:
     pass

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, TypeVar
 
 import tyro
 
+from optical_jax.commands.entry import add_xla_flag, refuse_no_flags
 from optical_jax.config import Config, ImageStageConfig, TeacherStageConfig
 from optical_jax.config.files import STARTED_BY, load_config_file
+from optical_jax.runs.metrics import check_tracker
 
 
 @dataclass(frozen=True)
@@ -81,3 +83,24 @@ def _config_argument(argv: Sequence[str]) -> str:
         elif word.startswith("--config="):
             path = word.removeprefix("--config=")
     return path
+
+
+def read_command(argv: Sequence[str], kind: type[Command], validate: Callable[..., None], example: str) -> Command:
+    """The command line of a training, its settings checked; nothing is read or compiled yet.
+
+    Args:
+      argv: the words after the command's name.
+      kind: of command.
+      validate: refuses settings that cannot be.
+      example: a command line that works, for who gives none.
+
+    Raises:
+      ConfigError: names the field, its value and the remedy.
+    """
+    refuse_no_flags(argv, "name a config or data, and a folder for the run", example)
+    command = parse_command(kind, argv)
+    validate(command.settings, needs_run=not command.dry_run)
+    check_tracker(command.settings.training.tracker)
+    if command.settings.training.deterministic:
+        add_xla_flag("--xla_gpu_deterministic_ops=true")
+    return command

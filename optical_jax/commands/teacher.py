@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from optical_jax.commands.entry import open_door
-from optical_jax.commands.settings import TeacherCommand
+from optical_jax.commands.settings import TeacherCommand, read_command
 from optical_jax.config.validation import validate_teacher
-from optical_jax.training.task import read_command, run_in_folder, say
+from optical_jax.training.task import run_in_folder, say
 from optical_jax.training.teacher.task import begin, dry_run, prepare, train_prepared
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from optical_jax.commands.entry import open_door
-from optical_jax.commands.settings import TrainCommand
+from optical_jax.commands.settings import TrainCommand, read_command
 from optical_jax.config.validation import validate
 from optical_jax.data.text.entries import for_each_language
 from optical_jax.training.student.task import prepare, train_run
-from optical_jax.training.task import read_command, say
+from optical_jax.training.task import say
 
 if TYPE_CHECKING:
     pass

@@ -66,13 +66,6 @@ class EvalCommand:
     """Folder for downloads from the hub; empty leaves it to HF_HOME."""
 
 
-def parse(argv: Sequence[str]) -> EvalCommand:
-    """Read the flags; tyro itself answers --help (exit 0) and unknown ones (exit 2)."""
-    command = tyro.cli(EvalCommand, args=list(argv), prog="eval.py")
-    check(command)
-    return command
-
-
 def check(command: EvalCommand) -> None:
     """Refuse impossible flags before anything is read.
 

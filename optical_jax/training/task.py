@@ -5,15 +5,12 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from optical_jax.commands.curves import draw_training_curves
-from optical_jax.commands.entry import add_xla_flag, refuse_no_flags
-from optical_jax.commands.settings import Command, parse_command
 from optical_jax.errors import ConfigError, Interrupted
-from optical_jax.runs.metrics import check_tracker
 
 if TYPE_CHECKING:
     from optical_jax.data.batches.iterator import Batches
@@ -27,27 +24,6 @@ if TYPE_CHECKING:
 Settings = TypeVar("Settings", bound="RunConfig")
 Parts = TypeVar("Parts", bound=Any)
 """What a run is made of, read and checked; has `inputs`, by kind the sha256 of its files."""
-
-
-def read_command(argv: Sequence[str], kind: type[Command], validate: Callable[..., None], example: str) -> Command:
-    """The command line of a training, its settings checked; nothing is read or compiled yet.
-
-    Args:
-      argv: the words after the command's name.
-      kind: of command.
-      validate: refuses settings that cannot be.
-      example: a command line that works, for who gives none.
-
-    Raises:
-      ConfigError: names the field, its value and the remedy.
-    """
-    refuse_no_flags(argv, "name a config or data, and a folder for the run", example)
-    command = parse_command(kind, argv)
-    validate(command.settings, needs_run=not command.dry_run)
-    check_tracker(command.settings.training.tracker)
-    if command.settings.training.deterministic:
-        add_xla_flag("--xla_gpu_deterministic_ops=true")
-    return command
 
 
 def run_in_folder(
