@@ -10,12 +10,12 @@ from picture_runs import RECIPE, SWAHILI, make_pair, make_student_run, make_teac
 
 from optical_jax.alignment.images import align_picture
 from optical_jax.commands.align import main
-from optical_jax.commands.picture_towers import by_patches
 from optical_jax.config import OtConfig
 from optical_jax.data.pixels import picture_pixels
 from optical_jax.data.tokenization import tokenize
 from optical_jax.errors import ConfigError
 from optical_jax.runs.load import load
+from optical_jax.runs.pair import by_patches
 from optical_jax.towers.tower import encode
 
 CAPTION = SWAHILI[1]

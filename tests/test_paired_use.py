@@ -38,8 +38,7 @@ from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.models.nnx_module import TowerModule
 from optical_jax.params import abstract_params, init_params
 from optical_jax.partitioning import over_all_devices
-from optical_jax.references import load_reference, save_reference
-from optical_jax.runs.load import load
+from optical_jax.runs.load import load, load_reference, save_reference
 from optical_jax.towers.tower import Tower, encode, hidden_states
 from optical_jax.training.estimate import encoder_forward_flops, side_forward_flops
 from optical_jax.training.student.start import load_teacher, make_student

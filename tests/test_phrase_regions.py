@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from optical_jax.evaluation.phrase_regions import (
+from optical_jax.evaluation.phrases import (
     PHRASE_FIGURES,
     RegionPicture,
     mean_phrase_figures,

@@ -5,8 +5,7 @@ import pytest
 from image_folders import encoded
 
 from optical_jax.data import picture_check
-from optical_jax.data.images.files import index_pictures
-from optical_jax.data.picture_check import refuse_broken
+from optical_jax.data.images.files import index_pictures, refuse_broken
 from optical_jax.errors import DataError
 
 

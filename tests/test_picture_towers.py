@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from picture_runs import make_pair, make_student_run, make_teacher_run
 
-from optical_jax.commands.picture_towers import towers_of_model, towers_of_run
+from optical_jax.runs.pair import text_and_image_of_run as towers_of_run
+from optical_jax.runs.pair import towers_of_model
 
 
 @pytest.fixture(scope="module")

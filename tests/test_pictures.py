@@ -17,8 +17,7 @@ from matplotlib.font_manager import fontManager
 from matplotlib.image import imread
 
 from optical_jax.alignment.plans import AlignedPlan
-from optical_jax.commands.curves import try_to_draw
-from optical_jax.plots.curves import DEPTHS, draw_evaluation, draw_training
+from optical_jax.plots.curves import DEPTHS, draw_evaluation, draw_training, try_to_draw
 from optical_jax.plots.plans import SHARES, draw_plans, luminance, readable_on
 from optical_jax.plots.style import find_fonts, letters_of
 

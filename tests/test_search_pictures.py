@@ -11,7 +11,7 @@ from matplotlib.image import imread
 from picture_runs import NAMES, make_pair, make_set, make_student_run, picture, write_pictures
 from test_picture_evaluation import mean_vector, picture_rows, token_rows
 
-from optical_jax.commands import search_pictures
+from optical_jax.commands import search
 from optical_jax.commands.search import main
 from optical_jax.data.images.files import Pictures, index_pictures
 from optical_jax.index.images import PictureHit
@@ -116,7 +116,7 @@ def test_more_than_a_row_of_pictures(tmp_path, monkeypatch):
     hits = [PictureHit("q", n + 1, 1.0 - n / 20, name, name) for n, name in enumerate(pictures)]
     seen = []
     monkeypatch.setattr("optical_jax.plots.images.contact_sheet", lambda rows, path: seen.append(rows))
-    search_pictures.draw([hits], pictures, tmp_path / "a.png")
+    search.draw_sheet([hits], pictures, tmp_path / "a.png")
     assert [(query, len(found)) for query, found in seen[0]] == [("q", 10), ("", 2)]
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from optical_jax.benchmark.options import IN_MEMORY, BenchCommand, check_extra
-from optical_jax.commands.curves import try_to_draw
 from optical_jax.config import Config, DataConfig
 from optical_jax.errors import ConfigError
+from optical_jax.plots.curves import try_to_draw
 
 
 def check_devices(command: BenchCommand) -> None:

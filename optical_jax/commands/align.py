@@ -14,16 +14,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from optical_jax.commands import align_pictures, align_quality
 from optical_jax.commands.entry import open_door, refuse_no_flags
 from optical_jax.config import LossConfig, OtConfig
 from optical_jax.errors import ConfigError, DataError
+from optical_jax.evaluation.word_alignment import measure, sources_of
 from optical_jax.runs.bitext import saved_data
+from optical_jax.runs.pair import by_patches, text_and_image_of_run
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from optical_jax.alignment.images import PicturePlan
     from optical_jax.alignment.plans import AlignedPlan, IdfTables
+    from optical_jax.alignment.quality import AlignmentQuality
     from optical_jax.towers.tower import Tower
 
 CELL = 7
@@ -116,7 +119,7 @@ def run_command(argv: Sequence[str]) -> None:
         raise ConfigError(f"run={run} holds no run; name the --run folder of a training")
     saved = RunFolder(run).saved_config() or {}
     if command.image:
-        align_pictures.run_command(command, saved, Console())
+        align_image(command, saved, Console())
         return
     try:
         cfg = LossConfig(name=saved["loss"]["name"], ot=OtConfig(**saved["loss"]["ot"]))
@@ -127,7 +130,7 @@ def run_command(argv: Sequence[str]) -> None:
     if command.epsilon is not None:
         cfg = replace(cfg, ot=replace(cfg.ot, epsilon=command.epsilon))
     # Files that are not there are told before weights are read.
-    sources = align_quality.sources_of(command.bitext, command.gold)
+    sources = sources_of(command.bitext, command.gold)
     student = load(run, sides_of(run)[0], command.checkpoint, part="student")
     teacher = load(run, part="teacher")
     idf = count_or_tell(saved, student, teacher) if cfg.ot.masses == "idf" else None
@@ -137,7 +140,7 @@ def run_command(argv: Sequence[str]) -> None:
     if not sources:
         draw(command, student, teacher, cfg, idf, console)
         return
-    found = align_quality.measure(
+    found = measure(
         student,
         teacher,
         cfg.ot,
@@ -148,7 +151,7 @@ def run_command(argv: Sequence[str]) -> None:
         foreign_first=command.foreign_first,
         idf=idf,
     )
-    align_quality.print_quality(found, console)
+    print_quality(found, console)
     tell_loss(cfg, console)
     path = Path(command.out) if command.out else run / "align" / "quality.json"
     languages = {language: quality.as_json() for language, quality in found.items()}
@@ -194,7 +197,7 @@ def check(command: AlignCommand) -> None:
     if command.pictures_by and not command.image:
         raise ConfigError(f"pictures_by={command.pictures_by} is for --image; leave it out")
     if command.image:
-        align_pictures.check(command)
+        check_image(command)
     elif command.bitext:
         if any(texts.values()):
             raise ConfigError(f"bitext={' '.join(command.bitext)} and a text are given; give two texts or a bitext")
@@ -300,3 +303,112 @@ def shade(share: float) -> str:
     light, dark = (241, 246, 251), (11, 47, 94)
     behind = "".join(f"{round(a + (b - a) * share):02x}" for a, b in zip(light, dark, strict=True))
     return f"{'#ffffff' if share > 0.5 else '#12263f'} on #{behind}"
+
+
+QUALITY_METRICS = ("AER", "precision", "recall", "F1")
+
+
+def print_quality(found: Mapping[str, AlignmentQuality], console: Console) -> None:
+    """A group of rows a language: the plan, and what it is compared with."""
+    from optical_jax.evaluation.text_report import make_table, say, start_group
+
+    agreement = ("same word", "same links")
+    table = make_table(console, "lang", "links of", "pairs", *QUALITY_METRICS, *agreement, left=2)
+    for language, quality in found.items():
+        start_group(console, table)
+        figures = quality.figures()
+        for system in ("plan", "aligner", "diagonal"):
+            row = (
+                [f"{figures[system][name]:.3f}" for name in QUALITY_METRICS]
+                if system in figures
+                else [""] * len(QUALITY_METRICS)
+            )
+            if system == "plan":
+                agrees = figures.get("agreement", {"argmax": 0.0, "F1": 0.0})
+                row += [f"{agrees['argmax']:.3f}", f"{agrees['F1']:.3f}"]
+            elif system not in figures:
+                continue
+            count = figures["gold_pairs"] or figures["pairs"]
+            first, style = (language, "bold") if system == "plan" else ("", None)
+            table.add_row(first, system, str(count), *row, style=style)
+    console.print(table)
+    say(console, "same word: foreign words with a link of the aligner's that the plan gives most mass along")
+    say(console, "same links: F1 of the plan's links with the aligner's")
+
+
+IMAGE_SIDE = 640
+"""Pixels of the picture's longest side, at most, before it is drawn: more than a panel shows."""
+
+
+def check_image(command: AlignCommand) -> None:
+    """Refuse flags that do not go with a picture.
+
+    Raises:
+      ConfigError: names the flag, its value and the remedy.
+    """
+    for name in ("bitext", "gold"):
+        if value := getattr(command, name):
+            raise ConfigError(f"{name}={' '.join(value)} and image={command.image} are given; give one of them")
+    if command.english:
+        raise ConfigError(f"a second text is given, {command.english!r}; with --image there is one, the caption")
+    if not command.foreign.strip():
+        raise ConfigError("no caption given; write it behind the flags, in quotes")
+
+
+def align_image(command: AlignCommand, saved: Mapping[str, Any], console: Console) -> None:
+    """Compute the plan, print where each word goes, draw it.
+
+    Raises:
+      ConfigError: no such checkpoint or pair, or towers that give one vector a text.
+      DataError: the picture cannot be read, or nothing of the caption is a word.
+    """
+    from optical_jax.alignment.images import align_picture
+    from optical_jax.commands.align import slug
+    from optical_jax.data.rgb import read_rgb
+    from optical_jax.evaluation.text_report import say
+    from optical_jax.plots.images import plan_over_picture
+    from optical_jax.plots.thumbnails import thumbnail
+
+    run, cfg = Path(command.run), image_settings(command, saved)
+    rgb = read_rgb(Path(command.image))
+    text, image, _ = text_and_image_of_run(run, command.checkpoint, command.pictures_by)
+    found = align_picture(text, by_patches(image), command.foreign, rgb, cfg, by_pieces=command.pieces)
+    print_words(found, console)
+    if found.cut:
+        say(console, "the caption is longer than its tower reads, and was cut")
+    if cfg.masses in ("idf", "norm"):
+        say(console, f"masses are uniform here, not {cfg.masses} as in training, where both sides are texts")
+    say(console, f"MaxSim {found.score:.3f}, transport cost {found.cost:.3f} (epsilon {cfg.epsilon:g})")
+    name = f"{slug(command.foreign)}--{slug(Path(command.image).stem)}.png"
+    path = Path(command.out) if command.out else run / "align" / name
+    plan_over_picture(path, thumbnail(found.seen, IMAGE_SIDE), found.plan, found.words)
+    say(console, f"picture: {path}")
+
+
+def image_settings(command: AlignCommand, saved: Mapping[str, Any]) -> OtConfig:
+    """The run's settings of the plan; the defaults for a run that has none, as an image-text teacher's.
+
+    Raises:
+      ConfigError: the run is of another version.
+    """
+    loss = saved.get("loss", {})
+    try:
+        cfg = OtConfig(**loss.get("ot", {}))
+    except (AttributeError, TypeError) as error:
+        where = Path(command.run) / "config.json"
+        raise ConfigError(f"{where} is not of this version ({error}); take the version it was made with") from None
+    return cfg if command.epsilon is None else replace(cfg, epsilon=command.epsilon)
+
+
+def print_words(found: PicturePlan, console: Console) -> None:
+    """A line a word: the patch that gets most of its mass, counted from 1, and the share."""
+    from optical_jax.evaluation.text_report import make_table, say
+
+    _, rows, columns = found.plan.shape
+    say(console, f"{rows} x {columns} patches; of each word the one that gets most of its mass")
+    table = make_table(console, "word", "row", "column", "share", left=1)
+    for word, plan in zip(found.words, found.plan, strict=True):
+        row, column = divmod(int(plan.argmax()), columns)
+        share = plan.max() / plan.sum() if plan.sum() > 0 else 0.0
+        table.add_row(word, str(row + 1), str(column + 1), f"{share:.0%}")
+    console.print(table)

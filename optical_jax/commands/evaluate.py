@@ -15,7 +15,7 @@ from optical_jax.errors import ConfigError
 from optical_jax.evaluation import images as evaluate_pictures
 from optical_jax.evaluation.options import EvalCommand, check
 from optical_jax.evaluation.texts import compare, evaluate_model, evaluate_run
-from optical_jax.runs.load import checkpoint_step as find_step
+from optical_jax.runs.load import checkpoint_step
 
 if TYPE_CHECKING:
     pass
@@ -35,7 +35,7 @@ def run_command(argv: Sequence[str]) -> None:
     from optical_jax.partitioning import over_all_devices
 
     for run in filter(None, (command.run, *command.compare)):
-        find_step(Path(run), command.checkpoint)
+        checkpoint_step(Path(run), command.checkpoint)
     pictures = evaluate_pictures.find_pictures(command)
     if pictures is not None:
         evaluate_pictures.evaluate(command, pictures)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from optical_jax.commands.entry import open_door, refuse_no_flags
-from optical_jax.commands.picture_towers import by_patches
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.evaluation.options import PhrasesCommand
 from optical_jax.evaluation.phrases import find_systems, summary, write_rows
 from optical_jax.files import write_json
+from optical_jax.runs.pair import by_patches
 
 if TYPE_CHECKING:
     from optical_jax.retrieval.metrics import PerQuery
@@ -98,7 +98,7 @@ def print_figures(figures: Mapping[str, Any]) -> None:
     """A row a system, then one a kind of phrase."""
     from rich.console import Console
 
-    from optical_jax.evaluation.phrase_regions import PHRASE_FIGURES
+    from optical_jax.evaluation.phrases import PHRASE_FIGURES
     from optical_jax.evaluation.text_report import make_table, say, start_group
 
     console, own = Console(), figures["system"]

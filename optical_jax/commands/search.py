@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from optical_jax.commands import search_pictures
+from optical_jax.commands.align import slug
 from optical_jax.commands.entry import open_door, refuse_no_flags
 from optical_jax.commands.terminal import make_show
+from optical_jax.index.images import find_images, load_text_and_image
 from optical_jax.index.options import SearchCommand, check
 from optical_jax.index.texts import find, load_towers, read_documents, read_lexicon
 
 if TYPE_CHECKING:
+    from optical_jax.data.images.files import Pictures
+    from optical_jax.index.images import PictureHit
     from optical_jax.index.texts import Hit
 
 
@@ -40,7 +43,7 @@ def parse(argv: Sequence[str]) -> SearchCommand:
 def run_command(argv: Sequence[str]) -> None:
     command = parse(argv)
     if command.images:
-        search_pictures.run(command)
+        search_images(command)
         return
     lines = read_documents(Path(command.docs))
     queries, documents = load_towers(command)
@@ -69,3 +72,75 @@ def print_hits(queries: Sequence[str], found: Sequence[Sequence[Hit]]) -> None:
         show(head, True)
         for hit in hits:
             show(f"{hit.rank:>4} {hit.score:>{score_width}.3f} {hit.line:>{line_width}}  {hit.text}", False)
+
+
+PICTURES_A_ROW = 10
+"""Of a sheet."""
+
+
+IMAGE_SIDE = 320
+"""Pixels of a picture's longest side, at most, before it is drawn: twice what a sheet shows."""
+
+
+def search_images(command: SearchCommand) -> None:
+    """Search, print, draw.
+
+    Raises:
+      ConfigError: no such run, checkpoint or pair, or towers that do not agree.
+      DataError: no pictures there, or a broken one.
+    """
+    from optical_jax.data.images.sources import is_image_set, read_pictures
+
+    pictures = read_pictures(command.images, command.split)
+    if is_image_set(command.images):
+        # What else is there is passed over, and no one should have to guess it from what is not found.
+        print(f"pictures: {len(pictures):,} of split {command.split}; --split takes others", file=sys.stderr)
+    found = find_images(command, load_text_and_image(command), pictures)
+    path = sheet_path(command)
+    if path is not None:
+        draw_sheet(found, pictures, path)
+    if command.json:
+        for hits in found:
+            for hit in hits:
+                print(json.dumps(vars(hit), ensure_ascii=False))
+    else:
+        print_image_hits(found)
+        print(f"sheet: {path}")
+
+
+def sheet_path(command: SearchCommand) -> Path | None:
+    """Where the sheet goes; None for none."""
+    if command.out:
+        return Path(command.out)
+    return None if command.json else Path(command.run) / "search" / f"{slug(' '.join(command.queries))}.png"
+
+
+def draw_sheet(found: Sequence[Sequence[PictureHit]], pictures: Pictures, path: Path) -> None:
+    """The sheet: a row a query, or several."""
+    from optical_jax.plots.images import SheetPicture, contact_sheet
+    from optical_jax.plots.thumbnails import thumbnail
+
+    rows = []
+    for hits in found:
+        drawn = [
+            SheetPicture(thumbnail(pictures[hit.picture], IMAGE_SIDE), hit.picture, hit.score, False) for hit in hits
+        ]
+        for start in range(0, len(drawn), PICTURES_A_ROW):
+            rows.append(("" if start else hits[0].query, drawn[start : start + PICTURES_A_ROW]))
+    contact_sheet(rows, path)
+
+
+def print_image_hits(found: Sequence[Sequence[PictureHit]]) -> None:
+    """A table a query, a picture a line."""
+    scores = [f"{hit.score:.3f}" for hits in found for hit in hits]
+    width = max(map(len, ["score", *scores]))
+    head = f"rank {'score':>{width}}  picture"
+    show = make_show(len(head))
+    for n, hits in enumerate(found):
+        if len(found) > 1:
+            if n:
+                show("", False)
+            show(hits[0].query, True)
+        show(head, True)
+        for hit in hits:
+            show(f"{hit.rank:>4} {hit.score:>{width}.3f}  {hit.picture}", False)

@@ -8,16 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optical_jax.commands.curves import draw_picture_evaluation
-from optical_jax.commands.picture_towers import TextAndImage, text_of_run, towers_of_model, towers_of_run
-from optical_jax.commands.trained_on import counts_of_training
 from optical_jax.config import LOW_RESOURCE
 from optical_jax.errors import ConfigError
+from optical_jax.evaluation.contamination import counts_of_training
 from optical_jax.evaluation.options import EvalCommand
 from optical_jax.evaluation.texts import make_encode, write_out
 from optical_jax.files import own_system, trains_teacher, write_json
+from optical_jax.plots.curves import draw_picture_evaluation
 from optical_jax.runs.folder import read_run_config
-from optical_jax.runs.load import checkpoint_step as find_step
+from optical_jax.runs.load import checkpoint_step
+from optical_jax.runs.pair import TextAndImage, text_and_image_of_run, text_of_run, towers_of_model
 
 if TYPE_CHECKING:
     from optical_jax.data.images.captions import Caption, ImageTextSet
@@ -84,14 +84,14 @@ def evaluate_run(command: EvalCommand, found: ImageTextSet, run: Path) -> Pictur
     from optical_jax.runs.load import load
     from optical_jax.towers.images import image_tower_sha256
 
-    step, cache_dir = find_step(run, command.checkpoint), command.cache_dir or None
+    step, cache_dir = checkpoint_step(run, command.checkpoint), command.cache_dir or None
     captions, own = choose_captions(command, found), own_system(run)
-    towers = towers_of_run(run, step, command.pictures_by, cache_dir)
+    towers = text_and_image_of_run(run, step, command.pictures_by, cache_dir)
     trained_on = counts_of_training(
         run, command.pictures_by or str(run), pictures_of(found), texts_of(found, captions), found.name, cache_dir
     )
     if trains_teacher(run) and not command.pictures_by:
-        before = towers_of_run(run, "untrained", cache_dir=cache_dir)
+        before = text_and_image_of_run(run, "untrained", cache_dir=cache_dir)
     else:
         # The same tower of pictures, which is encoded with once.
         before = towers._replace(text=text_of_run(run, "untrained", cache_dir))
@@ -294,7 +294,7 @@ def compare(command: EvalCommand, found: ImageTextSet) -> None:
     from optical_jax.evaluation.image_report import compare_by_picture, print_comparison, tests_json
 
     runs = [Path(run) for run in command.compare]
-    steps = [find_step(run, command.checkpoint) for run in runs]
+    steps = [checkpoint_step(run, command.checkpoint) for run in runs]
     languages = list(choose_captions(command, found))
     figures, scorings = zip(
         *(own_figures(command, run, step, found, languages) for run, step in zip(runs, steps, strict=True)), strict=True
@@ -326,7 +326,7 @@ def own_figures(
     system, folder, asked = own_system(run), results_folder(command, run, found), list(languages)
     if (folder / "metrics.json").is_file():
         saved = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        towers = towers_of_run(run, step, command.pictures_by, command.cache_dir or None)
+        towers = text_and_image_of_run(run, step, command.pictures_by, command.cache_dir or None)
         wanted = {
             "checkpoint": step,
             "image_tower": image_tower_sha256(towers.image),

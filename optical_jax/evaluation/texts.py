@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optical_jax.commands.curves import draw_evaluation_curves
 from optical_jax.config import LOW_RESOURCE
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.evaluation import baselines
 from optical_jax.evaluation.contamination import asked_and_judged, shared_with_training
 from optical_jax.evaluation.options import EvalCommand
 from optical_jax.files import own_system, trains_teacher, write_json
+from optical_jax.plots.curves import draw_evaluation_curves
 from optical_jax.runs.bitext import read_training_text
 from optical_jax.runs.folder import read_run_config
-from optical_jax.runs.load import checkpoint_step as find_step
+from optical_jax.runs.load import checkpoint_step
 
 if TYPE_CHECKING:
     from optical_jax.data.collections.collection import Collection
@@ -47,7 +47,7 @@ def evaluate_run(command: EvalCommand, run: Path) -> Evaluation:
     from optical_jax.evaluation.text_report import print_evaluation, write_files
     from optical_jax.runs.load import load, sides_of, towers_of_run
 
-    step, saved, one_tower = find_step(run, command.checkpoint), read_run_config(run), trains_teacher(run)
+    step, saved, one_tower = checkpoint_step(run, command.checkpoint), read_run_config(run), trains_teacher(run)
     collection = read_source(command.collection, command.split, command.lang, command.cache_dir or None)
     cache_dir, of_student = command.cache_dir or None, student_encodes_documents(command, run)
     asker, documents = towers_of_run(run, step, command.documents, cache_dir)
@@ -216,7 +216,7 @@ def compare(command: EvalCommand) -> None:
 
     collection = read_source(command.collection, command.split, command.lang, command.cache_dir or None)
     runs = [Path(run) for run in command.compare]
-    steps = [find_step(run, command.checkpoint) for run in runs]
+    steps = [checkpoint_step(run, command.checkpoint) for run in runs]
     a, b = (own_figures(command, run, step, collection) for run, step in zip(runs, steps, strict=True))
     tests = compare_runs(a, b)
     for name, run, step in zip("AB", runs, steps, strict=True):

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from optical_jax.commands.picture_towers import TextAndImage, towers_of_model, towers_of_run
 from optical_jax.errors import ConfigError
+from optical_jax.runs.pair import TextAndImage, text_and_image_of_run, towers_of_model
 
 if TYPE_CHECKING:
     from optical_jax.data.images.files import Pictures
@@ -26,7 +26,7 @@ class PictureHit:
     """And the member in it."""
 
 
-def load_towers(command: SearchCommand) -> TextAndImage:
+def load_text_and_image(command: SearchCommand) -> TextAndImage:
     from optical_jax.runs.load import is_run
 
     cache_dir = command.cache_dir or None
@@ -36,10 +36,10 @@ def load_towers(command: SearchCommand) -> TextAndImage:
         return towers_of_model(command.model, command.pictures_by, cache_dir=cache_dir)
     if not is_run(Path(command.run)):
         raise ConfigError(f"run={command.run} is no run folder; name a folder of a training, or give --model")
-    return towers_of_run(Path(command.run), command.checkpoint, command.pictures_by, cache_dir)
+    return text_and_image_of_run(Path(command.run), command.checkpoint, command.pictures_by, cache_dir)
 
 
-def find(command: SearchCommand, towers: TextAndImage, pictures: Pictures) -> list[list[PictureHit]]:
+def find_images(command: SearchCommand, towers: TextAndImage, pictures: Pictures) -> list[list[PictureHit]]:
     """The best pictures of every query, in the order of the queries. A picture is held no longer than it is scored."""
     from optical_jax.partitioning import over_all_devices
     from optical_jax.progress import ProgressReport

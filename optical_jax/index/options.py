@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 
 import tyro
 
-from optical_jax.commands import search_pictures
 from optical_jax.errors import ConfigError
 
 
@@ -94,7 +93,7 @@ def check(command: SearchCommand) -> None:
             "not; leave one of them out"
         )
     if command.images:
-        search_pictures.check(command)
+        check_images(command)
     elif given := [name for name in ("pictures_by", "out") if getattr(command, name)]:
         raise ConfigError(f"{given[0]}={getattr(command, given[0])} is for --images; leave it out")
     for name in ("top", "batch_size"):

@@ -177,7 +177,7 @@ class RunFolder:
           lexicons: by language, what data.code_switch replaces.
         """
         from optical_jax.data.text.code_switch import lexicon_file, write_lexicon
-        from optical_jax.references import save_reference
+        from optical_jax.runs.load import save_reference
         from optical_jax.towers.pair import TowerPair, save_model
 
         for leftover in (self.teacher, self.student, self.model):

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from optical_jax.config import ImageTowerConfig
+from optical_jax.config import ImageTowerConfig, to_json
 from optical_jax.errors import ConfigError
-from optical_jax.files import REFERENCE, read_json, trains_pair, trains_teacher
+from optical_jax.files import (
+    OWN_CONFIG,
+    REFERENCE,
+    TOKENIZER_FILES,
+    read_json,
+    sha256_file,
+    trains_pair,
+    trains_teacher,
+    write_json,
+)
+from optical_jax.models.formats.pair_configs import part_of
+from optical_jax.models.formats.pretrained import find_folder
+from optical_jax.models.formats.tower_json import tower_config
+from optical_jax.runs.checkpoint import find_step
 from optical_jax.towers.folder import load_from_folder
-from optical_jax.towers.tower import Side, sides_alike
+from optical_jax.towers.tower import Side, Tower, sides_alike
 
 if TYPE_CHECKING:
     from optical_jax.towers.folder import Part, Pooling
@@ -23,12 +37,11 @@ def checkpoint_step(run: Path, checkpoint: str) -> int:
     Raises:
       ConfigError: no such run, or no such checkpoint.
     """
-    from optical_jax.runs.checkpoint import checkpoint_step
 
     if not is_run(run):
         raise ConfigError(f"run={run} is no run folder; name a folder that train.py wrote, or give --model")
     which: Any = int(checkpoint) if checkpoint.isdecimal() else checkpoint
-    return checkpoint_step(run, which)
+    return find_step(run, which)
 
 
 def load(
@@ -113,7 +126,6 @@ def towers_of_run(
 
 
 def load_from_run(run: Path, side: Side, checkpoint: str | int, part: Part, cache_dir: str | None) -> Tower:
-    from optical_jax.references import load_reference
 
     if trains_teacher(run):
         read: Part = part if part in ("text", "image") else "auto"
@@ -121,11 +133,11 @@ def load_from_run(run: Path, side: Side, checkpoint: str | int, part: Part, cach
     learned = sides_of(run)
     part = "auto" if part == "text" else part
     if part in ("teacher", "image") or (part == "auto" and side != learned[0]):
-        folder = part_of(run, PICTURE_TEACHER if part == "image" else "teacher")
+        folder = part_folder(run, PICTURE_TEACHER if part == "image" else "teacher")
         if (folder / REFERENCE).is_file():
             return dataclasses.replace(load_reference(folder, cache_dir), side=side)
         return load_from_folder(folder, side, cache_dir)
-    student = load_from_folder(part_of(run, "student"), side, cache_dir)
+    student = load_from_folder(part_folder(run, "student"), side, cache_dir)
     if side not in learned and not sides_alike(student.cfg.head):
         raise ConfigError(
             f"run {run}: its student learned to encode as a {learned[0]} alone, not as a {side}; train one with "
@@ -157,8 +169,50 @@ PICTURE_TEACHER = "teacher/image"
 """In a student's run: the tower of pictures that its teacher's vectors of texts agree with."""
 
 
-def part_of(run: Path, name: str) -> Path:
+def part_folder(run: Path, name: str) -> Path:
     if not (run / name).is_dir():
         mend = "teach by a pair of towers" if name == PICTURE_TEACHER else "train it first"
         raise ConfigError(f"run {run} has no {name}/ folder; copy the whole run, or {mend}")
     return run / name
+
+
+def model_files(folder: Path) -> dict[str, str]:
+    """Name -> sha256 of all that makes a model what it is: weights and tokenizer, in the folder and below.
+
+    Of a model that is one file, that file and the tokenizer beside it; of a run its last checkpoint too.
+    """
+    if folder.is_file():
+        beside = [folder.parent / name for name in TOKENIZER_FILES if (folder.parent / name).is_file()]
+        return {file.name: sha256_file(file) for file in sorted([folder, *beside])}
+    found = [file for name in ("*.safetensors", *TOKENIZER_FILES) for file in folder.rglob(name)]
+    if is_run(folder):
+        params = folder / "checkpoints" / str(find_step(folder)) / "params"
+        found += [file for file in params.rglob("*") if file.is_file()]
+    return {str(file.relative_to(folder)): sha256_file(file) for file in sorted(found)}
+
+
+def save_reference(tower: Tower, path: str, folder: Path, cache_dir: str | None) -> None:
+    """Write where a tower's weights lie, which they are, and how the run reads them."""
+    source = find_folder(path, cache_dir)
+    folder.mkdir(parents=True)
+    write_json(folder / OWN_CONFIG, to_json(tower.cfg))
+    local = str(source.absolute()) if Path(path).exists() else path
+    # Last: a folder without it is not yet a reference.
+    write_json(folder / REFERENCE, {"path": local, "sha256": model_files(source)})
+
+
+def load_reference(folder: Path, cache_dir: str | None) -> Tower:
+    """The tower a run refers to.
+
+    Raises:
+      ConfigError: it is gone, or its weights are other ones.
+    """
+    reference = read_json(folder / REFERENCE)
+    source = find_folder(reference["path"], cache_dir)
+    if model_files(source) != reference["sha256"]:
+        raise ConfigError(
+            f"{source} holds other weights than the teacher that {folder} refers to; "
+            "restore them, or train with checkpoint.copy_teacher"
+        )
+    cfg = tower_config(read_json(folder / OWN_CONFIG), str(folder / OWN_CONFIG))
+    return replace(load(source, part=part_of(cfg), cache_dir=cache_dir), cfg=cfg, side="document")

@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from optical_jax.commands.picture_towers import load_part
 from optical_jax.data.images.captions import Caption, ImageTextSet
 from optical_jax.data.images.sources import read_image_set
 from optical_jax.errors import ConfigError
@@ -22,6 +21,7 @@ from optical_jax.retrieval.image_search import Vectors, by_position, search_both
 from optical_jax.retrieval.metrics import Figures, PerQuery
 from optical_jax.retrieval.search import encode_blocks
 from optical_jax.runs.load import load
+from optical_jax.runs.pair import load_part
 from optical_jax.studies.readers import picture_inputs
 from optical_jax.studies.tables import SCORINGS, base_name, results_folder, source_of, way_name
 from optical_jax.towers.images import encode_picture_blocks, image_tower_sha256

@@ -12,8 +12,7 @@ from optical_jax.data.images.captions import ImageTextSet
 from optical_jax.errors import ConfigError
 from optical_jax.files import trains_pair
 from optical_jax.models.formats.pretrained import find_folder, parts_of
-from optical_jax.references import model_files
-from optical_jax.runs.load import PICTURE_TEACHER, is_run
+from optical_jax.runs.load import PICTURE_TEACHER, is_run, model_files
 from optical_jax.studies.design import Study
 from optical_jax.studies.tables import source_of
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from optical_jax.commands.curves import draw_training_curves
 from optical_jax.errors import ConfigError, Interrupted
+from optical_jax.plots.curves import draw_training_curves
 
 if TYPE_CHECKING:
     from optical_jax.data.batches.iterator import Batches

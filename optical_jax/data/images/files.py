@@ -7,6 +7,7 @@ import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b, sha256
@@ -18,6 +19,7 @@ from jaxtyping import UInt8
 
 from optical_jax.data.rgb import decode_rgb, read_rgb
 from optical_jax.errors import DataError
+from optical_jax.progress import ProgressReport
 
 Rgb = UInt8[np.ndarray, "H W 3"]
 
@@ -347,3 +349,43 @@ def _in_tar(path: Path) -> dict[str, PictureSource]:
 def _is_picture(name: str) -> bool:
     path = PurePosixPath(name)
     return path.suffix.lower() in ENDINGS and not any(part.startswith(".") for part in path.parts)
+
+
+TOLD = 20
+"""Broken pictures that a message names."""
+
+
+AT_A_TIME = 256
+"""Pictures handed to the threads together."""
+
+
+def refuse_broken(sources: Sequence[PictureSource], threads: int = 4) -> None:
+    """Decode all, hold none.
+
+    Args:
+      sources: pictures; those of npz files are arrays already, and passed over.
+      threads: that decode at a time.
+
+    Raises:
+      DataError: names all that are broken, empty, too large or no picture, up to `TOLD` of them.
+    """
+    encoded = [source for source in dict.fromkeys(sources) if not isinstance(source, ArrayPicture)]
+    found: list[str] = []
+    with ThreadPoolExecutor(threads) as pool, ProgressReport("reading pictures", len(encoded), "pictures") as progress:
+        for start in range(0, len(encoded), AT_A_TIME):
+            part = encoded[start : start + AT_A_TIME]
+            found += filter(None, pool.map(_fault, part))
+            progress.advance(len(part))
+    if len(found) > 1:
+        told = "\n  ".join([*found[:TOLD], *([f"and {len(found) - TOLD:,} more"] if len(found) > TOLD else [])])
+        raise DataError(f"{len(found):,} of {len(encoded):,} pictures cannot be read:\n  {told}")
+    if found:
+        raise DataError(found[0])
+
+
+def _fault(source: PictureSource) -> str:
+    try:
+        source.rgb()
+    except DataError as error:
+        return str(error)
+    return ""

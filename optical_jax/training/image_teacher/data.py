@@ -14,9 +14,8 @@ from optical_jax.config import DEV_FIGURES, ImageDataConfig, expand_path
 from optical_jax.data.batches.images import HeldVectors
 from optical_jax.data.batches.tokens import FlatTokens
 from optical_jax.data.images.captions import NOT_THERE, ImageTextSet, join_image_sets
-from optical_jax.data.images.files import FilePicture, Pictures
+from optical_jax.data.images.files import FilePicture, Pictures, refuse_broken
 from optical_jax.data.images.sources import read_image_set
-from optical_jax.data.picture_check import refuse_broken
 from optical_jax.data.text.bitext import text_key
 from optical_jax.files import sha256_file
 from optical_jax.retrieval.blocks import Block

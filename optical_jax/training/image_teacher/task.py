@@ -106,7 +106,7 @@ def augmentation_of(cfg: ImageStageConfig) -> Augmentation | None:
 def model_inputs(cfg: ImageStageConfig, folder: RunFolder | None) -> dict[str, dict[str, str]]:
     """Files of the towers from outside, by setting; on a resume only where the path is another one than before."""
     from optical_jax.models.formats.pretrained import find_folder
-    from optical_jax.references import model_files
+    from optical_jax.runs.load import model_files
 
     before, found = folder.saved_config() if folder else None, {}
     for name, path in (("text", cfg.text.path), ("image", cfg.image.path)):

@@ -13,7 +13,7 @@ import numpy as np
 from optical_jax.config import ImageTowerConfig
 from optical_jax.data.batches.captioned_images import PicturePairs
 from optical_jax.data.batches.vector_cache import RECORD, CachedPictures
-from optical_jax.data.picture_check import refuse_broken
+from optical_jax.data.images.files import refuse_broken
 from optical_jax.errors import ConfigError
 from optical_jax.progress import ProgressReport
 from optical_jax.towers.images import encode_picture_blocks, recipe_of

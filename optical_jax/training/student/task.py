@@ -311,7 +311,7 @@ def bitext_files(splits: BitextSplits) -> dict[str, str]:
 def model_inputs(cfg: Config, before: Mapping[str, Any] | None) -> dict[str, dict[str, str]]:
     """Files of teacher and student, by setting; on a resume only where the path is another one than `before`."""
     from optical_jax.models.formats.pretrained import find_folder
-    from optical_jax.references import model_files
+    from optical_jax.runs.load import model_files
 
     found = {}
     for name, path in (("teacher", cfg.teacher.path), ("student", cfg.student.path)):

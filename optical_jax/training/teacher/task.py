@@ -45,8 +45,7 @@ def prepare(cfg: TeacherStageConfig, folder: RunFolder | None) -> Parts:
     from optical_jax.models.attention import check_platform, choose_attention
     from optical_jax.models.formats.pretrained import find_folder
     from optical_jax.partitioning import batch_shards, check_divisible, make_mesh, platform
-    from optical_jax.references import model_files
-    from optical_jax.runs.load import load
+    from optical_jax.runs.load import load, model_files
     from optical_jax.training.teacher.start import make_start
     from optical_jax.training.teacher.step import as_trained
 
