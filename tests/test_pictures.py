@@ -235,7 +235,7 @@ def test_a_full_disk_keeps_the_older_picture(tmp_path):
     path.write_bytes(b"older")
     (tmp_path / "a.png.new").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left"):
-        try_to_draw(lambda path: draw_plans([plan_of([[1.0]])], path), path)
+        try_to_draw(draw_plans, [plan_of([[1.0]])], path)
     assert path.read_bytes() == b"older"
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
 
@@ -243,6 +243,6 @@ def test_a_full_disk_keeps_the_older_picture(tmp_path):
 def test_a_drawing_that_fails_otherwise_is_told_and_leaves_no_stale_picture(tmp_path, caplog):
     path = tmp_path / "a.png"
     path.write_bytes(b"older")
-    assert not try_to_draw(lambda path: draw_evaluation({"languages": {}}, path), path)
+    assert not try_to_draw(draw_evaluation, {"languages": {}}, path)
     assert not path.exists()
     assert "a.png could not be drawn" in caplog.text

@@ -13,12 +13,8 @@ from optical_jax.config import Attention, Remat
 from optical_jax.errors import ConfigError
 
 Part = Literal["step", "input", "transport", "encode", "search", "startup", "agreement"]
-
-
 IN_MEMORY = 20_000
 """Documents that are searched in memory at most: 0.3 GB."""
-
-
 PARTS: tuple[Part, ...] = ("step", "input", "transport", "encode", "search", "startup")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from optical_jax.benchmark.options import IN_MEMORY, BenchCommand, check_extra
 from optical_jax.config import Config, DataConfig
 from optical_jax.errors import ConfigError
-from optical_jax.plots.curves import try_to_draw
+from optical_jax.plots.curves import draw_profile, try_to_draw
 
 
 def check_devices(command: BenchCommand) -> None:
@@ -124,7 +124,7 @@ def measure(command: BenchCommand) -> None:
         take(found)
         if "profile" in found:
             picture = Path(command.trace) / "step.png"
-            if try_to_draw(lambda path: draw_step(found["profile"], path), picture):
+            if try_to_draw(draw_profile, found["profile"], picture):
                 console.print(f"picture: {picture}")
     if "input" in command.parts:
         beside = None if command.teacher_cache else step_seconds
@@ -148,12 +148,6 @@ def measure(command: BenchCommand) -> None:
         take({"retrieval": measure_retrieval(command.collection, command.language, command.model, peer=peer)})
     if command.json:
         console.print(f"figures: {command.json}")
-
-
-def draw_step(profile: dict[str, Any], path: Path) -> None:
-    from optical_jax.plots.curves import draw_profile
-
-    draw_profile(profile, path)
 
 
 def measure_transport(command: BenchCommand, work: Any, step_seconds: float | None) -> dict[str, Any]:

@@ -17,9 +17,7 @@ import tyro
 from optical_jax.commands.entry import open_door, refuse_no_flags
 from optical_jax.config import LossConfig, OtConfig
 from optical_jax.errors import ConfigError, DataError
-from optical_jax.evaluation.word_alignment import measure, sources_of
 from optical_jax.runs.bitext import saved_data
-from optical_jax.runs.pair import by_patches, text_and_image_of_run
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -105,6 +103,8 @@ def run_command(argv: Sequence[str]) -> None:
       ConfigError: no such run or checkpoint, towers that give one vector a text, or flags that cannot be.
       DataError: a text without a word; a bitext or gold file that is missing or broken.
     """
+    from optical_jax.evaluation.word_alignment import measure, sources_of
+
     command = parse(argv)
     # Here, so that --help answers without importing jax or matplotlib.
     from rich.console import Console
@@ -368,6 +368,7 @@ def align_image(command: AlignCommand, saved: Mapping[str, Any], console: Consol
     from optical_jax.evaluation.text_report import say
     from optical_jax.plots.images import plan_over_picture
     from optical_jax.plots.thumbnails import thumbnail
+    from optical_jax.runs.pair import by_patches, text_and_image_of_run
 
     run, cfg = Path(command.run), image_settings(command, saved)
     rgb = read_rgb(Path(command.image))

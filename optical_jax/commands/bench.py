@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import tyro
 
 from optical_jax.benchmark.options import BenchCommand, check
-from optical_jax.benchmark.run import compare, measure, only_first_step
 from optical_jax.commands.entry import open_door
 
 
@@ -18,6 +17,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_command(argv: list[str]) -> None:
+    from optical_jax.benchmark.run import compare, measure, only_first_step
+
     command = tyro.cli(BenchCommand, args=argv, prog="python -m optical_jax bench")
     check(command)
     if command.compare is not None:

@@ -6,19 +6,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import tyro
 
 from optical_jax.commands.entry import open_door, refuse_no_flags
 from optical_jax.errors import ConfigError
-from optical_jax.evaluation import images as evaluate_pictures
 from optical_jax.evaluation.options import EvalCommand, check
-from optical_jax.evaluation.texts import compare, evaluate_model, evaluate_run
-from optical_jax.runs.load import checkpoint_step
-
-if TYPE_CHECKING:
-    pass
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,15 +23,19 @@ EXAMPLE = "python eval.py --run runs/tiny --collection configs/tiny/collection -
 
 
 def run_command(argv: Sequence[str]) -> None:
+    from optical_jax.evaluation.images import evaluate, find_pictures
+    from optical_jax.evaluation.texts import compare, evaluate_model, evaluate_run
+    from optical_jax.runs.load import checkpoint_step
+
     refuse_no_flags(argv, "name a run and a collection", EXAMPLE)
     command = parse(argv)
     from optical_jax.partitioning import over_all_devices
 
     for run in filter(None, (command.run, *command.compare)):
         checkpoint_step(Path(run), command.checkpoint)
-    pictures = evaluate_pictures.find_pictures(command)
+    pictures = find_pictures(command)
     if pictures is not None:
-        evaluate_pictures.evaluate(command, pictures)
+        evaluate(command, pictures)
         return
     command = of_texts(command)
     if command.compare:
@@ -66,13 +63,7 @@ def of_texts(command: EvalCommand) -> EvalCommand:
     )
 
 
-# ---- one system --------------------------------------------------------------------------------------------------
-
-
 # ---- two runs ----------------------------------------------------------------------------------------------------
-
-
-# ---- files -------------------------------------------------------------------------------------------------------
 
 
 def parse(argv: Sequence[str]) -> EvalCommand:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tyro
 
@@ -13,9 +13,6 @@ from optical_jax.commands.entry import open_door, refuse_no_flags
 from optical_jax.errors import ConfigError
 from optical_jax.export.options import ExportCommand
 from optical_jax.export.run import gather_facts, write_pair
-
-if TYPE_CHECKING:
-    pass
 
 
 def main(argv: Sequence[str] | None = None) -> int:

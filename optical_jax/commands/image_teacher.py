@@ -5,16 +5,12 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from optical_jax.commands.entry import open_door
 from optical_jax.commands.settings import ImageTeacherCommand, read_command
 from optical_jax.config.validation import validate_image_teacher
 from optical_jax.training.image_teacher.task import begin, dry_run, prepare, train_prepared
 from optical_jax.training.task import run_in_folder, say
-
-if TYPE_CHECKING:
-    pass
 
 EXAMPLE = "python -m optical_jax image_teacher --run runs/images --text.path ENCODER --data.images FOLDER"
 
@@ -36,9 +32,6 @@ def run_command(argv: Sequence[str]) -> None:
         say(f"next: python -m optical_jax export --run {run} --out FOLDER")
         captions = shlex.quote(f"LANG=captions:{cfg.data.images[0]}")
         say(f"      python train.py --teacher.path {run} --data.bitext {captions} --run STUDENT")
-
-
-# ---- captions whose vectors stay as they are ---------------------------------------------------------------------
 
 
 # ---- the cost ----------------------------------------------------------------------------------------------------

@@ -6,18 +6,12 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import tyro
 
 from optical_jax.commands.entry import open_door, refuse_no_flags
 from optical_jax.errors import ConfigError
-from optical_jax.training.teacher.mining import mine
 from optical_jax.training.teacher.options import MineCommand
-
-if TYPE_CHECKING:
-    pass
-
 
 EXAMPLE = "python -m optical_jax mine --train triples.tsv --out negatives.tsv"
 
@@ -28,6 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_command(argv: Sequence[str]) -> None:
+    from optical_jax.training.teacher.mining import mine
+
     refuse_no_flags(argv, "name judgements, and a file to write", EXAMPLE)
     command = tyro.cli(MineCommand, args=list(argv), prog="python -m optical_jax mine")
     check(command)

@@ -13,9 +13,7 @@ import tyro
 from optical_jax.commands.entry import open_door, refuse_no_flags
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.evaluation.options import PhrasesCommand
-from optical_jax.evaluation.phrases import find_systems, summary, write_rows
 from optical_jax.files import write_json
-from optical_jax.runs.pair import by_patches
 
 if TYPE_CHECKING:
     from optical_jax.retrieval.metrics import PerQuery
@@ -30,6 +28,9 @@ EXAMPLE = "python -m optical_jax phrases --run runs/pair --images flickr30k_enti
 
 
 def run_command(argv: Sequence[str]) -> None:
+    from optical_jax.evaluation.phrases import find_systems, summary, write_rows
+    from optical_jax.runs.pair import by_patches
+
     refuse_no_flags(argv, "name a run and Flickr30k Entities", EXAMPLE)
     command = tyro.cli(PhrasesCommand, args=list(argv), prog="python -m optical_jax phrases")
     check(command)

@@ -14,9 +14,7 @@ import tyro
 from optical_jax.commands.align import slug
 from optical_jax.commands.entry import open_door, refuse_no_flags
 from optical_jax.commands.terminal import make_show
-from optical_jax.index.images import find_images, load_text_and_image
 from optical_jax.index.options import SearchCommand, check
-from optical_jax.index.texts import find, load_towers, read_documents, read_lexicon
 
 if TYPE_CHECKING:
     from optical_jax.data.images.files import Pictures
@@ -41,6 +39,8 @@ def parse(argv: Sequence[str]) -> SearchCommand:
 
 
 def run_command(argv: Sequence[str]) -> None:
+    from optical_jax.index.texts import find, load_towers, read_documents, read_lexicon
+
     command = parse(argv)
     if command.images:
         search_images(command)
@@ -76,8 +76,6 @@ def print_hits(queries: Sequence[str], found: Sequence[Sequence[Hit]]) -> None:
 
 PICTURES_A_ROW = 10
 """Of a sheet."""
-
-
 IMAGE_SIDE = 320
 """Pixels of a picture's longest side, at most, before it is drawn: twice what a sheet shows."""
 
@@ -90,6 +88,7 @@ def search_images(command: SearchCommand) -> None:
       DataError: no pictures there, or a broken one.
     """
     from optical_jax.data.images.sources import is_image_set, read_pictures
+    from optical_jax.index.images import find_images, load_text_and_image
 
     pictures = read_pictures(command.images, command.split)
     if is_image_set(command.images):

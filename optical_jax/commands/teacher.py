@@ -5,16 +5,12 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from optical_jax.commands.entry import open_door
 from optical_jax.commands.settings import TeacherCommand, read_command
 from optical_jax.config.validation import validate_teacher
 from optical_jax.training.task import run_in_folder, say
 from optical_jax.training.teacher.task import begin, dry_run, prepare, train_prepared
-
-if TYPE_CHECKING:
-    pass
 
 EXAMPLE = (
     "python -m optical_jax teacher --run runs/teacher --encoder.path ENCODER --data.train triples.tsv --data.passages 2"
@@ -37,6 +33,3 @@ def run_command(argv: Sequence[str]) -> None:
         run = shlex.quote(cfg.run)
         say(f"next: python eval.py --run {run} --collection DIR --lang {cfg.data.language}")
         say(f"      python -m optical_jax export --run {run} --out FOLDER, for train.py --teacher.path FOLDER")
-
-
-# ---- the cost ----------------------------------------------------------------------------------------------------

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from optical_jax.commands.entry import open_door
 from optical_jax.commands.settings import TrainCommand, read_command
 from optical_jax.config.validation import validate
 from optical_jax.data.text.entries import for_each_language
-from optical_jax.training.student.task import prepare, train_run
 from optical_jax.training.task import say
-
-if TYPE_CHECKING:
-    pass
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,6 +21,8 @@ EXAMPLE = "python train.py --config configs/tiny.py --run runs/tiny"
 
 
 def run_command(argv: Sequence[str]) -> None:
+    from optical_jax.training.student.task import prepare, train_run
+
     command = read_command(argv, TrainCommand, validate, EXAMPLE)
     cfg = command.settings
     students = for_each_language(cfg) if command.each_language else {"": cfg}

@@ -15,8 +15,6 @@ from optical_jax.config.validation import check_types
 from optical_jax.errors import ConfigError
 
 Settings = TypeVar("Settings", Config, TeacherStageConfig, ImageStageConfig)
-
-
 STARTED_BY = {
     "Config": "train.py",
     "TeacherStageConfig": "python -m optical_jax teacher",

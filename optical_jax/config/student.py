@@ -17,9 +17,6 @@ LOW_RESOURCE = ("sw", "so", "tl", "mr", "yo", "ha", "am", "km", "ne", "ig", "rw"
 """Languages that count as low-resource in tables of results; every other one is high-resource."""
 
 
-# ---- towers: what a model is -----------------------------------------------------------------------------------
-
-
 # ---- the settings of a run -------------------------------------------------------------------------------------
 
 
@@ -184,9 +181,6 @@ class Config:
     the folder of a file LANG.SPLIT.*, the name of any other file, teacher or student."""
     cache_dir: str = ""
     """Folder for downloads from the hub; empty leaves it to HF_HOME."""
-
-
-# ---- paths -----------------------------------------------------------------------------------------------------
 
 
 # ---- JSON ------------------------------------------------------------------------------------------------------

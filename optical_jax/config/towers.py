@@ -8,14 +8,8 @@ from typing import Any, Literal
 from optical_jax.config.run import to_json
 
 Dtype = Literal["float32", "bfloat16"]
-
-
 Attention = Literal["auto", "xla", "cudnn", "splash"]
-
-
 Remat = Literal["none", "dots", "full"]
-
-
 Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu"]
 
 

@@ -27,8 +27,6 @@ BERT_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MIN_VOCAB_SIZE = 64
 MAX_WORD_CHARS = 1000
 """Longest run without space that is cut into pieces; longer ones are [UNK]. BERT's 100 loses Khmer clauses."""
-
-
 KNOWN_CLASSES = (
     "BertTokenizer", "RobertaTokenizer", "XLMRobertaTokenizer", "CLIPTokenizer", "TokenizersBackend",
     "PreTrainedTokenizerFast",

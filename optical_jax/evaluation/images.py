@@ -14,7 +14,7 @@ from optical_jax.evaluation.contamination import counts_of_training
 from optical_jax.evaluation.options import EvalCommand
 from optical_jax.evaluation.texts import make_encode, write_out
 from optical_jax.files import own_system, trains_teacher, write_json
-from optical_jax.plots.curves import draw_picture_evaluation
+from optical_jax.plots.curves import draw_recalls, try_to_draw
 from optical_jax.runs.folder import read_run_config
 from optical_jax.runs.load import checkpoint_step
 from optical_jax.runs.pair import TextAndImage, text_and_image_of_run, text_of_run, towers_of_model
@@ -111,7 +111,7 @@ def evaluate_run(command: EvalCommand, found: ImageTextSet, run: Path) -> Pictur
     write_files(folder, evaluation, tag="_".join(run.resolve().name.split()))
     title = f"{found.name}, {found.split}: {own} of {run.resolve().name}, checkpoint {step}"
     write_gallery(folder / "gallery.html", title, gallery(evaluation, captions), pictures_of(found))
-    drawn = draw_picture_evaluation(folder, figures)
+    drawn = try_to_draw(draw_recalls, figures, folder / "curves.png")
     # Last: a folder with metrics.json is whole.
     write_json(folder / "metrics.json", figures)
     if command.out and not command.compare:

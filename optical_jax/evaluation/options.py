@@ -6,15 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from optical_jax.errors import ConfigError
-from optical_jax.evaluation import baselines
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -91,7 +87,7 @@ def check(command: EvalCommand) -> None:
         raise ConfigError(
             f"pictures_by={command.pictures_by}: with --against captions no picture is read; leave it out"
         )
-    baselines.parse_translations(command.translations)
+    parse_translations(command.translations)
     if command.out and Path(command.out).is_dir():
         raise ConfigError(f"out={command.out} is a folder; name a file")
 

@@ -204,13 +204,9 @@ def write_rows(folder: Path, phrases: Sequence[Asked], found: Mapping[str, PerQu
 
 
 DEPTHS = (1, 5, 10)
-
-
 PROTOCOLS = ("any", "merged")
 """Of a phrase with several gold boxes: a candidate is right if it fits any of them, or if it fits the smallest box
 around them all (their union)."""
-
-
 PHRASE_FIGURES = tuple(f"{protocol} {name}" for protocol in PROTOCOLS for name in ("R@1", "R@5", "R@10", "bound"))
 """Of a phrase, 0 or 1 each; "bound": there is a right candidate at all, which no ranking can better."""
 

@@ -26,8 +26,6 @@ WIDE = 76
 """Columns of a terminal that hold all of `SHOWN`."""
 REFERENCES = ("untrained", "teacher", "mt", "mt-bm25", "fused", "dictionary", "bm25")
 """In the order of the tables; what they are: docs/evaluation.md."""
-
-
 SUMMED = ("R@1", "R@10", "AP")
 """Metrics of the table of baselines."""
 

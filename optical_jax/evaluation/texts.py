@@ -14,7 +14,7 @@ from optical_jax.evaluation import baselines
 from optical_jax.evaluation.contamination import asked_and_judged, shared_with_training
 from optical_jax.evaluation.options import EvalCommand
 from optical_jax.files import own_system, trains_teacher, write_json
-from optical_jax.plots.curves import draw_evaluation_curves
+from optical_jax.plots.curves import draw_evaluation, try_to_draw
 from optical_jax.runs.bitext import read_training_text
 from optical_jax.runs.folder import read_run_config
 from optical_jax.runs.load import checkpoint_step
@@ -87,7 +87,7 @@ def evaluate_run(command: EvalCommand, run: Path) -> Evaluation:
     figures = evaluation.as_json(low_resource)
     (folder / "metrics.json").unlink(missing_ok=True)
     write_files(folder, evaluation, tag="_".join(run.resolve().name.split()))
-    drawn = draw_evaluation_curves(folder, figures)
+    drawn = try_to_draw(draw_evaluation, figures, folder / "curves.png")
     # Last: a folder with metrics.json is whole.
     write_json(folder / "metrics.json", figures)
     if command.out and not command.compare:

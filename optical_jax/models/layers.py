@@ -33,8 +33,6 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
     "relu": jax.nn.relu,
 }
-
-
 DENSE = "dense"
 """Name, for rematerialisation, of what dense maps give."""
 

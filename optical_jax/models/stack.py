@@ -20,8 +20,6 @@ from optical_jax.types import Params
 UNROLLED_LAYERS = 6
 """Encoders up to this depth are unrolled whole: a scan stacks every activation that the backward pass needs, which
 takes a seventh of the pass on CPU. Unrolling by parts saves nothing."""
-
-
 KEPT: dict[str, Any] = {
     # By name, not by `jax.checkpoint_policies.dots_*`: those keep products before they are rounded to the activations'
     # type, and what a kernel gives is no product to them.

@@ -18,11 +18,7 @@ DEPTHS = (1, 5, 10, 100)
 
 # Okabe and Ito's, which the colour-blind tell apart too; without its yellow, which is too faint on white.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
-
-
 STROKES = ("-", (0, (5, 2)), (0, (1, 1.5)))
-
-
 SYSTEMS: dict[str, dict[str, Any]] = {
     "untrained": {"color": "#d55e00", "linestyle": (0, (5, 2)), "linewidth": 1.5},
     "bm25": {"color": FAINT_INK, "linestyle": (0, (1, 1.5)), "linewidth": 1.8},
@@ -32,11 +28,7 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "fused": {"color": "#e69f00", "linestyle": "-", "linewidth": 1.8},
     "dictionary": {"color": "#e69f00", "linestyle": (0, (1, 1.5)), "linewidth": 1.8},
 }
-
-
 OWN: dict[str, Any] = {"color": "#0072b2", "linewidth": 2.4}
-
-
 LANGUAGES_A_ROW = 5
 
 
@@ -123,47 +115,17 @@ def draw_profile(profile: Mapping[str, Any], path: Path) -> None:
 log = logging.getLogger(__name__)
 
 
-def draw_training_curves(run: Path) -> bool:
-    """RUN/curves.png from the run's metrics.jsonl, as far as it goes. True if it was drawn."""
+def try_to_draw(draw: Callable[[Any, Path], None], content: Any, path: Path) -> bool:
+    """Call `draw(content, path)`; if it fails, log why in one line and go on without the plot.
 
-    def draw(path: Path) -> None:
-        from optical_jax.plots.curves import draw_training
-        from optical_jax.runs.metrics import read_metrics
-
-        draw_training(read_metrics(run / "metrics.jsonl"), path)
-
-    return try_to_draw(draw, run / "curves.png")
-
-
-def draw_evaluation_curves(folder: Path, figures: Mapping[str, Any]) -> bool:
-    """curves.png in the folder of an evaluation, from the content of its metrics.json. True if it was drawn."""
-
-    def draw(path: Path) -> None:
-        from optical_jax.plots.curves import draw_evaluation
-
-        draw_evaluation(figures, path)
-
-    return try_to_draw(draw, folder / "curves.png")
-
-
-def draw_picture_evaluation(folder: Path, figures: Mapping[str, Any]) -> bool:
-    """Likewise, of an evaluation on pictures."""
-
-    def draw(path: Path) -> None:
-
-        draw_recalls(figures, path)
-
-    return try_to_draw(draw, folder / "curves.png")
-
-
-def try_to_draw(draw: Callable[[Path], None], path: Path) -> bool:
-    """Draw; where that fails, tell why in one line and go on without.
+    Returns:
+      True if it was drawn.
 
     Raises:
       OSError: the disk is full or read-only, which ends every command the same way.
     """
     try:
-        draw(path)
+        draw(content, path)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in MACHINE_ERRNOS:
             raise
@@ -176,12 +138,8 @@ def try_to_draw(draw: Callable[[Path], None], path: Path) -> bool:
 
 
 WAYS = {"t2i": "captions look for pictures", "i2t": "pictures look for captions"}
-
-
 ROW = 0.27
 """Inches a language."""
-
-
 MARKS = {"untrained": "|", "teacher": "D"}
 
 

@@ -4,60 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from optical_jax.plots.style import FAINT_INK, INK, drawing, measure, save
 
-if TYPE_CHECKING:
-    from optical_jax.alignment.plans import AlignedPlan
-
-
 SHARES = LinearSegmentedColormap.from_list("shares", ["#f1f6fb", "#c9dff0", "#86bcdc", "#3c89bd", "#1b5794", "#0b2f5e"])
 """From nothing to all of a word's mass; each step is darker by about as much as the last."""
-
-
 NUMBERED = 0.05
 """Shares below it are left without a number."""
-
-
 CAPTION = "Which English word each foreign word is matched to"
-
-
 PAGE = 10.8
 """Inches that panels may take side by side: at 700 pixels across, words are then as large as text."""
-
-
 PANELS_A_ROW = 3
-
-
 WORD_SIZE, NUMBER_SIZE, TITLE_SIZE, CAPTION_SIZE = 12, 10.5, 12, 15
-
-
 CELL_WIDTH, CELL_HEIGHT = 0.66, 0.4
-
-
 WIDEST_CELL = 1.25
-
-
 MARGIN, PANEL_GAP, ROW_GAP, WORD_GAP = 0.2, 0.4, 0.35, 0.12
-
-
 HEAD_HEIGHT, TITLE_HEIGHT, CAPTION_HEIGHT = 0.28, 0.28, 0.5
-
-
 SLANT = 40
 """Degrees by which column words are turned where they are wider than a cell."""
-
-
 LONGEST_WORD = 30
 
 
-def draw_plans(plans: Sequence[AlignedPlan], path: Path, titles: Sequence[str] = ()) -> None:
+class WordPlan(Protocol):
+    """A transport plan between the words of two texts, as `alignment.plans.AlignedPlan` is."""
+
+    @property
+    def foreign(self) -> Sequence[str]: ...
+    @property
+    def english(self) -> Sequence[str]: ...
+    def shares(self) -> Float[np.ndarray, "S T"]: ...
+
+
+def draw_plans(plans: Sequence[WordPlan], path: Path, titles: Sequence[str] = ()) -> None:
     """Heat maps, a panel a pair: foreign words down, English words across, and where each row's mass goes, in per cent.
 
     Args:
@@ -97,7 +82,7 @@ def draw_plans(plans: Sequence[AlignedPlan], path: Path, titles: Sequence[str] =
 class PlanPanel:
     """One heat map and the room it takes, in inches."""
 
-    def __init__(self, plan: AlignedPlan, title: str) -> None:
+    def __init__(self, plan: WordPlan, title: str) -> None:
         self.shares, self.title = plan.shares(), title
         self.rows, self.columns = [shorten(w) for w in plan.foreign], [shorten(w) for w in plan.english]
         across = [measure(word, WORD_SIZE) for word in self.columns]

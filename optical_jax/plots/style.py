@@ -12,16 +12,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontEntry, fontManager
 from matplotlib.ft2font import FT2Font
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +36,6 @@ def measure(text: str, size: float, *, bold: bool = False) -> float:
     figure = Figure(dpi=100)
     drawn = figure.text(0, 0, text, size=size, fontweight="bold" if bold else "normal")
     return drawn.get_window_extent(FigureCanvasAgg(figure).get_renderer()).width / 100
-
-
-# ---- curves ------------------------------------------------------------------------------------------------------
 
 
 # ---- a step's time -----------------------------------------------------------------------------------------------

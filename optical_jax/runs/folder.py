@@ -14,7 +14,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import optical_jax
 from optical_jax.config import Config, ImageStageConfig, TeacherStageConfig, to_json
 from optical_jax.errors import ConfigError, MachineError
 from optical_jax.files import OWN_CONFIG, PAIR, REFERENCE, read_json, write_json
@@ -38,8 +37,6 @@ PATH_SETTINGS = (
     "encoder.path", "text.path", "image.path", "data.images",
 )  # fmt: skip
 """Settings that may change as long as the files are the same: a run copied to another machine finds them elsewhere."""
-
-
 MODEL_PATHS = ("teacher.path", "student.path", "encoder.path", "text.path", "image.path")
 """Where weights are read from that a run begins with."""
 BEFORE = {"data.batching": "buckets"}
@@ -241,7 +238,7 @@ def environment() -> dict[str, Any]:
 
     packages = ("jax", "jaxlib", "flax", "optax", "ott-jax", "orbax-checkpoint", "grain", "transformers", "tokenizers")
     return {
-        "optical_jax": optical_jax.__version__,
+        "optical_jax": version("optical_jax"),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": jax.devices()[0].device_kind,

@@ -153,6 +153,3 @@ def summarise(rows: Sequence[Row]) -> list[Summary]:
         sd = float(np.std(means, ddof=1)) if len(means) > 1 else float("nan")
         found.append(Summary(*key, float(np.mean(means)), sd, len(means), most))
     return found
-
-
-# ---- files -------------------------------------------------------------------------------------------------------

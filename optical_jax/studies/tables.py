@@ -21,8 +21,6 @@ SHOWN = ("R@1", "R@10", "AP")
 """What is tested of collections of texts, and shown of them; of pictures RECALLS are both."""
 SHOWN_OF_DEV = ("R@1", "R@10", "RR@10")
 """What is shown of dev pairs, where a study has no collection."""
-
-
 CAPTIONS = "captions:"
 
 

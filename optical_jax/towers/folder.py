@@ -14,13 +14,11 @@ if TYPE_CHECKING:
 
 
 Part = Literal["auto", "student", "teacher", "text", "image"]
-
-
 Pooling = Literal["none", "auto", "mean", "cls"]
 
 
 def load_from_folder(
-    path: str | Path, side: Side, cache_dir: str | None, pooling: Pooling = "none", part: Part = "auto"
+    path: str | Path, side: Side, cache_dir: str | None = None, pooling: Pooling = "none", part: Part = "auto"
 ) -> Tower:
     from optical_jax.data.pixels import find_recipe
     from optical_jax.data.tokenization import load_tokenizer

@@ -17,7 +17,7 @@ from optical_jax.data.pixels import RECIPE_FILES
 from optical_jax.files import PAIR, SEEN_PICTURES, read_json, write_json
 from optical_jax.models.formats.export import Dtype, check_target, replacing, save_tower
 from optical_jax.models.formats.pretrained import OWN_LOGITS
-from optical_jax.runs.load import load
+from optical_jax.towers.folder import load_from_folder
 from optical_jax.towers.tower import Tower
 from optical_jax.types import Params
 
@@ -90,8 +90,8 @@ def load_tower_pair(folder: Path) -> TowerPair:
     """
     told = read_json(folder / PAIR)
     logits = {name: float(told[name]) for name in OWN_LOGITS if name in told}
-    towers = load(folder, part="text"), load(folder, part="image")
-    return TowerPair(*towers, told["interaction"], logits, read_if_there(folder / SEEN_PICTURES))
+    text, image = (load_from_folder(folder, "query", part=part) for part in ("text", "image"))
+    return TowerPair(text, image, told["interaction"], logits, read_if_there(folder / SEEN_PICTURES))
 
 
 def pair_params(pair: TowerPair, bias: float) -> Params:

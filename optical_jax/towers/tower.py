@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +24,6 @@ from optical_jax.partitioning import constrain, params_shardings
 from optical_jax.towers.image_batches import encode_in_batches
 from optical_jax.towers.text_batches import PackedRows, batches_of, on_one_cpu
 from optical_jax.types import ImageInputs, Params, TextInputs, TokenVectors
-
-if TYPE_CHECKING:
-    pass
 
 Side = Literal["query", "document"]
 

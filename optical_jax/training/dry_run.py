@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
 from optical_jax.training.estimate import compiled_memory_bytes
-
-if TYPE_CHECKING:
-    pass
 
 TIMED_STEPS = 2
 

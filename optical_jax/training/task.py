@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from optical_jax.errors import ConfigError, Interrupted
-from optical_jax.plots.curves import draw_training_curves
 
 if TYPE_CHECKING:
     from optical_jax.data.batches.iterator import Batches
@@ -171,6 +170,9 @@ def say_result(folder: RunFolder) -> None:
 
 def say_curves(folder: RunFolder, *, again: bool = True) -> None:
     """Draw the run's curves, and tell where; `again` draws them though they are there."""
+    from optical_jax.plots.curves import draw_training, try_to_draw
+    from optical_jax.runs.metrics import read_metrics
+
     path = folder.path / "curves.png"
-    if (path.is_file() and not again) or draw_training_curves(folder.path):
+    if (path.is_file() and not again) or try_to_draw(draw_training, read_metrics(folder.metrics), path):
         say(f"curves: {path}")

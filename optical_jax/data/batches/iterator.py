@@ -11,11 +11,7 @@ from optical_jax.errors import ConfigError
 
 ENDLESS = 2**40
 """Batches of the source: as good as without end."""
-
-
 PREFETCHED_BATCHES = 2
-
-
 CACHED_EPOCHS = 2
 
 

@@ -353,8 +353,6 @@ def _is_picture(name: str) -> bool:
 
 TOLD = 20
 """Broken pictures that a message names."""
-
-
 AT_A_TIME = 256
 """Pictures handed to the threads together."""
 

@@ -13,11 +13,7 @@ from optical_jax.data.text.formats import FILE_NAME, Source
 from optical_jax.errors import ConfigError, DataError
 
 ENTRY = re.compile(rf"(?:(?P<lang>{LANGUAGE})=)?(?P<path>.+)")
-
-
 LABELLED = re.compile(r"(?P<label>[^/=]+)=.+")
-
-
 CAPTIONS = re.compile(r"(?P<what>captions|keywords)(?:/(?P<split>[^:/]+))?:(?P<spec>.+)")
 """captions:SPEC or captions/SPLIT:SPEC, a set of pictures with captions; or their keywords."""
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import re
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-import optical_jax
 from optical_jax.config import EncoderConfig, HeadConfig, TowerConfig
 from optical_jax.errors import ConfigError
 from optical_jax.files import OWN_CONFIG, PAIR, TOKENIZER_FILES
@@ -218,7 +218,7 @@ def find_folder(path: str, cache_dir: str | None) -> Path:
       ConfigError: there is neither.
     """
     if path == SHIPPED:
-        return Path(optical_jax.__file__).parent / "english_teacher"
+        return Path(str(files("optical_jax"))) / "english_teacher"
     folder = Path(path)
     if folder.is_dir():
         # Stanford's trainer leaves its newest model here in the folder of its experiment.
