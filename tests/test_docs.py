@@ -31,8 +31,8 @@ from optical_jax.export.options import ExportCommand
 from optical_jax.index.options import SearchCommand
 from optical_jax.index.options import check as check_search
 from optical_jax.studies.design import check_study
+from tests import ROOT
 
-ROOT = Path(__file__).parents[1]
 FIRST = ("README.md", "docs/getting_started.md")
 PAGES = (*FIRST, *sorted({f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")} - {*FIRST}))
 """In the order in which someone reads them: what a page shows stands on the runs of those before."""

@@ -47,6 +47,8 @@ def run_command(argv: Sequence[str]) -> None:
     Raises:
       OpticalError: as the steps.
     """
+    from optical_jax.evaluation.texts import evaluate_run
+
     command = tyro.cli(DemoCommand, args=list(argv), prog="python -m optical_jax demo")
     if not Path(CONFIG).is_file():
         raise ConfigError(f"{CONFIG} is not here; run the demo from the folder of a clone of the repository")
@@ -66,7 +68,7 @@ def run_command(argv: Sequence[str]) -> None:
 
     flags = ["--run", str(run), "--collection", str(folder), "--split", "test"]
     show("python eval.py", flags)
-    evaluation = evaluate.evaluate_run(evaluate.parse(flags), run)
+    evaluation = evaluate_run(evaluate.parse(flags), run)
 
     picture = draw_examples(run, cfg, evaluation)
     print_result(evaluation)

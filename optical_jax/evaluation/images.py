@@ -201,11 +201,11 @@ def encode_all_pictures(command: EvalCommand, image: Tower, found: ImageTextSet)
     """The vectors of every picture of the set, in its order."""
     from optical_jax.progress import ProgressReport
     from optical_jax.retrieval.image_search import by_position
-    from optical_jax.towers.images import encode_picture_blocks
+    from optical_jax.towers.images import encode_images
 
     pictures, pooled = pictures_of(found), command.scoring == "pooled"
     with ProgressReport("encoding pictures", len(pictures), "pictures") as progress:
-        blocks = encode_picture_blocks(
+        blocks = encode_images(
             image, pictures, list(pictures), pooled=pooled, batch_size=command.batch_size, advance=progress.advance
         )
         return by_position(blocks, len(pictures))

@@ -18,7 +18,7 @@ from optical_jax.files import own_system, trains_teacher
 from optical_jax.retrieval.metrics import PerQuery
 from optical_jax.retrieval.search import Advance
 from optical_jax.runs.pair import TextAndImage, text_and_image_of_run, text_of_run, towers_of_model
-from optical_jax.towers.images import BATCH, encode_picture_blocks, grid_of
+from optical_jax.towers.images import BATCH, encode_images, grid_of
 from optical_jax.towers.tower import Tower, encode, placed
 from optical_jax.types import TokenVectors
 
@@ -82,7 +82,7 @@ def rank_boxes(
       entities: where the pictures are, and their sizes.
       phrases: from `phrases_of`.
       candidates: picture id -> the boxes that are ranked.
-      batch_size, advance: as of `encode_picture_blocks`.
+      batch_size, advance: as of `encode_images`.
 
     Returns:
       System -> phrase -> `phrase_regions.PHRASE_FIGURES`.
@@ -95,9 +95,7 @@ def rank_boxes(
     which, texts = different_texts(phrases)
     encoded = {system: encode(placed(asker), texts) for system, asker in askers.items()}
     found: dict[str, PerQuery] = {system: {} for system in askers}
-    for block in encode_picture_blocks(
-        image, entities.captions.pictures, names, batch_size=batch_size, advance=advance
-    ):
+    for block in encode_images(image, entities.captions.pictures, names, batch_size=batch_size, advance=advance):
         of_block = [names[n] for n in block.positions]
         pictures = regions_of(image, entities, of_block, block.vectors, candidates)
         rows = [(n, place) for place, name in enumerate(of_block) for n in of_picture[name]]

@@ -19,7 +19,7 @@ def write_pair(run: Path, out: Path, step: int, command: ExportCommand) -> None:
     from optical_jax.export.image_teacher_card import PairFacts, image_teacher_card
     from optical_jax.runs.metrics import read_metrics
     from optical_jax.runs.pair import trained_pair
-    from optical_jax.towers.pair import save_tower_pair
+    from optical_jax.towers.pair import save_pair
 
     pair, config = trained_pair(run, step), read_record(run / "config.json")
     facts = PairFacts(
@@ -35,7 +35,7 @@ def write_pair(run: Path, out: Path, step: int, command: ExportCommand) -> None:
         images=read_record(run / "images.json"),
         metrics=read_metrics(run / "metrics.jsonl"),
     )
-    save_tower_pair(pair, out, image_teacher_card(facts), dtype=command.dtype)
+    save_pair(pair, out, image_teacher_card(facts), dtype=command.dtype)
     print(f"wrote the {command.checkpoint} pair of {run} to {out}")
 
 

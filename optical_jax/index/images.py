@@ -44,7 +44,7 @@ def find_images(command: SearchCommand, towers: TextAndImage, pictures: Pictures
     from optical_jax.partitioning import over_all_devices
     from optical_jax.progress import ProgressReport
     from optical_jax.retrieval.search import encode_blocks, rank
-    from optical_jax.towers.images import encode_picture_blocks
+    from optical_jax.towers.images import encode_images
 
     # Ties go by id, descending: of two equal pictures the one whose name is earlier stands first.
     names = sorted(pictures, reverse=True)
@@ -52,7 +52,7 @@ def find_images(command: SearchCommand, towers: TextAndImage, pictures: Pictures
     with over_all_devices():
         asked = {"": list(encode_blocks(command.queries, make_encode(command, towers)))}
         with ProgressReport("encoding and ranking pictures", len(names), "pictures") as progress:
-            blocks = encode_picture_blocks(
+            blocks = encode_images(
                 towers.image,
                 pictures,
                 names,

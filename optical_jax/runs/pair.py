@@ -11,7 +11,7 @@ from optical_jax.files import PAIR, SEEN_PICTURES, trains_pair, trains_teacher
 from optical_jax.models.formats.pretrained import OWN_LOGITS, find_folder, parts_of, read_logits
 from optical_jax.runs.checkpoint import load_params
 from optical_jax.runs.load import is_run
-from optical_jax.towers.pair import load_tower_pair, logits_of, read_if_there
+from optical_jax.towers.pair import load_pair, logits_of, read_if_there
 
 if TYPE_CHECKING:
     from optical_jax.models.formats.hf_heads import Pooling
@@ -25,7 +25,7 @@ def trained_pair(run: Path, checkpoint: int) -> TowerPair:
     Raises:
       ConfigError: no such checkpoint.
     """
-    start, (params, _) = load_tower_pair(run / "model"), load_params(run, checkpoint)
+    start, (params, _) = load_pair(run / "model"), load_params(run, checkpoint)
     text, image = (replace(tower, params={"head": {}, **params[part]}) for part, tower in start.towers.items())
     return replace(start, text=text, image=image, logits=logits_of(params, start.logits))
 

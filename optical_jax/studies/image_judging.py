@@ -24,7 +24,7 @@ from optical_jax.runs.load import load
 from optical_jax.runs.pair import load_part
 from optical_jax.studies.readers import picture_inputs
 from optical_jax.studies.tables import SCORINGS, base_name, results_folder, source_of, way_name
-from optical_jax.towers.images import encode_picture_blocks, image_tower_sha256
+from optical_jax.towers.images import encode_images, image_tower_sha256
 from optical_jax.towers.tower import Tower, encode, placed
 from optical_jax.types import TokenVectors, mean_pool
 
@@ -137,7 +137,7 @@ class PictureJudge:
         if key not in self._pictures:
             assert found.pictures is not None, "read with its pictures"
             ids = list(found.pictures)
-            self._pictures[key] = by_position(encode_picture_blocks(tower, found.pictures, ids), len(ids))
+            self._pictures[key] = by_position(encode_images(tower, found.pictures, ids), len(ids))
         return self._pictures[key]
 
     def _reader(self, pair: str, teacher: Tower) -> Tower:

@@ -31,7 +31,7 @@ AHEAD = 2
 """Batches that are decoded, or waited for, beside the one that is handed over."""
 
 
-def encode_picture_blocks(
+def encode_images(
     tower: Tower,
     pictures: Mapping[str, Rgb],
     ids: Sequence[str],

@@ -58,7 +58,7 @@ LOSS_PARAMS = ("log_scale", "bias")
 def save_model(model: Tower | TowerPair, folder: Path, card: str = "", *, dtype: Dtype = "float32") -> None:
     """A tower by `models.export.save_tower`, and its preprocessor_config.json if it has a recipe; or a pair of them."""
     if isinstance(model, TowerPair):
-        save_tower_pair(model, folder, card, dtype=dtype)
+        save_pair(model, folder, card, dtype=dtype)
         return
     tower = model
     save_tower(tower.params, tower.cfg, tower.tokenizer, folder, card, dtype=dtype)
@@ -66,7 +66,7 @@ def save_model(model: Tower | TowerPair, folder: Path, card: str = "", *, dtype:
         write_json(folder / RECIPE_FILES[0], tower.recipe.to_json())
 
 
-def save_tower_pair(pair: TowerPair, folder: Path, card: str = "", *, dtype: Dtype = "float32") -> None:
+def save_pair(pair: TowerPair, folder: Path, card: str = "", *, dtype: Dtype = "float32") -> None:
     """Write both towers, pair.json and, where it is known, seen_pictures.json.
 
     Arguments, errors and what a crash leaves as of `save_tower`.
@@ -82,8 +82,8 @@ def save_tower_pair(pair: TowerPair, folder: Path, card: str = "", *, dtype: Dty
             (partial / "README.md").write_text(card, encoding="utf-8")
 
 
-def load_tower_pair(folder: Path) -> TowerPair:
-    """What `save_tower_pair` wrote.
+def load_pair(folder: Path) -> TowerPair:
+    """What `save_pair` wrote.
 
     Raises:
       ConfigError: something of it is missing or broken.

@@ -1,4 +1,4 @@
-"""Golden numbers for tests/test_pretrained.py: tiny random checkpoints and what PyTorch makes of them.
+"""Golden numbers for tests/models/formats/test_pretrained.py: tiny random checkpoints and what PyTorch makes of them.
 
 python tests/reference/make_golden.py [FOLDER_OF_all-MiniLM-L6-v2]
 

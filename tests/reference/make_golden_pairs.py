@@ -1,4 +1,4 @@
-"""Golden numbers for tests/test_paired_towers.py: tiny random CLIP and SigLIP, and what PyTorch makes of them.
+"""Golden numbers for test_paired_towers.py: tiny random CLIP and SigLIP, and what PyTorch makes of them.
 
 python tests/reference/make_golden_pairs.py
 

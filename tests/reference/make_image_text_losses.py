@@ -1,4 +1,4 @@
-"""Golden numbers for tests/test_image_losses.py: what CLIP and SigLIP of transformers make of random pairs.
+"""Golden numbers for tests/losses/test_image_text.py: what CLIP and SigLIP of transformers make of random pairs.
 
 python tests/reference/make_image_text_losses.py
 

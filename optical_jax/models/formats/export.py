@@ -119,7 +119,7 @@ def _write_tower(params: Params, cfg: TowerConfig, tokenizer: Any, folder: Path,
     _save_tensors(folder, dict(tensors), dtype)
 
 
-def save_pair(pair: Pair, tokenizer: Any, folder: Path, card: str = "", *, dtype: Dtype = "float32") -> None:
+def export_pair(pair: Pair, tokenizer: Any, folder: Path, card: str = "", *, dtype: Dtype = "float32") -> None:
     """Write both towers of a pair as transformers' CLIPModel or SiglipModel, with tokenizer files and optical_jax.json.
 
     `load_pair` and `load_pretrained` read it back exactly. Arguments and errors as of `save_tower`.

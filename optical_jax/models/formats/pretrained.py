@@ -47,7 +47,7 @@ def load_pretrained(
 
     Forms: Hugging Face BERT, RoBERTa and XLM-R; Stanford ColBERT; PyLate; Sentence Transformers, dense and
     multi-vector; Hugging Face CLIP and SigLIP, a pair or one tower; big_vision's SigLIP (.npz); and what `save_tower`,
-    `save_pair` (optical_jax.json) and `save_tower_pair` (pair.json) wrote, which is always read as it was.
+    `save_pair` (optical_jax.json) and `save_pair` (pair.json) wrote, which is always read as it was.
 
     Args:
       path: a local folder, an .npz file, or a hub name (org/name) where there is no such folder.
@@ -102,7 +102,7 @@ class Pair(NamedTuple):
     """logit_scale, the natural logarithm of the factor, and of SigLIP logit_bias, which is added; float32."""
 
 
-def load_pair(path: str, *, pooling: Pooling = "auto", cache_dir: str | None = None) -> Pair:
+def load_pretrained_pair(path: str, *, pooling: Pooling = "auto", cache_dir: str | None = None) -> Pair:
     """Both towers of CLIP, of SigLIP, or of a pair of ours; arguments and errors as of `load_pretrained`.
 
     Raises:
@@ -136,7 +136,7 @@ OWN_LOGITS = ("logit_scale", "logit_bias")
 
 
 def is_own_pair(folder: Path) -> bool:
-    """True for the folder of two towers that `save_tower_pair` writes."""
+    """True for the folder of two towers that `save_pair` writes."""
     return (folder / PAIR).is_file() and (folder / "text").is_dir()
 
 

@@ -22,7 +22,7 @@ from optical_jax.retrieval.blocks import Block
 from optical_jax.retrieval.image_metrics import two_way_figures
 from optical_jax.retrieval.image_search import by_position, search_both_ways
 from optical_jax.retrieval.search import encode_blocks
-from optical_jax.towers.images import encode_picture_blocks
+from optical_jax.towers.images import encode_images
 from optical_jax.towers.pair import TowerPair
 from optical_jax.towers.tower import Tower, encode, placed
 from optical_jax.types import ImageTextBatch, Params, TokenVectors, mean_pool
@@ -226,7 +226,7 @@ def make_dev_figures(dev: Mapping[str, ImageTextSet], pair: TowerPair, language:
             ids = list(pictures)
             asked = [caption.text for caption in captions.values()]
             texts = by_position(text_blocks(text, asked, pooled=pooled), len(captions))
-            images = by_position(encode_picture_blocks(image, pictures, ids, pooled=pooled), len(ids))
+            images = by_position(encode_images(image, pictures, ids, pooled=pooled), len(ids))
             figures = two_way_figures(*(way.per_query for way in search_both_ways(captions, texts, ids, images)))
             found[name] = {figure: figures[figure] for figure in DEV_FIGURES}
         return found

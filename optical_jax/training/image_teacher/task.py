@@ -51,7 +51,7 @@ def prepare(cfg: ImageStageConfig, folder: RunFolder | None) -> Parts:
     from optical_jax.partitioning import check_divisible, make_mesh, platform
     from optical_jax.runs.pair import pictures_seen
     from optical_jax.towers.images import recipe_of
-    from optical_jax.towers.pair import load_tower_pair
+    from optical_jax.towers.pair import load_pair
     from optical_jax.training.image_teacher.data import read_stage_data
     from optical_jax.training.image_teacher.start import make_pair
 
@@ -66,7 +66,7 @@ def prepare(cfg: ImageStageConfig, folder: RunFolder | None) -> Parts:
     data = read_stage_data(cfg.data, seen_before or ())
     inputs = data.inputs | model_inputs(cfg, folder)
     if folder is not None:
-        start = load_tower_pair(folder.model)
+        start = load_pair(folder.model)
     else:
         start = make_pair(cfg, captions_in_order(data.train))
     start = replace(start, text=replace(start.text, side="query"), seen=data.seen)

@@ -16,7 +16,7 @@ from optical_jax.data.batches.vector_cache import RECORD, CachedPictures
 from optical_jax.data.images.files import refuse_broken
 from optical_jax.errors import ConfigError
 from optical_jax.progress import ProgressReport
-from optical_jax.towers.images import encode_picture_blocks, recipe_of
+from optical_jax.towers.images import encode_images, recipe_of
 from optical_jax.towers.tower import Tower
 from optical_jax.training.student.teacher_cache import GIB, bytes_under, open_cache
 from optical_jax.types import TokenVectors
@@ -70,7 +70,7 @@ def cached_pictures(
         plain = replace(tower, cfg=replace(tower.cfg, encoder=replace(tower.cfg.encoder, attention="xla")))
         with jax.set_mesh(mesh), ProgressReport("picture vectors", len(missing), "pictures") as progress:
             ids = [pairs.ids[n] for n in missing]
-            for block in encode_picture_blocks(plain, pairs.pictures, ids, advance=progress.advance):
+            for block in encode_images(plain, pairs.pictures, ids, advance=progress.advance):
                 found = [missing[n] for n in block.positions.tolist()]
                 vectors = np.asarray(block.vectors.vectors)[: len(found), :length]
                 cache.append([keys[n] for n in found], list(vectors))

@@ -1,0 +1,369 @@
+"""The image-text teacher's command at tiny size: a run that is whole, stopped and gone on with, loaded and exported."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from optical_jax import encode, load
+from optical_jax.commands.export import main as export
+from optical_jax.commands.image_teacher import main as image_teacher
+from optical_jax.commands.settings import TrainCommand, parse_command
+from optical_jax.config import DEV_FIGURES, Config, ImageSideConfig, ImageStageConfig, TeacherStageConfig, to_json
+from optical_jax.errors import ConfigError
+from optical_jax.models.formats.pretrained import load_pretrained_pair, parts_of
+from optical_jax.retrieval.image_metrics import FIGURES
+from optical_jax.runs.folder import RunFolder
+from optical_jax.runs.pair import pictures_seen
+from optical_jax.towers.pair import load_pair
+from optical_jax.training.image_teacher.data import make_dev_figures, read_stage_data
+from optical_jax.training.image_teacher.start import make_image_side, make_pair
+from tests import ROOT
+from tests.helpers.drawn_images import EDGE, write_set
+from tests.helpers.image_folders import encoded
+from tests.training.image_teacher.test_start import settings
+
+TINY = ROOT / "configs" / "tiny" / "teacher"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return write_set(tmp_path_factory.mktemp("data") / "bars")
+
+
+@pytest.fixture(scope="module")
+def flags(folder) -> list[str]:
+    return [
+        "--text.path", str(TINY), "--data.images", str(folder), "--data.global-batch", "16",
+        "--image.image-size", str(EDGE), "--image.patch-size", "8", "--image.width", "16", "--image.layers", "1",
+        "--image.heads", "2", "--image.mlp-width", "32", "--optimizer.warmup-steps", "2", "--training.steps", "6",
+        "--training.log-every", "2", "--checkpoint.every", "4", "--training.dev-every", "0",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(flags, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "whole"
+    assert image_teacher([*flags, "--run", str(path)]) == 0
+    return path
+
+
+def records(run: Path) -> list[dict]:
+    lines = (run / "metrics.jsonl").read_text().split("\n") if (run / "metrics.jsonl").is_file() else [""]
+    return [json.loads(line) for line in lines[:-1]]
+
+
+# ---- the run -----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_folder_is_whole(run, folder, flags, capsys):
+    names = {path.name for path in run.iterdir()}
+    assert {"config.json", "env.json", "metrics.jsonl", "images.json", "checkpoints", "model", "curves.png"} <= names
+    assert {path.name for path in (run / "model").iterdir()} == {"text", "image", "pair.json", "seen_pictures.json"}
+    lines = records(run)
+    assert [r["step"] for r in lines if "loss" in r] == [2, 4, 6]
+    assert {"scale", "pair_cosine", "text_first_rank", "grad_norm"} <= set(lines[1])
+    dev = [r["dev"] for r in lines if "dev" in r]
+    assert len(dev) == 2
+    assert set(dev[0]["bars"]) == set(DEV_FIGURES)
+    assert set(lines[-1]) == {"step", "params_sha256"}
+    kinds = json.loads((run / "env.json").read_text())["inputs"]
+    assert set(kinds) == {"images", "dev", "text.path"}
+    assert {Path(name).name for name in kinds["images"]} == {"captions.en.train.jsonl", "images.train.npz"}
+    report = json.loads((run / "images.json").read_text())
+    assert [(one["set"], one["split"], one["pictures"], one["captions"]) for one in report["train"]] == [
+        ("bars", "train", 45, 89)
+    ]
+    assert [(one["set"], one["split"], one["seen_pictures"]) for one in report["dev"]] == [("bars", "dev", 0)]
+    assert len(set(json.loads((run / "model" / "seen_pictures.json").read_text()))) == 45
+    assert image_teacher([*flags, "--run", str(run)]) == 0
+    assert "is finished: 6 steps" in capsys.readouterr().out
+
+
+def test_a_run_that_stops_and_goes_on_ends_bit_for_bit_the_same(run, flags, tmp_path, capsys):
+    """The same run, but all that came after its first checkpoint is lost."""
+    path = tmp_path / "stopped"
+    shutil.copytree(run, path)
+    lines = (path / "metrics.jsonl").read_text().splitlines()[:-1]
+    (path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    shutil.rmtree(path / "checkpoints" / "6")
+    assert image_teacher([*flags, "--run", str(path)]) == 0
+    assert "at step 4 of 6" in capsys.readouterr().out
+    assert records(path)[-1] == records(run)[-1]
+    assert [r["loss"] for r in records(path) if "loss" in r] == [r["loss"] for r in records(run) if "loss" in r]
+
+
+def test_another_set_or_split_is_refused_and_free_settings_are_not(run, folder, flags, tmp_path, capsys):
+    for changed in (["--data.splits", "train", "dev"], ["--loss.name", "sigmoid"], ["--text.no-locked"]):
+        assert image_teacher([*flags, "--run", str(run), *changed]) == 2
+        assert "holds a run of another config" in capsys.readouterr().err
+    moved = tmp_path / "moved"
+    shutil.copytree(folder, moved)
+    free = ["--data.threads", "1", "--image.remat", "full", "--data.images", str(moved)]
+    assert image_teacher([*flags, "--run", str(run), *free]) == 0
+    (moved / "captions.en.train.jsonl").write_text(
+        (moved / "captions.en.train.jsonl").read_text().replace("red on", "pink on")
+    )
+    longer = ["--training.steps", "8"]
+    assert image_teacher([*flags, "--run", str(run), *free, *longer]) == 2
+    assert "images of run" in capsys.readouterr().err
+
+
+def test_dry_run_tells_the_cost_and_writes_nothing(flags, tmp_path, capsys):
+    assert image_teacher([*flags, "--run", str(tmp_path / "dry"), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    for words in (
+        "0 of them trained", "16 pictures of 24 x 24 pixels", "89 are encoded once", "GFLOP a pair", "6 steps of 16",
+    ):  # fmt: skip
+        assert words in said
+    assert not (tmp_path / "dry").exists()
+
+
+# ---- the towers --------------------------------------------------------------------------------------------------
+
+
+def test_the_towers_of_a_run_and_of_its_export_are_the_same(run, folder, tmp_path, capsys):
+    out = tmp_path / "pair"
+    assert export(["--run", str(run), "--out", str(out), "--license", "apache-2.0"]) == 0
+    assert parts_of(str(out)) == ("text", "image")
+    texts = ["the red with blue"]
+    pixels = np.random.default_rng(0).standard_normal((2, EDGE, EDGE, 3)).astype(np.float32)
+    for part, given in (("text", texts), ("image", pixels)):
+        trained, exported, alone = load(run, part=part), load(out, part=part), load(out / part)
+        vectors = encode(trained, given).vectors
+        np.testing.assert_array_equal(vectors, encode(exported, given).vectors)
+        np.testing.assert_array_equal(vectors, encode(alone, given).vectors)
+        assert vectors.shape[2] == 48
+        assert exported.recipe == trained.recipe == alone.recipe
+    assert load(out, part="text").recipe is None
+    assert load(out, part="image").recipe.size == (EDGE, EDGE)
+    # Texts ask, and pictures are looked for.
+    assert load(run).recipe is None
+    assert load(run, side="document").recipe is not None
+    # The locked tower is the one it began as; that of pictures learned.
+    np.testing.assert_array_equal(encode(load(TINY), texts).vectors, encode(load(out, part="text"), texts).vectors)
+    untrained = load(run, part="image", checkpoint="untrained")
+    assert np.abs(encode(untrained, pixels).vectors - encode(load(run, part="image"), pixels).vectors).max() > 1e-3
+    logits = load_pretrained_pair(str(out)).logits
+    assert set(logits) == {"logit_scale"}
+    assert logits["logit_scale"] != np.float32(-np.log(0.07))
+    assert pictures_seen(str(out)) == pictures_seen(str(run))
+    card = (out / "README.md").read_text()
+    for said in ("license: apache-2.0", "| bars | train | 45 | 89 |", "No such picture was trained on", "t2i R@5"):
+        assert said in card
+    assert str(folder) not in card
+    assert str(run) not in card
+
+
+def test_the_code_on_the_card_runs(run, tmp_path, monkeypatch):
+    from PIL import Image
+
+    assert export(["--run", str(run), "--out", str(tmp_path / "pair")]) == 0
+    Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(tmp_path / "a.jpg")
+    code = (tmp_path / "pair" / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    found: dict = {}
+    exec(code, found)
+    assert found["scores"].shape == (1, 1)
+
+
+@pytest.mark.slow
+def test_a_student_of_the_pair_keeps_the_tower_of_pictures(run, tmp_path, capsys):
+    """Taught by the run itself, by its export, and by reference; `load` finds the pictures' tower in each run."""
+    from optical_jax.commands.train import main as train
+
+    out, taught_by = tmp_path / "pair", {}
+    assert export(["--run", str(run), "--out", str(out)]) == 0
+    pixels = np.random.default_rng(0).standard_normal((2, EDGE, EDGE, 3)).astype(np.float32)
+    expected = encode(load(run, part="image"), pixels).vectors
+    moved = shutil.copytree(run, tmp_path / "moved")
+    cases = {"run": (run, []), "export": (out, []), "reference": (moved, ["--checkpoint.no-copy-teacher"])}
+    for name, (teacher, more) in cases.items():
+        student = tmp_path / name
+        few = ["--training.steps", "2", "--training.dev-every", "0", "--run", str(student)]
+        flags = ["--config", str(ROOT / "configs" / "tiny.py"), "--teacher.path", str(teacher), *few, *more]
+        assert train(flags) == 0, capsys.readouterr().err
+        pictures = load(student, part="image")
+        np.testing.assert_array_equal(encode(pictures, pixels).vectors, expected)
+        assert pictures.recipe.size == (EDGE, EDGE)
+        assert json.loads((student / "teacher" / "pair.json").read_text())["interaction"] == "pooled"
+        assert pictures_seen(str(student)) == pictures_seen(str(run))
+        taught_by[name] = records(student)[-1]["params_sha256"]
+        assert load(student, part="text").cfg == load(student).cfg
+        assert (student / "teacher" / "image" / "model.safetensors").exists() == (not more)
+    assert len(set(taught_by.values())) == 1
+    # A run that has gone on, or back, has other weights than those that taught.
+    shutil.rmtree(moved / "checkpoints" / "6")
+    with pytest.raises(ConfigError, match="holds other weights than the teacher"):
+        load(tmp_path / "reference", part="image")
+
+
+def test_a_run_without_pictures_says_so(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(to_json(Config())))
+    (tmp_path / "student").mkdir()
+    with pytest.raises(ConfigError, match=r"has no teacher/image/ folder; copy the whole run, or teach by a pair"):
+        load(tmp_path, part="image")
+
+
+# ---- the start ---------------------------------------------------------------------------------------------------
+
+
+def test_a_pair_goes_on_where_it_was(run, tmp_path):
+    """Towers, recipe and scale of an earlier run; a width that differs gets a new projection."""
+    cfg = replace(settings(), image=ImageSideConfig(path=str(run)))
+    cfg = replace(cfg, text=replace(cfg.text, path=str(run)))
+    pair, before = make_pair(cfg, []), load(run, part="image")
+    assert pair.image.recipe == before.recipe
+    np.testing.assert_array_equal(
+        pair.image.params["head"]["projection"]["kernel"], before.params["head"]["projection"]["kernel"]
+    )
+    assert pair.logits["logit_scale"] != pytest.approx(np.log(1 / 0.07))
+    other = make_image_side(cfg, 12)
+    assert other.params["head"]["projection"]["kernel"].shape == (16, 12)
+    bare = shutil.copytree(run / "model" / "image", tmp_path / "bare")
+    (bare / "preprocessor_config.json").unlink()
+    with pytest.raises(ConfigError, match="does not tell how pictures become its pixels"):
+        make_image_side(replace(cfg, image=ImageSideConfig(path=str(bare))), 48)
+
+
+# ---- data and figures --------------------------------------------------------------------------------------------
+
+
+def test_dev_figures_of_a_tower_that_knows_no_picture(folder, run):
+    """A tower whose pictures all lie in one place: every rank is by the ids, and is known."""
+    found = read_stage_data(replace(ImageStageConfig().data, images=(str(folder),)))
+    pair = load_pair(run / "model")
+    flat = jax.tree.map(np.zeros_like, pair.image.params)
+    flat["encoder"]["norm"]["bias"] += 1
+    flat["head"]["projection"]["kernel"] += 1
+    figures = make_dev_figures(found.dev, pair, "en")({"text": pair.text.params, "image": flat})["bars"]
+    order = sorted(found.dev["bars"].pictures, reverse=True)  # of equals the last id stands first
+    ranks = np.array([order.index(one.picture) + 1 for one in found.dev["bars"].captions["en"].values()])
+    for k in (1, 5, 10):
+        assert figures[f"t2i R@{k}"] == pytest.approx((ranks <= k).mean())
+    assert list(figures) == list(DEV_FIGURES)
+    assert set(DEV_FIGURES) < set(FIGURES)
+
+
+# ---- what is wrong -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code", "said"),
+    [
+        (["--text.path", ""], 2, "text.path='' is impossible; name a tower of texts"),
+        (["--text.path", "/no/such/folder"], 2, "/no/such/folder"),
+        (["--text.projection", "99"], 2, "text.projection=99 is wider than the tower's vectors; give at most 48"),
+        (["--text.max-length", "999"], 2, "text.max_length=999 is more than the tower reads"),
+        (["--data.images", "/no/such/folder"], 3, "/no/such/folder is no folder"),
+        (["--data.splits", "tset"], 3, "has no captions.<lang>.tset.jsonl"),
+        (["--data.splits", "train", "train"], 2, "data.splits=('train', 'train') is impossible; name each once"),
+        (["--data.language", "sw"], 3, "has no captions.sw.train.jsonl"),
+        (["--data.global-batch", "1"], 2, "data.global_batch=1 is impossible; the loss compares"),
+        (["--data.global-batch", "12"], 2, "data.global_batch=12 does not divide into 8 shards"),
+        (["--image.patch-size", "7"], 2, "image.image_size=24 does not divide into patches of image.patch_size=7"),
+        (["--image.heads", "3"], 2, "image.width=16 does not divide into image.heads=3"),
+        (["--image.locked"], 2, "image.locked=True leaves a drawn tower as it is drawn"),
+        (["--image.pooling", "auto"], 2, "image.pooling='auto' does as files say"),
+        (["--image.path", str(TINY)], 2, "image.image_size=24 is of a drawn tower"),
+        (["--augmentation.area", "0.9", "0.5"], 2, "augmentation.area=(0.9, 0.5)"),
+        (["--loss.temperature", "0.001"], 2, "loss.temperature=0.001 is impossible"),
+        (["--checkpoint.best-metric", "RR@10"], 2, "checkpoint.best_metric='RR@10' is impossible; take one of t2i R@1"),
+    ],
+)  # fmt: skip
+def test_wrong_settings(wrong, code, said, flags, tmp_path, capsys):
+    assert image_teacher([*flags, "--run", str(tmp_path / "x"), *wrong]) == code
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert said in told
+    assert not (tmp_path / "x" / "config.json").exists()
+
+
+def test_broken_pictures_are_told_before_anything_is_trained(flags, folder, tmp_path, capsys):
+    """Of a set beside whole ones; a broken dev picture is one too."""
+    broken = tmp_path / "broken"
+    for split in ("train", "dev"):
+        (broken / f"images.{split}").mkdir(parents=True)
+        lines = [{"_id": f"{split}{n}", "text": f"picture {n}"} for n in range(3)]
+        (broken / f"captions.en.{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        for n in range(3):
+            (broken / f"images.{split}" / f"{split}{n}.png").write_bytes(b"no picture" if n == 1 else encoded((n,) * 3))
+    both = ["--data.images", str(folder), str(broken), "--run", str(tmp_path / "x")]
+    assert image_teacher([*flags, *both]) == 3
+    told = capsys.readouterr().err
+    assert "2 of 6 pictures cannot be read" in told
+    assert all(f"{name}.png: no picture" in told for name in ("train1", "dev1"))
+    assert not (tmp_path / "x" / "config.json").exists()
+    # Unasked, the first is told when it is met.
+    assert image_teacher([*flags, *both, "--data.no-check-pictures", "--data.dev-split", ""]) == 3
+    assert "cannot be read:" not in capsys.readouterr().err
+
+
+def test_without_dev_captions_the_setting_is_named(flags, folder, tmp_path, capsys):
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    for path in folder.glob("*.train.*"):
+        shutil.copy(path, alone)
+    assert image_teacher([*flags, "--data.images", str(alone), "--run", str(tmp_path / "x")]) == 3
+    told = capsys.readouterr().err
+    assert "data.dev_split=dev: " in told
+    assert "its splits: train" in told
+    assert "leave it empty" in told
+
+
+def test_runs_of_three_kinds_are_told_apart(run, tmp_path):
+    for cfg in (Config(run=str(run)), TeacherStageConfig(run=str(run))):
+        with pytest.raises(ConfigError, match="holds a training of an image-text teacher"):
+            RunFolder(run).holds_run_of(cfg)
+    (tmp_path / "config.json").write_text(json.dumps(to_json(TeacherStageConfig())))
+    with pytest.raises(ConfigError, match="holds a training of a teacher"):
+        RunFolder(tmp_path).holds_run_of(ImageStageConfig())
+    with pytest.raises(ConfigError, match="start it by python -m optical_jax image_teacher"):
+        parse_command(TrainCommand, ["--config", str(ROOT / "configs" / "images" / "teacher.py")])
+
+
+# ---- stopped -----------------------------------------------------------------------------------------------------
+
+
+def wait_until(reached: Callable[[], bool], process: subprocess.Popen) -> None:
+    for _ in range(60_000):
+        if reached():
+            return
+        assert process.poll() is None, "it ended before it could be stopped"
+        time.sleep(0.005)
+    raise AssertionError("not reached in 300 seconds")
+
+
+@pytest.mark.slow
+def test_a_kill_costs_time_alone_and_a_signal_saves_first(flags, tmp_path):
+    """SIGTERM saves and exits 75, kill -9 leaves the last checkpoint; then both end as a run that nobody disturbed."""
+    environ = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled")}
+    more = ["--training.steps", "60", "--checkpoint.every", "10", "--training.log-every", "5"]
+    command = [sys.executable, "-m", "optical_jax", "image_teacher", *flags, *more, "--run"]
+
+    def start(name: str) -> subprocess.Popen:
+        return subprocess.Popen([*command, str(tmp_path / name)], cwd=ROOT, env=environ, stderr=subprocess.PIPE)
+
+    def end(name: str) -> str:
+        subprocess.run([*command, str(tmp_path / name)], cwd=ROOT, env=environ, check=True, capture_output=True)
+        return records(tmp_path / name)[-1]["params_sha256"]
+
+    undisturbed = end("whole")
+    for name, number, code in (("killed", signal.SIGKILL, -9), ("stopped", signal.SIGTERM, 75)):
+        process = start(name)
+        wait_until((tmp_path / name / "checkpoints" / "10").is_dir, process)
+        process.send_signal(number)
+        process.communicate(timeout=120)
+        assert process.returncode == code
+        assert "params_sha256" not in records(tmp_path / name)[-1]
+        assert end(name) == undisturbed
