@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -59,3 +60,18 @@ def trains_pair(run: Path) -> bool:
 def own_system(run: Path) -> str:
     """What a run trains, as its results call it."""
     return "model" if trains_teacher(run) else "student"
+
+
+SLUG_BYTES = 80
+"""Of each of the two texts; file systems take names of 255."""
+
+
+def slug(text: str) -> str:
+    """A text as part of a file's name: its letters, marks and digits, of any script; a long one's end is a hash."""
+    text = unicodedata.normalize("NFC", text)
+    words = "".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in text).split()
+    name, digest = "-".join(words), hashlib.sha256(text.encode()).hexdigest()[:8]
+    if len(name.encode()) <= SLUG_BYTES:
+        return name or digest
+    head = name.encode()[: SLUG_BYTES - 9].decode(errors="ignore")
+    return f"{head}-{digest}"

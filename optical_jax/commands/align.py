@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 import sys
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +15,7 @@ import tyro
 from optical_jax.commands.entry import open_door, refuse_no_flags
 from optical_jax.config import LossConfig, OtConfig
 from optical_jax.errors import ConfigError, DataError
+from optical_jax.files import slug
 from optical_jax.runs.bitext import saved_data
 
 if TYPE_CHECKING:
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 CELL = 7
 """Columns of the terminal that a cell takes at least."""
 LONGEST_WORD = 24
-SLUG_BYTES = 80
-"""Of each of the two texts; file systems take names of 255."""
 
 
 @dataclass(frozen=True)
@@ -103,13 +100,12 @@ def run_command(argv: Sequence[str]) -> None:
       ConfigError: no such run or checkpoint, towers that give one vector a text, or flags that cannot be.
       DataError: a text without a word; a bitext or gold file that is missing or broken.
     """
-    from optical_jax.evaluation.word_alignment import measure, sources_of
-
     command = parse(argv)
     # Here, so that --help answers without importing jax or matplotlib.
     from rich.console import Console
 
     from optical_jax.evaluation.text_report import say
+    from optical_jax.evaluation.word_alignment import measure, sources_of
     from optical_jax.files import write_json
     from optical_jax.runs.folder import RunFolder
     from optical_jax.runs.load import is_run, load, sides_of
@@ -228,17 +224,6 @@ def count_or_tell(saved: Mapping[str, Any], student: Tower, teacher: Tower) -> I
     except (ConfigError, DataError) as error:
         print(f"masses are uniform here, not idf as in training: {error}")
         return None
-
-
-def slug(text: str) -> str:
-    """A text as part of a file's name: its letters, marks and digits, of any script; a long one's end is a hash."""
-    text = unicodedata.normalize("NFC", text)
-    words = "".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in text).split()
-    name, digest = "-".join(words), hashlib.sha256(text.encode()).hexdigest()[:8]
-    if len(name.encode()) <= SLUG_BYTES:
-        return name or digest
-    head = name.encode()[: SLUG_BYTES - 9].decode(errors="ignore")
-    return f"{head}-{digest}"
 
 
 # ---- the terminal ------------------------------------------------------------------------------------------------
@@ -363,7 +348,6 @@ def align_image(command: AlignCommand, saved: Mapping[str, Any], console: Consol
       DataError: the picture cannot be read, or nothing of the caption is a word.
     """
     from optical_jax.alignment.images import align_picture
-    from optical_jax.commands.align import slug
     from optical_jax.data.rgb import read_rgb
     from optical_jax.evaluation.text_report import say
     from optical_jax.plots.images import plan_over_picture

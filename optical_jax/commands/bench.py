@@ -17,10 +17,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_command(argv: list[str]) -> None:
-    from optical_jax.benchmark.run import compare, measure, only_first_step
-
     command = tyro.cli(BenchCommand, args=argv, prog="python -m optical_jax bench")
     check(command)
+    from optical_jax.benchmark.run import compare, measure, only_first_step
+
     if command.compare is not None:
         compare((command.compare[0], command.compare[1]))
     elif command.only_first_step:

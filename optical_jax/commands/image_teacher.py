@@ -1,16 +1,13 @@
-"""`python -m optical_jax image_teacher`: towers of English texts and of pictures learn to agree from captions."""
+"""`python -m optical_jax image_teacher`: train a dual encoder of English texts and images on captions."""
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Sequence
 
 from optical_jax.commands.entry import open_door
-from optical_jax.commands.settings import ImageTeacherCommand, read_command
+from optical_jax.commands.settings import ImageTeacherCommand, read_command, run_training
 from optical_jax.config.validation import validate_image_teacher
-from optical_jax.training.image_teacher.task import begin, dry_run, prepare, train_prepared
-from optical_jax.training.task import run_in_folder, say
 
 EXAMPLE = "python -m optical_jax image_teacher --run runs/images --text.path ENCODER --data.images FOLDER"
 
@@ -22,16 +19,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_command(argv: Sequence[str]) -> None:
     command = read_command(argv, ImageTeacherCommand, validate_image_teacher, EXAMPLE)
-    cfg = command.settings
-    if command.dry_run:
-        dry_run(cfg, prepare(cfg, None))
-        return
-    parts = run_in_folder(cfg, prepare=prepare, begin=begin, train=train_prepared)
-    if parts is not None:
-        run = shlex.quote(cfg.run)
-        say(f"next: python -m optical_jax export --run {run} --out FOLDER")
-        captions = shlex.quote(f"LANG=captions:{cfg.data.images[0]}")
-        say(f"      python train.py --teacher.path {run} --data.bitext {captions} --run STUDENT")
+    from optical_jax.training.image_teacher.task import prepare
 
-
-# ---- the cost ----------------------------------------------------------------------------------------------------
+    run_training(command.settings, prepare, dry=command.dry_run)

@@ -22,11 +22,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_command(argv: Sequence[str]) -> None:
-    from optical_jax.training.teacher.mining import mine
-
     refuse_no_flags(argv, "name judgements, and a file to write", EXAMPLE)
     command = tyro.cli(MineCommand, args=list(argv), prog="python -m optical_jax mine")
     check(command)
+    from optical_jax.training.teacher.mining import mine
+
     mine(command)
 
 

@@ -28,17 +28,15 @@ EXAMPLE = "python -m optical_jax phrases --run runs/pair --images flickr30k_enti
 
 
 def run_command(argv: Sequence[str]) -> None:
-    from optical_jax.evaluation.phrases import find_systems, summary, write_rows
-    from optical_jax.runs.pair import by_patches
-
     refuse_no_flags(argv, "name a run and Flickr30k Entities", EXAMPLE)
     command = tyro.cli(PhrasesCommand, args=list(argv), prog="python -m optical_jax phrases")
     check(command)
     from optical_jax.data.images.proposals import read_proposals
     from optical_jax.data.images.sources import read_flickr_entities
-    from optical_jax.evaluation.phrases import gold_boxes, phrases_of, rank_boxes
+    from optical_jax.evaluation.phrases import find_systems, gold_boxes, phrases_of, rank_boxes, summary, write_rows
     from optical_jax.partitioning import over_all_devices
     from optical_jax.progress import ProgressReport
+    from optical_jax.runs.pair import by_patches
 
     systems, origin = find_systems(command)
     entities = read_flickr_entities(command.images, command.split)

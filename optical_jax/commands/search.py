@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from optical_jax.commands.align import slug
 from optical_jax.commands.entry import open_door, refuse_no_flags
 from optical_jax.commands.terminal import make_show
+from optical_jax.files import slug
 from optical_jax.index.options import SearchCommand, check
 
 if TYPE_CHECKING:
@@ -39,12 +39,12 @@ def parse(argv: Sequence[str]) -> SearchCommand:
 
 
 def run_command(argv: Sequence[str]) -> None:
-    from optical_jax.index.texts import find, load_towers, read_documents, read_lexicon
-
     command = parse(argv)
     if command.images:
         search_images(command)
         return
+    from optical_jax.index.texts import find, load_towers, read_documents, read_lexicon
+
     lines = read_documents(Path(command.docs))
     queries, documents = load_towers(command)
     found = find(command, queries, documents, lines, read_lexicon(command))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
 
@@ -12,6 +12,10 @@ from optical_jax.commands.entry import add_xla_flag, refuse_no_flags
 from optical_jax.config import Config, ImageStageConfig, TeacherStageConfig
 from optical_jax.config.files import STARTED_BY, load_config_file
 from optical_jax.runs.metrics import check_tracker
+
+if TYPE_CHECKING:
+    from optical_jax.runs.folder import RunConfig, RunFolder
+    from optical_jax.training.task import Prepared
 
 
 @dataclass(frozen=True)
@@ -104,3 +108,14 @@ def read_command(argv: Sequence[str], kind: type[Command], validate: Callable[..
     if command.settings.training.deterministic:
         add_xla_flag("--xla_gpu_deterministic_ops=true")
     return command
+
+
+def run_training(cfg: RunConfig, prepare: Callable[[Any, RunFolder | None], Prepared], *, dry: bool) -> None:
+    """Train in the run folder, or with `dry` print what it would cost."""
+    from optical_jax.training.dry_run import dry_run
+    from optical_jax.training.task import train
+
+    if dry:
+        dry_run(cfg, prepare(cfg, None))
+    else:
+        train(cfg, prepare)

@@ -20,7 +20,9 @@ STARTED_BY = {
     "TeacherStageConfig": "python -m optical_jax teacher",
     "ImageStageConfig": "python -m optical_jax image_teacher",
 }
-"""What takes the settings that a config file gives."""
+"""Settings -> the command that takes them."""
+MOVED = ("image_config", "image_stage_config", "image_text_config", "loss_config", "teacher_config")
+"""Modules of optical_jax that config files imported from before optical_jax.config had everything."""
 
 
 def load_config_file(path: str, kind: type[Settings]) -> Settings:
@@ -74,6 +76,10 @@ def call_in_file(path: str, function: str, shelf: str, imports: Sequence[str] = 
         frames = traceback.extract_tb(error.__traceback__)
         here = [frame.lineno for frame in frames if Path(frame.filename) == file.absolute()]
         where = f"{path}:{here[-1]}" if here else path
+        if isinstance(error, ModuleNotFoundError) and error.name in {f"optical_jax.{name}" for name in MOVED}:
+            raise ConfigError(
+                f"config={where}: {error.name} is part of optical_jax.config now; import from there"
+            ) from error
         raise ConfigError(f"config={where} cannot be read: {type(error).__name__}: {error}") from error
     finally:
         sys.path[:] = before

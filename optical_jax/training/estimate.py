@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from optical_jax.models.encoders import packs
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.ot.gromov import LINEARISATIONS
 from optical_jax.params import count_params
-from optical_jax.types import Batch, ImageTextBatch, PackedInputs, TextInputs, TokenVectors
+from optical_jax.types import Batch, ImageTextBatch, PackedInputs, Params, TextInputs, TokenVectors
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,44 @@ class Cost:
     @property
     def flops(self) -> float:
         return self.student_flops + self.teacher_flops + self.transport_flops
+
+
+@dataclass
+class RunCost:
+    """What a dry run cannot measure: names, shapes and FLOPs of one training."""
+
+    towers: Mapping[str, TowerConfig]
+    unit: str
+    """What a batch counts: "pair" or "query"."""
+    columns: str
+    """Heading of `shape`."""
+    shape: Callable[[Any], str]
+    """f(batch): the sizes that a compiled step is for."""
+    flops: Callable[[Any], Mapping[str, float]]
+    """f(batch): FLOPs of one step, by part."""
+    sampled: int = 1
+    """Batches looked at to learn how often each shape occurs."""
+    fill: CacheFill | None = None
+    stand_in: Callable[[], None] = lambda: None
+    """Called first: gives the loader made-up vectors for a cache that only a training fills."""
+    notes: Sequence[str] = ()
+    """Lines printed as they are."""
+
+
+@dataclass
+class CacheFill:
+    """Texts that are encoded once, before the first step."""
+
+    name: str
+    """Of the cache."""
+    texts: int
+    tower: TowerConfig
+    params: Params
+    """Of the tower, on the devices."""
+    side: Callable[[Any], Any]
+    """f(batch): what is encoded of it; TokenVectors where that is done."""
+    filled: Callable[[Any], Any]
+    """f(batch): the batch with vectors of the same shapes instead."""
 
 
 def encoder_forward_flops(cfg: TowerConfig, length: int) -> float:

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from optical_jax import __main__ as package_main
 from optical_jax.alignment.plans import AlignedPlan, IdfTables, align_texts, count_idf, join_signs, read_words
-from optical_jax.commands.align import print_plan, slug, split_columns
+from optical_jax.commands.align import print_plan, split_columns
 from optical_jax.config import (
     CheckpointConfig,
     Config,
@@ -31,6 +31,7 @@ from optical_jax.config import (
 )
 from optical_jax.data.tokenization import BERT_SPECIALS, _word_piece, _wrap
 from optical_jax.errors import ConfigError, DataError
+from optical_jax.files import slug
 from optical_jax.models.formats.export import save_tower
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params

@@ -318,9 +318,11 @@ def test_every_loss_of_every_study_trains(loss, tiny_parts):
     mesh = make_mesh(cfg.mesh, jax.devices()[:1])
     tx = make_optimizer(cfg.optimizer, cfg.training.steps)
     with jax.set_mesh(mesh):
-        step = make_train_step(cfg, parts.student.cfg, parts.teacher.cfg, mesh, tx)
-        teacher = jax.device_put(parts.teacher.params, params_shardings(tower_specs(parts.teacher.cfg), mesh))
-        state = init_train_state(parts.student.params, tower_specs(parts.student.cfg), mesh, tx)
+        step = make_train_step(cfg, parts.models["student"].cfg, parts.models["teacher"].cfg, mesh, tx)
+        teacher = jax.device_put(
+            parts.models["teacher"].params, params_shardings(tower_specs(parts.models["teacher"].cfg), mesh)
+        )
+        state = init_train_state(parts.models["student"].params, tower_specs(parts.models["student"].cfg), mesh, tx)
         found = []
         for _ in range(2):
             state, metrics = step(state, teacher, put(next(parts.loader), named_sharding(mesh, ("batch",))))

@@ -214,6 +214,10 @@ def test_a_missing_config_file_names_those_that_exist(tmp_path, monkeypatch):
         ("x = 1", "AttributeError"),
         ("def get_config(): return 5", "returned int"),
         ("import nothing_of_that_name", r"broken\.py:1 cannot be read: ModuleNotFoundError"),
+        (
+            "from optical_jax.loss_config import LossConfig",
+            r"broken\.py:1: optical_jax\.loss_config is part of optical_jax\.config now",
+        ),
         ("from optical_jax.config import Config\ndef get_config(): return Config(stepz=5)", r"broken\.py:2 .*stepz"),
         ("from optical_jax.config import Config\ndef get_config(): return Config(seed='1')", "^seed='1' is impossible"),
     ],

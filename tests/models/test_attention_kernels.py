@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optical_jax.config import Config, EncoderConfig, HeadConfig, MeshConfig, StudentConfig, TeacherConfig, TowerConfig
+from optical_jax.config import EncoderConfig, HeadConfig, MeshConfig, TowerConfig
 from optical_jax.errors import ConfigError
 from optical_jax.models import attention
 from optical_jax.models.attention import LONG_ROW, choose_attention, make_mix
@@ -16,7 +16,7 @@ from optical_jax.models.attention_kernels import cudnn_mix, splash_mix
 from optical_jax.models.bert import Packed, encode_hidden, encoder_specs
 from optical_jax.params import init_params
 from optical_jax.partitioning import make_mesh, platform
-from optical_jax.training.step import check_attention
+from optical_jax.training.step import check_attention, with_kernels
 
 BASE = EncoderConfig(dtype="bfloat16")
 TINY = EncoderConfig(vocab_size=64, width=32, layers=2, heads=4, mlp_width=48, max_positions=128, dtype="bfloat16")
@@ -240,14 +240,11 @@ def test_platforms_by_name(name, capability, called, monkeypatch):
 
 
 def test_a_run_is_refused_before_it_compiles():
-    towers = (TowerConfig(BASE, HeadConfig()),) * 2
-    check_attention(Config(), *towers, (64,))
-    for cfg, name in (
-        (Config(student=StudentConfig(attention="cudnn")), "student"),
-        (Config(teacher=TeacherConfig(attention="splash")), "teacher"),
-    ):
+    tower = TowerConfig(BASE, HeadConfig())
+    check_attention("student", with_kernels(tower, "auto"), (64,))
+    for kernel, name in (("cudnn", "student"), ("splash", "teacher")):
         with pytest.raises(ConfigError, match=rf"{name}\.attention="):
-            check_attention(cfg, *towers, (64,))
+            check_attention(name, with_kernels(tower, kernel), (64,))
 
 
 @pytest.mark.parametrize("rows", ["single", "packed"])

@@ -15,7 +15,7 @@ from optical_jax.models.bert import encode_hidden, encoder_specs
 from optical_jax.models.formats.pretrained import tower_config
 from optical_jax.params import init_params
 from optical_jax.training.estimate import attention_flops, encoder_forward_flops, step_cost
-from optical_jax.training.step import as_trained
+from optical_jax.training.step import student_and_teacher
 from optical_jax.types import Batch, TextInputs
 
 ROWS, LENGTH = 2, 24
@@ -84,7 +84,7 @@ def test_remat_and_attention_are_the_run_s():
     """Whatever the towers say, which are loaded on other devices too."""
     tower = TowerConfig(replace(ENCODER, remat="dots"), HeadConfig())
     cfg = Config(student=StudentConfig(remat="full", attention="xla"))
-    student, teacher = as_trained(cfg, tower, tower)
+    student, teacher = student_and_teacher(cfg, tower, tower)
     assert (student.encoder.remat, student.encoder.attention) == ("full", "xla")
     assert teacher.encoder.attention == "auto"
 

@@ -1,192 +1,73 @@
-"""The training of a student: what it reads, builds and evaluates."""
+"""The training of a student on bitext: data, models, step and dev retrieval."""
 
 from __future__ import annotations
 
-import math
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
 
-from optical_jax.config import Config, expand_path
+from optical_jax.alignment.lexicon import lexicons_of_run
+from optical_jax.config import Config, TowerConfig, expand_path
+from optical_jax.data.batches.bitext import Loader, PictureCaptions, make_loader
+from optical_jax.data.batches.captioned_images import read_picture_pairs
+from optical_jax.data.batches.tokens import TokenSide, tokenize_pairs, tokenize_texts
+from optical_jax.data.text.bitext import load_bitext
+from optical_jax.data.text.code_switch import SWITCHED_VERSIONS, switched
+from optical_jax.data.text.report import report_lines
 from optical_jax.errors import ConfigError
 from optical_jax.files import PAIR, SEEN_PICTURES
-from optical_jax.models.late_interaction import encode_tokens, tower_specs
-from optical_jax.params import abstract_params
-from optical_jax.partitioning import named_sharding, params_shardings
-from optical_jax.progress import clock
-from optical_jax.training.dry_run import best_seconds, print_memory, print_mesh, time_step
-from optical_jax.training.estimate import parameter_counts, side_forward_flops, step_cost
-from optical_jax.training.loop import put
-from optical_jax.training.optimizer import NOTHING_FROZEN, Frozen, make_optimizer, trained_part
-from optical_jax.training.state import init_train_state
-from optical_jax.training.step import make_train_step
-from optical_jax.training.student.image_cache import MadeUpPictures
-from optical_jax.training.student.teacher_cache import as_if_cached, texts_to_fill
-from optical_jax.training.task import first_state, loop, run_in_folder, say
-from optical_jax.types import TokenVectors
+from optical_jax.models.late_interaction import tower_specs
+from optical_jax.partitioning import batch_shards, params_shardings
+from optical_jax.runs.load import PICTURE_TEACHER, load
+from optical_jax.runs.pair import how_compared, pictures_seen
+from optical_jax.towers.images import recipe_of
+from optical_jax.towers.tower import encode, sides_alike
+from optical_jax.training.estimate import CacheFill, RunCost, step_cost
+from optical_jax.training.optimizer import Frozen, make_optimizer
+from optical_jax.training.step import check_attention, make_train_step, student_and_teacher
+from optical_jax.training.student.dev import make_dev_evaluation
+from optical_jax.training.student.image_cache import MadeUpPictures, cached_pictures
+from optical_jax.training.student.start import load_picture_teacher, load_teacher, make_student
+from optical_jax.training.student.teacher_cache import as_if_cached, texts_to_fill, use_teacher_cache
+from optical_jax.training.task import Prepared, checked_mesh, model_inputs, say, train
+from optical_jax.types import Batch, Params, TokenVectors
 
 if TYPE_CHECKING:
-    from optical_jax.data.batches.bitext import Loader, PictureCaptions
     from optical_jax.data.batches.captioned_images import PicturePairs
     from optical_jax.data.batches.tokens import TokenizedPairs
     from optical_jax.data.text.bitext import Bitext, BitextSplits
     from optical_jax.data.text.code_switch import Lexicon
     from optical_jax.runs.folder import RunFolder
     from optical_jax.towers.tower import Side, Tower
-    from optical_jax.types import Params
-
 
 SAMPLED_BATCHES = 200
-"""Batches that are looked at to learn how often each shape occurs."""
-
-
-def dry_run(cfg: Config, parts: Parts) -> None:
-    """Print parameters, FLOPs a pair, memory and time."""
-    mesh, student, teacher = parts.mesh, parts.student.cfg, parts.teacher.cfg
-    for name, tower in (("student", student), ("teacher", teacher)):
-        count = parameter_counts(tower)
-        print(f"{name}: {count['all']:,} parameters, {count['body']:,} of them outside the embeddings")
-    frozen = Frozen.of(cfg.student, student.encoder)
-    if frozen != NOTHING_FROZEN:
-        trained = jax.eval_shape(lambda params: trained_part(params, frozen), abstract_params(tower_specs(student)))
-        print(f"student: {sum(leaf.size for leaf in jax.tree.leaves(trained)):,} of its parameters are trained")
-    print_mesh(mesh)
-    print("rows x tokens (student, teacher)  of steps  GFLOP/pair  student  teacher   loss  compile s  step s")
-
-    if parts.pictures:
-        parts.loader.read_pictures_from(MadeUpPictures(parts.pictures[0]))
-    by_shape: dict[str, list[Any]] = {}
-    sample = [next(parts.loader) for _ in range(min(parts.loader.epoch_size, SAMPLED_BATCHES))]
-    batch: Any
-    for batch in sample:
-        shapes = (shape_of(side) for side in (batch.student, batch.teacher))
-        by_shape.setdefault(", ".join(shapes), []).append(batch)
-
-    batch_size, steps = cfg.data.global_batch, cfg.training.steps
-    step_seconds, flops, peak = 0.0, 0.0, 0
-    fill_seconds, fill_flops = 0.0, 0.0
-    texts = texts_to_fill(cfg.teacher, teacher, parts.loader, steps)
-    longest = int(parts.loader.teacher_texts.lengths.max())
-    tx = make_optimizer(cfg.optimizer, cfg.training.steps)
-    with jax.set_mesh(mesh):
-        train_step: Any = make_train_step(cfg, student, teacher, mesh, tx)
-        taught = jax.device_put(parts.teacher.params, params_shardings(tower_specs(teacher), mesh))
-        state = init_train_state(parts.student.params, tower_specs(student), mesh, tx, frozen)
-        encode = jax.jit(lambda params, inputs: encode_tokens(params, inputs, teacher).vectors)
-        for shape, batches in sorted(by_shape.items()):
-            share = len(batches) / len(sample)
-            side = batches[0].teacher
-            if texts and not isinstance(side, TokenVectors):
-                inputs = put(side, named_sharding(mesh, ("batch",)))
-                fill_seconds += share * best_seconds(encode, taught, inputs)
-                fill_flops += share * side_forward_flops(side, teacher)
-                batches = [as_if_cached(batches[0], teacher, longest), *batches[1:]]
-            batch = put(batches[0], named_sharding(mesh, ("batch",)))
-            timed = time_step(train_step, state, taught, batch)
-            state = timed.state
-            cost = step_cost(cfg, student, teacher, batch)
-            peak = max(peak, timed.peak_bytes)
-            step_seconds, flops = step_seconds + share * timed.seconds, flops + share * cost.flops / batch_size
-            print(
-                f"{shape:>32}  {share:>8.1%}  {cost.flops / batch_size / 1e9:>10.3f}  "
-                f"{cost.student_flops / cost.flops:>7.1%}  {cost.teacher_flops / cost.flops:>7.1%}  "
-                f"{cost.transport_flops / cost.flops:>5.1%}  {timed.compile_seconds:>9.1f}  {timed.seconds:>6.3f}"
-            )
-
-    epochs, fills = steps / parts.loader.epoch_size, math.ceil(texts / batch_size)
-    fill_seconds, fill_flops = fills * fill_seconds, fills * fill_flops
-    in_all = flops * batch_size * steps + fill_flops
-    print(f"flops: {flops / 1e9:.3f} GFLOP a pair on average, {in_all / 1e12:.2f} TFLOP in all")
-    if texts:
-        print(
-            f"teacher.cache: {texts:,} texts encoded before the first step, if none is there yet: "
-            f"{fill_flops / 1e12:.2f} TFLOP and about {clock(fill_seconds)}, counted in"
-        )
-    elif cfg.teacher.cache:
-        print(f"teacher.cache: more than teacher.cache_gib={cfg.teacher.cache_gib:g}; the teacher runs in every step")
-    told = fill_seconds + steps * step_seconds
-    print_memory(peak)
-    print(f"time: {steps} steps of {batch_size} pairs, {epochs:.1f} epochs: about {clock(told)}")
-    print(f"      at {batch_size / step_seconds:.1f} pairs/s, without dev retrievals and saves")
-
-
-def shape_of(side: Any) -> str:
-    """Rows and tokens; of pictures, encoded before, their vectors."""
-    held = side.mask if isinstance(side, TokenVectors) else side.ids
-    return " x ".join(map(str, held.shape)) + (" patches" if isinstance(side, TokenVectors) else "")
-
-
+"""Batches a dry run looks at to learn how often each shape occurs."""
 SIDES: Mapping[str, tuple[Side, ...]] = {
     "queries": ("query",), "documents": ("document",), "both": ("query", "document"),
 }  # fmt: skip
-"""`student.sides` -> what texts are encoded as."""
+"""`student.sides` -> the sides that texts are encoded as."""
 
 
 def train_run(cfg: Config) -> None:
-    """Train, resume, or report a finished run: whatever the run folder calls for."""
-
-    parts = run_in_folder(cfg, prepare=prepare, begin=begin, train=train_prepared)
-    if parts is not None:
-        languages = " ".join(parts.languages)
-        say(f"next: python eval.py --run {shlex.quote(cfg.run)} --collection DIR --lang {languages}")
+    """Train, resume, or report a finished run, as its folder requires."""
+    train(cfg, prepare)
 
 
-@dataclass
-class Parts:
-    """What a run is made of, read and checked, before anything compiles."""
-
-    mesh: Any
-    languages: list[str]
-    dev: Mapping[str, Bitext]
-    teacher: Tower
-    student: Tower
-    loader: Loader
-    inputs: dict[str, dict[str, str]]
-    """By kind, path -> sha256 of every input file."""
-    report: dict[str, Any]
-    """What became of every line of the bitext, by split."""
-    lexicons: Mapping[str, Lexicon]
-    """By language, what data.code_switch replaces; empty without it."""
-    pictures: tuple[Tower, PicturePairs] | None = None
-    """Of data.pictures: who encodes them, and their captions."""
-
-    def leave_weights(self) -> None:
-        """Let the host forget the towers' weights, once the devices hold them and pictures are encoded."""
-        self.teacher, self.student = replace(self.teacher, params={}), replace(self.student, params={})
-        self.pictures = None
-
-
-def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
-    """Read data and models; those of a run that is resumed come from its folder. Nothing is written.
+def prepare(cfg: Config, folder: RunFolder | None) -> Prepared:
+    """Read data and models; those of a resumed run come from its folder. Nothing is written.
 
     Raises:
-      ConfigError, DataError: what cannot be, by name.
+      ConfigError, DataError: what is wrong, by name.
     """
-    import jax
-
-    from optical_jax.alignment.lexicon import lexicons_of_run
-    from optical_jax.data.batches.bitext import make_loader
-    from optical_jax.data.text.bitext import load_bitext
-    from optical_jax.data.text.report import report_lines
-    from optical_jax.models.attention import check_platform
-    from optical_jax.partitioning import batch_shards, check_divisible, make_mesh, platform
-    from optical_jax.runs.load import load
-    from optical_jax.towers.tower import sides_alike
-    from optical_jax.training.step import check_attention
-    from optical_jax.training.student.start import load_teacher, make_student
-
-    mesh = make_mesh(cfg.mesh)
-    check_divisible(cfg, mesh)
-    for name in ("student", "teacher"):
-        check_platform(getattr(cfg, name).attention, platform(), f"{name}.attention")
+    mesh, cache_dir = checked_mesh(cfg, "student", "teacher"), cfg.cache_dir or None
     splits = load_bitext(cfg.data)
-    inputs = {"bitext": bitext_files(splits)} | model_inputs(cfg, folder.saved_config() if folder else None)
+    inputs = {"bitext": bitext_files(splits)} | model_inputs(cfg, folder, "teacher", "student")
     if folder is not None:
-        teacher = load(folder.path, side="document", part="teacher", cache_dir=cfg.cache_dir or None)
+        teacher = load(folder.path, side="document", part="teacher", cache_dir=cache_dir)
         side = "document" if cfg.student.sides == "documents" else "query"
         student = load(folder.path, side=side, part="student", checkpoint="untrained")
     else:
@@ -200,8 +81,8 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
     pairs, *versions = tokenize_versions(cfg, student, teacher, splits, lexicons)
     if cfg.student.sides != "queries" and sides_alike(teacher.cfg.head):
         say(
-            f"student.sides={cfg.student.sides}: this teacher marks no side and leaves nothing out, so queries and "
-            "documents are one to it but for their length"
+            f"student.sides={cfg.student.sides}: this teacher has no marker tokens and masks nothing, so queries and "
+            "documents differ only in their maximum length"
         )
     reports = {"train": [b.report for b in splits.train.values()], "dev": [b.report for b in splits.dev.values()]}
     for line in (*report_lines(reports), *(pictures[1].lines() if pictures else [])):
@@ -218,12 +99,72 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
         parts=cfg.training.accumulate,
         pictures=tokenize_captions(cfg, student, pictures[1]) if pictures else None,
     )
-    check_attention(cfg, student.cfg, teacher.cfg, loader.layout.row_lengths)
+    for name, tower in zip(("student", "teacher"), student_and_teacher(cfg, student.cfg, teacher.cfg), strict=True):
+        check_attention(name, tower, loader.layout.row_lengths)
     report = {split: [one.as_json() for one in each] for split, each in reports.items()}
     if pictures:
         report["pictures"] = pictures[1].reports()
         inputs["pictures"] = pictures[1].inputs()
-    return Parts(mesh, list(splits.train), splits.dev, teacher, student, loader, inputs, report, lexicons, pictures)
+
+    tx = make_optimizer(cfg.optimizer, cfg.training.steps)
+    teacher_params = jax.device_put(teacher.params, params_shardings(tower_specs(teacher.cfg), mesh))
+
+    def fill_caches(start: int) -> None:
+        if pictures:
+            root = Path(expand_path(cfg.teacher.cache, "teacher.cache") or Path(cfg.run) / "picture_vectors")
+            loader.read_pictures_from(cached_pictures(*pictures, root, cfg.teacher.cache_gib, mesh, say))
+        use_teacher_cache(
+            cfg.teacher,
+            teacher_params,
+            teacher.cfg,
+            loader,
+            (start, cfg.training.steps),
+            cfg.data.global_batch,
+            mesh,
+            say,
+        )
+
+    return Prepared(
+        mesh=mesh,
+        loader=loader,
+        epoch_size=loader.epoch_size,
+        params=student.params,
+        specs=tower_specs(student.cfg),
+        tx=tx,
+        frozen=Frozen.of(cfg.student, student.cfg.encoder),
+        step=make_train_step(cfg, student.cfg, teacher.cfg, mesh, tx),
+        constants=(teacher_params,),
+        evaluate=dev_evaluation(splits.dev, replace(student, params={}), replace(teacher, params=teacher_params)),
+        inputs=inputs,
+        cost=cost_of(cfg, student.cfg, replace(teacher, params=teacher_params), loader, pictures),
+        next_commands=[f"python eval.py --run {shlex.quote(cfg.run)} --collection DIR --lang {' '.join(splits.train)}"],
+        lexicons=lexicons,
+        fill_caches=fill_caches,
+        **kept_in_run(cfg, folder, student, teacher, report, pictures),
+    )
+
+
+def kept_in_run(
+    cfg: Config,
+    folder: RunFolder | None,
+    student: Tower,
+    teacher: Tower,
+    report: Mapping[str, Any],
+    pictures: tuple[Tower, PicturePairs] | None,
+) -> dict[str, Any]:
+    """Of `Prepared` the models, references and records: what makes the folder of a new run; a resumed one has them."""
+    models, records = {"teacher": teacher}, dict[str, Any]({"bitext.json": report})
+    if pictures is not None:
+        records[SEEN_PICTURES] = [digest.hex() for digest in pictures[1].digests]
+    if folder is not None:
+        return {"models": models | {"student": student}, "records": records}
+    path, cache_dir = expand_path(cfg.teacher.path, "teacher.path"), cfg.cache_dir or None
+    if (image := load_picture_teacher(cfg)) is not None:
+        models[PICTURE_TEACHER] = image
+        kept = {PAIR: how_compared(path, cache_dir), SEEN_PICTURES: pictures_seen(path, cache_dir)}
+        records |= {f"teacher/{name}": one for name, one in kept.items() if one is not None}
+    references = {} if cfg.checkpoint.copy_teacher else dict.fromkeys(models, path)
+    return {"models": models | {"student": student}, "records": records, "references": references}
 
 
 def read_pictures(
@@ -234,11 +175,6 @@ def read_pictures(
     Raises:
       ConfigError: the teacher is no pair, or the pair's vectors are of different widths.
     """
-    from optical_jax.data.batches.captioned_images import read_picture_pairs
-    from optical_jax.runs.load import load
-    from optical_jax.towers.images import recipe_of
-    from optical_jax.training.student.start import load_picture_teacher
-
     if folder is not None:
         found = load(folder.path, part="image", cache_dir=cfg.cache_dir or None)
     else:
@@ -260,9 +196,6 @@ def read_pictures(
 
 def tokenize_captions(cfg: Config, student: Tower, pairs: PicturePairs) -> PictureCaptions:
     """The captions as the student will see them in turn, on its sides."""
-    from optical_jax.data.batches.bitext import PictureCaptions
-    from optical_jax.data.batches.tokens import TokenSide, tokenize_texts
-
     sides = [
         TokenSide(student.tokenizer, student.cfg.head, cfg.student.max_length, side)
         for side in SIDES[cfg.student.sides]
@@ -278,8 +211,6 @@ def tokenize_versions(
 
     Lengths of the first version, and of the dev pairs, go into the bitext's report.
     """
-    from optical_jax.data.batches.tokens import TokenSide, tokenize_pairs
-    from optical_jax.data.text.code_switch import SWITCHED_VERSIONS, switched
 
     def tokenized(one: Bitext, side: Side) -> TokenizedPairs:
         return tokenize_pairs(
@@ -308,99 +239,58 @@ def bitext_files(splits: BitextSplits) -> dict[str, str]:
     return {file.path: file.sha256 for one in (*splits.train.values(), *splits.dev.values()) for file in one.files}
 
 
-def model_inputs(cfg: Config, before: Mapping[str, Any] | None) -> dict[str, dict[str, str]]:
-    """Files of teacher and student, by setting; on a resume only where the path is another one than `before`."""
-    from optical_jax.models.formats.pretrained import find_folder
-    from optical_jax.runs.load import model_files
+def cost_of(
+    cfg: Config, student: TowerConfig, teacher: Tower, loader: Loader, pictures: tuple[Tower, PicturePairs] | None
+) -> RunCost:
+    """What a dry run reports of a student's training."""
+    longest = int(loader.teacher_texts.lengths.max())
 
-    found = {}
-    for name, path in (("teacher", cfg.teacher.path), ("student", cfg.student.path)):
-        if path and (before is None or before[name]["path"] != path):
-            folder = find_folder(expand_path(path, f"{name}.path"), cfg.cache_dir or None)
-            found[f"{name}.path"] = model_files(folder)
-    return found
+    def flops(batch: Batch) -> dict[str, float]:
+        cost = step_cost(cfg, student, teacher.cfg, batch)
+        return {"student": cost.student_flops, "teacher": cost.teacher_flops, "loss": cost.transport_flops}
 
-
-def begin(cfg: Config, folder: RunFolder, parts: Parts) -> None:
-    """Write what makes the folder a run: both towers, hashes of what was read, and what became of every line."""
-    from optical_jax.runs.load import PICTURE_TEACHER
-    from optical_jax.runs.pair import how_compared, pictures_seen
-    from optical_jax.training.student.start import load_picture_teacher
-
-    towers, path = {"teacher": parts.teacher}, expand_path(cfg.teacher.path, "teacher.path")
-    if (pictures := load_picture_teacher(cfg)) is not None:
-        towers[PICTURE_TEACHER] = pictures
-    references = {} if cfg.checkpoint.copy_teacher else dict.fromkeys(towers, path)
-    towers["student"] = parts.student
-    records: dict[str, Any] = {"bitext.json": parts.report}
-    if pictures is not None:
-        cache_dir = cfg.cache_dir or None
-        told = {PAIR: how_compared(path, cache_dir), SEEN_PICTURES: pictures_seen(path, cache_dir)}
-        records |= {f"teacher/{name}": one for name, one in told.items() if one is not None}
-    if parts.pictures is not None:
-        records[SEEN_PICTURES] = [digest.hex() for digest in parts.pictures[1].digests]
-    folder.begin(cfg, towers, parts.inputs, records, references=references, lexicons=parts.lexicons)
-
-
-def train_prepared(cfg: Config, folder: RunFolder, parts: Parts) -> None:
-    """Compile, restore, loop."""
-    import jax
-
-    from optical_jax.models.late_interaction import tower_specs
-    from optical_jax.partitioning import params_shardings
-    from optical_jax.runs.checkpoint import Checkpoints
-    from optical_jax.training.optimizer import Frozen, make_optimizer
-    from optical_jax.training.step import make_train_step
-    from optical_jax.training.student.image_cache import cached_pictures
-    from optical_jax.training.student.teacher_cache import use_teacher_cache
-
-    mesh, student, teacher, loader = parts.mesh, parts.student.cfg, parts.teacher.cfg, parts.loader
-    tx = make_optimizer(cfg.optimizer, cfg.training.steps)
-    with jax.set_mesh(mesh), Checkpoints(folder.checkpoints, cfg.checkpoint) as checkpoints:
-        train_step = make_train_step(cfg, student, teacher, mesh, tx)
-        teacher_params = jax.device_put(parts.teacher.params, params_shardings(tower_specs(teacher), mesh))
-        frozen = Frozen.of(cfg.student, student.encoder)
-        specs = tower_specs(student)
-        state, start = first_state(cfg, checkpoints, parts.student.params, specs, mesh, tx, frozen, loader)
-        if parts.pictures:
-            root = Path(expand_path(cfg.teacher.cache, "teacher.cache") or folder.path / "picture_vectors")
-            loader.read_pictures_from(cached_pictures(*parts.pictures, root, cfg.teacher.cache_gib, mesh, say))
-        parts.leave_weights()
-        use_teacher_cache(
-            cfg.teacher,
-            teacher_params,
-            teacher,
-            loader,
-            (start, cfg.training.steps),
-            cfg.data.global_batch,
-            mesh,
-            say,
+    fill, notes = None, []
+    if texts := texts_to_fill(cfg.teacher, teacher.cfg, loader, cfg.training.steps):
+        fill = CacheFill(
+            "teacher.cache",
+            texts,
+            teacher.cfg,
+            teacher.params,
+            side=lambda batch: batch.teacher,
+            filled=lambda batch: as_if_cached(batch, teacher.cfg, longest),
         )
-        loop(
-            cfg,
-            folder,
-            state,
-            lambda state, batch: train_step(state, teacher_params, batch),
-            loader,
-            start,
-            mesh=mesh,
-            evaluate=dev_evaluation(parts, teacher_params),
-            checkpoints=checkpoints,
-        )
+    elif cfg.teacher.cache:
+        notes = [
+            f"teacher.cache: more than teacher.cache_gib={cfg.teacher.cache_gib:g}; the teacher runs in every step"
+        ]
+    return RunCost(
+        {"student": student, "teacher": teacher.cfg},
+        unit="pair",
+        columns="rows x tokens (student, teacher)",
+        shape=lambda batch: f"{shape_of(batch.student)}, {shape_of(batch.teacher)}",
+        flops=flops,
+        sampled=SAMPLED_BATCHES,
+        fill=fill,
+        stand_in=lambda: loader.read_pictures_from(MadeUpPictures(pictures[0])) if pictures else None,
+        notes=notes,
+    )
 
 
-def dev_evaluation(parts: Parts, teacher_params: Params) -> Any:
+def shape_of(side: Any) -> str:
+    """Rows and tokens; of images, encoded before, their vectors."""
+    held = side.mask if isinstance(side, TokenVectors) else side.ids
+    return " x ".join(map(str, held.shape)) + (" patches" if isinstance(side, TokenVectors) else "")
+
+
+def dev_evaluation(dev: Mapping[str, Bitext], student: Tower, teacher: Tower) -> Callable[[Params], Any]:
     """Dev retrieval as a function of the student's parameters.
 
-    Foreign sentences look for their English ones; of a student that learned documents alone, English for foreign ones.
+    Foreign sentences are the queries; of a student that encodes documents only, English ones are.
     """
-    from optical_jax.towers.tower import encode
-    from optical_jax.training.student.dev import make_dev_evaluation
-
-    theirs = "document" if parts.student.side == "query" else "query"
+    theirs = "document" if student.side == "query" else "query"
     return make_dev_evaluation(
-        {language: (one.english, one.foreign) for language, one in parts.dev.items()},
-        lambda params, texts: encode(replace(parts.student, params=params), texts),
-        lambda texts: encode(replace(parts.teacher, params=teacher_params, side=theirs), texts),
-        student_asks=parts.student.side == "query",
+        {language: (one.english, one.foreign) for language, one in dev.items()},
+        lambda params, texts: encode(replace(student, params=params), texts),
+        lambda texts: encode(replace(teacher, side=theirs), texts),
+        student_asks=student.side == "query",
     )

@@ -1,9 +1,6 @@
-"""One update of a teacher: queries and passages of the global batch through one encoder, and a loss over all scores."""
+"""One update of an English teacher: queries and passages through one encoder, and a ranking loss over all scores."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import replace
 
 import jax
 import optax
@@ -13,54 +10,39 @@ from optical_jax.config import TeacherStageConfig, TowerConfig
 from optical_jax.losses.ranking import ranking_loss
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.models.stack import unstack_layers
-from optical_jax.partitioning import named_sharding
-from optical_jax.training.optimizer import NOTHING_FROZEN, Frozen, trained_part, with_trained
-from optical_jax.training.state import TrainState, train_state_shardings, update_state
-from optical_jax.training.step import count_tokens, encode_in_parts
-from optical_jax.types import Metrics, Params, RankingBatch, Scalar
-
-RankingStep = Callable[[TrainState, RankingBatch], tuple[TrainState, Metrics]]
+from optical_jax.training.optimizer import NOTHING_FROZEN, Frozen
+from optical_jax.training.step import TrainStep, count_tokens, encode_in_parts, make_update, with_kernels
+from optical_jax.types import LossOutput, Params, RankingBatch
 
 
 def make_ranking_step(
     cfg: TeacherStageConfig, tower: TowerConfig, mesh: Mesh, tx: optax.GradientTransformation
-) -> RankingStep:
-    """Compile one update. The function returned consumes (donates) the state it is given."""
-    tower, parts, frozen = as_trained(cfg, tower), cfg.training.accumulate, frozen_part(cfg, tower)
+) -> TrainStep:
+    """Compile one update, f(state, batch). The loss sees the whole batch, which is encoded in parts."""
+    parts, frozen = cfg.training.accumulate, frozen_part(cfg, tower)
+    tower = with_kernels(tower, cfg.encoder.attention, cfg.encoder.remat)
 
-    def loss_of(trained: Params, params: Params, batch: RankingBatch) -> tuple[Scalar, Metrics]:
-        params = stop_below(with_trained(params, trained, frozen), cfg.encoder.frozen_layers)
+    def loss_of(params: Params, batch: RankingBatch, step: jax.Array) -> LossOutput:
+        params = stop_below(params, cfg.encoder.frozen_layers)
         with jax.named_scope("queries"):
             queries = encode_in_parts(params, batch.queries, tower, parts)
         with jax.named_scope("passages"):
             passages = encode_in_parts(params, batch.passages, tower, parts)
         with jax.named_scope("loss"):
-            out = ranking_loss(queries, passages, batch.marks, cfg.loss)
-        return out.loss, {**out.metrics, "loss": out.loss}
+            return ranking_loss(queries, passages, batch.marks, cfg.loss)
 
-    def step(state: TrainState, batch: RankingBatch) -> tuple[TrainState, Metrics]:
-        trained = trained_part(state.params, frozen)
-        grads, metrics = jax.grad(loss_of, has_aux=True)(trained, state.params, batch)
-        state, norms = update_state(state, grads, tx, frozen)
-        real_tokens = count_tokens(batch.queries) + count_tokens(batch.passages)
-        return state, {**metrics, **norms, "real_tokens": real_tokens}
+    def tokens_of(batch: RankingBatch) -> jax.Array:
+        return count_tokens(batch.queries) + count_tokens(batch.passages)
 
-    states = train_state_shardings(tower_specs(tower), mesh, tx, frozen)
-    ins = (states, named_sharding(mesh, ("batch",)))
-    return jax.jit(step, in_shardings=ins, out_shardings=(states, named_sharding(mesh, ())), donate_argnums=0)
+    return make_update(loss_of, tokens_of, tower_specs(tower), mesh, tx, frozen)
 
 
 def frozen_part(cfg: TeacherStageConfig, tower: TowerConfig) -> Frozen:
-    """What stays as it starts: nothing, or the embeddings and some lower layers."""
+    """Which parameters are frozen: none, or the embeddings and the lower layers."""
     layers = cfg.encoder.frozen_layers
     if layers is None:
         return NOTHING_FROZEN
     return Frozen(embeddings=True, layers=layers if layers < tower.encoder.layers else None)
-
-
-def as_trained(cfg: TeacherStageConfig, tower: TowerConfig) -> TowerConfig:
-    """The tower as the step computes it: attention and remat are of a run and its devices, not of the tower."""
-    return replace(tower, encoder=replace(tower.encoder, attention=cfg.encoder.attention, remat=cfg.encoder.remat))
 
 
 def stop_below(params: Params, frozen_layers: int | None) -> Params:

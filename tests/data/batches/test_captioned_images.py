@@ -41,7 +41,9 @@ from optical_jax.training.optimizer import make_optimizer
 from optical_jax.training.state import init_train_state
 from optical_jax.training.step import make_train_step
 from optical_jax.training.student.image_cache import cached_pictures
-from optical_jax.training.student.task import begin, prepare
+from optical_jax.training.student.start import load_teacher
+from optical_jax.training.student.task import prepare, read_pictures
+from optical_jax.training.task import begin
 from optical_jax.types import TokenVectors
 from tests.helpers.image_sets import NAMES, SIZE, TRAIN, WIDTH, write_pair, write_pictures
 from tests.helpers.source_folders import jsonl, put
@@ -70,8 +72,13 @@ def config(pair, folder, **data) -> Config:
     )
 
 
+def images_of(cfg):
+    """Who encodes the images, and their captions, as `prepare` reads them."""
+    return read_pictures(cfg, None, load_teacher(cfg), load_bitext(cfg.data))
+
+
 def cached(parts, cfg, root):
-    return cached_pictures(*parts.pictures, root, 1.0, parts.mesh, lambda line: None)
+    return cached_pictures(*images_of(cfg), root, 1.0, parts.mesh, lambda line: None)
 
 
 # ---- captions with pictures ----------------------------------------------------------------------------------------
@@ -141,7 +148,7 @@ def test_the_teachers_side_is_what_its_tower_makes_of_the_pictures(pair, picture
     words = {foreign: english.replace(" ", "-") for english, foreign in NAMES}
     for row in range(8):
         ids, keep = batch.student.ids[row], batch.student.attend[row]
-        text = parts.student.tokenizer.decode(ids[keep], skip_special_tokens=True)
+        text = parts.models["student"].tokenizer.decode(ids[keep], skip_special_tokens=True)
         expected = encode(teacher, pixels[words[text]][None]).vectors[0]
         np.testing.assert_allclose(batch.teacher.vectors[row], expected, atol=2e-3)  # float16
 
@@ -156,9 +163,9 @@ def test_a_pooled_teacher_has_one_vector_a_picture(pair, pictures, tmp_path):
 
 def test_pictures_are_encoded_once(pair, pictures, tmp_path):
     cfg, said = config(pair, pictures), []
-    parts = prepare(cfg, None)
+    parts, images = prepare(cfg, None), images_of(cfg)
     for _ in range(2):
-        cached_pictures(*parts.pictures, tmp_path, 1.0, parts.mesh, said.append)
+        cached_pictures(*images, tmp_path, 1.0, parts.mesh, said.append)
     assert [line.split(",")[0] for line in said] == [
         f"picture vectors: {TRAIN} pictures encoded",
         "picture vectors: 0 pictures encoded",
@@ -168,11 +175,11 @@ def test_pictures_are_encoded_once(pair, pictures, tmp_path):
     data = bytearray(file.read_bytes())
     data[0] ^= 1
     file.write_bytes(data)
-    vectors = cached_pictures(*parts.pictures, tmp_path, 1.0, parts.mesh, said.append)
+    vectors = cached_pictures(*images, tmp_path, 1.0, parts.mesh, said.append)
     assert "1 pictures encoded" in said[-1]
     vectors.rows(np.arange(TRAIN))
     with pytest.raises(ConfigError, match=r"teacher.cache_gib=1e-09: with the vectors of 24 pictures"):
-        cached_pictures(*parts.pictures, tmp_path / "other", 1e-9, parts.mesh, said.append)
+        cached_pictures(*images, tmp_path / "other", 1e-9, parts.mesh, said.append)
 
 
 def test_damage_while_a_run_goes_on_is_told(pair, pictures, tmp_path):
@@ -221,9 +228,11 @@ def one_step(cfg, tmp_path):
     tx = make_optimizer(cfg.optimizer, cfg.training.steps)
     found = []
     with jax.set_mesh(mesh):
-        step = make_train_step(cfg, parts.student.cfg, parts.teacher.cfg, mesh, tx)
-        teacher = jax.device_put(parts.teacher.params, params_shardings(tower_specs(parts.teacher.cfg), mesh))
-        state = init_train_state(parts.student.params, tower_specs(parts.student.cfg), mesh, tx)
+        step = make_train_step(cfg, parts.models["student"].cfg, parts.models["teacher"].cfg, mesh, tx)
+        teacher = jax.device_put(
+            parts.models["teacher"].params, params_shardings(tower_specs(parts.models["teacher"].cfg), mesh)
+        )
+        state = init_train_state(parts.models["student"].params, tower_specs(parts.models["student"].cfg), mesh, tx)
         for batch in itertools.islice(parts.loader, 2):
             state, metrics = step(state, teacher, put_batch(batch, named_sharding(mesh, ("batch",))))
             found.append(jax.device_get(metrics))
@@ -242,10 +251,10 @@ def sides(request, pair, pictures, tmp_path_factory):
     parts.loader.read_pictures_from(cached(parts, cfg, tmp_path_factory.mktemp("vectors")))
     found = []
     for batch in itertools.islice(parts.loader, 2):
-        student = encode_jitted(parts.student.params, batch.student, parts.student.cfg)
+        student = encode_jitted(parts.models["student"].params, batch.student, parts.models["student"].cfg)
         teacher = batch.teacher
         if not isinstance(teacher, TokenVectors):
-            teacher = encode_jitted(parts.teacher.params, teacher, parts.teacher.cfg)
+            teacher = encode_jitted(parts.models["teacher"].params, teacher, parts.models["teacher"].cfg)
         vectors, mask = jnp.asarray(teacher.vectors, jnp.float32), jnp.asarray(teacher.mask)
         found.append((student, TokenVectors(vectors, mask)))
     return found

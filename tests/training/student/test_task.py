@@ -14,6 +14,7 @@ from optical_jax.data.text.code_switch import lexicon_file, read_lexicon
 from optical_jax.errors import ConfigError
 from optical_jax.runs.folder import RunFolder
 from optical_jax.training.student.task import prepare
+from optical_jax.training.task import begin
 
 
 def settings(**data) -> Config:
@@ -40,8 +41,7 @@ def test_a_run_that_goes_on_switches_the_same_words(tmp_path):
     folder, parts = RunFolder(tmp_path / "run"), prepare(cfg, None)
     assert parts.lexicons["sw"]
     folder.path.mkdir()
-    towers = {"teacher": parts.teacher, "student": parts.student}
-    folder.begin(cfg, towers, parts.inputs, {"bitext.json": parts.report}, lexicons=parts.lexicons)
+    begin(cfg, folder, parts)
     file = lexicon_file(folder.path, "sw")
     assert {w: e.english for w, e in read_lexicon(file).items()} == {
         w: e.english for w, e in parts.lexicons["sw"].items()
@@ -65,10 +65,10 @@ def test_a_given_lexicon_and_both_sides(tmp_path, capsys):
     cfg = settings(code_switch=1.0, lexicon=(f"sw={file}",))
     cfg = replace(cfg, student=replace(cfg.student, sides="both"))
     parts = prepare(cfg, None)
-    assert "queries and documents are one to it but for their length" in " ".join(capsys.readouterr().out.split())
+    assert "queries and documents differ only in their maximum length" in " ".join(capsys.readouterr().out.split())
     tokens = parts.loader.layout.pairs.student
     pairs = len(tokens) // 4
-    tokenizer = parts.student.tokenizer
+    tokenizer = parts.models["student"].tokenizer
     texts = [tokenizer.decode(tokens.ids[a:b]) for a, b in itertools.pairwise(tokens.offsets.tolist())]
     foreign = [line.split("\t")[1] for line in Path("configs/tiny/sw.train.tsv").read_text("utf-8").splitlines()]
     assert any("mwalimu" in text.lower() for text in foreign)
