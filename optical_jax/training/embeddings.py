@@ -1,4 +1,4 @@
-"""Token embeddings for a vocabulary the encoder has never seen."""
+"""Token embeddings for a new vocabulary: copied, translated or drawn."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SPECIAL = re.compile(r"\[[^\]]+\]|<[^>]+>")
 def transfer_embeddings(
     embedding: Float[np.ndarray, "V D"], old_vocab: Mapping[str, int], new_vocab: Mapping[str, int], seed: int
 ) -> Float[np.ndarray, "W D"]:
-    """Embeddings of a new vocabulary: copied for pieces that both have, drawn from the old ones' Gaussian otherwise.
+    """Initialise embeddings of a new vocabulary: copied for shared pieces, else drawn from the old ones' Gaussian.
 
     The Gaussian has the old rows' mean and full covariance. Rows of a trained encoder share one large direction and
     are strongly correlated; with the diagonal alone draws would leave the space the first layer was trained on.
@@ -54,7 +54,7 @@ def transfer_embeddings(
 
 
 def _style(vocab: Collection[str]) -> str:
-    """How a vocabulary marks the start of a word (▁, Ġ) or, in WordPiece, its going on (##)."""
+    """The subword style of a vocabulary: word start marked (▁, Ġ) or, in WordPiece, continuation (##)."""
     for mark in ("▁", "Ġ"):
         if any(piece.startswith(mark) and len(piece) > 1 for piece in vocab):
             return mark
@@ -62,7 +62,7 @@ def _style(vocab: Collection[str]) -> str:
 
 
 def _spelling(piece: str, style: str) -> tuple[str, str]:
-    """Where in a word a piece stands, and its letters; the same for every style."""
+    """A piece's position in its word and its letters, independent of the subword style."""
     if SPECIAL.fullmatch(piece):
         return "special", piece
     marked = piece.startswith(style) and len(piece) > len(style)
@@ -71,7 +71,7 @@ def _spelling(piece: str, style: str) -> tuple[str, str]:
 
 
 def spelled_pieces(vocab: Collection[str]) -> list[str]:
-    """The pieces of any vocabulary as WordPiece spells them (##ing), in the order of the alphabet; no special ones."""
+    """The pieces of any vocabulary in WordPiece spelling (##ing), sorted, without special tokens."""
     style = _style(vocab)
     spelled = {_spelling(piece, style) for piece in vocab}
     marks = {"start": "", "within": "##"}
@@ -87,7 +87,7 @@ def lexicon_embeddings(
     embedding: Float[np.ndarray, "V D"],
     translations: scipy.sparse.csr_array,
 ) -> Float[np.ndarray, "W D"]:
-    """`rows` with every translated piece's row replaced by the average of the old rows it translates to.
+    """Initialise translated pieces: their rows become the weighted mean of the old rows they translate to.
 
     Averages are shorter than what they average; each is scaled to the old rows' median length.
 
@@ -106,7 +106,7 @@ def lexicon_embeddings(
 
 
 def principal_components(vectors: Float[np.ndarray, "V D"], width: int) -> Float[np.ndarray, "V width"]:
-    """The vectors in the `width` directions in which they differ most, about their mean; D at least `width`.
+    """Project vectors onto their first `width` principal components (PCA); D must be at least `width`.
 
     Of all linear maps to that width this one changes their distances least (in the sum of squares).
     """
@@ -122,7 +122,7 @@ PRINCIPAL_TEXTS = 256
 def principal_directions(
     raw: Tower, queries: Sequence[str], passages: Sequence[str], width: int
 ) -> Float[np.ndarray, "D width"]:
-    """The projection that keeps dot products of the encoder's unit token vectors best.
+    """The linear projection that best preserves dot products of the encoder's unit token vectors (PCA without mean).
 
     The leading eigenvectors of their second moments, not about a mean: scores are dot products, and the mean counts in
     them. Queries and passages weigh the same, however many tokens each has.

@@ -1,4 +1,4 @@
-"""What a run will cost, told before any is spent: parameters, FLOPs a step, memory."""
+"""Cost estimates of a training: parameters, FLOPs a step, memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from optical_jax.types import Batch, ImageTextBatch, PackedInputs, Params, TextI
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one step on a batch of some shape, padding included; FLOPs counted by hand, 2 for a multiply and add."""
+    """FLOPs of one step on a batch, padding included; a multiply and add counts 2."""
 
     student_flops: float
     """Forward and backward (twice the forward)."""
@@ -77,9 +77,9 @@ class CacheFill:
 
 
 def encoder_forward_flops(cfg: TowerConfig, length: int) -> float:
-    """One row of `length` tokens through the encoder, and through the projection where every token has its own.
+    """Forward FLOPs of one row of `length` tokens: encoder, and projection if it is applied per token.
 
-    Embedding look-ups and norms count nothing.
+    Embedding look-ups and norms are not counted.
     """
     e: AnyEncoderConfig = cfg.encoder
     projected = cfg.head.projection if cfg.head.pooling == "none" else 0
@@ -88,18 +88,18 @@ def encoder_forward_flops(cfg: TowerConfig, length: int) -> float:
 
 
 def attention_flops(cfg: AnyEncoderConfig, length: int) -> float:
-    """Of that, scores and what is read by them."""
+    """FLOPs of attention scores and of the weighted sum of values."""
     return 2.0 * length * cfg.layers * 2 * length * cfg.width
 
 
 def recomputed_flops(cfg: TowerConfig, length: int, remat: Remat) -> float:
-    """What the backward pass of one row computes again."""
+    """FLOPs recomputed in the backward pass of one row (rematerialisation)."""
     forward = {"none": 0.0, "dots": attention_flops(cfg.encoder, length), "full": encoder_forward_flops(cfg, length)}
     return forward[remat]
 
 
 def side_forward_flops(side: TextInputs | PackedInputs | TokenVectors, cfg: TowerConfig) -> float:
-    """One side of a batch through its tower; nothing where its vectors are there already."""
+    """Forward FLOPs of one side of a batch; 0 if its vectors are precomputed."""
     if isinstance(side, TokenVectors):
         return 0.0
     rows, length = side.ids.shape
@@ -110,7 +110,7 @@ def side_forward_flops(side: TextInputs | PackedInputs | TokenVectors, cfg: Towe
 
 
 def picture_forward_flops(cfg: ImageTowerConfig) -> float:
-    """One picture of the size of the tower's position table through it, patches and what stands before them."""
+    """Forward FLOPs of one image of the tower's native size, patch embedding included."""
     e = cfg.encoder
     patches = 2.0 * e.grid**2 * e.patch_size**2 * 3 * e.width
     pooled = 2.0 * e.width * cfg.head.projection if cfg.head.pooling != "none" else 0.0
@@ -118,7 +118,7 @@ def picture_forward_flops(cfg: ImageTowerConfig) -> float:
 
 
 def image_text_flops(cfg: ImageStageConfig, text: TowerConfig, image: ImageTowerConfig, batch: ImageTextBatch) -> float:
-    """One step of an image-text teacher; of what is not trained the forward pass alone."""
+    """FLOPs of one step of an image-text teacher; frozen towers run forward only."""
     B, texts = len(batch.picture), batch.texts
     of_texts = side_forward_flops(texts, text) * (1 if cfg.text.locked else 3)
     of_images = B * picture_forward_flops(image) * (1 if cfg.image.locked else 3)
@@ -130,12 +130,12 @@ def image_text_flops(cfg: ImageStageConfig, text: TowerConfig, image: ImageTower
 
 
 def step_cost(cfg: Config, student: TowerConfig, teacher: TowerConfig, batch: Batch) -> Cost:
-    """What one step on a batch of this shape takes."""
+    """FLOPs of one step of the student on a batch of this shape."""
     of_student, of_teacher = side_forward_flops(batch.student, student), side_forward_flops(batch.teacher, teacher)
     held = batch.teacher.mask if isinstance(batch.teacher, TokenVectors) else batch.teacher.keep
     S = batch.student.keep.shape[1] if student.head.pooling == "none" else 1
     T = held.shape[1] if teacher.head.pooling == "none" else 1
-    # Every loss tells greedy_cosine of its tokens.
+    # Every loss reports greedy_cosine of its tokens.
     told = 2.0 * len(held) * S * T * student.vector_width
     names = (cfg.loss.name, *parse_added_losses(cfg.loss))
     of_losses = sum(loss_flops(name, cfg.loss, len(held), S, T, student.vector_width) for name in names)
@@ -145,7 +145,7 @@ def step_cost(cfg: Config, student: TowerConfig, teacher: TowerConfig, batch: Ba
 
 
 def loss_flops(name: str, cfg: LossConfig, B: int, S: int, T: int, E: int) -> float:
-    """What one loss adds to greedy_cosine on a batch of B pairs: its products, there and back, and its solver."""
+    """FLOPs that one loss adds on a batch of B pairs: matrix products, forward and backward, and the solver."""
     cells = float(B * S * T)
     # An iteration multiplies and adds every cell twice, for rows and for columns.
     iterations = 4.0 * cells * cfg.ot.iterations
@@ -170,14 +170,14 @@ def loss_flops(name: str, cfg: LossConfig, B: int, S: int, T: int, E: int) -> fl
 
 
 def model_flops(student: TowerConfig, teacher: TowerConfig, student_tokens: float, teacher_tokens: float) -> float:
-    """The usual count that MFU is stated in: 6 N a student token and 2 N a teacher token, N without embeddings."""
+    """Model FLOPs as MFU counts them: 6 N a student token, 2 N a teacher token, N without embeddings."""
     return 6.0 * parameter_counts(student)["body"] * student_tokens + (
         2.0 * parameter_counts(teacher)["body"] * teacher_tokens
     )
 
 
 def parameter_counts(cfg: TowerConfig) -> dict[str, int]:
-    """All parameters, and those outside the embedding tables (they are what costs FLOPs)."""
+    """Parameters: all, and those outside the embedding tables, which are what costs FLOPs."""
     specs = tower_specs(cfg)
     return {
         "all": count_params(specs),
@@ -186,7 +186,7 @@ def parameter_counts(cfg: TowerConfig) -> dict[str, int]:
 
 
 def compiled_memory_bytes(compiled: Any) -> dict[str, int] | None:
-    """Bytes one device needs for a compiled step, as the compiler planned them; None where it does not tell."""
+    """Bytes per device of a compiled step, from XLA's memory analysis; None if there is none."""
     analysis = compiled.memory_analysis()
     if analysis is None:
         return None

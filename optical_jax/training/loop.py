@@ -1,4 +1,4 @@
-"""The loop around the step: it dispatches, watches, logs, evaluates and saves, and does no arithmetic of its own."""
+"""The training loop: run steps, log metrics, evaluate, save checkpoints, stop on signals."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Window:
         """Read one step's metrics off the device.
 
         Raises:
-          NonFiniteLossError: loss, gradient or parameters are not numbers.
+          NonFiniteLossError: loss, gradient or parameters are not finite.
         """
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         for name in ("loss", "grad_norm", "param_norm"):
@@ -95,7 +95,7 @@ def train(
         checkpoints.save(step, state.params, state.opt_state, data=loader.state(), config=config, best_metric=figure)
 
     if steps == 0:
-        # A student that is whole as it starts: the run has a checkpoint all the same.
+        # A student that is complete as it starts: the run has a checkpoint all the same.
         save(0)
     with ProgressReport("training", steps, "steps", done=start) as progress, catch_signals() as caught:
         if start < steps:
@@ -106,7 +106,7 @@ def train(
             window.input_seconds += time.monotonic() - began
             batch = put(rows, sharding)
             state, metrics = train_step(state, batch)
-            # Read one step late: the device works on this step while the host looks at the last one's figures.
+            # Read one step late: the device works on this step while the host reads the last one's metrics.
             if unread is not None:
                 window.add(*unread)
             unread = (step, metrics)
@@ -115,7 +115,7 @@ def train(
             at_log = is_last or step % settings.log_every == 0
             at_dev = is_last or (settings.dev_every > 0 and step % settings.dev_every == 0)
             at_save = is_last or step % cfg.checkpoint.every == 0
-            # Looked at once: what this step saves and whether it is the last one here must be one answer.
+            # Read once: whether this step saves and whether it is the last one must agree.
             stopping = bool(caught)
             if at_log or at_dev or at_save or stopping:
                 window.add(*unread)
@@ -155,13 +155,13 @@ def train(
 
 
 def put(batch: Any, sharding: jax.sharding.NamedSharding) -> Any:
-    """This process's rows of the batch, a tree of NumPy arrays, as global arrays on the devices."""
+    """Put this process's rows of a batch (NumPy arrays) on the devices, as global arrays."""
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
 
 @contextmanager
 def catch_signals() -> Iterator[list[str]]:
-    """Collect SIGINT and SIGTERM by name, to be acted on between two steps; a second one is not held back."""
+    """Collect SIGINT and SIGTERM by name, to be handled between two steps; a second signal acts at once."""
     caught: list[str] = []
 
     def note(number: int, frame: Any) -> None:
@@ -200,7 +200,7 @@ def mean_figures(dev: DevFigures) -> dict[str, float]:
 
 
 def dev_lines(step: int, dev: DevFigures, metric: str) -> list[str]:
-    """All figures of one language; of several the means, and one `metric` each. metrics.jsonl has the rest."""
+    """Log lines of dev metrics: all of one language, or means and one `metric` per language."""
     head = f"step {step:>6}  dev  "
     name, figures = next(iter(dev.items())) if len(dev) == 1 else (f"mean of {len(dev)}", mean_figures(dev))
     lines = [f"{head}{name} " + " ".join(f"{each} {value:.3f}" for each, value in figures.items())]

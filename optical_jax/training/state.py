@@ -1,4 +1,4 @@
-"""The state that an update takes and gives: parameters, some of them trained, and the optimizer's. Of any model."""
+"""Training state of any model: parameters and optimizer state, their shapes and shardings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TrainState:
 def update_state(
     state: TrainState, grads: Params, tx: optax.GradientTransformation, frozen: AnyFrozen
 ) -> tuple[TrainState, Metrics]:
-    """The state after one update of its trained part, and the norms of gradient and parameters."""
+    """One optimizer update of the trained parameters; returns also the norms of gradient and parameters."""
     grads, grad_norm = norm_first(grads)
     trained = trained_part(state.params, frozen)
     updates, opt_state = tx.update(grads, state.opt_state, trained)
@@ -39,7 +39,7 @@ def update_state(
 def train_state_shardings(
     specs: SpecTree, mesh: Mesh, tx: optax.GradientTransformation, frozen: AnyFrozen = NOTHING_FROZEN
 ) -> TrainState:
-    """Where each array of the state lives: moments beside their parameters, counters everywhere."""
+    """Shardings of the training state: moments as their parameters, counters replicated."""
     params, everywhere = params_shardings(specs, mesh), named_sharding(mesh, ())
     opt_state = optax.tree_map_params(
         tx,
@@ -58,7 +58,7 @@ def abstract_opt_state(specs: SpecTree, tx: optax.GradientTransformation, frozen
 def abstract_train_state(
     specs: SpecTree, mesh: Mesh, tx: optax.GradientTransformation, frozen: AnyFrozen = NOTHING_FROZEN
 ) -> TrainState:
-    """Shapes and shardings of the state without its memory, for restoring and for dry runs."""
+    """Shapes and shardings of the training state, for restoring and for dry runs."""
     shapes = TrainState(abstract_params(specs), abstract_opt_state(specs, tx, frozen))
     return jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
@@ -70,7 +70,7 @@ def abstract_train_state(
 def init_train_state(
     params: Params, specs: SpecTree, mesh: Mesh, tx: optax.GradientTransformation, frozen: AnyFrozen = NOTHING_FROZEN
 ) -> TrainState:
-    """A fresh state around starting weights, placed on the mesh."""
+    """A new training state from initial weights, placed on the mesh."""
     shardings = train_state_shardings(specs, mesh, tx, frozen)
     placed = jax.device_put(jax.tree.map(_own_copy, params), shardings.params)
     init = jax.jit(lambda params: tx.init(trained_part(params, frozen)), out_shardings=shardings.opt_state)

@@ -1,4 +1,4 @@
-"""What an image-text teacher learns from and is watched by: its sets of pictures, their files, and its dev figures."""
+"""Training and dev data of an image-text teacher: image sets, their files, and dev retrieval."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class StageData:
     """Digests, in hexadecimal, of the pictures that are learned from, here and before."""
 
     def lines(self) -> list[str]:
-        """For people."""
+        """A report for the terminal."""
         found = [
             f"{one['set']}, {one['split']}: {one['pictures']:,} pictures, {one['captions']:,} captions"
             + (f", {one['without_captions']:,} pictures without" if one["without_captions"] else "")
@@ -62,14 +62,14 @@ class StageData:
 
 
 def read_stage_data(cfg: ImageDataConfig, seen_before: Collection[str] = ()) -> StageData:
-    """Read all captions, where the pictures are, and the digest of each.
+    """Read all captions, image locations and image digests.
 
     Args:
       cfg: which sets and splits.
-      seen_before: digests of pictures that the tower of pictures learned from before.
+      seen_before: digests of images that the image tower was trained on before.
 
     Raises:
-      ConfigError, DataError: as `read_image_set`; pictures that cannot be decoded are all named.
+      ConfigError, DataError: as `read_image_set`; all images that cannot be decoded are named.
     """
     language, specs = cfg.language, [expand_path(spec, "data.images") for spec in cfg.images]
     found = {(spec, split): read_image_set(spec, split, (language,)) for spec in specs for split in cfg.splits}
@@ -107,7 +107,7 @@ def pictures_of(found: ImageTextSet) -> Pictures:
 
 
 def unlike(name: str, others: Mapping[str, Any]) -> str:
-    """The name, with a number where another set has it."""
+    """A name made unique by a number."""
     return name if name not in others else f"{name} ({len(others) + 1})"
 
 
@@ -124,11 +124,11 @@ def counts_of(found: ImageTextSet, language: str) -> dict[str, Any]:
 
 
 def seen_of(found: ImageTextSet, language: str, pictures: Collection[str], captions: Collection[str]) -> dict[str, int]:
-    """How much of a set is learned from.
+    """How much of a dev set is in the training set.
 
     Args:
-      pictures: digests of those that are, in hexadecimal.
-      captions: `text_key` of those that are.
+      pictures: hexadecimal digests of the training images.
+      captions: `text_key` of the training captions.
     """
     texts = (caption.text for caption in found.captions[language].values())
     return {
@@ -138,7 +138,7 @@ def seen_of(found: ImageTextSet, language: str, pictures: Collection[str], capti
 
 
 def files_of(sets: Sequence[ImageTextSet]) -> dict[str, str]:
-    """Path -> sha256 of every file; of pictures that are a file each one for all of a set's."""
+    """Path -> sha256 of every file; images that are a file each get one digest per set."""
     found = {str(file): sha256_file(file) for one in sets for file in one.files}
     for one in sets:
         pictures = pictures_of(one)
@@ -150,7 +150,7 @@ def files_of(sets: Sequence[ImageTextSet]) -> dict[str, str]:
 
 
 def some_pictures(found: ImageTextSet, language: str, most: int) -> ImageTextSet:
-    """At most so many of a set's pictures, evenly spaced, with their captions."""
+    """At most `most` images of a set, evenly spaced, with their captions."""
     pictures = pictures_of(found)
     ids = list(pictures)
     if len(ids) <= most:
@@ -160,17 +160,17 @@ def some_pictures(found: ImageTextSet, language: str, most: int) -> ImageTextSet
     return replace(found, pictures=pictures.some(kept), captions={language: captions})
 
 
-# ---- vectors that stay as they are -------------------------------------------------------------------------------
+# ---- precomputed caption vectors ----------------------------------------------------------------------------------
 
 
 def hold_texts(text: Tower, captions: Sequence[str], length: int, *, pooled: bool) -> HeldVectors:
-    """The vectors of all captions, encoded once.
+    """Precompute the vectors of all captions of a frozen text tower.
 
     Args:
-      text: a tower that is not trained.
+      text: a frozen tower.
       captions: in the order of `captions_in_order`.
       length: tokens they are cut to; 0 for the tower's own.
-      pooled: the directions of their means instead.
+      pooled: one unit mean vector a caption instead of token vectors.
     """
     if length:
         head = replace(text.cfg.head, query_length=length)
@@ -185,13 +185,13 @@ def hold_texts(text: Tower, captions: Sequence[str], length: int, *, pooled: boo
 
 
 def held_bytes(pair: TowerPair, captions: FlatTokens) -> int:
-    """What `hold_texts` takes."""
+    """Bytes that `hold_texts` needs."""
     vectors = len(captions) if one_vector_a_text(pair) else int(captions.lengths.sum())
     return vectors * 2 * pair.text.cfg.vector_width
 
 
 def as_if_held(batch: ImageTextBatch, pair: TowerPair) -> ImageTextBatch:
-    """The batch with made-up vectors for its captions, shaped as those that `hold_texts` computes."""
+    """A batch with placeholder caption vectors of the shapes that `hold_texts` gives, for a dry run."""
     texts, E = batch.texts, pair.text.cfg.vector_width
     assert not isinstance(texts, TokenVectors), "its vectors are there already"
     mask = np.ones((len(batch.picture), 1), bool) if one_vector_a_text(pair) else np.asarray(texts.keep)
@@ -208,13 +208,13 @@ def text_blocks(text: Tower, texts: Sequence[str], *, pooled: bool) -> Iterator[
     return encode_blocks(texts, lambda some: pool(encode(text, some)) if pooled else encode(text, some))
 
 
-# ---- dev figures -------------------------------------------------------------------------------------------------
+# ---- dev metrics -------------------------------------------------------------------------------------------------
 
 
 def make_dev_figures(dev: Mapping[str, ImageTextSet], pair: TowerPair, language: str) -> Callable[[Params], Figures]:
-    """Retrieval in every dev set, both ways, as a function of the parameters of both towers.
+    """Dev retrieval, text to image and image to text, as a function of both towers' parameters.
 
-    Scores compare what the loss compares: mean vectors, or tokens and patches.
+    Scored as the loss scores: mean vectors, or tokens and patches.
     """
     pooled = pair.interaction == "pooled"
 

@@ -1,4 +1,4 @@
-"""An image-text teacher before its first step: the tower of texts from outside, that of pictures too or drawn."""
+"""Initialise an image-text teacher: a pretrained text tower, an image tower pretrained or from scratch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from optical_jax.types import Params
 
 
 def make_pair(cfg: ImageStageConfig, captions: Sequence[str]) -> TowerPair:
-    """Both towers as the run begins with them, their vectors of one width.
+    """Both towers before the first step, with vectors of one width.
 
     Args:
       cfg: the run's settings.
@@ -52,7 +52,7 @@ def make_pair(cfg: ImageStageConfig, captions: Sequence[str]) -> TowerPair:
 
 
 def make_text_side(cfg: ImageStageConfig, captions: Sequence[str]) -> Tower:
-    """The tower at `text.path`, with a new projection if one is asked for."""
+    """The text tower at `text.path`, with a new projection if the settings have one."""
     settings, path = cfg.text, expand_path(cfg.text.path, "text.path")
     text = load(path, part="text", pooling=settings.pooling, cache_dir=cfg.cache_dir or None)
     if text.tokenizer is None:
@@ -84,7 +84,7 @@ def make_text_side(cfg: ImageStageConfig, captions: Sequence[str]) -> Tower:
 
 
 def make_image_side(cfg: ImageStageConfig, width: int) -> Tower:
-    """The tower at `image.path`, or a drawn one, with vectors of this width: by a projection that is drawn, if need be.
+    """The image tower at `image.path`, or a randomly initialised one, projected to this vector width if needed.
 
     Raises:
       ConfigError: as `make_pair`; the weights do not tell how pictures become pixels.
@@ -117,7 +117,7 @@ def make_image_side(cfg: ImageStageConfig, width: int) -> Tower:
 
 
 def start_logits(cfg: ImageStageConfig) -> dict[str, float]:
-    """As the settings say; of a pair whose towers go on both, and where no temperature is asked for, as it had them."""
+    """Initial temperature and bias: from the settings, or from a pair whose two towers are both trained on."""
     found = {"logit_scale": -math.log(cfg.loss.start_temperature), "logit_bias": cfg.loss.bias}
     if cfg.text.path == cfg.image.path and not cfg.loss.temperature:
         found |= logits_at(expand_path(cfg.text.path, "text.path"), cfg.cache_dir or None)

@@ -54,7 +54,7 @@ def pair_specs(text: TowerConfig, image: ImageTowerConfig, loss: ImageTextLossCo
 
 
 def frozen_parts(cfg: ImageStageConfig) -> FrozenParts:
-    """What stays as it starts: of locked towers all, but a new projection of texts, and that of pictures."""
+    """Frozen parameters: locked towers, except a new text projection and the image projection."""
     paths: list[tuple[str, ...]] = []
     if cfg.text.locked:
         paths.append(("text", "encoder") if cfg.text.projection else ("text",))

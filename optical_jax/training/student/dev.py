@@ -1,4 +1,4 @@
-"""Retrieval over parallel text: each foreign sentence looks for its own English sentence. How runs watch themselves."""
+"""Dev retrieval over held-out bitext: each foreign sentence is a query for its own English sentence."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from optical_jax.types import Params, TokenVectors
 
 
 def ranks_of_gold(scores: np.ndarray, gold: np.ndarray) -> np.ndarray:
-    """Rank (1 = first) of each query's own document in scores [B, N]; a document that ties with it counts as before."""
+    """Rank (1 = first) of each query's relevant document in scores [B, N]; ties count against it."""
     own = scores[np.arange(len(gold)), gold][:, None]
     return (scores >= own).sum(axis=1)
 
@@ -34,7 +34,7 @@ def make_dev_evaluation(
     *,
     student_asks: bool = True,
 ) -> Callable[[Params], dict[str, dict[str, float]]]:
-    """A function from the student's parameters to figures per language.
+    """Dev retrieval as a function f(student's parameters) -> metrics by language.
 
     Sentences that languages share are encoded once, and held without padding in float16: many languages have many.
 
@@ -71,7 +71,7 @@ def make_dev_evaluation(
 
 
 def score_all(queries: Sequence[Block], B: int, documents: Iterable[Block], N: int) -> Float[np.ndarray, "B N"]:
-    """Every score, for collections that are small."""
+    """All scores [B, N] at once, for small collections."""
     scores = np.empty((B, N), np.float32)
     chunks = list(chunks_of(queries))
     for block in documents:

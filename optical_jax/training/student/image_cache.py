@@ -1,4 +1,4 @@
-"""What the teacher's tower of pictures makes of a run's pictures: each encoded once, then read from disk."""
+"""Cache of the teacher's image vectors: each image is encoded once, then read from disk."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from optical_jax.types import TokenVectors
 
 
 def vectors_of_picture(tower: Tower) -> int:
-    """How many vectors the tower gives of one."""
+    """Vectors per image: patches, or 1 if pooled."""
     if tower.cfg.head.pooling != "none":
         return 1
     assert isinstance(tower.cfg, ImageTowerConfig), "a tower of pictures"
@@ -32,7 +32,7 @@ def vectors_of_picture(tower: Tower) -> int:
 
 
 def picture_keys(tower: Tower, digests: list[bytes]) -> list[bytes]:
-    """A key of 16 bytes for every picture: of its file and how it becomes pixels."""
+    """A 16-byte cache key for every image: its digest and its preprocessing."""
     recipe = repr(recipe_of(tower)).encode()
     return [blake2b(recipe + digest, digest_size=16).digest() for digest in digests]
 
@@ -45,7 +45,7 @@ def cached_pictures(
     mesh: jax.sharding.Mesh,
     say: Callable[[str], None],
 ) -> CachedPictures:
-    """The vectors of all pictures, read from the cache under `root`; those it lacks are encoded first.
+    """The vectors of all images from the cache under `root`; missing ones are encoded first.
 
     Raises:
       ConfigError: they would take more than `most_gib`, or there are several processes.
@@ -82,7 +82,7 @@ def cached_pictures(
 
 
 class MadeUpPictures:
-    """Vectors of the right shape, for a dry run."""
+    """Placeholder image vectors of the right shape, for a dry run."""
 
     def __init__(self, tower: Tower):
         self.shape = vectors_of_picture(tower), tower.cfg.vector_width

@@ -1,4 +1,4 @@
-"""The cheap baseline: a linear map from one encoder's vectors into another's space, by least squares.
+"""Linear map between two encoders' vector spaces by ridge regression: a baseline, and a start of the head.
 
 A multilingual encoder stays as it is; from English texts alone, encoded by it and by the teacher, comes the projection
 that takes its vectors of any language to the teacher's.
@@ -31,7 +31,7 @@ class LinearMap:
 def fit_linear_map(
     blocks: Iterable[tuple[Float[np.ndarray, "_ D"], Float[np.ndarray, "_ E"]]], ridge: float = 0.0
 ) -> LinearMap:
-    """The map W that makes |X W - Y|^2 + ridge |W|^2 least, over the rows of all blocks; the shortest if several do.
+    """Ridge regression: W that minimises |X W - Y|^2 + ridge |W|^2 over all blocks; the minimum-norm one if several do.
 
     In float64, by an orthogonal triangularisation that takes block after block: memory holds one block and a square of
     D + E, and the condition of X is not squared as it is by X^T X. There is no constant term: a projection has none.

@@ -1,4 +1,4 @@
-"""Who teaches and who learns: the teacher as the run reads it, the student as it starts."""
+"""Load the teacher and initialise the student: encoder, vocabulary, embeddings, head."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def load_teacher(cfg: Config) -> Tower:
 
 
 def load_picture_teacher(cfg: Config) -> Tower | None:
-    """The tower of pictures that came with the teacher; None for a teacher of texts alone."""
+    """The teacher's image tower; None for a text-only teacher."""
     path = expand_path(cfg.teacher.path, "teacher.path")
     if not reads_pictures(path, cfg.cache_dir or None):
         return None
@@ -131,7 +131,7 @@ def make_student(
 
 
 def fit_head(student: Tower, teacher: Tower, english: Sequence[str], ridge: float) -> LinearMap:
-    """The map from the student's vectors before its projection to the teacher's, of the same English texts.
+    """Fit the student's projection to the teacher's vectors of the same English texts (ridge regression).
 
     Vectors of tokens are averaged over each text, on both sides, for the tokens of two tokenizers are not those of each
     other; what takes averages to averages takes a token to where the teacher's would lie.
@@ -153,7 +153,7 @@ _mean_pool = jax.jit(mean_pool)
 
 
 def choose_head(cfg: Config, params: Params, start: TowerConfig, teacher: Tower) -> tuple[Params, int]:
-    """The parameters with the projection that `student.head` asks for, and its width (0 for none).
+    """The parameters with the projection that `student.head` names, and its width (0 for none).
 
     Raises:
       ConfigError: the teacher's, for an encoder of another width.
@@ -187,7 +187,7 @@ def check_freezing(cfg: Config, encoder: EncoderConfig, projection: int) -> None
 def adopt_vocabulary(
     cfg: Config, params: Params, encoder: EncoderConfig, tokenizer: Any, teacher: Tower, bitext: Mapping[str, Bitext]
 ) -> tuple[Params, EncoderConfig, Any]:
-    """The tokenizer the student will read with, and its starting weights fitted to it.
+    """Choose the student's tokenizer and initialise its embeddings for that vocabulary.
 
     A trained vocabulary replaces the old one, or stands beside its pieces; a kept one only gains the teacher's markers
     if it lacks them.
@@ -236,12 +236,12 @@ def adopt_vocabulary(
 
 
 def end_of_text(tokenizer: Any) -> int:
-    """The id that every text of a tokenizer ends with."""
+    """The end-of-text token id of a tokenizer."""
     return tokenizer.eos_token_id if tokenizer.sep_token_id is None else tokenizer.sep_token_id
 
 
 def texts_to_read(bitext: Bitext, code_switch: float) -> list[str]:
-    """What a trained vocabulary is to read: the foreign texts, and of switched ones about their share of English.
+    """Texts a new vocabulary is trained on: foreign texts, and with code switching its share of English ones.
 
     English whole sentences, evenly spaced: which words are switched is known only when there is a student.
     """
@@ -250,7 +250,7 @@ def texts_to_read(bitext: Bitext, code_switch: float) -> list[str]:
 
 
 def resize(cfg: Config, params: Params, encoder: EncoderConfig) -> tuple[Params, EncoderConfig]:
-    """An encoder of `student.size`, drawn but for its word embeddings, which keep what they knew of each other."""
+    """A randomly initialised encoder of `student.size` whose word embeddings are the old ones' principal components."""
     words = params["encoder"]["embeddings"]["word"]["embedding"]
     encoder = replace(encoder, **asdict(cfg.student.size))
     if encoder.width > min(words.shape):
@@ -264,7 +264,7 @@ def resize(cfg: Config, params: Params, encoder: EncoderConfig) -> tuple[Params,
 
 
 def without_word_order(params: Params) -> Params:
-    """The parameters with one and the same embedding, their mean, at every position."""
+    """Replace all position embeddings by their mean, so that word order is not visible."""
     embeddings = params["encoder"]["embeddings"]
     table = embeddings["position"]["embedding"]
     flat = np.broadcast_to(table.mean(axis=0, keepdims=True), table.shape).copy()
@@ -273,7 +273,7 @@ def without_word_order(params: Params) -> Params:
 
 
 def count_translations(bitext: Mapping[str, Bitext], english: Any, foreign: Any, english_size: int) -> Any:
-    """What foreign pieces translate to in English ones, over all languages of the bitext, as both tokenizers cut it.
+    """Translation table of foreign to English word pieces, over all languages of the bitext.
 
     `english_size` is the height of the English embedding table, which may be more than the tokenizer's pieces.
     """
@@ -293,7 +293,7 @@ def count_translations(bitext: Mapping[str, Bitext], english: Any, foreign: Any,
 
 
 def marker_pieces(teacher: Tower) -> dict[str, str]:
-    """HeadConfig field -> the piece the teacher marks that side with; empty for a teacher without markers."""
+    """HeadConfig field -> the teacher's marker piece; empty for a teacher without markers."""
     head = teacher.cfg.head
     ids = {"query_marker_id": head.query_marker_id, "document_marker_id": head.document_marker_id}
     return {name: teacher.tokenizer.convert_ids_to_tokens(i) for name, i in ids.items() if i is not None}

@@ -170,10 +170,10 @@ def kept_in_run(
 def read_pictures(
     cfg: Config, folder: RunFolder | None, teacher: Tower, splits: BitextSplits
 ) -> tuple[Tower, PicturePairs]:
-    """Who encodes the pictures of data.pictures, and their captions in the bitext's languages.
+    """The image tower for data.pictures, and the captions of its images in the bitext's languages.
 
     Raises:
-      ConfigError: the teacher is no pair, or the pair's vectors are of different widths.
+      ConfigError: the teacher is not a dual encoder, or its text and image vectors differ in width.
     """
     if folder is not None:
         found = load(folder.path, part="image", cache_dir=cfg.cache_dir or None)
@@ -195,7 +195,7 @@ def read_pictures(
 
 
 def tokenize_captions(cfg: Config, student: Tower, pairs: PicturePairs) -> PictureCaptions:
-    """The captions as the student will see them in turn, on its sides."""
+    """Tokenise captions, once for each side that the student encodes."""
     sides = [
         TokenSide(student.tokenizer, student.cfg.head, cfg.student.max_length, side)
         for side in SIDES[cfg.student.sides]
@@ -207,7 +207,7 @@ def tokenize_captions(cfg: Config, student: Tower, pairs: PicturePairs) -> Pictu
 def tokenize_versions(
     cfg: Config, student: Tower, teacher: Tower, splits: BitextSplits, lexicons: Mapping[str, Lexicon]
 ) -> list[dict[str, TokenizedPairs]]:
-    """The training pairs as the student will see them in turn: on its sides, with other words switched.
+    """Tokenise the training pairs, once for each side and for each draw of code switching.
 
     Lengths of the first version, and of the dev pairs, go into the bitext's report.
     """

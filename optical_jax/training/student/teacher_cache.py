@@ -1,4 +1,4 @@
-"""The teacher's vectors of a run's English texts: each text encoded once, then read from disk."""
+"""Cache of the teacher's text vectors: each English text is encoded once, then read from disk."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def use_teacher_cache(
     mesh: jax.sharding.Mesh,
     say: Callable[[str], None],
 ) -> None:
-    """Encode what batches [start, stop) of the loader need and the cache lacks, and let the loader read it there.
+    """Encode the texts of batches [start, stop) that the cache lacks, and let the loader read the cache.
 
-    Nothing happens where `cfg.cache` names no folder, or where its files would come to more than `cfg.cache_gib`.
+    Does nothing if `cfg.cache` is empty, or if the cache would exceed `cfg.cache_gib`.
     """
     if not cfg.cache or steps[0] >= steps[1]:
         return
@@ -74,23 +74,23 @@ def use_teacher_cache(
 
 
 def bytes_under(root: Path) -> int:
-    """Of all vectors there and their indices, whatever teacher they are of and whoever wrote them, twice too."""
+    """Bytes of all vectors and index files under the cache folder, of every teacher."""
     return sum(path.stat().st_size for ending in ("vectors", "index") for path in root.rglob(f"*.{ending}"))
 
 
 def distinct_texts(keys: list[bytes], wanted: np.ndarray) -> list[int]:
-    """Of these texts the first of each key, in the order in which they come."""
+    """The first text of each key, in order."""
     return list({keys[n]: n for n in wanted[::-1].tolist()}.values())[::-1]
 
 
 def bytes_of(tokens: FlatTokens, texts: list[int], tower: TowerConfig) -> int:
-    """What these texts take in the cache."""
+    """Bytes that these texts need in the cache."""
     vectors = len(texts) if tower.head.pooling != "none" else int(tokens.lengths[texts].sum())
     return vectors * 2 * tower.vector_width + len(texts) * RECORD.itemsize
 
 
 def texts_to_fill(cfg: TeacherConfig, tower: TowerConfig, loader: Loader, steps: int) -> int:
-    """Texts a run encodes once before its first step if the cache holds none; 0 where its steps do it."""
+    """Texts a run encodes before its first step with an empty cache; 0 if it runs without one."""
     if not cfg.cache:
         return 0
     tokens = loader.teacher_texts
@@ -99,7 +99,7 @@ def texts_to_fill(cfg: TeacherConfig, tower: TowerConfig, loader: Loader, steps:
 
 
 def as_if_cached(batch: Batch, tower: TowerConfig, longest: int) -> Batch:
-    """The batch with made-up vectors for its teacher's texts, shaped as the cache gives them.
+    """A batch with placeholder teacher vectors of the shapes that the cache gives, for a dry run.
 
     Args:
       batch: with token ids on the teacher's side.
@@ -117,7 +117,7 @@ def as_if_cached(batch: Batch, tower: TowerConfig, longest: int) -> Batch:
 
 
 def open_cache(root: Path, params: Params, tower: TowerConfig) -> VectorCache:
-    """The folder of one teacher: its weights, shape and head say which."""
+    """Open the cache of one teacher, keyed by its weights, shape and head."""
     about = {"params_sha256": fingerprint(params), "tower": identity(tower)}
     cache = VectorCache(root / blake2b(json.dumps(about).encode(), digest_size=8).hexdigest(), tower.vector_width)
     if not (cache.folder / "teacher.json").is_file():
@@ -135,7 +135,7 @@ def fill(
     batch: int,
     mesh: jax.sharding.Mesh,
 ) -> None:
-    """Encode texts, packed, and write their vectors batch by batch: a kill costs the last."""
+    """Encode texts, packed, and write their vectors batch by batch, so that a kill costs one batch."""
     full = np.resize(texts, -(-len(texts) // batch) * batch)
     side = take_texts(tokens, full)
     layout = Packing(TokenizedPairs(side, side), ROW_LENGTH, batch, batch_shards(mesh))

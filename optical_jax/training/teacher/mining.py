@@ -1,4 +1,4 @@
-"""Hard negatives: passages that a ranking puts high for a query and that nobody judged relevant to it."""
+"""Hard-negative mining: passages ranked high for a query and not judged relevant to it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Mined:
-    """What was found for one query, by number."""
+    """Mined passages of one query, by index."""
 
     query: int
     relevant: list[int]
@@ -32,7 +32,7 @@ class Mined:
 def choose_negatives(
     rankings: Rankings, ranking: Ranking, *, depth: tuple[int, int], count: int, seed: int
 ) -> Iterator[Mined]:
-    """Of every query some passages from ranks `depth[0]` to `depth[1]`, drawn where there are more than `count`.
+    """Sample up to `count` negatives per query from ranks `depth[0]` to `depth[1]`.
 
     Judged passages keep their rank and are skipped, so a depth means the same whatever was judged. Those that a file
     calls not relevant are known negatives already, and are skipped too.
@@ -104,7 +104,7 @@ def write_scored(
 
 
 def scores_by_query(ranking: Ranking) -> dict[int, dict[int, float]]:
-    """Query -> passage -> score, of all that was found."""
+    """Query -> passage -> score of all mined passages."""
     return {
         q: {n: score for n, score in zip(found, scores, strict=True) if n >= 0 and math.isfinite(score)}
         for q, (found, scores) in enumerate(zip(ranking.documents.tolist(), ranking.scores.tolist(), strict=True))
@@ -146,7 +146,7 @@ def mine(command: MineCommand) -> None:
 
 
 def rank(command: MineCommand, rankings: Rankings, depth: int) -> Ranking:
-    """The passages of every training query, best first."""
+    """Rank the passages for every training query."""
     documents = {str(n): text for n, text in enumerate(rankings.passages)}
     if command.by == "bm25":
         from optical_jax.retrieval.bm25 import make_bm25

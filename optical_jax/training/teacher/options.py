@@ -10,7 +10,7 @@ import tyro
 
 @dataclass(frozen=True)
 class MineCommand:
-    """Rank passages for the training queries, and write those that stand high and are not judged relevant.
+    """Mine hard negatives: rank passages for the training queries, write those ranked high and not judged relevant.
 
     A .tsv gets triples (query, relevant, negative); a .jsonl the scores of each query's passages.
     Both name them by id where --train does.

@@ -1,4 +1,4 @@
-"""The teacher before its first step: an encoder from outside, and the head its training gives it."""
+"""Initialise an English teacher: a pretrained encoder and its late-interaction head."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def make_start(cfg: TeacherStageConfig, queries: Sequence[str], passages: Sequen
 
 
 def choose_head(settings: StartConfig, found: TowerConfig) -> HeadConfig:
-    """A ColBERT's own head, or for a plain encoder the usual one; but for what the settings say."""
+    """The head of a ColBERT checkpoint, or the default for a plain encoder, overridden by the settings."""
     is_colbert = found.head.projection > 0 or found.head.query_marker_id is not None
     head = replace(found.head, masses="none") if is_colbert else PLAIN_HEAD
     chosen = {name: getattr(settings, name) for name in CHOSEN}
@@ -98,7 +98,7 @@ def check_shape(settings: StartConfig, found: TowerConfig, head: HeadConfig) -> 
 
 
 def add_markers(tokenizer: Any, params: Params, seed: int) -> tuple[Any, Params, dict[str, int]]:
-    """Tokenizer, parameters and ids of the two markers: spare pieces of the vocabulary, or new ones."""
+    """Add query and document marker tokens: unused vocabulary entries, or new ones."""
     vocabulary = tokenizer.get_vocab()
     if all(piece in vocabulary for piece in MARKER_TAKEN.values()):
         return tokenizer, params, {name: vocabulary[piece] for name, piece in MARKER_TAKEN.items()}
