@@ -33,7 +33,7 @@ help:
 	@echo "make test    environment, then all tests that need no PyTorch"
 	@echo "make bench   environment with PyTorch, then training timed beside it, encoding and search alone;"
 	@echo "             with MODEL=FOLDER (an export) a collection is encoded and searched beside it too"
-	@echo "make check   format, lint, types and the quick tests: before every commit"
+	@echo "make check   format, lint, import contracts, types and the quick tests: before every commit"
 	@echo "make clean   remove the environment and what the demo made"
 
 $(READY): pyproject.toml
@@ -57,6 +57,7 @@ test: $(READY)
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not parity and not slow"
 

@@ -332,3 +332,12 @@ def test_prose_is_no_longer_than_a_line(page):
     text = BLOCK.sub(lambda block: "\n" * block[0].count("\n"), (ROOT / page).read_text(encoding="utf-8"))
     lines = enumerate(text.splitlines(), start=1)
     assert not [number for number, line in lines if len(line) > 120 and not re.match(r" *[|<]", line)]
+
+
+def test_the_map_of_the_code_names_what_is_there():
+    """Every `folder/file.py`, `folder/` and NAME of its tables."""
+    text = (ROOT / "docs" / "code.md").read_text(encoding="utf-8")
+    paths = re.findall(r"`([\w/]+(?:\.py|/))`", text)
+    assert len(paths) > 30
+    for path in paths:
+        assert any((ROOT / top / path).exists() for top in ("", "optical_jax")), path
