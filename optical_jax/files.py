@@ -1,12 +1,14 @@
-"""Small files of a run: JSON that is written whole or not at all, and fingerprints of inputs."""
+"""Small files of a run: atomic JSON writes, file locks, SHA-256 of inputs."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 OWN_CONFIG = "optical_jax.json"
 """The TowerConfig in a folder of ours: what `save_tower` wrote is read back from it exactly."""
@@ -44,6 +46,30 @@ def write_json(path: Path, value: Any) -> None:
     new = path.with_name(f"{path.name}.{os.getpid()}.new")
     new.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     new.replace(path)
+
+
+def lock_file(file: IO[bytes], *, wait: bool = False) -> bool:
+    """Lock an open file exclusively; False if another process holds it, unless this is to `wait` for it.
+
+    The operating system frees the lock when the file is closed or its process ends, kill -9 included. Windows refuses
+    reads of a locked file's first byte by other handles: lock a file that nobody reads.
+    """
+    from filelock import lock_descriptor
+
+    return lock_descriptor(file.fileno(), blocking=wait)
+
+
+@contextlib.contextmanager
+def locked(folder: Path, refusal: Exception) -> Iterator[None]:
+    """Hold the lock of a folder, its empty file `.lock`, which stays behind.
+
+    Raises:
+      Exception: `refusal`, if another process holds it.
+    """
+    with (folder / ".lock").open("ab") as file:
+        if not lock_file(file):
+            raise refusal
+        yield
 
 
 def trains_teacher(run: Path) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import fnmatch
 import os
 import platform
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from optical_jax.config import Config, ImageStageConfig, TeacherStageConfig, to_json
 from optical_jax.errors import ConfigError, MachineError
-from optical_jax.files import OWN_CONFIG, PAIR, REFERENCE, read_json, write_json
+from optical_jax.files import OWN_CONFIG, PAIR, REFERENCE, locked, read_json, write_json
 from optical_jax.runs.metrics import read_metrics
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ class RunFolder:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep a second training out. A lock of the kernel's, so that kill -9 frees it.
+        """Keep a second training out of this folder; kill -9 frees the lock.
 
         Raises:
           MachineError: another process trains in this folder.
@@ -85,13 +84,8 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
             raise ConfigError(f"run={self.path} is, or lies in, a file; name a folder") from None
-        with (self.path / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise MachineError(
-                    f"run {self.path} is being trained by another process; wait for it, or name another --run"
-                ) from None
+        refusal = f"run {self.path} is being trained by another process; wait for it, or name another --run"
+        with locked(self.path, MachineError(refusal)):
             yield
 
     def keep_compiled(self) -> None:
