@@ -40,6 +40,11 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def read_if_present(path: Path) -> Any:
+    """Contents of a JSON file; None if it does not exist."""
+    return read_json(path) if path.is_file() else None
+
+
 def write_json(path: Path, value: Any) -> None:
     """Whole or not at all: a kill in the middle leaves the old file, and of several writers' the last is there."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from optical_jax.config import EncoderConfig, ImageTowerConfig
 from optical_jax.errors import ConfigError
+from optical_jax.models.formats.pretrained import Model, open_model
 from optical_jax.towers.tower import Tower
 
 if TYPE_CHECKING:
@@ -20,17 +21,25 @@ Pooling = Literal["none", "auto", "mean", "cls"]
 def load_from_folder(
     path: str | Path, side: Side, cache_dir: str | None = None, pooling: Pooling = "none", part: Part = "auto"
 ) -> Tower:
+    """The tower of a model folder, an .npz file or a hub name; arguments and errors as of `optical_jax.load`."""
+    return load_tower(open_model(str(path), cache_dir), side, pooling, part)
+
+
+def load_tower(model: Model, side: Side, pooling: Pooling = "none", part: Part = "auto") -> Tower:
+    """One tower of an opened model, with its tokenizer or its image preprocessing.
+
+    Raises:
+      ConfigError: as `Model.tower`; or the tokenizer is of another model.
+    """
     from optical_jax.data.pixels import find_recipe
     from optical_jax.data.tokenization import load_tokenizer
-    from optical_jax.models.formats.pretrained import load_pretrained, parts_of
 
     if part not in ("text", "image"):
-        there = parts_of(str(path), cache_dir)
-        part = there[-1] if side == "document" else there[0]
-    found = load_pretrained(str(path), pooling=pooling, part=part, cache_dir=cache_dir)
+        part = model.parts[-1] if side == "document" else model.parts[0]
+    found = model.tower(part, pooling)
     tokenizer = None if found.tokenizer_path is None else load_tokenizer(found.tokenizer_path)
     if tokenizer is not None:
-        check_vocabulary(tokenizer, found.cfg.encoder, str(path))
+        check_vocabulary(tokenizer, found.cfg.encoder, model.path)
     recipe = find_recipe(found.folder) if isinstance(found.cfg, ImageTowerConfig) else None
     return Tower(params=found.params, cfg=found.cfg, tokenizer=tokenizer, side=side, recipe=recipe)
 

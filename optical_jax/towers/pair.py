@@ -14,10 +14,11 @@ import numpy as np
 
 from optical_jax.config import ImageTowerConfig
 from optical_jax.data.pixels import RECIPE_FILES
-from optical_jax.files import PAIR, SEEN_PICTURES, read_json, write_json
+from optical_jax.errors import ConfigError
+from optical_jax.files import PAIR, SEEN_PICTURES, write_json
 from optical_jax.models.formats.export import Dtype, check_target, replacing, save_tower
-from optical_jax.models.formats.pretrained import OWN_LOGITS
-from optical_jax.towers.folder import load_from_folder
+from optical_jax.models.formats.pretrained import OWN_LOGITS, open_model
+from optical_jax.towers.folder import load_tower
 from optical_jax.towers.tower import Tower
 from optical_jax.types import Params
 
@@ -46,8 +47,8 @@ class TowerPair:
         return self.image.cfg
 
     @property
-    def told(self) -> dict[str, Any]:
-        """What pair.json says."""
+    def metadata(self) -> dict[str, Any]:
+        """Contents of pair.json."""
         return {"interaction": self.interaction, **self.logits}
 
 
@@ -75,7 +76,7 @@ def save_pair(pair: TowerPair, folder: Path, card: str = "", *, dtype: Dtype = "
     with replacing(folder) as partial:
         for name, tower in pair.towers.items():
             save_model(tower, partial / name, dtype=dtype)
-        write_json(partial / PAIR, pair.told)
+        write_json(partial / PAIR, pair.metadata)
         if pair.seen is not None:
             write_json(partial / SEEN_PICTURES, pair.seen)
         if card:
@@ -88,10 +89,12 @@ def load_pair(folder: Path) -> TowerPair:
     Raises:
       ConfigError: something of it is missing or broken.
     """
-    told = read_json(folder / PAIR)
-    logits = {name: float(told[name]) for name in OWN_LOGITS if name in told}
-    text, image = (load_from_folder(folder, "query", part=part) for part in ("text", "image"))
-    return TowerPair(text, image, told["interaction"], logits, read_if_there(folder / SEEN_PICTURES))
+    model = open_model(str(folder))
+    if model.metadata is None:
+        raise ConfigError(f"{folder} has no {PAIR}; name a folder that save_pair wrote")
+    logits = {name: float(model.metadata[name]) for name in OWN_LOGITS if name in model.metadata}
+    text, image = (load_tower(model, "query", part=part) for part in ("text", "image"))
+    return TowerPair(text, image, model.metadata["interaction"], logits, model.seen_images)
 
 
 def pair_params(pair: TowerPair, bias: float) -> Params:
@@ -109,7 +112,3 @@ def logits_of(params: Params, named: Iterable[str]) -> dict[str, float]:
     """The reverse of `pair_params`: those logits that are named."""
     found: dict[str, float] = dict(zip(OWN_LOGITS, (float(params[name]) for name in LOSS_PARAMS), strict=True))
     return {name: found[name] for name in named}
-
-
-def read_if_there(file: Path) -> Any:
-    return read_json(file) if file.is_file() else None

@@ -137,9 +137,7 @@ def padding_id(folder: Path, stated: int) -> int:
     return stated if found is None else found
 
 
-def read_own_tower(folder: Path, cfg: TowerConfig) -> Params:
+def read_own_tower(weights: Weights, cfg: TowerConfig) -> Params:
     """The parameters of a tower that `save_tower` wrote, but for a projection that lies in a folder of its own."""
-    weights = Weights(folder)
-    part = part_of(cfg)
-    names = match_paired(weights.names, {part: cfg}, (), str(folder))
-    return read_paired(weights.read, names, cfg, str(folder))
+    names = match_paired(weights.names, {part_of(cfg): cfg}, (), str(weights.folder))
+    return read_paired(weights.read, names, cfg, str(weights.folder))

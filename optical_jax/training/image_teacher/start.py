@@ -23,7 +23,7 @@ from optical_jax.errors import ConfigError
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
 from optical_jax.runs.load import load
-from optical_jax.runs.pair import logits_at
+from optical_jax.runs.pair import open_source
 from optical_jax.towers.images import recipe_of
 from optical_jax.towers.pair import TowerPair
 from optical_jax.towers.tower import Tower
@@ -120,5 +120,5 @@ def start_logits(cfg: ImageStageConfig) -> dict[str, float]:
     """As the settings say; of a pair whose towers go on both, and where no temperature is asked for, as it had them."""
     found = {"logit_scale": -math.log(cfg.loss.start_temperature), "logit_bias": cfg.loss.bias}
     if cfg.text.path == cfg.image.path and not cfg.loss.temperature:
-        found |= logits_at(expand_path(cfg.text.path, "text.path"), cfg.cache_dir or None)
+        found |= open_source(expand_path(cfg.text.path, "text.path"), cfg.cache_dir or None).logits()
     return found if cfg.loss.name == "sigmoid" else {"logit_scale": found["logit_scale"]}

@@ -49,7 +49,7 @@ def prepare(cfg: ImageStageConfig, folder: RunFolder | None) -> Parts:
     from optical_jax.data.batches.images import captions_in_order, make_image_loader
     from optical_jax.models.attention import check_platform
     from optical_jax.partitioning import check_divisible, make_mesh, platform
-    from optical_jax.runs.pair import pictures_seen
+    from optical_jax.runs.pair import open_source
     from optical_jax.towers.images import recipe_of
     from optical_jax.towers.pair import load_pair
     from optical_jax.training.image_teacher.data import read_stage_data
@@ -62,7 +62,7 @@ def prepare(cfg: ImageStageConfig, folder: RunFolder | None) -> Parts:
     augmentation = augmentation_of(cfg)
     # A run that is resumed knows what was seen before it, wherever that tower is now.
     before = str(folder.path) if folder is not None else expand_path(cfg.image.path, "image.path")
-    seen_before = pictures_seen(before, cfg.cache_dir or None) if before else None
+    seen_before = open_source(before, cfg.cache_dir or None).seen_images if before else None
     data = read_stage_data(cfg.data, seen_before or ())
     inputs = data.inputs | model_inputs(cfg, folder)
     if folder is not None:

@@ -13,7 +13,7 @@ import jax
 
 from optical_jax.config import Config, expand_path
 from optical_jax.errors import ConfigError
-from optical_jax.files import PAIR, SEEN_PICTURES
+from optical_jax.files import SEEN_PICTURES
 from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.params import abstract_params
 from optical_jax.partitioning import named_sharding, params_shardings
@@ -25,6 +25,7 @@ from optical_jax.training.optimizer import NOTHING_FROZEN, Frozen, make_optimize
 from optical_jax.training.state import init_train_state
 from optical_jax.training.step import make_train_step
 from optical_jax.training.student.image_cache import MadeUpPictures
+from optical_jax.training.student.start import TeacherPair
 from optical_jax.training.student.teacher_cache import as_if_cached, texts_to_fill
 from optical_jax.training.task import first_state, loop, run_in_folder, say
 from optical_jax.types import TokenVectors
@@ -151,12 +152,15 @@ class Parts:
     """What became of every line of the bitext, by split."""
     lexicons: Mapping[str, Lexicon]
     """By language, what data.code_switch replaces; empty without it."""
+    teacher_pair: TeacherPair
+    """The teacher and the image tower that came with it, as a new run keeps them."""
     pictures: tuple[Tower, PicturePairs] | None = None
     """Of data.pictures: who encodes them, and their captions."""
 
     def leave_weights(self) -> None:
         """Let the host forget the towers' weights, once the devices hold them and pictures are encoded."""
         self.teacher, self.student = replace(self.teacher, params={}), replace(self.student, params={})
+        self.teacher_pair = TeacherPair(self.teacher, None, {})
         self.pictures = None
 
 
@@ -177,7 +181,7 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
     from optical_jax.runs.load import load
     from optical_jax.towers.tower import sides_alike
     from optical_jax.training.step import check_attention
-    from optical_jax.training.student.start import load_teacher, make_student
+    from optical_jax.training.student.start import load_teacher_pair, make_student
 
     mesh = make_mesh(cfg.mesh)
     check_divisible(cfg, mesh)
@@ -187,12 +191,15 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
     inputs = {"bitext": bitext_files(splits)} | model_inputs(cfg, folder.saved_config() if folder else None)
     if folder is not None:
         teacher = load(folder.path, side="document", part="teacher", cache_dir=cfg.cache_dir or None)
+        image = load(folder.path, part="image", cache_dir=cfg.cache_dir or None) if cfg.data.pictures else None
+        teacher_pair = TeacherPair(teacher, image, {})
         side = "document" if cfg.student.sides == "documents" else "query"
         student = load(folder.path, side=side, part="student", checkpoint="untrained")
     else:
-        teacher = load_teacher(cfg)
+        teacher_pair = load_teacher_pair(cfg)
+        teacher = teacher_pair.text
         student = make_student(cfg, teacher, splits.train, say)
-    pictures = read_pictures(cfg, folder, teacher, splits) if cfg.data.pictures else None
+    pictures = read_pictures(cfg, teacher_pair.image, teacher, splits) if cfg.data.pictures else None
 
     lexicons = {}
     if cfg.data.code_switch:
@@ -223,26 +230,21 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Parts:
     if pictures:
         report["pictures"] = pictures[1].reports()
         inputs["pictures"] = pictures[1].inputs()
-    return Parts(mesh, list(splits.train), splits.dev, teacher, student, loader, inputs, report, lexicons, pictures)
+    return Parts(
+        mesh, list(splits.train), splits.dev, teacher, student, loader, inputs, report, lexicons, teacher_pair, pictures
+    )
 
 
-def read_pictures(
-    cfg: Config, folder: RunFolder | None, teacher: Tower, splits: BitextSplits
-) -> tuple[Tower, PicturePairs]:
-    """Who encodes the pictures of data.pictures, and their captions in the bitext's languages.
+def read_pictures(cfg: Config, found: Tower | None, teacher: Tower, splits: BitextSplits) -> tuple[Tower, PicturePairs]:
+    """Who encodes the pictures of data.pictures (the tower `found` beside the teacher), and their captions in the
+    bitext's languages.
 
     Raises:
       ConfigError: the teacher is no pair, or the pair's vectors are of different widths.
     """
     from optical_jax.data.batches.captioned_images import read_picture_pairs
-    from optical_jax.runs.load import load
     from optical_jax.towers.images import recipe_of
-    from optical_jax.training.student.start import load_picture_teacher
 
-    if folder is not None:
-        found = load(folder.path, part="image", cache_dir=cfg.cache_dir or None)
-    else:
-        found = load_picture_teacher(cfg)
     if found is None:
         raise ConfigError(
             f"data.pictures={cfg.data.pictures} needs a tower of pictures, and teacher.path={cfg.teacher.path} has "
@@ -324,19 +326,14 @@ def model_inputs(cfg: Config, before: Mapping[str, Any] | None) -> dict[str, dic
 def begin(cfg: Config, folder: RunFolder, parts: Parts) -> None:
     """Write what makes the folder a run: both towers, hashes of what was read, and what became of every line."""
     from optical_jax.runs.load import PICTURE_TEACHER
-    from optical_jax.runs.pair import how_compared, pictures_seen
-    from optical_jax.training.student.start import load_picture_teacher
 
     towers, path = {"teacher": parts.teacher}, expand_path(cfg.teacher.path, "teacher.path")
-    if (pictures := load_picture_teacher(cfg)) is not None:
-        towers[PICTURE_TEACHER] = pictures
+    if parts.teacher_pair.image is not None:
+        towers[PICTURE_TEACHER] = parts.teacher_pair.image
     references = {} if cfg.checkpoint.copy_teacher else dict.fromkeys(towers, path)
     towers["student"] = parts.student
     records: dict[str, Any] = {"bitext.json": parts.report}
-    if pictures is not None:
-        cache_dir = cfg.cache_dir or None
-        told = {PAIR: how_compared(path, cache_dir), SEEN_PICTURES: pictures_seen(path, cache_dir)}
-        records |= {f"teacher/{name}": one for name, one in told.items() if one is not None}
+    records |= {f"teacher/{name}": content for name, content in parts.teacher_pair.records.items()}
     if parts.pictures is not None:
         records[SEEN_PICTURES] = [digest.hex() for digest in parts.pictures[1].digests]
     folder.begin(cfg, towers, parts.inputs, records, references=references, lexicons=parts.lexicons)
