@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import IO, Any
 
 OWN_CONFIG = "optical_jax.json"
-"""The TowerConfig in a folder of ours: what `save_tower` wrote is read back from it exactly."""
+"""TowerConfig of a folder that `save_tower` wrote."""
 REFERENCE = "reference.json"
-"""In a run's teacher/: where the teacher lies that was not copied."""
+"""In a run's teacher/: path of a teacher that was not copied."""
 PAIR = "pair.json"
-"""How two towers' vectors were compared: in the folder of both (text/ and image/), and in the teacher/ of a student's
-run that one of them taught."""
+"""Metadata of a dual encoder, how its vectors are compared: in its folder, beside text/ and image/, and in the teacher/
+of a run whose student was taught by its text tower."""
 SEEN_PICTURES = "seen_pictures.json"
-"""Digests, in hexadecimal, of the pictures that towers of pictures learned from: beside their pair.json. In a student's
-run itself of those that it was shown."""
+"""Digests, in hexadecimal, of the images that an image tower was trained on: beside its pair.json. In a student's run,
+of the images that the student was trained on."""
 TOKENIZER_FILES = (
     "tokenizer.json",
     "vocab.txt",
@@ -28,7 +28,7 @@ TOKENIZER_FILES = (
     "spiece.model",
     "tokenizer.model",
 )
-"""A folder without one of these has no tokenizer (transformers would make up an empty one from config.json)."""
+"""A folder without any of these has no tokenizer (transformers would make an empty one from config.json)."""
 
 
 def sha256_file(path: Path) -> str:
@@ -46,7 +46,7 @@ def read_if_present(path: Path) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Whole or not at all: a kill in the middle leaves the old file, and of several writers' the last is there."""
+    """Write JSON atomically: a kill leaves the old file; of several writers the last one wins."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f"{path.name}.{os.getpid()}.new")
     new.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -78,15 +78,15 @@ def locked(folder: Path, refusal: Exception) -> Iterator[None]:
 
 
 def trains_teacher(run: Path) -> bool:
-    """True for the run of a teacher: what it trains is in model/, a tower for queries and documents, or a pair."""
+    """True for the run of a teacher: what it trains is in model/, a tower or a dual encoder."""
     return (run / "model").is_dir()
 
 
 def trains_pair(run: Path) -> bool:
-    """True for the run of an image-text teacher: two towers, of texts and of pictures."""
+    """True for the run of an image-text teacher, a dual encoder."""
     return (run / "model" / PAIR).is_file()
 
 
 def own_system(run: Path) -> str:
-    """What a run trains, as its results call it."""
+    """Name of what a run trains in its results: "model" or "student"."""
     return "model" if trains_teacher(run) else "student"

@@ -19,7 +19,7 @@ from optical_jax.towers.tower import Side, Tower
 
 
 def trained_pair(run: Path, checkpoint: int) -> TowerPair:
-    """What the run of an image-text teacher had made of its towers at a step.
+    """Dual encoder of an image-text teacher's run at a checkpoint.
 
     Raises:
       ConfigError: no such checkpoint.
@@ -87,26 +87,26 @@ def open_source(path: str, cache_dir: str | None = None) -> Source:
 
 
 class TextAndImage(NamedTuple):
-    """Towers whose vectors are compared."""
+    """A text tower and an image tower to compare."""
 
     text: Tower
     image: Tower
     by_means: bool
-    """Mean vectors are what their pair was trained to compare, or all that one of them gives."""
+    """True to compare mean vectors: their pair was trained so, or one of them gives no others."""
 
 
 def text_and_image_of_run(
     run: Path, checkpoint: str | int, pictures_by: str = "", cache_dir: str | None = None
 ) -> TextAndImage:
-    """What a run trains, and the tower of pictures that it was trained with or that `pictures_by` names.
+    """The text tower that a run trains, and the image tower of its teacher or of `pictures_by`.
 
     Args:
       run: of a student, or of an image-text teacher.
-      checkpoint: as of `towers.load`.
-      pictures_by: folder or hub name of a pair, or the run of an image-text teacher.
+      checkpoint: as of `load`.
+      pictures_by: folder or hub name of a dual encoder, or the run of an image-text teacher.
 
     Raises:
-      ConfigError: no such checkpoint or pair, no tower of pictures, or towers that do not agree.
+      ConfigError: no such checkpoint or dual encoder, no image tower, or towers of different widths.
     """
     text = text_of_run(run, checkpoint, cache_dir)
     if pictures_by:
@@ -114,15 +114,14 @@ def text_and_image_of_run(
         return together(text, source.tower("image"), source)
     if not trains_teacher(run) and not (run / "teacher" / "image").is_dir():
         raise ConfigError(
-            f"run={run}: its teacher came without a tower of pictures; name the pair whose tower reads them with "
-            "--pictures-by"
+            f"run={run}: its teacher has no image tower; name a dual encoder that has one with --pictures-by"
         )
     image = load(run, "document", checkpoint, part="image", cache_dir=cache_dir)
     return together(text, image, open_source(str(run), cache_dir))
 
 
 def text_of_run(run: Path, checkpoint: str | int, cache_dir: str | None = None) -> Tower:
-    """The tower of texts that a run trains."""
+    """The text tower that a run trains."""
     if trains_teacher(run):
         return load(run, "query", checkpoint, part="text", cache_dir=cache_dir)
     return load(run, sides_of(run)[0], checkpoint, part="student", cache_dir=cache_dir)
@@ -131,7 +130,7 @@ def text_of_run(run: Path, checkpoint: str | int, cache_dir: str | None = None) 
 def towers_of_model(
     model: str, pictures_by: str = "", pooling: Pooling = "auto", cache_dir: str | None = None
 ) -> TextAndImage:
-    """Both towers of a pair; or any model of texts, and the tower of pictures that `pictures_by` names.
+    """Both towers of a dual encoder; or any text model with the image tower of `pictures_by`.
 
     Raises:
       ConfigError: as `text_and_image_of_run`.
@@ -151,8 +150,8 @@ def together(text: Tower, image: Tower, source: Source) -> TextAndImage:
 
     if text.cfg.vector_width != image.cfg.vector_width:
         raise ConfigError(
-            f"texts have vectors of width {text.cfg.vector_width}, and pictures by {source.path} of width "
-            f"{image.cfg.vector_width}; name the pair that the texts were taught by"
+            f"text vectors have width {text.cfg.vector_width}, and image vectors by {source.path} have width "
+            f"{image.cfg.vector_width}; name the dual encoder that the text tower was trained with"
         )
     recipe_of(image)
     means = (source.metadata or {}).get("interaction") == "pooled"
@@ -160,5 +159,5 @@ def together(text: Tower, image: Tower, source: Source) -> TextAndImage:
 
 
 def by_patches(image: Tower) -> Tower:
-    """The tower with a vector a patch, whatever it gives of a whole picture."""
+    """The image tower without pooling: one vector per patch."""
     return replace(image, cfg=replace(image.cfg, head=replace(image.cfg.head, pooling="none")))

@@ -25,7 +25,7 @@ from optical_jax.runs.pair import open_source
 from optical_jax.studies.readers import picture_inputs
 from optical_jax.studies.tables import SCORINGS, base_name, results_folder, source_of, way_name
 from optical_jax.towers.images import encode_images, image_tower_sha256
-from optical_jax.towers.tower import Tower, encode, placed
+from optical_jax.towers.tower import Tower, encode, to_device
 from optical_jax.types import TokenVectors, mean_pool
 
 ENGLISH = "en"
@@ -162,7 +162,7 @@ def check_texts(pair: str, teacher: Tower) -> None:
 
 
 def encode_captions(tower: Tower, captions: Mapping[str, Caption]) -> list[Vectors]:
-    there = placed(tower)
+    there = to_device(tower)
     texts = [caption.text for caption in captions.values()]
     return by_position(encode_blocks(texts, lambda batch: encode(there, batch)), len(texts))
 

@@ -1,4 +1,4 @@
-"""Load a tower from a checkpoint folder."""
+"""Load a tower from a model folder."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def load_tower(model: Model, side: Side, pooling: Pooling = "none", part: Part =
 
 
 def check_vocabulary(tokenizer: Any, cfg: EncoderConfig, source: str) -> None:
-    """Refuse a tokenizer with ids beyond the embedding table: look-ups under jit would be clamped in silence.
+    """Refuse a tokenizer with ids beyond the embedding table, which JAX would clamp silently.
 
     Raises:
-      ConfigError: names both sizes.
+      ConfigError: with both sizes.
     """
     most = max(tokenizer.get_vocab().values())
     if most >= cfg.vocab_size:

@@ -131,9 +131,9 @@ def test_a_full_disk_leaves_the_earlier_export_alone(tmp_path, monkeypatch, fail
 def test_other_files_are_not_written_over(tmp_path):
     tower, tokenizer = tower_of(LATE)
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(ConfigError, match="exists and is no exported tower; name a new folder"):
+    with pytest.raises(ConfigError, match="exists and is not an exported tower; name a new folder"):
         save_tower(tower.params, tower.cfg, tokenizer, tmp_path)
-    with pytest.raises(ConfigError, match="exists and is no exported tower"):
+    with pytest.raises(ConfigError, match="exists and is not an exported tower"):
         save_tower(tower.params, tower.cfg, tokenizer, tmp_path / "thesis.txt")
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
@@ -179,7 +179,7 @@ def test_the_command_writes_the_checkpoint_asked_for(tmp_path, capsys):
         ({"--run": "nowhere"}, "run=nowhere holds no run"),
         ({"--checkpoint": "newest"}, "checkpoint='newest' is none; give last, best or a step"),
         ({"--checkpoint": "7"}, "has no checkpoint 7; it has 1, 2"),
-        ({"--out": "."}, "exists and is no exported tower"),
+        ({"--out": "."}, "exists and is not an exported tower"),
     ],
 )
 def test_a_wrong_command_is_one_line_and_exit_code_2(tmp_path, capsys, monkeypatch, change, message):

@@ -211,7 +211,7 @@ def test_a_student_of_the_pair_keeps_the_tower_of_pictures(run, tmp_path, capsys
 def test_a_run_without_pictures_says_so(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(to_json(Config())))
     (tmp_path / "student").mkdir()
-    with pytest.raises(ConfigError, match=r"has no teacher/image/ folder; copy the whole run, or teach by a pair"):
+    with pytest.raises(ConfigError, match="has no teacher/image/ folder; copy the whole run, or use a dual encoder"):
         load(tmp_path, part="image")
 
 
@@ -228,12 +228,12 @@ def test_a_pair_goes_on_where_it_was(run, tmp_path):
         pair.image.params["head"]["projection"]["kernel"], before.params["head"]["projection"]["kernel"]
     )
     assert pair.logits["logit_scale"] != pytest.approx(np.log(1 / 0.07))
-    other = make_image_side(cfg, 12)
+    other = make_image_side(cfg, 12, open_source(str(run)))
     assert other.params["head"]["projection"]["kernel"].shape == (16, 12)
     bare = shutil.copytree(run / "model" / "image", tmp_path / "bare")
     (bare / "preprocessor_config.json").unlink()
-    with pytest.raises(ConfigError, match="does not tell how pictures become its pixels"):
-        make_image_side(replace(cfg, image=ImageSideConfig(path=str(bare))), 48)
+    with pytest.raises(ConfigError, match="has no image preprocessing"):
+        make_image_side(cfg, 48, open_source(str(bare)))
 
 
 # ---- data and figures --------------------------------------------------------------------------------------------

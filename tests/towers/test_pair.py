@@ -150,20 +150,20 @@ def test_a_teacher_that_is_not_copied_may_be_one_file(tmp_path):
 
 
 def test_a_part_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="holds a tower of texts alone, and none of pictures"):
+    with pytest.raises(ConfigError, match="has only the text tower, not the image tower"):
         load("configs/tiny/teacher", part="image")
     with pytest.raises(ConfigError, match="is not a run, so it has no student"):
         load(PAIRS / "clip", part="student")
     image = load(PAIRS / "clip", part="image")
     save_tower(image.params, image.cfg, None, tmp_path / "image")
     assert load(tmp_path / "image").cfg == image.cfg
-    with pytest.raises(ConfigError, match="holds a tower of pictures alone, and none of texts"):
+    with pytest.raises(ConfigError, match="has only the image tower, not the text tower"):
         load(tmp_path / "image", part="text")
 
 
 def test_what_a_tower_of_pictures_says_of_itself():
     tower = load(PAIRS / "clip", "document", pooling="auto")
-    told = "Tower(clip, 2 layers, width 16, vectors of 8, 0.0 M parameters, pictures of 14 x 14 pixels)"
+    told = "Tower(clip, 2 layers, width 16, vectors of 8, 0.0 M parameters, images of 14 x 14 pixels)"
     assert repr(tower) == told
 
 
@@ -208,12 +208,12 @@ def test_pictures_come_back_in_their_order(batch_size, pooling):
     ],
 )
 def test_what_are_no_pictures(pictures, told):
-    with pytest.raises(DataError, match=f"pictures are one float array .*{told}"):
+    with pytest.raises(DataError, match=f"images must be one float array .*{told}"):
         encode(load(PAIRS / "clip", "document"), pictures)
 
 
 def test_pictures_for_a_tower_of_texts():
-    with pytest.raises(ConfigError, match="reads texts and was given an array"):
+    with pytest.raises(ConfigError, match="a text tower was given an array"):
         encode(tower_of("clip"), np.zeros((1, 14, 14, 3), np.float32))
     with pytest.raises(ConfigError, match="for pictures was given texts"):
         hidden_states(load(PAIRS / "clip", "document"), np.ones((1, 3), int), np.ones((1, 3), bool))

@@ -19,7 +19,7 @@ class Weights:
     """The tensors of a folder, read one at a time; every file is opened once.
 
     Raises:
-      ConfigError: no weights, a shard that is missing, or a file that is no safetensors file.
+      ConfigError: no weights, a shard that is missing, or a file that is not in safetensors format.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -38,7 +38,7 @@ class Weights:
         return sorted(self._files)
 
     def read(self, name: str) -> np.ndarray:
-        """One tensor as float32."""
+        """Read one tensor as float32."""
         path, file = self._files[name]
         value = file.get_tensor(name)
         if value.dtype not in FLOATS:
@@ -67,7 +67,7 @@ def _open(path: Path) -> Any:
     try:
         return safe_open(path, framework="numpy")
     except (SafetensorError, OSError) as error:
-        raise ConfigError(f"{path} is no whole safetensors file ({error}); copy it again") from error
+        raise ConfigError(f"{path} is not a complete safetensors file ({error}); copy it again") from error
 
 
 def _no_weights(folder: Path) -> str:
@@ -82,22 +82,22 @@ def _no_weights(folder: Path) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object in a file.
+    """Read a JSON object.
 
     Raises:
-      ConfigError: the file is missing or is no JSON object.
+      ConfigError: the file is missing or is not a JSON object.
     """
     value = _read(path)
     if not isinstance(value, dict):
-        raise ConfigError(f"{path} holds no JSON object; copy the file again")
+        raise ConfigError(f"{path} is not a JSON object; copy the file again")
     return value
 
 
 def read_json_list(path: Path) -> list[dict[str, Any]]:
-    """A JSON list of objects in a file."""
+    """Read a JSON list of objects."""
     value = _read(path)
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise ConfigError(f"{path} holds no list of JSON objects; copy the file again")
+        raise ConfigError(f"{path} is not a list of JSON objects; copy the file again")
     return value
 
 

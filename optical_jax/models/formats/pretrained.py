@@ -1,4 +1,4 @@
-"""Checkpoints from outside: a local folder or a hub name, in any of the forms retrieval models come in."""
+"""Load pretrained models from local folders or the Hugging Face hub, in all supported formats."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from optical_jax.models.formats.hf_heads import Head, Pooling, Projection, cut_l
 from optical_jax.models.formats.hf_names import encoder_config, match_names, shorten, to_tree
 from optical_jax.models.formats.hf_weights import Weights, read_json
 from optical_jax.models.formats.pair_configs import Part, inline_projection, is_pair_family, part_of
-from optical_jax.models.formats.paired_source import PLURAL, PairedSource, choose_tower, open_paired, read_own_tower
+from optical_jax.models.formats.paired_source import PairedSource, choose_tower, open_paired, read_own_tower
 from optical_jax.models.formats.tower_json import tower_config
 from optical_jax.types import Params
 
@@ -27,23 +27,23 @@ log = logging.getLogger(__name__)
 
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "artifact.metadata"]
 SHIPPED = "optical_jax/english_teacher"
-"""A small English teacher that comes along with the package; its card is in the folder."""
+"""A small English teacher shipped with the package; its model card is in the folder."""
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
 class Pretrained(NamedTuple):
     params: Params
-    """The tower's parameters, NumPy, float32."""
+    """Parameters of the tower, NumPy, float32."""
     cfg: TowerConfig
     tokenizer_path: Path | None
-    """Folder of the tokenizer; None where there is none."""
+    """Folder of the tokenizer; None if there is none."""
     folder: Path
-    """Where the weights lie, and of a tower of pictures how it takes them, if that is told."""
+    """Folder of the weights and, for an image tower, of its preprocessor_config.json."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model's files, in any of the forms that `open_model` lists. Each is opened once, when it is first needed."""
+    """A pretrained model in one of the formats of `open_model`. Its files are opened once, when first needed."""
 
     path: str
     """As the caller named it."""
@@ -62,7 +62,7 @@ class Model:
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
-        """The towers there are: "text", "image", or both.
+        """The towers it has: "text", "image", or both.
 
         Raises:
           ConfigError: as `tower`.
@@ -92,7 +92,7 @@ class Model:
             return Pretrained(self._paired.read(cfg), cfg, tokenizer, folder)
         head, cfg = self._head(pooling)
         if part != part_of(cfg):
-            raise ConfigError(f"{self.path} holds a tower of {PLURAL[part_of(cfg)]} alone, and none of {PLURAL[part]}")
+            raise ConfigError(f"{self.path} has only the {part_of(cfg)} tower, not the {part} tower")
         weights = Weights(head.encoder_folder)
         if is_pair_family(cfg):
             params = read_own_tower(weights, cfg)
@@ -115,14 +115,14 @@ class Model:
         return self._paired.read_logits() if self._paired is not None and len(self._paired.towers) == 2 else {}
 
     def pair(self, pooling: Pooling = "auto") -> Pair:
-        """Both towers of CLIP, of SigLIP, or of a pair of ours.
+        """Read both towers of a dual encoder.
 
         Raises:
-          ConfigError: there is one tower, or none.
+          ConfigError: there is only one tower.
         """
         if len(self.parts) < 2:
             raise ConfigError(
-                f"{self.path} holds no pair of towers; name a folder or .npz file with a whole CLIP or SigLIP"
+                f"{self.path} is not a dual encoder; name a folder or .npz file with both towers of CLIP or SigLIP"
             )
         return Pair(self.tower("text", pooling), self.tower("image", pooling), self.logits())
 
@@ -137,12 +137,12 @@ class Model:
 
     @cached_property
     def _own(self) -> TowerConfig | None:
-        """The settings of a tower that `save_tower` wrote."""
+        """Config in optical_jax.json, which `save_tower` wrote."""
         own = self.folder / OWN_CONFIG
         return tower_config(read_json(own), str(own)) if own.is_file() else None
 
     def _head(self, pooling: Pooling) -> tuple[Head, TowerConfig]:
-        """What stands behind the encoder of a single tower, and the tower's config."""
+        """Head and config of a model with a single tower."""
         cfg = self._own
         if cfg is None:
             head = read_head(self.folder, pooling)
@@ -157,27 +157,27 @@ class Model:
 
 
 class Pair(NamedTuple):
-    """Two towers that were trained to agree, and what their cosines were scaled by to make logits."""
+    """Both towers of a dual encoder, and the scale and bias that turn cosines into logits."""
 
     text: Pretrained
     image: Pretrained
     logits: dict[str, np.ndarray]
-    """logit_scale, the natural logarithm of the factor, and of SigLIP logit_bias, which is added; float32."""
+    """logit_scale, the natural logarithm of the factor, and for SigLIP logit_bias, which is added; float32."""
 
 
 OWN_LOGITS = ("logit_scale", "logit_bias")
-"""What of `Pair.logits` a pair.json holds."""
+"""Keys of `Pair.logits` in pair.json."""
 
 
 def open_model(path: str, cache_dir: str | None = None) -> Model:
-    """Find a pretrained model, locally or on the hub; nothing of it is read yet.
+    """Find a pretrained model, locally or on the hub; its files are read later.
 
-    Forms: Hugging Face BERT, RoBERTa and XLM-R; Stanford ColBERT; PyLate; Sentence Transformers, dense and
+    Formats: Hugging Face BERT, RoBERTa and XLM-R; Stanford ColBERT; PyLate; Sentence Transformers, dense and
     multi-vector; Hugging Face CLIP and SigLIP, a pair or one tower; big_vision's SigLIP (.npz); and what `save_tower`,
     `export_pair` (optical_jax.json) and `save_pair` (pair.json) wrote.
 
     Args:
-      path: a local folder, an .npz file, or a hub name (org/name) where there is no such folder.
+      path: a local folder, an .npz file, or a hub name (org/name) if there is no such folder.
       cache_dir: folder for downloads; None leaves it to HF_HOME.
 
     Raises:
@@ -191,7 +191,7 @@ def tokenizer_folder(folder: Path) -> Path | None:
 
 
 def read_encoder(weights: Weights, head: Head, cfg: EncoderConfig) -> Params:
-    """The encoder's parameters. What else is in the file must be a head its family is known to carry.
+    """Parameters of the encoder; other tensors must be heads known in its family, which are dropped.
 
     Raises:
       ConfigError: tensors are missing, unexpected or of another shape.
@@ -211,7 +211,7 @@ def read_encoder(weights: Weights, head: Head, cfg: EncoderConfig) -> Params:
 
 
 def read_projection(encoder: Weights, projection: Projection, width: int, stated: int) -> np.ndarray:
-    """The kernel [D, E] of the head's projection; `stated` is E where the config says it, else 0."""
+    """Kernel [D, E] of the head's projection; `stated` is E if the config states it, else 0."""
     weights = encoder if projection.folder == encoder.folder else Weights(projection.folder)
     if projection.tensor not in weights.names:
         raise ConfigError(f"{projection.folder}: {projection.tensor}, the projection, is missing; copy the whole model")
@@ -225,27 +225,25 @@ def read_projection(encoder: Weights, projection: Projection, width: int, stated
 
 
 MASSES = "token_masses"
-"""Subfolder of the map that learned masses come from."""
+"""Subfolder of the linear map that gives learned masses."""
 
 
 def dense_folder(head: HeadConfig) -> str:
-    """Subfolder of the projection; a pooled tower's comes after its pooling."""
+    """Subfolder of the projection; for a pooled tower it comes after the pooling module."""
     return "1_Dense" if head.pooling == "none" else "2_Dense"
 
 
 def find_folder(path: str, cache_dir: str | None) -> Path:
-    """The local folder of a model: `path` itself, the shipped teacher's, or a download if `path` is a hub name.
-
-    An .npz file is a model by itself.
+    """Local folder of a model: `path` itself, the shipped teacher, or a download from the hub; or an .npz file.
 
     Raises:
-      ConfigError: there is neither.
+      ConfigError: none of these.
     """
     if path == SHIPPED:
         return Path(str(files("optical_jax"))) / "english_teacher"
     folder = Path(path)
     if folder.is_dir():
-        # Stanford's trainer leaves its newest model here in the folder of its experiment.
+        # Stanford's trainer writes its newest model here in the folder of an experiment.
         newest = folder / "checkpoints" / "colbert"
         return newest if not (folder / "config.json").exists() and (newest / "config.json").is_file() else folder
     if folder.suffix == ".npz" and folder.is_file():
@@ -259,5 +257,5 @@ def find_folder(path: str, cache_dir: str | None) -> Path:
     except (OSError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(
-            f"{path}: no such folder, and it cannot be had from the hub ({reason}); if it is a run, train it first"
+            f"{path}: no such folder, and no download from the hub ({reason}); if it is a run, train it first"
         ) from error

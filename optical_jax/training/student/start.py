@@ -22,7 +22,7 @@ from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
 from optical_jax.runs.pair import Source, open_source
 from optical_jax.towers.folder import check_vocabulary
-from optical_jax.towers.tower import Tower, encode, placed
+from optical_jax.towers.tower import Tower, encode, to_device
 from optical_jax.training.embeddings import (
     lexicon_embeddings,
     principal_components,
@@ -157,8 +157,8 @@ def fit_head(student: Tower, teacher: Tower, english: Sequence[str], ridge: floa
     other; what takes averages to averages takes a token to where the teacher's would lie.
     """
     head = replace(student.cfg.head, projection=0, projection_bias=False, masses="none")
-    own = placed(replace(student, params={**student.params, "head": {}}, cfg=replace(student.cfg, head=head)))
-    theirs = placed(teacher)
+    own = to_device(replace(student, params={**student.params, "head": {}}, cfg=replace(student.cfg, head=head)))
+    theirs = to_device(teacher)
 
     def blocks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for start in range(0, len(english), TEXTS_AT_ONCE):

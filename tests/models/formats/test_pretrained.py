@@ -183,7 +183,7 @@ def test_pylate_expands_queries_and_skips_punctuation_unless_told_otherwise(tmp_
         ({"hidden_act": "silu"}, "hidden_act='silu' is not supported; supported are gelu,"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type='relative_key' is not supported"),
         ({"is_decoder": True}, "is_decoder=True is not supported"),
-        ({"hidden_size": None}, "hidden_size=None is no size"),
+        ({"hidden_size": None}, "hidden_size=None is not a positive integer"),
         ({"vocab_size": 61}, r"embeddings.word_embeddings.weight has shape \[60, 16\], config.json says \[61, 16\]"),
         ({"num_hidden_layers": 3}, r"encoder.layer.2.attention.self.query.weight, .* and 12 more missing"),
         ({"num_hidden_layers": 1}, r"unexpected tensors encoder.layer.1.*and 12 more"),
@@ -282,7 +282,7 @@ def test_broken_folders(tmp_path):
     folder = copy_checkpoint("bert", tmp_path)
     whole = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(whole[:-100])
-    with pytest.raises(ConfigError, match="is no whole safetensors file"):
+    with pytest.raises(ConfigError, match="is not a complete safetensors file"):
         open_model(str(folder)).tower()
     (folder / "model.safetensors").unlink()
     with pytest.raises(ConfigError, match=r"bert has no model.safetensors"):
