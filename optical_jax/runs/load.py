@@ -20,10 +20,10 @@ from optical_jax.files import (
     write_json,
 )
 from optical_jax.models.formats.pair_configs import part_of
-from optical_jax.models.formats.pretrained import find_folder
+from optical_jax.models.formats.pretrained import find_folder, open_model
 from optical_jax.models.formats.tower_json import tower_config
 from optical_jax.runs.checkpoint import find_step
-from optical_jax.towers.folder import load_from_folder
+from optical_jax.towers.folder import load_tower
 from optical_jax.towers.tower import Side, Tower, sides_alike
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def load(
         raise ConfigError(f"{path} is not a run, so it has no {part}; leave part={part!r} out")
     if checkpoint != "last":
         raise ConfigError(f"{path} is not a run, so it has no checkpoint {checkpoint}; leave the checkpoint out")
-    return load_from_folder(path, side, cache_dir, pooling, part)
+    return load_tower(open_model(path, cache_dir), side, pooling, part)
 
 
 def sides_of(run: Path) -> tuple[Side, ...]:
@@ -126,15 +126,15 @@ def towers_of_run(
 def load_from_run(run: Path, side: Side, checkpoint: str | int, part: Part, cache_dir: str | None) -> Tower:
     if trains_teacher(run):
         read: Part = part if part in ("text", "image") else "auto"
-        return at_checkpoint(load_from_folder(run / "model", side, cache_dir, part=read), run, checkpoint)
+        return at_checkpoint(load_tower(open_model(run / "model"), side, part=read), run, checkpoint)
     learned = sides_of(run)
     part = "auto" if part == "text" else part
     if part in ("teacher", "image") or (part == "auto" and side != learned[0]):
         folder = part_folder(run, PICTURE_TEACHER if part == "image" else "teacher")
         if (folder / REFERENCE).is_file():
             return dataclasses.replace(load_reference(folder, cache_dir), side=side)
-        return load_from_folder(folder, side, cache_dir)
-    student = load_from_folder(part_folder(run, "student"), side, cache_dir)
+        return load_tower(open_model(folder), side)
+    student = load_tower(open_model(part_folder(run, "student")), side)
     if side not in learned and not sides_alike(student.cfg.head):
         raise ConfigError(
             f"run {run}: its student was trained to encode as a {learned[0]} only, not as a {side}; train one with "

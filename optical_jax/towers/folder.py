@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from optical_jax.config import EncoderConfig, ImageTowerConfig
 from optical_jax.errors import ConfigError
-from optical_jax.models.formats.pretrained import Model, open_model
+from optical_jax.models.formats.pretrained import Model
 from optical_jax.towers.tower import Tower
 
 if TYPE_CHECKING:
@@ -18,15 +17,8 @@ Part = Literal["auto", "student", "teacher", "text", "image"]
 Pooling = Literal["none", "auto", "mean", "cls"]
 
 
-def load_from_folder(
-    path: str | Path, side: Side, cache_dir: str | None = None, pooling: Pooling = "none", part: Part = "auto"
-) -> Tower:
-    """The tower of a model folder, an .npz file or a hub name; arguments and errors as of `optical_jax.load`."""
-    return load_tower(open_model(str(path), cache_dir), side, pooling, part)
-
-
 def load_tower(model: Model, side: Side, pooling: Pooling = "none", part: Part = "auto") -> Tower:
-    """One tower of an opened model, with its tokenizer or its image preprocessing.
+    """Load one tower of a model, with its tokenizer or its image preprocessing; arguments as of `optical_jax.load`.
 
     Raises:
       ConfigError: as `Model.tower`; or the tokenizer is of another model.

@@ -91,7 +91,7 @@ def load_pair(folder: Path) -> TowerPair:
     Raises:
       ConfigError: a part of it is missing or broken.
     """
-    model = open_model(str(folder))
+    model = open_model(folder)
     if model.metadata is None:
         raise ConfigError(f"{folder} has no {PAIR}; name a folder that save_pair wrote")
     logits = {name: float(model.metadata[name]) for name in OWN_LOGITS if name in model.metadata}

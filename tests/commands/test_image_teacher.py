@@ -135,7 +135,7 @@ def test_dry_run_tells_the_cost_and_writes_nothing(flags, tmp_path, capsys):
 def test_the_towers_of_a_run_and_of_its_export_are_the_same(run, folder, tmp_path, capsys):
     out = tmp_path / "pair"
     assert export(["--run", str(run), "--out", str(out), "--license", "apache-2.0"]) == 0
-    assert open_model(str(out)).parts == ("text", "image")
+    assert open_model(out).parts == ("text", "image")
     texts = ["the red with blue"]
     pixels = np.random.default_rng(0).standard_normal((2, EDGE, EDGE, 3)).astype(np.float32)
     for part, given in (("text", texts), ("image", pixels)):
@@ -154,7 +154,7 @@ def test_the_towers_of_a_run_and_of_its_export_are_the_same(run, folder, tmp_pat
     np.testing.assert_array_equal(encode(load(TINY), texts).vectors, encode(load(out, part="text"), texts).vectors)
     untrained = load(run, part="image", checkpoint="untrained")
     assert np.abs(encode(untrained, pixels).vectors - encode(load(run, part="image"), pixels).vectors).max() > 1e-3
-    logits = open_model(str(out)).pair().logits
+    logits = open_model(out).pair().logits
     assert set(logits) == {"logit_scale"}
     assert logits["logit_scale"] != np.float32(-np.log(0.07))
     assert open_source(str(out)).seen_images == open_source(str(run)).seen_images

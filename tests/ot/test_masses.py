@@ -115,7 +115,7 @@ def test_the_map_of_learned_masses_is_written_and_read_back(tmp_path):
     params = init_params(tower_specs(LEARNED), jax.random.key(0))
     params["head"]["mass"]["kernel"] = np.arange(8, dtype=np.float32)
     save_tower(params, LEARNED, None, tmp_path / "out")
-    found = open_model(str(tmp_path / "out")).tower()
+    found = open_model(tmp_path / "out").tower()
     assert found.cfg.head.masses == "learned"
     np.testing.assert_array_equal(found.params["head"]["mass"]["kernel"], np.arange(8))
 

@@ -138,7 +138,7 @@ def test_a_teacher_that_is_not_copied_may_be_one_file(tmp_path):
     arrays[table] = np.pad(arrays[table], ((0, len(tokenizer) - len(arrays[table])), (0, 0)))
     np.savez(path, **arrays)
     tokenizer.save_pretrained(tmp_path)
-    found = open_model(str(path)).tower()
+    found = open_model(path).tower()
     save_reference(Tower(found.params, found.cfg, tokenizer), str(path), tmp_path / "run" / "teacher", None)
     again = load_reference(tmp_path / "run" / "teacher", None)
     assert again.cfg == found.cfg

@@ -85,7 +85,7 @@ class Model:
           ConfigError: no weights, no such part, or something in it that a tower cannot express.
         """
         if self._own_pair:
-            return open_model(str(self.folder / part)).tower(part, pooling)
+            return open_model(self.folder / part).tower(part, pooling)
         if self._paired is not None:
             cfg, folder = choose_tower(self._paired, part, pooling), self._paired.folder
             tokenizer = tokenizer_folder(folder) if part == "text" else None
@@ -169,7 +169,7 @@ OWN_LOGITS = ("logit_scale", "logit_bias")
 """Keys of `Pair.logits` in pair.json."""
 
 
-def open_model(path: str, cache_dir: str | None = None) -> Model:
+def open_model(path: str | Path, cache_dir: str | None = None) -> Model:
     """Find a pretrained model, locally or on the hub; its files are read later.
 
     Formats: Hugging Face BERT, RoBERTa and XLM-R; Stanford ColBERT; PyLate; Sentence Transformers, dense and
@@ -183,7 +183,7 @@ def open_model(path: str, cache_dir: str | None = None) -> Model:
     Raises:
       ConfigError: no such folder or model.
     """
-    return Model(path, find_folder(path, cache_dir))
+    return Model(str(path), find_folder(str(path), cache_dir))
 
 
 def tokenizer_folder(folder: Path) -> Path | None:

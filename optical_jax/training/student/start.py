@@ -53,7 +53,7 @@ class TeacherPair(NamedTuple):
 def load_teacher_pair(cfg: Config) -> TeacherPair:
     """The text tower as `load_teacher` gives it, and the image tower beside it, from one reading of `teacher.path`."""
     source = open_teacher(cfg)
-    text = text_tower(cfg, source)
+    text = load_teacher(cfg, source)
     if not source.is_pair:
         return TeacherPair(text, None, {})
     records = {PAIR: source.metadata, SEEN_PICTURES: source.seen_images}
@@ -61,16 +61,13 @@ def load_teacher_pair(cfg: Config) -> TeacherPair:
     return TeacherPair(text, image, {name: content for name, content in records.items() if content is not None})
 
 
-def load_teacher(cfg: Config) -> Tower:
-    """The frozen English retriever, with the run's own choice of augmentation and skiplist."""
-    return text_tower(cfg, open_teacher(cfg))
-
-
 def open_teacher(cfg: Config) -> Source:
     return open_source(expand_path(cfg.teacher.path, "teacher.path"), cfg.cache_dir or None)
 
 
-def text_tower(cfg: Config, source: Source) -> Tower:
+def load_teacher(cfg: Config, source: Source | None = None) -> Tower:
+    """The frozen English retriever, with the run's own choice of augmentation and skiplist."""
+    source = source or open_teacher(cfg)
     found = source.tower("text", cfg.teacher.pooling)
     chosen = {name: getattr(cfg.teacher, name) for name in ("augment_queries", "skip_punctuation", "special_tokens")}
     # Masses that it learned as a student of its own are of that run's loss.

@@ -27,7 +27,7 @@ encode = jax.jit(encode_tokens, static_argnames="cfg")
 
 
 def load(name: str, part, pooling="auto") -> Pretrained:
-    return open_model(str(PAIRS / name)).tower(part, pooling=pooling)
+    return open_model(PAIRS / name).tower(part, pooling=pooling)
 
 
 def golden(name: str):
