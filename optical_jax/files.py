@@ -1,24 +1,26 @@
-"""Small files of a run: JSON that is written whole or not at all, and fingerprints of inputs."""
+"""Small files of a run: atomic JSON writes, file locks, SHA-256 of inputs."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 OWN_CONFIG = "optical_jax.json"
-"""The TowerConfig in a folder of ours: what `save_tower` wrote is read back from it exactly."""
+"""TowerConfig of a folder that `save_tower` wrote."""
 REFERENCE = "reference.json"
-"""In a run's teacher/: where the teacher lies that was not copied."""
+"""In a run's teacher/: path of a teacher that was not copied."""
 PAIR = "pair.json"
-"""How two towers' vectors were compared: in the folder of both (text/ and image/), and in the teacher/ of a student's
-run that one of them taught."""
+"""Metadata of a dual encoder, how its vectors are compared: in its folder, beside text/ and image/, and in the teacher/
+of a run whose student was taught by its text tower."""
 SEEN_PICTURES = "seen_pictures.json"
-"""Digests, in hexadecimal, of the pictures that towers of pictures learned from: beside their pair.json. In a student's
-run itself of those that it was shown."""
+"""Digests, in hexadecimal, of the images that an image tower was trained on: beside its pair.json. In a student's run,
+of the images that the student was trained on."""
 TOKENIZER_FILES = (
     "tokenizer.json",
     "vocab.txt",
@@ -27,7 +29,7 @@ TOKENIZER_FILES = (
     "spiece.model",
     "tokenizer.model",
 )
-"""A folder without one of these has no tokenizer (transformers would make up an empty one from config.json)."""
+"""A folder without any of these has no tokenizer (transformers would make an empty one from config.json)."""
 
 
 def sha256_file(path: Path) -> str:
@@ -39,26 +41,55 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def read_if_present(path: Path) -> Any:
+    """Contents of a JSON file; None if it does not exist."""
+    return read_json(path) if path.is_file() else None
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Whole or not at all: a kill in the middle leaves the old file, and of several writers' the last is there."""
+    """Write JSON atomically: a kill leaves the old file; of several writers the last one wins."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f"{path.name}.{os.getpid()}.new")
     new.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     new.replace(path)
 
 
+def lock_file(file: IO[bytes], *, wait: bool = False) -> bool:
+    """Lock an open file exclusively; False if another process holds it, unless this is to `wait` for it.
+
+    The operating system frees the lock when the file is closed or its process ends, kill -9 included. Windows refuses
+    reads of a locked file's first byte by other handles: lock a file that nobody reads.
+    """
+    from filelock import lock_descriptor
+
+    return lock_descriptor(file.fileno(), blocking=wait)
+
+
+@contextlib.contextmanager
+def locked(folder: Path, refusal: Exception) -> Iterator[None]:
+    """Hold the lock of a folder, its empty file `.lock`, which stays behind.
+
+    Raises:
+      Exception: `refusal`, if another process holds it.
+    """
+    with (folder / ".lock").open("ab") as file:
+        if not lock_file(file):
+            raise refusal
+        yield
+
+
 def trains_teacher(run: Path) -> bool:
-    """True for the run of a teacher: what it trains is in model/, a tower for queries and documents, or a pair."""
+    """True for the run of a teacher: what it trains is in model/, a tower or a dual encoder."""
     return (run / "model").is_dir()
 
 
 def trains_pair(run: Path) -> bool:
-    """True for the run of an image-text teacher: two towers, of texts and of pictures."""
+    """True for the run of an image-text teacher, a dual encoder."""
     return (run / "model" / PAIR).is_file()
 
 
 def own_system(run: Path) -> str:
-    """What a run trains, as its results call it."""
+    """Name of what a run trains in its results: "model" or "student"."""
     return "model" if trains_teacher(run) else "student"
 
 

@@ -73,9 +73,9 @@ def make_work(preset: Preset, dtype: Literal["float32", "bfloat16"], bitext: str
 
     tower = preset_tower(preset, dtype)
     if teacher and preset == "mini":
-        from optical_jax.models.formats.pretrained import load_pretrained
+        from optical_jax.models.formats.pretrained import open_model
 
-        found = load_pretrained(teacher)
+        found = open_model(teacher).tower()
         encoder = replace(found.cfg.encoder, dtype=dtype)
         tower = replace(tower, encoder=encoder)
         head = {"head": tower_specs(tower)["head"]}

@@ -35,12 +35,12 @@ def measure_retrieval(collection: str, language: str, model: str, *, peer: bool)
     from optical_jax.retrieval.blocks import Block
     from optical_jax.retrieval.search import encode_blocks, rank
     from optical_jax.runs.load import load
-    from optical_jax.towers.tower import encode, placed
+    from optical_jax.towers.tower import encode, to_device
 
     found = read_collection(collection, languages=[language])
     documents, queries = found.documents, list(found.queries[language].values())
     with over_all_devices(), ExitStack() as stack:
-        asking, holding = placed(load(model)), placed(load(model, side="document"))
+        asking, holding = to_device(load(model)), to_device(load(model, side="document"))
 
         def encode_documents() -> list[Block]:
             return list(encode_blocks(list(documents.values()), lambda texts: encode(holding, texts)))

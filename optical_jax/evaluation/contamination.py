@@ -57,9 +57,9 @@ def counts_of_training(
       `shared_with_training`: language -> training pairs (of an image-text teacher captions) that share a text with
       these, told on stdout too; and `pictures_trained_on`: who -> how many of the pictures.
     """
-    from optical_jax.runs.pair import pictures_seen
+    from optical_jax.runs.pair import open_source
 
-    seen = {"image_tower": pictures_seen(seen_by, cache_dir)}
+    seen = {"image_tower": open_source(seen_by, cache_dir).seen_images}
     if run is not None and not trains_teacher(run):
         seen["student"] = shown_to_student(run)
     return {

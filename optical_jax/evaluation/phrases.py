@@ -19,7 +19,7 @@ from optical_jax.retrieval.metrics import PerQuery
 from optical_jax.retrieval.search import Advance
 from optical_jax.runs.pair import TextAndImage, text_and_image_of_run, text_of_run, towers_of_model
 from optical_jax.towers.images import BATCH, encode_images, grid_of
-from optical_jax.towers.tower import Tower, encode, placed
+from optical_jax.towers.tower import Tower, encode, to_device
 from optical_jax.types import TokenVectors
 
 
@@ -93,7 +93,7 @@ def rank_boxes(
         of_picture.setdefault(phrase.picture, []).append(n)
     names = list(of_picture)
     which, texts = different_texts(phrases)
-    encoded = {system: encode(placed(asker), texts) for system, asker in askers.items()}
+    encoded = {system: encode(to_device(asker), texts) for system, asker in askers.items()}
     found: dict[str, PerQuery] = {system: {} for system in askers}
     for block in encode_images(image, entities.captions.pictures, names, batch_size=batch_size, advance=advance):
         of_block = [names[n] for n in block.positions]

@@ -260,10 +260,10 @@ def make_encode(command: EvalCommand, tower: Tower) -> Encode:
     """Texts to the vectors that are scored: of tokens, or their means."""
     import jax
 
-    from optical_jax.towers.tower import encode, placed
+    from optical_jax.towers.tower import encode, to_device
     from optical_jax.types import TokenVectors, mean_pool
 
-    there, pool = placed(tower), jax.jit(mean_pool)
+    there, pool = to_device(tower), jax.jit(mean_pool)
 
     def vectors(texts: Sequence[str]) -> TokenVectors:
         tokens = encode(there, texts, command.batch_size)

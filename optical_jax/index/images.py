@@ -76,10 +76,10 @@ def find_images(command: SearchCommand, towers: TextAndImage, pictures: Pictures
 def make_encode(command: SearchCommand, towers: TextAndImage) -> Encode:
     import jax
 
-    from optical_jax.towers.tower import encode, placed
+    from optical_jax.towers.tower import encode, to_device
     from optical_jax.types import mean_pool
 
-    there, pool = placed(towers.text), jax.jit(mean_pool)
+    there, pool = to_device(towers.text), jax.jit(mean_pool)
     if towers.by_means:
         return lambda texts: pool(encode(there, texts, command.batch_size))
     return lambda texts: encode(there, texts, command.batch_size)

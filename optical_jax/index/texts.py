@@ -165,9 +165,9 @@ def keep_vectors(folder: Path, documents: dict[str, str], tower: Tower, encode: 
 
 
 def make_encode(tower: Tower, batch_size: int) -> Encode:
-    from optical_jax.towers.tower import encode, placed
+    from optical_jax.towers.tower import encode, to_device
 
-    there = placed(tower)
+    there = to_device(tower)
     return lambda texts: encode(there, texts, batch_size)
 
 

@@ -6,7 +6,6 @@ A folder holds `vectors.bf16` (all vectors, mapped, never read whole), `offsets.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +17,7 @@ import numpy as np
 from jaxtyping import Int
 
 from optical_jax.errors import ConfigError, DataError
-from optical_jax.files import read_json, write_json
+from optical_jax.files import lock_file, read_json, write_json
 from optical_jax.retrieval.blocks import Block, cut_into_blocks, pad_block
 
 ABOUT = "documents.json"
@@ -109,9 +108,8 @@ def open_new(path: Path) -> IO[bytes]:
     """A file of this process's own beside the one it will replace, locked for as long as it is open."""
     while True:
         file = path.with_name(path.name + own_ending()).open("wb")
-        fcntl.flock(file, fcntl.LOCK_EX)
-        # Another process may have taken it for a leftover before it was locked.
-        if os.fstat(file.fileno()).st_nlink:
+        # Another process may take it for a leftover before it is locked.
+        if lock_file(file, wait=True) and os.fstat(file.fileno()).st_nlink:
             return file
         file.close()
 
@@ -122,7 +120,7 @@ def drop_leftovers(folder: Path) -> None:
         for path in folder.glob(f"{name}*.new"):
             try:
                 with path.open("rb+") as file:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    path.unlink()
-            except (BlockingIOError, FileNotFoundError, PermissionError):
-                pass  # another writer's, who is at it or has just renamed it, or another user's
+                    if lock_file(file):
+                        path.unlink()
+            except (FileNotFoundError, PermissionError):
+                pass  # another writer has just renamed it, or it is another user's

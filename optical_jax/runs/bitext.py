@@ -1,4 +1,4 @@
-"""The bitext that a run learned from, by its config.json."""
+"""Training bitext of a run, from its config.json."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def saved_data(saved: Mapping[str, Any]) -> DataConfig:
-    """Its settings.
+    """Data settings of a run.
 
     Raises:
       ConfigError: a run of another version.
@@ -22,11 +22,11 @@ def saved_data(saved: Mapping[str, Any]) -> DataConfig:
         settings: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in saved["data"].items()}
         return DataConfig(**settings)
     except (KeyError, TypeError) as error:
-        raise ConfigError(f"config.json is not of this version ({error}); take the version it was made with") from None
+        raise ConfigError(f"config.json is not of this version ({error}); use the version that wrote it") from None
 
 
 def read_training_text(saved: Mapping[str, Any], lost: str) -> dict[str, Bitext] | None:
-    """The pairs a run was trained on; where they can no longer be read None, and on stdout what is `lost`, and why."""
+    """Training pairs of a run. None if the files are gone; then `lost`, the consequence, is printed with the reason."""
     from optical_jax.data.text.bitext import load_bitext
 
     try:

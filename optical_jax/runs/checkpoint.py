@@ -1,7 +1,7 @@
-"""Checkpoints of a run, by Orbax: complete or invisible, the newest few and the best one kept.
+"""Checkpoints of a run, by Orbax: saved atomically; the newest few and the best are kept.
 
-Each ``checkpoints/<step>/`` holds params and opt_state, and in its metadata the loader's position and the config.
-Evaluation reads params alone, and needs no optimizer for it.
+Each ``checkpoints/<step>/`` holds params and opt_state, and in its metadata the position of the data loader and the
+config. Evaluation reads params only.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Which = Literal["last", "best"] | int
 
 
 class Checkpoints:
-    """The checkpoints of one run, while it trains. Use as a context manager: leaving waits for the last save."""
+    """Save and restore checkpoints of a training. A context manager: leaving waits for the last save."""
 
     def __init__(self, folder: Path, cfg: CheckpointConfig) -> None:
         policies: Any = ocp.training.preservation_policies
@@ -42,7 +42,7 @@ class Checkpoints:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        with told_as_machine_errors():
+        with as_machine_errors():
             self._orbax.close()
 
     @property
@@ -50,9 +50,9 @@ class Checkpoints:
         return None if self._orbax.latest is None else self._orbax.latest.step
 
     def best_metric(self) -> float | None:
-        """The best dev figure among the checkpoints kept; None where none has one."""
-        figures = [c.metrics["best_metric"] for c in self._orbax.checkpoints if c.metrics]
-        return max(figures) if figures else None
+        """Best dev metric among the checkpoints kept; None if none has one."""
+        values = [c.metrics["best_metric"] for c in self._orbax.checkpoints if c.metrics]
+        return max(values) if values else None
 
     def save(
         self,
@@ -67,7 +67,7 @@ class Checkpoints:
         """Start saving in the background; the arrays are copied off the devices before this returns."""
         if step == self.latest_step:
             return
-        with told_as_machine_errors():
+        with as_machine_errors():
             self._orbax.save_checkpointables_async(
                 step,
                 {"params": params, "opt_state": opt_state},
@@ -77,18 +77,18 @@ class Checkpoints:
             )
 
     def wait(self) -> None:
-        """Return when everything saved so far is on disk."""
-        with told_as_machine_errors():
+        """Wait until everything saved so far is on disk."""
+        with as_machine_errors():
             self._orbax.wait()
 
     def restore(self, params: Params, opt_state: Any) -> tuple[Params, Any, dict[str, Any], int]:
-        """The newest checkpoint, laid out as the abstract trees (`jax.ShapeDtypeStruct`s with shardings) say.
+        """Restore the newest checkpoint, sharded as the abstract trees (`jax.ShapeDtypeStruct`s) state.
 
         Returns:
-          params, opt_state, the loader's position, and the step.
+          params, opt_state, the position of the data loader, and the step.
         """
         step = self.latest_step
-        assert step is not None, "asked to restore where there is no checkpoint"
+        assert step is not None, "no checkpoint to restore"
         found = self._orbax.load_checkpointables(step, {"params": params, "opt_state": opt_state})
         metadata: Any = self._orbax.checkpointables_metadata(step).custom_metadata
         return found["params"], found["opt_state"], metadata["data"], step
@@ -97,23 +97,23 @@ class Checkpoints:
 DISK_TROUBLE = ("No space left", "Disk quota", "Read-only file system", "Permission denied", "RESOURCE_EXHAUSTED")
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """False for tracebacks of a full disk: every thread of Orbax logs its own, and `wait` raises the error anyway."""
+def _no_disk_trouble(record: logging.LogRecord) -> bool:
+    """Log filter against tracebacks of a full disk: every Orbax thread logs one, and `wait` raises the error anyway."""
     if not record.exc_info:
         return True
-    told = "".join(traceback.format_exception(*record.exc_info))
-    return not any(words in told for words in DISK_TROUBLE)
+    text = "".join(traceback.format_exception(*record.exc_info))
+    return not any(words in text for words in DISK_TROUBLE)
 
 
-logging.getLogger("absl").addFilter(_is_news)
+logging.getLogger("absl").addFilter(_no_disk_trouble)
 
 
 @contextlib.contextmanager
-def told_as_machine_errors() -> Iterator[None]:
-    """Orbax and tensorstore tell of a full disk in errors of many types; their words are the same.
+def as_machine_errors() -> Iterator[None]:
+    """Turn disk errors of Orbax and tensorstore, which are of many types, into MachineError by their text.
 
     Raises:
-      MachineError: in their place.
+      MachineError: for a full or read-only disk.
     """
     try:
         yield
@@ -122,8 +122,8 @@ def told_as_machine_errors() -> Iterator[None]:
         if not trouble:
             raise
         raise MachineError(
-            f"a checkpoint cannot be written: {trouble[0]}; the last whole one is kept; "
-            "make room, and the same command goes on from it"
+            f"a checkpoint cannot be written: {trouble[0]}; the last complete one is kept; "
+            "free space, and the same command resumes from it"
         ) from error
 
 
@@ -143,20 +143,23 @@ def _reader(run: Path) -> Iterator[Any]:
 
 
 def find_step(run: Path, which: Which = "last") -> int:
-    """The step of the checkpoint that `which` names; nothing is loaded.
+    """Step of a checkpoint of a run, without loading it.
+
+    Args:
+      which: "last", "best" (by dev metric), or a step, which must be among those kept.
 
     Raises:
-      ConfigError: the run has no checkpoint, or not the one asked for.
+      ConfigError: the run has no such checkpoint.
     """
     with _reader(run) as checkpointer:
         return _choose(run, checkpointer.checkpoints, which)
 
 
 def load_params(run: Path, which: Which = "last") -> tuple[Params, int]:
-    """Parameters of one checkpoint of a run, as host arrays, and its step. Nothing else is read.
+    """Load the parameters of one checkpoint as host arrays, and its step; not the optimizer state.
 
     Raises:
-      ConfigError: the run has no checkpoint, or not the one asked for.
+      ConfigError: as `find_step`.
     """
     with _reader(run) as checkpointer:
         step = _choose(run, checkpointer.checkpoints, which)
@@ -174,8 +177,8 @@ def _choose(run: Path, checkpoints: Any, which: Which) -> int:
     if which == "best":
         scored = [c for c in checkpoints if c.metrics]
         if not scored:
-            raise ConfigError(f"run {run} has no checkpoint with a dev figure; use --checkpoint last")
-        # Of equals the later one: it has seen more pairs.
+            raise ConfigError(f"run {run} has no checkpoint with a dev metric; use --checkpoint last")
+        # Of ties the later one, which was trained on more pairs.
         return max(scored, key=lambda c: (_best_metric(c.metrics), c.step)).step
     if which not in steps:
         raise ConfigError(f"run {run} has no checkpoint {which}; it has {', '.join(map(str, steps))}")

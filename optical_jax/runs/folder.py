@@ -1,10 +1,9 @@
-"""A run's folder: who may write to it, which config it belongs to, how far it came."""
+"""Run folder: lock, config, resuming, and the record of inputs and environment."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import fnmatch
 import os
 import platform
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from optical_jax.config import Config, ImageStageConfig, TeacherStageConfig, to_json
 from optical_jax.errors import ConfigError, MachineError
-from optical_jax.files import OWN_CONFIG, PAIR, REFERENCE, read_json, write_json
+from optical_jax.files import OWN_CONFIG, PAIR, REFERENCE, locked, read_json, write_json
 from optical_jax.runs.metrics import read_metrics
 
 if TYPE_CHECKING:
@@ -31,21 +30,21 @@ FREE_SETTINGS = (
     "text.attention", "text.remat", "image.attention", "image.remat", "data.threads",
     "checkpoint.every", "checkpoint.keep", "checkpoint.keep_best",
 )  # fmt: skip
-"""Settings that may change between two starts of one run: how it is watched and computed, not what it learns."""
+"""Settings that may change when a run is resumed: they affect monitoring and computation, not the result."""
 PATH_SETTINGS = (
     "data.bitext", "data.dev", "teacher.path", "student.path", "data.train", "data.collection", "data.queries",
     "encoder.path", "text.path", "image.path", "data.images",
 )  # fmt: skip
-"""Settings that may change as long as the files are the same: a run copied to another machine finds them elsewhere."""
+"""Paths that may change on resuming as long as the files are the same, as on another machine."""
 MODEL_PATHS = ("teacher.path", "student.path", "encoder.path", "text.path", "image.path")
-"""Where weights are read from that a run begins with."""
+"""Paths of the weights that a run starts from."""
 BEFORE = {"data.batching": "buckets"}
-"""What runs did before there was the setting, where that is not its default."""
+"""Values of settings in runs older than the setting, if other than its default."""
 
 Inputs = dict[str, dict[str, str]]
 """Kind of input ("bitext", "rankings", "images", "pictures", "teacher.path", ...) -> path -> sha256."""
 RunConfig = Config | TeacherStageConfig | ImageStageConfig
-"""A student that learns from a teacher, a teacher, and a teacher of texts and pictures."""
+"""Config of a student, a text teacher, or an image-text teacher."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,12 +69,12 @@ class RunFolder:
 
     @property
     def model(self) -> Path:
-        """The one tower of a teacher's training, as it starts."""
+        """The tower or towers of a teacher's training, before its first step."""
         return self.path / "model"
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep a second training out. A lock of the kernel's, so that kill -9 frees it.
+        """Keep a second training out of this folder; kill -9 frees the lock.
 
         Raises:
           MachineError: another process trains in this folder.
@@ -85,19 +84,14 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
             raise ConfigError(f"run={self.path} is, or lies in, a file; name a folder") from None
-        with (self.path / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise MachineError(
-                    f"run {self.path} is being trained by another process; wait for it, or name another --run"
-                ) from None
+        refusal = f"run {self.path} is being trained by another process; wait for it, or name another --run"
+        with locked(self.path, MachineError(refusal)):
             yield
 
     def keep_compiled(self) -> None:
-        """Keep what is compiled here, so that the next start of this run need not compile it again.
+        """Enable JAX's persistent compilation cache in the run folder, so that a resumed run need not compile again.
 
-        A JAX_COMPILATION_CACHE_DIR in the environment goes before. A folder that cannot be written is let be.
+        JAX_COMPILATION_CACHE_DIR in the environment takes precedence. A read-only folder is left alone.
         """
         import jax
 
@@ -111,10 +105,10 @@ class RunFolder:
         return read_json(path) if path.is_file() else None
 
     def holds_run_of(self, cfg: RunConfig) -> bool:
-        """False where no run began here; True where one did whose config differs in free settings alone.
+        """Whether to resume: False for a new run, True for one whose config differs in free settings only.
 
         Raises:
-          ConfigError: the folder holds a run of another config (the diff is in the message), or --resume forbids it.
+          ConfigError: the folder has a run of another config (the message has the diff), or --resume forbids it.
         """
         saved = self.saved_config()
         if saved is None:
@@ -129,20 +123,20 @@ class RunFolder:
         differences = diff(saved, cfg)
         if differences:
             remedy = "give the same values, or name another --run"
-            told = f" {differences[0]}; " if len(differences) == 1 else "\n  " + "\n  ".join(differences) + "\n"
-            raise ConfigError(f"{self.path} holds a run of another config:{told}{remedy}")
+            changes = f" {differences[0]}; " if len(differences) == 1 else "\n  " + "\n  ".join(differences) + "\n"
+            raise ConfigError(f"{self.path} holds a run of another config:{changes}{remedy}")
         return True
 
     def _check_free(self, cfg: RunConfig) -> None:
-        """Refuse to begin a run over anything but the leftovers of a start that failed.
+        """Refuse to start a run in a folder with anything but leftovers of a failed start.
 
         Raises:
-          ConfigError: names what is in the way.
+          ConfigError: with the name of what is in the way.
         """
         for name in ("checkpoints", "metrics.jsonl"):
             if (self.path / name).exists():
                 raise ConfigError(
-                    f"{self.path} holds {name} without config.json, so it is no whole run; "
+                    f"{self.path} holds {name} without config.json, so it is not a complete run; "
                     "copy the whole folder, or name another --run"
                 )
         settings = flatten(to_json(cfg))
@@ -150,7 +144,7 @@ class RunFolder:
         for part in (self.teacher, self.student, self.model):
             ours = any((part / name).is_file() for name in (OWN_CONFIG, REFERENCE, PAIR))
             if part.resolve() in sources or (part.exists() and not ours):
-                raise ConfigError(f"{part} is not of a run, and would be written over; name another --run")
+                raise ConfigError(f"{part} was not written by a run, and would be overwritten; name another --run")
 
     def begin(
         self,
@@ -162,16 +156,16 @@ class RunFolder:
         references: Mapping[str, str] | None = None,
         lexicons: Mapping[str, Lexicon] | None = None,
     ) -> None:
-        """Write all that makes the folder a run, config.json last: a start that fails before leaves none behind.
+        """Write the files of a new run, config.json last, so that a failed start does not count as a run.
 
         Args:
           cfg: the run's settings.
-          towers: "teacher" and "student", or "model", as they start; each is copied. With the teacher's tower of
-            pictures, where it has one, as "teacher/image" behind it.
+          towers: "teacher" and "student", or "model", before the first step; each is copied. The teacher's image
+            tower, if any, as "teacher/image" after it.
           inputs: by kind, path -> sha256 of every input file.
-          records: file name -> content, as JSON: what became of the data.
-          references: towers that are not copied, and the path that is kept of each.
-          lexicons: by language, what data.code_switch replaces.
+          records: file name -> content, as JSON, such as the report on the data.
+          references: towers that are not copied -> path to keep.
+          lexicons: by language, for data.code_switch.
         """
         from optical_jax.data.text.code_switch import lexicon_file, write_lexicon
         from optical_jax.runs.load import save_reference
@@ -182,7 +176,7 @@ class RunFolder:
                 shutil.rmtree(leftover)
         for name, tower in towers.items():
             if references and name in references:
-                assert not isinstance(tower, TowerPair), "a run refers to towers one by one"
+                assert not isinstance(tower, TowerPair), "references are to single towers"
                 save_reference(tower, references[name], self.path / name, cfg.cache_dir or None)
             else:
                 save_model(tower, self.path / name)
@@ -197,21 +191,21 @@ class RunFolder:
         write_json(self.path / "config.json", to_json(cfg))
 
     def save_licences(self, cfg: RunConfig) -> None:
-        """Licences may be stated once a run is finished: they are asked for when its weights are exported."""
+        """Save licences, which may also be stated after a run is finished, for the export of its weights."""
         saved, stated = self.saved_config() or {}, list(cfg.licences)
         if stated and saved.get("licences") != stated:
             write_json(self.path / "config.json", saved | {"licences": stated})
 
     def finished(self) -> dict[str, Any] | None:
-        """The last line of a finished run (it has params_sha256); None for one that is not."""
+        """Last metrics line of a finished run, with params_sha256; None if the run is not finished."""
         records = read_metrics(self.metrics)
         return records[-1] if records and "params_sha256" in records[-1] else None
 
     def resume(self, cfg: RunConfig, inputs: Inputs) -> None:
-        """Check that the run goes on with the files it began with, wherever they lie now, and note where it goes on.
+        """Check that the inputs are those the run started with, at any path, and record the environment.
 
         Args:
-          inputs: those of the data; models are in the run, and count where their path has changed.
+          inputs: data files; and models whose path has changed, as others are in the run.
 
         Raises:
           ConfigError: a file has changed since.
@@ -227,13 +221,13 @@ class RunFolder:
                 )
         env["resumed"].append(environment())
         write_json(self.path / "env.json", env)
-        # Licences that were stated once stay until others are.
+        # Licences stay until others are stated.
         stated = tuple((self.saved_config() or {}).get("licences", ()))
         self.save_config(dataclasses.replace(cfg, licences=cfg.licences or stated))
 
 
 def environment() -> dict[str, Any]:
-    """Versions and device, for the record."""
+    """Package versions and devices, for env.json."""
     import jax
 
     packages = ("jax", "jaxlib", "flax", "optax", "ott-jax", "orbax-checkpoint", "grain", "transformers", "tokenizers")
@@ -250,18 +244,18 @@ def environment() -> dict[str, Any]:
 
 
 def kind_of(config: Mapping[str, Any]) -> str:
-    """What a run of these settings trains."""
+    """What a run with this config trains: "a student", "a teacher" or "an image-text teacher"."""
     return "an image-text teacher" if "image" in config else "a teacher" if "encoder" in config else "a student"
 
 
 def diff(old: dict[str, Any], new: RunConfig) -> list[str]:
-    """Settings whose values differ, as "name: old -> new"; free settings are passed over.
+    """Settings whose values differ, as "name: old -> new", without free settings.
 
-    A setting that `old` lacks is younger than its run, and counts as what the run did: its default, or BEFORE.
+    A setting that `old` lacks is newer than its run, and has the value that run used: its default, or BEFORE.
     """
     before = BEFORE if isinstance(new, Config) else {}
     a, b = flatten(to_json(type(new)())) | before | flatten(old), flatten(to_json(new))
-    # Any folder does, but with or without one the teacher's vectors are rounded or not; and any place of pictures.
+    # Any folder will do, but with a cache the teacher's vectors are rounded; likewise any place of images.
     a, b = (tree | {name: bool(tree.get(name)) for name in ("teacher.cache", "data.pictures")} for tree in (a, b))
     return [
         f"{name}: {a.get(name)!r} -> {b.get(name)!r}"
@@ -281,6 +275,5 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def read_run_config(run: Path) -> dict[str, Any]:
-    from optical_jax.runs.folder import RunFolder
-
+    """config.json of a run; empty if there is none."""
     return RunFolder(run).saved_config() or {}

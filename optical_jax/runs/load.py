@@ -20,10 +20,10 @@ from optical_jax.files import (
     write_json,
 )
 from optical_jax.models.formats.pair_configs import part_of
-from optical_jax.models.formats.pretrained import find_folder
+from optical_jax.models.formats.pretrained import find_folder, open_model
 from optical_jax.models.formats.tower_json import tower_config
 from optical_jax.runs.checkpoint import find_step
-from optical_jax.towers.folder import load_from_folder
+from optical_jax.towers.folder import load_tower
 from optical_jax.towers.tower import Side, Tower, sides_alike
 
 if TYPE_CHECKING:
@@ -32,14 +32,13 @@ if TYPE_CHECKING:
 
 
 def checkpoint_step(run: Path, checkpoint: str) -> int:
-    """The step that "last", "best" or a number stands for.
+    """Step of the checkpoint that a `--checkpoint` flag names: "last", "best" (by dev metric) or a step.
 
     Raises:
-      ConfigError: no such run, or no such checkpoint.
+      ConfigError: not a run, or no such checkpoint.
     """
-
     if not is_run(run):
-        raise ConfigError(f"run={run} is no run folder; name a folder that train.py wrote, or give --model")
+        raise ConfigError(f"run={run} is not a run folder; name a folder that train.py wrote, or give --model")
     which: Any = int(checkpoint) if checkpoint.isdecimal() else checkpoint
     return find_step(run, which)
 
@@ -53,30 +52,28 @@ def load(
     pooling: Pooling = "none",
     cache_dir: str | None = None,
 ) -> Tower:
-    """A tower from a run folder, a folder of weights, or a hub name.
+    """Load a tower from a run folder, a model folder, or the Hugging Face hub.
 
     Args:
-      path: a run folder, or any other folder (Hugging Face, Stanford ColBERT, PyLate, Sentence Transformers, an export
-        of ours), an .npz file of big_vision, or a hub name. These give the same tower for both sides, as a teacher's
-        training does; but CLIP and SigLIP their tower of texts for queries and that of pictures for documents.
+      path: a run folder, a model folder (Hugging Face, Stanford ColBERT, PyLate, Sentence Transformers, or exported by
+        optical_jax), an .npz file of big_vision, or a hub name. Models and runs of teachers give the same tower for
+        both sides; CLIP and SigLIP give their text tower for queries and their image tower for documents.
       side: "query" or "document".
-      part: of CLIP, SigLIP and pairs of ours "text" or "image", whatever the side; so too of the run of an image-text
-        teacher. Of a student's run: "auto" gives its student for queries and its teacher for documents; of a run with
-        student.sides=documents its teacher for queries and its student for documents. "student" for documents, where it
-        learned both sides, is the one for documents in its own language; "image" is the tower of pictures that came
-        with the teacher, and "text" is "auto".
-      checkpoint: which one of what a run trains: "last", "best" by dev figure, a step, or "untrained" (before its first
-        step).
-      pooling: of a folder or hub name from outside: "none" gives a vector a token whatever its files say, "auto" does
-        as they say, "mean" and "cls" give one a text. Runs and exports are read as they were written.
-      cache_dir: where downloads from the hub go; None leaves it to HF_HOME.
+      part: of a dual encoder or the run of an image-text teacher, "text" or "image", whatever the side. Of a student's
+        run: "auto" gives the student for queries and the teacher for documents, or with student.sides=documents the
+        teacher for queries and the student for documents. "student" for documents, if it was trained on both sides, is
+        for documents in its own language; "image" is the image tower that came with the teacher; "text" is "auto".
+      checkpoint: of a run: "last", "best" by dev metric, a step, or "untrained" (before the first step).
+      pooling: of third-party models: "none" gives one vector per token whatever their files say, "auto" does as they
+        say, "mean" and "cls" give one per text. Runs and exports are read as they were written.
+      cache_dir: folder for downloads from the hub; None leaves it to HF_HOME.
 
     Returns:
-      The tower, its parameters on the host in float32.
+      The tower, with parameters on the host in float32.
 
     Raises:
       ConfigError: nothing there, no weights, no such checkpoint, something a tower cannot express, or a side that the
-        run's student did not learn.
+        run's student was not trained for.
 
     >>> tower = load("runs/swahili", checkpoint="best")  # doctest: +SKIP
     >>> teacher = load("runs/swahili", side="document")  # doctest: +SKIP
@@ -89,11 +86,11 @@ def load(
         raise ConfigError(f"{path} is not a run, so it has no {part}; leave part={part!r} out")
     if checkpoint != "last":
         raise ConfigError(f"{path} is not a run, so it has no checkpoint {checkpoint}; leave the checkpoint out")
-    return load_from_folder(path, side, cache_dir, pooling, part)
+    return load_tower(open_model(path, cache_dir), side, pooling, part)
 
 
 def sides_of(run: Path) -> tuple[Side, ...]:
-    """The sides that a run's student learned; one for queries where the run does not tell, as older ones."""
+    """Sides that a run's student was trained for; in runs older than the setting, queries."""
     named = read_json(run / "config.json").get("student", {}).get("sides", "queries")
     known: dict[str, tuple[Side, ...]] = {"queries": ("query",), "documents": ("document",)}
     return known.get(named, get_args(Side))
@@ -102,52 +99,52 @@ def sides_of(run: Path) -> tuple[Side, ...]:
 def towers_of_run(
     run: Path, checkpoint: str | int = "last", documents: Part = "auto", cache_dir: str | None = None
 ) -> tuple[Tower, Tower]:
-    """Who asks a run's queries, and who encodes its documents.
+    """Query encoder and document encoder of a run.
 
     Args:
-      documents: "teacher", of English ones; "student", of those in its language; "auto" takes the teacher, unless the
-        student learned documents alone. The student asks, or where it did not learn to, the teacher, in English.
+      documents: document encoder: "teacher", for English; "student", for its own language; "auto" is the teacher,
+        unless the student was trained for documents only. The query encoder is the student, or, if it was not trained
+        for queries, the teacher, in English.
 
     Raises:
       ConfigError: as `load`.
     """
     if trains_pair(run):
-        # Texts on both sides, of which an image-text teacher's run has one tower.
+        # Texts on both sides, for which an image-text teacher has one tower.
         text = load(run, "query", checkpoint, part="text", cache_dir=cache_dir)
         return text, dataclasses.replace(text, side="document")
     learned = sides_of(run)
     if documents == "auto":
         documents = "student" if learned == ("document",) else "teacher"
-    asker: Part = "student" if documents == "teacher" or "query" in learned else "teacher"
+    query_part: Part = "student" if documents == "teacher" or "query" in learned else "teacher"
     return (
-        load(run, "query", checkpoint, part=asker, cache_dir=cache_dir),
+        load(run, "query", checkpoint, part=query_part, cache_dir=cache_dir),
         load(run, "document", checkpoint, part=documents, cache_dir=cache_dir),
     )
 
 
 def load_from_run(run: Path, side: Side, checkpoint: str | int, part: Part, cache_dir: str | None) -> Tower:
-
     if trains_teacher(run):
         read: Part = part if part in ("text", "image") else "auto"
-        return at_checkpoint(load_from_folder(run / "model", side, cache_dir, part=read), run, checkpoint)
+        return at_checkpoint(load_tower(open_model(run / "model"), side, part=read), run, checkpoint)
     learned = sides_of(run)
     part = "auto" if part == "text" else part
     if part in ("teacher", "image") or (part == "auto" and side != learned[0]):
         folder = part_folder(run, PICTURE_TEACHER if part == "image" else "teacher")
         if (folder / REFERENCE).is_file():
             return dataclasses.replace(load_reference(folder, cache_dir), side=side)
-        return load_from_folder(folder, side, cache_dir)
-    student = load_from_folder(part_folder(run, "student"), side, cache_dir)
+        return load_tower(open_model(folder), side)
+    student = load_tower(open_model(part_folder(run, "student")), side)
     if side not in learned and not sides_alike(student.cfg.head):
         raise ConfigError(
-            f"run {run}: its student learned to encode as a {learned[0]} alone, not as a {side}; train one with "
+            f"run {run}: its student was trained to encode as a {learned[0]} only, not as a {side}; train one with "
             "--student.sides both"
         )
     return at_checkpoint(student, run, checkpoint)
 
 
 def at_checkpoint(start: Tower, run: Path, checkpoint: str | int) -> Tower:
-    """What a run has made of a tower it started from."""
+    """The tower `start` of a run with the parameters of a checkpoint."""
     from optical_jax.runs.checkpoint import load_params
 
     if checkpoint == "untrained":
@@ -161,25 +158,25 @@ def at_checkpoint(start: Tower, run: Path, checkpoint: str | int) -> Tower:
 
 
 def is_run(path: Path) -> bool:
-    """True for a folder that training wrote, from its first seconds on."""
+    """True for a run folder, also before its first checkpoint."""
     return (path / "config.json").is_file() and any((path / p).is_dir() for p in ("checkpoints", "student", "model"))
 
 
 PICTURE_TEACHER = "teacher/image"
-"""In a student's run: the tower of pictures that its teacher's vectors of texts agree with."""
+"""In a student's run: the image tower of the dual encoder that its teacher comes from."""
 
 
 def part_folder(run: Path, name: str) -> Path:
     if not (run / name).is_dir():
-        mend = "teach by a pair of towers" if name == PICTURE_TEACHER else "train it first"
+        mend = "use a dual encoder as the teacher" if name == PICTURE_TEACHER else "train it first"
         raise ConfigError(f"run {run} has no {name}/ folder; copy the whole run, or {mend}")
     return run / name
 
 
 def model_files(folder: Path) -> dict[str, str]:
-    """Name -> sha256 of all that makes a model what it is: weights and tokenizer, in the folder and below.
+    """SHA-256 of a model's weights and tokenizer files, by name, in the folder and below.
 
-    Of a model that is one file, that file and the tokenizer beside it; of a run its last checkpoint too.
+    For an .npz file, that file and the tokenizer beside it; for a run also its last checkpoint.
     """
     if folder.is_file():
         beside = [folder.parent / name for name in TOKENIZER_FILES if (folder.parent / name).is_file()]
@@ -192,7 +189,7 @@ def model_files(folder: Path) -> dict[str, str]:
 
 
 def save_reference(tower: Tower, path: str, folder: Path, cache_dir: str | None) -> None:
-    """Write where a tower's weights lie, which they are, and how the run reads them."""
+    """Write a reference to a tower in place of a copy: path, SHA-256 of its files, and config."""
     source = find_folder(path, cache_dir)
     folder.mkdir(parents=True)
     write_json(folder / OWN_CONFIG, to_json(tower.cfg))
@@ -202,10 +199,10 @@ def save_reference(tower: Tower, path: str, folder: Path, cache_dir: str | None)
 
 
 def load_reference(folder: Path, cache_dir: str | None) -> Tower:
-    """The tower a run refers to.
+    """Load the tower that a run refers to.
 
     Raises:
-      ConfigError: it is gone, or its weights are other ones.
+      ConfigError: it is gone, or its weights have changed.
     """
     reference = read_json(folder / REFERENCE)
     source = find_folder(reference["path"], cache_dir)

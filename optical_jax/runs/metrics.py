@@ -1,4 +1,4 @@
-"""metrics.jsonl: the record of a run, one JSON object a line; TensorBoard and W&B only mirror it."""
+"""metrics.jsonl, the metrics of a run, one JSON object per line; mirrored to TensorBoard or W&B."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Mirror(Protocol):
 
 
 class MetricsWriter:
-    """Appends lines to metrics.jsonl and flushes each, so that a killed run loses none it has printed."""
+    """Append lines to metrics.jsonl, each flushed, so that a killed run loses none."""
 
     def __init__(self, path: Path, mirror: Mirror | None = None) -> None:
         self._file = path.open("a", encoding="utf-8")
@@ -39,7 +39,7 @@ class MetricsWriter:
 
 
 def scalars(record: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """The numbers of a record under slash-joined names: {"dev": {"sw": {"R@1": x}}} gives "dev/sw/R@1"."""
+    """Flatten the numbers of a record to slash-joined names: {"dev": {"sw": {"R@1": x}}} gives "dev/sw/R@1"."""
     flat: dict[str, float] = {}
     for name, value in record.items():
         if isinstance(value, Mapping):
@@ -50,7 +50,7 @@ def scalars(record: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """All whole lines of a metrics.jsonl; a last line torn by a kill is left out."""
+    """Read all complete lines of metrics.jsonl; a last line cut off by a kill is left out."""
     if not path.is_file():
         return []
     lines = path.read_text(encoding="utf-8").split("\n")
@@ -58,7 +58,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def cut_after(path: Path, step: int) -> None:
-    """Drop the lines written after `step`: a resumed run writes them again."""
+    """Drop the lines after `step`, which a resumed run writes again."""
     kept = [record for record in read_metrics(path) if record["step"] <= step]
     text = "".join(json.dumps(record) + "\n" for record in kept)
     new = path.with_suffix(".jsonl.new")
@@ -70,10 +70,10 @@ PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
 
 
 def check_tracker(tracker: Tracker) -> None:
-    """Refuse a tracker whose package is missing, before anything else is done.
+    """Check that the package of a tracker is installed.
 
     Raises:
-      ConfigError: tells what to install.
+      ConfigError: with what to install.
     """
     if tracker != "none" and importlib.util.find_spec(PACKAGES[tracker]) is None:
         raise ConfigError(
@@ -83,7 +83,7 @@ def check_tracker(tracker: Tracker) -> None:
 
 
 def open_mirror(tracker: Tracker, run: Path, config: dict[str, Any]) -> Mirror | None:
-    """The tracker asked for; None for none."""
+    """Open a tracker; None for "none"."""
     if tracker == "none":
         return None
     return _TensorBoard(run) if tracker == "tensorboard" else _Wandb(run, config)
@@ -107,7 +107,7 @@ class _Wandb:
     def __init__(self, run: Path, config: dict[str, Any]) -> None:
         import wandb  # pyright: ignore[reportMissingImports]
 
-        # The id lives in the run folder, so that a resumed run goes on in the same place.
+        # The id is kept in the run folder, so that a resumed run continues the same W&B run.
         id_file = run / "wandb_id"
         if not id_file.is_file():
             id_file.write_text(wandb.util.generate_id())

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from optical_jax.errors import ConfigError
-from optical_jax.files import PAIR, SEEN_PICTURES, trains_pair, trains_teacher
-from optical_jax.models.formats.pretrained import OWN_LOGITS, find_folder, parts_of, read_logits
+from optical_jax.files import PAIR, SEEN_PICTURES, read_if_present, trains_pair, trains_teacher
+from optical_jax.models.formats.hf_heads import Pooling
+from optical_jax.models.formats.pair_configs import Part as ModelPart
+from optical_jax.models.formats.pretrained import OWN_LOGITS, Model, open_model
 from optical_jax.runs.checkpoint import load_params
-from optical_jax.runs.load import is_run
-from optical_jax.towers.pair import load_pair, logits_of, read_if_there
-
-if TYPE_CHECKING:
-    from optical_jax.models.formats.hf_heads import Pooling
-    from optical_jax.towers.pair import TowerPair
-    from optical_jax.towers.tower import Tower
+from optical_jax.runs.load import is_run, load, sides_of
+from optical_jax.towers.folder import load_tower
+from optical_jax.towers.pair import TowerPair, load_pair, logits_of
+from optical_jax.towers.tower import Side, Tower
 
 
 def trained_pair(run: Path, checkpoint: int) -> TowerPair:
-    """What the run of an image-text teacher had made of its towers at a step.
+    """Dual encoder of an image-text teacher's run at a checkpoint.
 
     Raises:
       ConfigError: no such checkpoint.
@@ -30,79 +29,99 @@ def trained_pair(run: Path, checkpoint: int) -> TowerPair:
     return replace(start, text=text, image=image, logits=logits_of(params, start.logits))
 
 
-def logits_at(path: str, cache_dir: str | None = None) -> dict[str, float]:
-    """The logits of a pair, in a run, a folder or on the hub; none where there is one tower."""
-    if trains_pair(Path(path)):
-        return logits_of(load_params(Path(path))[0], OWN_LOGITS)
-    return {name: float(value.item()) for name, value in read_logits(path, cache_dir).items()}
+@dataclass(frozen=True)
+class Source:
+    """A run, folder or hub name with a text tower, an image tower or both: found once, its files opened once."""
 
+    path: str
+    cache_dir: str | None
+    model: Model | None
+    """None for a run."""
 
-def how_compared(path: str, cache_dir: str | None = None) -> dict[str, Any] | None:
-    """What the pair.json of a run, folder or hub name says; None where there is none, as in a pair of others."""
-    return read_if_there(pair_folder(path, cache_dir) / PAIR)
+    def tower(self, part: ModelPart, pooling: Pooling = "auto") -> Tower:
+        """The text tower as an encoder of queries, or the image tower as one of documents.
 
+        Args:
+          part: "text" or "image".
+          pooling: as of `load`; of a run's towers it is known.
+        """
+        side: Side = "query" if part == "text" else "document"
+        if self.model is None:
+            return load(self.path, side, part=part, cache_dir=self.cache_dir)
+        return load_tower(self.model, side, pooling, part)
 
-def pictures_seen(path: str, cache_dir: str | None = None) -> list[str] | None:
-    """Digests of the pictures that the tower of pictures in a run, folder or hub name is known to have learned from.
+    @property
+    def is_pair(self) -> bool:
+        """True if there are a text tower and an image tower; of runs, for that of an image-text teacher."""
+        return trains_pair(Path(self.path)) if self.model is None else self.model.parts == ("text", "image")
 
-    In hexadecimal; None where nothing tells, as of a pair of others.
-    """
-    return read_if_there(pair_folder(path, cache_dir) / SEEN_PICTURES)
+    @property
+    def metadata(self) -> dict[str, Any] | None:
+        """Contents of pair.json, of a student's run that of its teacher; None for third-party models."""
+        return read_if_present(self._run_pair / PAIR) if self.model is None else self.model.metadata
 
+    @property
+    def seen_images(self) -> list[str] | None:
+        """Digests, in hexadecimal, of the images that the image tower is known to be trained on; None if unknown."""
+        return read_if_present(self._run_pair / SEEN_PICTURES) if self.model is None else self.model.seen_images
 
-def pair_folder(path: str, cache_dir: str | None) -> Path:
-    """Where a run, folder or hub name says what its pair is: a student's run of the one that taught it."""
-    run = Path(path)
-    if is_run(run):
+    def logits(self) -> dict[str, float]:
+        """logit_scale and perhaps logit_bias of a pair; empty for a single tower."""
+        if self.model is not None:
+            return {name: float(value.item()) for name, value in self.model.logits().items()}
+        return logits_of(load_params(Path(self.path))[0], OWN_LOGITS) if self.is_pair else {}
+
+    @property
+    def _run_pair(self) -> Path:
+        run = Path(self.path)
         return run / ("model" if trains_teacher(run) else "teacher")
-    return find_folder(path, cache_dir)
 
 
-def reads_pictures(path: str, cache_dir: str | None = None) -> bool:
-    """Whether a run, folder or hub name holds a tower of pictures beside one of texts."""
-    return trains_pair(Path(path)) if is_run(Path(path)) else parts_of(path, cache_dir) == ("text", "image")
+def open_source(path: str, cache_dir: str | None = None) -> Source:
+    """Find a run, folder or hub name; nothing of it is read yet.
+
+    Raises:
+      ConfigError: there is none.
+    """
+    return Source(path, cache_dir, None if is_run(Path(path)) else open_model(path, cache_dir))
 
 
 class TextAndImage(NamedTuple):
-    """Towers whose vectors are compared."""
+    """A text tower and an image tower to compare."""
 
     text: Tower
     image: Tower
     by_means: bool
-    """Mean vectors are what their pair was trained to compare, or all that one of them gives."""
+    """True to compare mean vectors: their pair was trained so, or one of them gives no others."""
 
 
 def text_and_image_of_run(
     run: Path, checkpoint: str | int, pictures_by: str = "", cache_dir: str | None = None
 ) -> TextAndImage:
-    """What a run trains, and the tower of pictures that it was trained with or that `pictures_by` names.
+    """The text tower that a run trains, and the image tower of its teacher or of `pictures_by`.
 
     Args:
       run: of a student, or of an image-text teacher.
-      checkpoint: as of `towers.load`.
-      pictures_by: folder or hub name of a pair, or the run of an image-text teacher.
+      checkpoint: as of `load`.
+      pictures_by: folder or hub name of a dual encoder, or the run of an image-text teacher.
 
     Raises:
-      ConfigError: no such checkpoint or pair, no tower of pictures, or towers that do not agree.
+      ConfigError: no such checkpoint or dual encoder, no image tower, or towers of different widths.
     """
-    from optical_jax.runs.load import load
-
     text = text_of_run(run, checkpoint, cache_dir)
     if pictures_by:
-        return together(text, load_part(pictures_by, "image", cache_dir), pictures_by, cache_dir)
+        source = open_source(pictures_by, cache_dir)
+        return together(text, source.tower("image"), source)
     if not trains_teacher(run) and not (run / "teacher" / "image").is_dir():
         raise ConfigError(
-            f"run={run}: its teacher came without a tower of pictures; name the pair whose tower reads them with "
-            "--pictures-by"
+            f"run={run}: its teacher has no image tower; name a dual encoder that has one with --pictures-by"
         )
     image = load(run, "document", checkpoint, part="image", cache_dir=cache_dir)
-    return together(text, image, str(run), cache_dir)
+    return together(text, image, open_source(str(run), cache_dir))
 
 
 def text_of_run(run: Path, checkpoint: str | int, cache_dir: str | None = None) -> Tower:
-    """The tower of texts that a run trains."""
-    from optical_jax.runs.load import load, sides_of
-
+    """The text tower that a run trains."""
     if trains_teacher(run):
         return load(run, "query", checkpoint, part="text", cache_dir=cache_dir)
     return load(run, sides_of(run)[0], checkpoint, part="student", cache_dir=cache_dir)
@@ -111,45 +130,34 @@ def text_of_run(run: Path, checkpoint: str | int, cache_dir: str | None = None) 
 def towers_of_model(
     model: str, pictures_by: str = "", pooling: Pooling = "auto", cache_dir: str | None = None
 ) -> TextAndImage:
-    """Both towers of a pair; or any model of texts, and the tower of pictures that `pictures_by` names.
+    """Both towers of a dual encoder; or any text model with the image tower of `pictures_by`.
 
     Raises:
       ConfigError: as `text_and_image_of_run`.
     """
-    source = pictures_by or model
-    text = load_part(model, "text", cache_dir, pooling)
-    image = load_part(source, "image", cache_dir, "auto" if pictures_by else pooling)
-    return together(text, image, source, cache_dir)
+    own = open_source(model, cache_dir)
+    source = open_source(pictures_by, cache_dir) if pictures_by else own
+    return together(own.tower("text", pooling), source.tower("image", "auto" if pictures_by else pooling), source)
 
 
-def load_part(path: str, part: Literal["text", "image"], cache_dir: str | None, pooling: Pooling = "auto") -> Tower:
-    from optical_jax.runs.load import is_run, load
-
-    side = "query" if part == "text" else "document"
-    if is_run(Path(path)):
-        return load(path, side, part=part, cache_dir=cache_dir)
-    return load(path, side, part=part, pooling=pooling, cache_dir=cache_dir)
-
-
-def together(text: Tower, image: Tower, source: str, cache_dir: str | None) -> TextAndImage:
-    """Both, if they can be compared; `source` is the run, folder or hub name that has the tower of pictures.
+def together(text: Tower, image: Tower, source: Source) -> TextAndImage:
+    """Both, if they can be compared; `source` is where the image tower comes from.
 
     Raises:
-      ConfigError: vectors of different widths, or no recipe for pictures.
+      ConfigError: vectors of different widths, or no image preprocessing.
     """
-    from optical_jax.runs.pair import how_compared
     from optical_jax.towers.images import recipe_of
 
     if text.cfg.vector_width != image.cfg.vector_width:
         raise ConfigError(
-            f"texts have vectors of width {text.cfg.vector_width}, and pictures by {source} of width "
-            f"{image.cfg.vector_width}; name the pair that the texts were taught by"
+            f"text vectors have width {text.cfg.vector_width}, and image vectors by {source.path} have width "
+            f"{image.cfg.vector_width}; name the dual encoder that the text tower was trained with"
         )
     recipe_of(image)
-    means = (how_compared(source, cache_dir) or {}).get("interaction") == "pooled"
+    means = (source.metadata or {}).get("interaction") == "pooled"
     return TextAndImage(text, image, means or any(one.cfg.head.pooling != "none" for one in (text, image)))
 
 
 def by_patches(image: Tower) -> Tower:
-    """The tower with a vector a patch, whatever it gives of a whole picture."""
+    """The image tower without pooling: one vector per patch."""
     return replace(image, cfg=replace(image.cfg, head=replace(image.cfg.head, pooling="none")))

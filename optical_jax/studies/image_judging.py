@@ -21,11 +21,11 @@ from optical_jax.retrieval.image_search import Vectors, by_position, search_both
 from optical_jax.retrieval.metrics import Figures, PerQuery
 from optical_jax.retrieval.search import encode_blocks
 from optical_jax.runs.load import load
-from optical_jax.runs.pair import load_part
+from optical_jax.runs.pair import open_source
 from optical_jax.studies.readers import picture_inputs
 from optical_jax.studies.tables import SCORINGS, base_name, results_folder, source_of, way_name
 from optical_jax.towers.images import encode_images, image_tower_sha256
-from optical_jax.towers.tower import Tower, encode, placed
+from optical_jax.towers.tower import Tower, encode, to_device
 from optical_jax.types import TokenVectors, mean_pool
 
 ENGLISH = "en"
@@ -144,7 +144,7 @@ class PictureJudge:
         """The pair's tower of pictures, if its texts are read by the teacher."""
         if pair not in self._pairs:
             check_texts(pair, teacher)
-            self._pairs[pair] = load_part(pair, "image", None)
+            self._pairs[pair] = open_source(pair).tower("image")
         return self._pairs[pair]
 
 
@@ -154,7 +154,7 @@ def check_texts(pair: str, teacher: Tower) -> None:
     Raises:
       ConfigError: its texts are read by another tower than the teacher.
     """
-    if fingerprint(load_part(pair, "text", None).params) != fingerprint(teacher.params):
+    if fingerprint(open_source(pair).tower("text").params) != fingerprint(teacher.params):
         raise ConfigError(
             f"collections: texts of {pair} are read by another tower than the runs' teacher, so its pictures lie "
             "elsewhere; name a pair that was trained with that tower, locked"
@@ -162,7 +162,7 @@ def check_texts(pair: str, teacher: Tower) -> None:
 
 
 def encode_captions(tower: Tower, captions: Mapping[str, Caption]) -> list[Vectors]:
-    there = placed(tower)
+    there = to_device(tower)
     texts = [caption.text for caption in captions.values()]
     return by_position(encode_blocks(texts, lambda batch: encode(there, batch)), len(texts))
 

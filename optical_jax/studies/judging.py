@@ -36,7 +36,7 @@ from optical_jax.studies.tables import (
     source_of,
     table_names,
 )
-from optical_jax.towers.tower import Tower, encode, placed
+from optical_jax.towers.tower import Tower, encode, to_device
 from optical_jax.training.student.start import load_teacher
 from optical_jax.types import TokenVectors, mean_pool
 
@@ -146,7 +146,7 @@ def rank_alone(run: Path, collection: Collection) -> dict[str, Ranking]:
 
 
 def encode_texts(tower: Tower, texts: Mapping[str, str]) -> list[Block]:
-    there = placed(tower)
+    there = to_device(tower)
     return list(encode_blocks(list(texts.values()), lambda batch: encode(there, batch)))
 
 

@@ -11,7 +11,7 @@ from optical_jax.data.collections.captions import hashes
 from optical_jax.data.images.captions import ImageTextSet
 from optical_jax.errors import ConfigError
 from optical_jax.files import trains_pair
-from optical_jax.models.formats.pretrained import find_folder, parts_of
+from optical_jax.models.formats.pretrained import find_folder, open_model
 from optical_jax.runs.load import PICTURE_TEACHER, is_run, model_files
 from optical_jax.studies.design import Study
 from optical_jax.studies.tables import source_of
@@ -39,7 +39,7 @@ def check_readers(study: Study, collection: str) -> None:
 def reads_pictures(path: str) -> bool:
     """True for the run of an image-text teacher or of its student, and for a folder or hub name with both towers."""
     run = Path(path)
-    return trains_pair(run) or (run / PICTURE_TEACHER).is_dir() if is_run(run) else "image" in parts_of(path)
+    return trains_pair(run) or (run / PICTURE_TEACHER).is_dir() if is_run(run) else "image" in open_model(path).parts
 
 
 def picture_inputs(found: ImageTextSet, pair: str) -> dict[str, str]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from optical_jax.errors import MachineError
-from optical_jax.files import write_json
+from optical_jax.files import locked, write_json
 from optical_jax.progress import ProgressReport
 from optical_jax.studies.design import Study, Task, best_trials, final_tasks, tuning_tasks
 from optical_jax.studies.folders import (
@@ -41,7 +39,9 @@ def run_study(study: Study, workers: int = 1) -> None:
     inputs = check_collections(study)
     check_languages(study)
     folder = Path(study.folder)
-    with locked(folder), signals_interrupt(), Pool(study, workers) as pool:
+    folder.mkdir(parents=True, exist_ok=True)
+    refusal = MachineError(f"study {folder} is being run by another process; wait for it")
+    with locked(folder, refusal), signals_interrupt(), Pool(study, workers) as pool:
         tuning = tuning_tasks(study)
         figures = run_missing(pool, "tuning", tuning, None)
         choices = choose(study, tuning, figures)
@@ -130,19 +130,3 @@ def equal_steps(study: Study, best: Mapping[str, str]) -> dict[str, int]:
         arm: max(1, round(study.arm(arm).trials[best[arm]].training.steps * min(seconds.values()) / took))
         for arm, took in seconds.items()
     }
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep a second process out of the study; the kernel frees the lock with the process.
-
-    Raises:
-      MachineError: another process has it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise MachineError(f"study {folder} is being run by another process; wait for it") from None
-        yield

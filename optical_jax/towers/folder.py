@@ -1,12 +1,12 @@
-"""Load a tower from a checkpoint folder."""
+"""Load a tower from a model folder."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from optical_jax.config import EncoderConfig, ImageTowerConfig
 from optical_jax.errors import ConfigError
+from optical_jax.models.formats.pretrained import Model
 from optical_jax.towers.tower import Tower
 
 if TYPE_CHECKING:
@@ -17,29 +17,30 @@ Part = Literal["auto", "student", "teacher", "text", "image"]
 Pooling = Literal["none", "auto", "mean", "cls"]
 
 
-def load_from_folder(
-    path: str | Path, side: Side, cache_dir: str | None = None, pooling: Pooling = "none", part: Part = "auto"
-) -> Tower:
+def load_tower(model: Model, side: Side, pooling: Pooling = "none", part: Part = "auto") -> Tower:
+    """Load one tower of a model, with its tokenizer or its image preprocessing; arguments as of `optical_jax.load`.
+
+    Raises:
+      ConfigError: as `Model.tower`; or the tokenizer is of another model.
+    """
     from optical_jax.data.pixels import find_recipe
     from optical_jax.data.tokenization import load_tokenizer
-    from optical_jax.models.formats.pretrained import load_pretrained, parts_of
 
     if part not in ("text", "image"):
-        there = parts_of(str(path), cache_dir)
-        part = there[-1] if side == "document" else there[0]
-    found = load_pretrained(str(path), pooling=pooling, part=part, cache_dir=cache_dir)
+        part = model.parts[-1] if side == "document" else model.parts[0]
+    found = model.tower(part, pooling)
     tokenizer = None if found.tokenizer_path is None else load_tokenizer(found.tokenizer_path)
     if tokenizer is not None:
-        check_vocabulary(tokenizer, found.cfg.encoder, str(path))
+        check_vocabulary(tokenizer, found.cfg.encoder, model.path)
     recipe = find_recipe(found.folder) if isinstance(found.cfg, ImageTowerConfig) else None
     return Tower(params=found.params, cfg=found.cfg, tokenizer=tokenizer, side=side, recipe=recipe)
 
 
 def check_vocabulary(tokenizer: Any, cfg: EncoderConfig, source: str) -> None:
-    """Refuse a tokenizer with ids beyond the embedding table: look-ups under jit would be clamped in silence.
+    """Refuse a tokenizer with ids beyond the embedding table, which JAX would clamp silently.
 
     Raises:
-      ConfigError: names both sizes.
+      ConfigError: with both sizes.
     """
     most = max(tokenizer.get_vocab().values())
     if most >= cfg.vocab_size:

@@ -1,4 +1,4 @@
-"""Pictures to encode in batches of one shape."""
+"""Encode image arrays in batches of one shape."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from optical_jax.types import ImageInputs, TokenVectors
 def encode_in_batches(
     pixels: Any, batch_size: int, encode: Callable[[ImageInputs], Float[Array, "B L E"]]
 ) -> TokenVectors:
-    """Vectors of all pictures, as NumPy arrays.
+    """Vectors of all images, as NumPy arrays.
 
     Args:
-      pixels: float pictures [N, height, width, 3], or what slices into such arrays.
-      batch_size: pictures of a batch; under `jax.set_mesh` rounded up to a multiple of the parts it is split into.
+      pixels: float images [N, height, width, 3], or an object whose slices are such arrays.
+      batch_size: images per batch; under `jax.set_mesh` rounded up to a multiple of the shards.
       encode: vectors of one batch.
 
     Raises:
-      DataError: no pictures, or no such array.
+      DataError: no images, or not such an array.
     """
     shape, dtype = getattr(pixels, "shape", ()), getattr(pixels, "dtype", None)
     if len(shape) != 4 or shape[-1] != 3 or not shape[0] or not np.issubdtype(np.dtype(dtype), np.floating):
         raise DataError(
-            f"pictures are one float array [pictures, height, width, 3], normalised; this is {type(pixels).__name__} "
+            f"images must be one float array [images, height, width, 3], normalised; this is {type(pixels).__name__} "
             f"{list(shape)} {dtype}"
         )
     shards, N = shards_in_context(), shape[0]

@@ -1,4 +1,4 @@
-"""Any number of pictures to vectors: threads decode the next ones while the device works on those before."""
+"""Encode images in batches, with decoding in threads while the device computes."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from optical_jax.params import fingerprint
 from optical_jax.partitioning import constrain, shards_in_context
 from optical_jax.retrieval.blocks import Block, cut_into_blocks, rows_of, without_gaps
 from optical_jax.retrieval.search import Advance
-from optical_jax.towers.tower import Tower, encode_batch, placed
+from optical_jax.towers.tower import Tower, encode_batch, to_device
 from optical_jax.types import ImageInputs, Params, mean_pool
 
 BATCH = 32
-"""Pictures that a device takes at a time."""
+"""Images per batch."""
 AHEAD = 2
-"""Batches that are decoded, or waited for, beside the one that is handed over."""
+"""Batches decoded or computed ahead."""
 
 
 def encode_images(
@@ -41,28 +41,28 @@ def encode_images(
     threads: int | None = None,
     advance: Advance = lambda count: None,
 ) -> Iterator[Block]:
-    """Encode pictures, each decoded once, and give their vectors in blocks as `evaluation.search.rank` takes them.
+    """Encode images, each decoded once, and yield their vectors in blocks, as `retrieval.search.rank` takes them.
 
-    No more than a few batches of pixels, and the vectors of about one block, are held at a time. Under `jax.set_mesh`
-    a batch is split over the mesh.
+    Memory holds a few batches of pixels and the vectors of about one block. Under `jax.set_mesh` a batch is sharded
+    over the mesh.
 
     Args:
-      tower: of pictures, with its recipe.
-      pictures: by id; RGB bytes [H, W, 3], decoded when they are asked for.
-      ids: of the N wanted; positions of the blocks count these.
-      pooled: one vector a picture, the direction of the mean of its vectors.
-      batch_size: pictures of a batch, rounded up to a multiple of the parts it is split into.
-      threads: that decode; None takes one a core, eight at most.
-      advance: told how many pictures were just encoded.
+      tower: an image tower with its recipe.
+      pictures: images by id; RGB bytes [H, W, 3], decoded on access.
+      ids: of the N images to encode; block positions are indices into these.
+      pooled: one vector per image, the normalised mean of its vectors.
+      batch_size: images per batch, rounded up to a multiple of the shards.
+      threads: for decoding; None uses one per core, at most eight.
+      advance: called with the number of images just encoded.
 
     Raises:
-      ConfigError: the tower reads texts, has no recipe, or reads no pictures of the recipe's size.
-      DataError: a picture is broken; its file is named.
+      ConfigError: a text tower, no recipe, or a recipe of another size than the tower's.
+      DataError: a broken image; the message names its file.
     """
     recipe = recipe_of(tower)
     if batch_size < 1:
         raise ConfigError(f"batch_size={batch_size} is below 1; give at least 1")
-    tower, shards = placed(tower), shards_in_context()
+    tower, shards = to_device(tower), shards_in_context()
     encode = _encode_pooled if pooled else encode_batch
     most = -(-min(batch_size, max(len(ids), 1)) // shards) * shards
     held: list[np.ndarray] = []
@@ -80,28 +80,27 @@ def encode_images(
 
 
 def grid_of(tower: Tower, height: int, width: int) -> tuple[tuple[int, int], tuple[float, float, float, float]]:
-    """Rows and columns of the patches of a picture of that size, and the part of it that they cover: `patch_grid`."""
+    """Patch grid (rows, columns) of an image of that size, and the part of it that it covers; see `patch_grid`."""
     encoder = tower.cfg.encoder
-    assert isinstance(encoder, ImageEncoderConfig), "a tower of texts has no recipe"
+    assert isinstance(encoder, ImageEncoderConfig), "a text tower has no recipe"
     return patch_grid(height, width, recipe_of(tower), encoder.patch_size)
 
 
 def recipe_of(tower: Tower) -> PictureRecipe:
-    """How pictures become the tower's pixels.
+    """Image preprocessing of a tower.
 
     Raises:
-      ConfigError: it reads texts, or came without a recipe.
+      ConfigError: a text tower, or a model without preprocessor_config.json.
     """
     if tower.recipe is None:
         raise ConfigError(
-            "the tower does not tell how pictures become its pixels; load part='image' of a folder with "
-            "preprocessor_config.json"
+            "the tower has no image preprocessing; load part='image' of a folder with preprocessor_config.json"
         )
     return tower.recipe
 
 
 def image_tower_sha256(tower: Tower) -> str:
-    """Of all that decides what vectors it gives of a picture: weights, shape and recipe."""
+    """SHA-256 of weights, config and preprocessing, which determine the vectors of an image."""
     about = [fingerprint(tower.params), identity(tower.cfg), repr(recipe_of(tower))]
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
@@ -114,7 +113,7 @@ def _encoded_batches(
     most: int,
     threads: int,
 ) -> Iterator[np.ndarray]:
-    """Vectors [n, L, E] of one batch after the other; n is `most` but for the last."""
+    """Vectors [n, L, E], batch by batch; n is `most` except for the last."""
     starts = iter(range(0, len(ids), most))
     decoding: list[list[Future[np.ndarray]]] = []
     running: list[tuple[Any, int]] = []
@@ -148,13 +147,13 @@ def _encoded_batches(
             while running:
                 yield collect()
         finally:
-            # Whoever stops early waits for no picture that was not begun.
+            # A caller that stops early does not wait for images that were not started.
             pool.shutdown(wait=True, cancel_futures=True)
 
 
 @functools.partial(jax.jit, static_argnums=2)
 def _encode_pooled(params: Params, inputs: ImageInputs, cfg: TowerConfig) -> jax.Array:
-    # Every process wants all of it on its host.
+    # Replicated, so that every process has all vectors on its host.
     return constrain(mean_pool(encode_tokens(params, inputs, cfg)).vectors, (None,) * 3)
 
 

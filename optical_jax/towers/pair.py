@@ -1,6 +1,6 @@
-"""Two towers whose vectors agree, of texts and of pictures, as one folder: text/, image/ and pair.json.
+"""Dual encoders of texts and images, as one folder: text/, image/ and pair.json.
 
-Either folder is a model by itself, and `load(FOLDER, part="text"|"image")` reads it from the pair's.
+Each subfolder is a model by itself, and `load(FOLDER, part="text"|"image")` reads one of them.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import numpy as np
 
 from optical_jax.config import ImageTowerConfig
 from optical_jax.data.pixels import RECIPE_FILES
-from optical_jax.files import PAIR, SEEN_PICTURES, read_json, write_json
+from optical_jax.errors import ConfigError
+from optical_jax.files import PAIR, SEEN_PICTURES, write_json
 from optical_jax.models.formats.export import Dtype, check_target, replacing, save_tower
-from optical_jax.models.formats.pretrained import OWN_LOGITS
-from optical_jax.towers.folder import load_from_folder
+from optical_jax.models.formats.pretrained import OWN_LOGITS, open_model
+from optical_jax.towers.folder import load_tower
 from optical_jax.towers.tower import Tower
 from optical_jax.types import Params
 
@@ -26,14 +27,16 @@ Interaction = Literal["pooled", "tokens"]
 
 @dataclass(frozen=True)
 class TowerPair:
+    """A dual encoder: a text tower and an image tower whose vectors are compared."""
+
     text: Tower
     image: Tower
     interaction: Interaction
-    """What was compared: mean vectors, or each token with its best patch and each patch with its best token."""
+    """What is compared: mean vectors, or every token with its best patch and every patch with its best token."""
     logits: Mapping[str, float]
-    """How cosines became logits: "logit_scale", the natural logarithm of the factor, and perhaps "logit_bias"."""
+    """From cosines to logits: "logit_scale", the natural logarithm of the factor, and possibly "logit_bias"."""
     seen: Sequence[str] | None = None
-    """Digests of the pictures that it is known to have learned from, in hexadecimal; None where nothing tells."""
+    """Digests, in hexadecimal, of the images it is known to be trained on; None if unknown."""
 
     @property
     def towers(self) -> dict[Literal["text", "image"], Tower]:
@@ -41,13 +44,13 @@ class TowerPair:
 
     @property
     def image_cfg(self) -> ImageTowerConfig:
-        """The shape of the tower of pictures."""
-        assert isinstance(self.image.cfg, ImageTowerConfig), "the part that reads pictures"
+        """Config of the image tower."""
+        assert isinstance(self.image.cfg, ImageTowerConfig), "an image tower"
         return self.image.cfg
 
     @property
-    def told(self) -> dict[str, Any]:
-        """What pair.json says."""
+    def metadata(self) -> dict[str, Any]:
+        """Contents of pair.json."""
         return {"interaction": self.interaction, **self.logits}
 
 
@@ -56,7 +59,7 @@ LOSS_PARAMS = ("log_scale", "bias")
 
 
 def save_model(model: Tower | TowerPair, folder: Path, card: str = "", *, dtype: Dtype = "float32") -> None:
-    """A tower by `models.export.save_tower`, and its preprocessor_config.json if it has a recipe; or a pair of them."""
+    """Save a tower (`save_tower`, and its preprocessor_config.json if it has a recipe) or a dual encoder."""
     if isinstance(model, TowerPair):
         save_pair(model, folder, card, dtype=dtype)
         return
@@ -67,15 +70,15 @@ def save_model(model: Tower | TowerPair, folder: Path, card: str = "", *, dtype:
 
 
 def save_pair(pair: TowerPair, folder: Path, card: str = "", *, dtype: Dtype = "float32") -> None:
-    """Write both towers, pair.json and, where it is known, seen_pictures.json.
+    """Save a dual encoder: both towers, pair.json and, if known, seen_pictures.json.
 
-    Arguments, errors and what a crash leaves as of `save_tower`.
+    Arguments, errors and atomicity as of `save_tower`.
     """
     check_target(folder)
     with replacing(folder) as partial:
         for name, tower in pair.towers.items():
             save_model(tower, partial / name, dtype=dtype)
-        write_json(partial / PAIR, pair.told)
+        write_json(partial / PAIR, pair.metadata)
         if pair.seen is not None:
             write_json(partial / SEEN_PICTURES, pair.seen)
         if card:
@@ -83,22 +86,24 @@ def save_pair(pair: TowerPair, folder: Path, card: str = "", *, dtype: Dtype = "
 
 
 def load_pair(folder: Path) -> TowerPair:
-    """What `save_pair` wrote.
+    """Load a dual encoder that `save_pair` wrote.
 
     Raises:
-      ConfigError: something of it is missing or broken.
+      ConfigError: a part of it is missing or broken.
     """
-    told = read_json(folder / PAIR)
-    logits = {name: float(told[name]) for name in OWN_LOGITS if name in told}
-    text, image = (load_from_folder(folder, "query", part=part) for part in ("text", "image"))
-    return TowerPair(text, image, told["interaction"], logits, read_if_there(folder / SEEN_PICTURES))
+    model = open_model(folder)
+    if model.metadata is None:
+        raise ConfigError(f"{folder} has no {PAIR}; name a folder that save_pair wrote")
+    logits = {name: float(model.metadata[name]) for name in OWN_LOGITS if name in model.metadata}
+    text, image = (load_tower(model, "query", part=part) for part in ("text", "image"))
+    return TowerPair(text, image, model.metadata["interaction"], logits, model.seen_images)
 
 
 def pair_params(pair: TowerPair, bias: float) -> Params:
-    """The parameters of both towers and of the loss, in one tree, as a training's checkpoints hold them.
+    """Parameters of both towers and of the loss in one tree, as in the checkpoints of a training.
 
     Args:
-      bias: of the loss, for a pair whose logits have none.
+      bias: of the loss, for a pair without logit_bias.
     """
     towers = {part: tower.params for part, tower in pair.towers.items()}
     values = (pair.logits["logit_scale"], pair.logits.get("logit_bias", bias))
@@ -106,10 +111,6 @@ def pair_params(pair: TowerPair, bias: float) -> Params:
 
 
 def logits_of(params: Params, named: Iterable[str]) -> dict[str, float]:
-    """The reverse of `pair_params`: those logits that are named."""
+    """Logits from a tree of `pair_params`, those that are named."""
     found: dict[str, float] = dict(zip(OWN_LOGITS, (float(params[name]) for name in LOSS_PARAMS), strict=True))
     return {name: found[name] for name in named}
-
-
-def read_if_there(file: Path) -> Any:
-    return read_json(file) if file.is_file() else None

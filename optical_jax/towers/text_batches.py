@@ -1,4 +1,4 @@
-"""Texts to encode in batches of few shapes: beside texts of about their length, or end to end in rows."""
+"""Batch texts for encoding in few shapes: padded batches of similar lengths, or packed rows."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ if TYPE_CHECKING:
     from optical_jax.data.tokenization import Tokens
 
 ROW_LENGTH = 128
-"""Texts up to this length share rows of so many tokens; longer ones have rows of their padded length. Of rows of 64
-sentences leave a fifth empty, of 128 a fortieth."""
+"""Texts up to this length are packed into rows of so many tokens; longer ones have rows of their padded length.
+Sentences leave a fifth of rows of 64 empty, and a fortieth of rows of 128."""
 TEXT_TOKENS = {"cpu": 32, "other": 512}
-"""A batch has as many tokens as `batch_size` texts of this length, however long its rows are."""
+"""A batch has as many tokens as `batch_size` texts of this length, whatever the length of its rows."""
 
 
 @struct.dataclass
 class PackedRows:
-    """Texts laid end to end in rows, NumPy or JAX arrays."""
+    """Packed texts, NumPy or JAX arrays."""
 
     ids: Int[Array, "R L"]
     attend: Bool[Array, "R L"]
     text: Int[Array, "R L"]
-    """A number of its own for every text; -1 is padding."""
+    """Segment id, different for every text; -1 is padding."""
     position: Int[Array, "R L"]
 
 
 Placed = tuple[np.ndarray, np.ndarray, np.ndarray, Any]
-"""For every vector wanted its text, its place in it, and where it is among a batch's vectors; and the batch's input."""
+"""For every vector its text, its position in it and its index among the batch's vectors; and the batch's input."""
 
 
 def batches_of(tokens: Sequence[Tokens], batch_size: int, cfg: TowerConfig) -> Iterator[Placed]:
-    """The texts in batches, as `encode_batch` takes them, in the way that suits the device."""
+    """Batches of texts for `encode_batch`, padded or packed as suits the device."""
     alone = cfg.head.pooling != "none" or on_one_cpu() or not packs(cfg.encoder)
     return (padded_batches if alone else packed_batches)(tokens, batch_size, cfg)
 
 
 def packed_batches(tokens: Sequence[Tokens], batch_size: int, cfg: TowerConfig) -> Iterator[Placed]:
-    """Batches of rows, those of the longest texts first: what does not fit in memory fails at once."""
+    """Batches of packed rows, longest texts first, so that a lack of memory shows at once."""
     from optical_jax.data.batches.packing import fit
 
     lengths = np.array([len(text.ids) for text in tokens])
-    # Few short texts do not fill a row.
+    # A few short texts do not fill a row.
     shared = min(ROW_LENGTH, cfg.encoder.max_length, int(lengths.sum()))
     row_lengths = np.array([cut_length(max(int(n), shared), cfg.encoder, FEW_LENGTHS) for n in lengths])
     for L in np.unique(row_lengths)[::-1].tolist():
@@ -76,7 +76,7 @@ def packed_batches(tokens: Sequence[Tokens], batch_size: int, cfg: TowerConfig) 
 
 
 def padded_batches(tokens: Sequence[Tokens], batch_size: int, cfg: TowerConfig) -> Iterator[Placed]:
-    """Batches of texts a row each, longest first; rows beyond the last text are masked."""
+    """Batches with one text per row, longest first; rows beyond the last text are masked."""
     from optical_jax.data.tokenization import pad_tokens
 
     lengths = np.array([len(text.ids) for text in tokens])
@@ -105,19 +105,19 @@ def rows_of_batch(batch_size: int, length: int) -> int:
 
 
 def cut_length(length: int, cfg: EncoderConfig, few: tuple[int, int]) -> int:
-    if not packs(cfg):  # it fills every text up to its longest anyway
+    if not packs(cfg):  # it pads every text to the maximum anyway
         return cfg.max_length
     return max(length, min(padded_length(length, *few), cfg.max_length))
 
 
 def padded_rows(rows: int, batch_size: int) -> int:
-    """A full batch, or for fewer texts the next power of two."""
+    """Rows of a batch: full, or for fewer texts the next power of two."""
     return min(batch_size, 1 << (rows - 1).bit_length())
 
 
 def on_one_cpu() -> bool:
-    """True for a CPU without a mesh, as retrieval has it: what it encodes is worth half a second a shape.
+    """True on a CPU without a mesh, as in retrieval, where compiling a shape (half a second) pays off.
 
-    Training has a mesh, and encodes its few dev pairs in as few shapes as an accelerator.
+    Training has a mesh, and encodes its few dev pairs in as few shapes as on an accelerator.
     """
     return jax.default_backend() == "cpu" and jax.sharding.get_mesh().empty

@@ -1,4 +1,4 @@
-"""The Python face: a tower from any run, checkpoint folder or hub name, and texts to vectors with it."""
+"""`Tower`, a pretrained encoder with its tokenizer, and `encode`, which turns texts or images into vectors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Side = Literal["query", "document"]
 
 @struct.dataclass
 class Tower:
-    """A model with all that it takes to use it. A pytree whose leaves are the parameters and nothing else.
+    """An encoder with its config, tokenizer and preprocessing. A pytree whose only leaves are the parameters.
 
     >>> import jax
     >>> from optical_jax.config import EncoderConfig, HeadConfig, TowerConfig
@@ -44,21 +44,21 @@ class Tower:
 
     params: Params
     """A tree of `tower_specs(cfg)`. `load` gives host arrays; `jax.device_put(tower)` moves them to a device, and
-    `placed` does so in the form that encodes fastest there."""
+    `to_device` does so in the form that encodes fastest there."""
     cfg: TowerConfig = struct.field(pytree_node=False)
-    """An `ImageTowerConfig` for a tower that reads pictures."""
+    """An `ImageTowerConfig` for an image tower."""
     tokenizer: Any = struct.field(pytree_node=False, default=None)
-    """A fast tokenizer of transformers; None where there is none, which `hidden_states` does not mind."""
+    """A fast tokenizer of transformers; None if the model has none, which is enough for `hidden_states`."""
     side: Side = struct.field(pytree_node=False, default="query")
-    """Which marker, length and skiplist texts are tokenised with."""
+    """Encode as a query or a document: which marker, length and skiplist apply."""
     recipe: Any = struct.field(pytree_node=False, default=None)
-    """How pictures become pixels, a `data.pixels.PictureRecipe`; None for texts, and where the weights come without."""
+    """Image preprocessing, a `data.pixels.PictureRecipe`; None for text towers, and for models that state none."""
 
     def __repr__(self) -> str:
         encoder, millions = self.cfg.encoder, count_params(tower_specs(self.cfg)) / 1e6
         if isinstance(self.cfg, ImageTowerConfig):
             size = self.cfg.encoder.image_size
-            reads = f"pictures of {size} x {size}{' or other' if self.cfg.encoder.interpolate else ''} pixels"
+            reads = f"images of {size} x {size}{' or other' if self.cfg.encoder.interpolate else ''} pixels"
         else:
             reads = f"side={self.side!r}{'' if self.tokenizer is not None else ', no tokenizer'}"
         return (
@@ -68,7 +68,7 @@ class Tower:
 
 
 def sides_alike(head: HeadConfig) -> bool:
-    """True where queries and documents are one to a tower but for their length: no markers, [MASK]s or skiplist."""
+    """True if queries and documents are encoded alike except for their length: no markers, [MASK]s or skiplist."""
     marked = head.query_marker_id is not None or head.document_marker_id is not None
     return not (marked or head.augment_queries or head.skip_punctuation)
 
@@ -76,24 +76,24 @@ def sides_alike(head: HeadConfig) -> bool:
 def encode(
     tower: Tower, texts: Sequence[str] | Float[Array | np.ndarray, "N height width 3"], batch_size: int = 64
 ) -> TokenVectors:
-    """Vectors of texts, or of pictures by a tower that reads them, as NumPy arrays in the order they come in.
+    """Encode texts, or images with an image tower, into token vectors, as NumPy arrays in input order.
 
-    Texts run in batches of a few shapes, each compiled once a process: on one CPU a text a row, beside texts of about
-    its length; elsewhere laid end to end in rows. Under `jax.set_mesh` batches are split over the mesh.
+    Texts are batched in a few shapes, each compiled once per process: padded with texts of similar length on a single
+    CPU, packed into rows elsewhere. Under `jax.set_mesh` batches are sharded over the mesh.
 
     Args:
-      tower: its `side` says how texts are tokenised and cut.
-      texts: none of them empty; or pictures of one size, scaled and normalised as the tower was trained.
-      batch_size: pictures of a batch; or texts of 32 tokens that it has room for, on accelerators of 512 and for each
-        part of the mesh that batches are split into; of longer ones it holds fewer, of shorter ones more.
+      tower: its `side` determines how texts are tokenised and truncated.
+      texts: non-empty texts; or images of one size, scaled and normalised as in the tower's training.
+      batch_size: images per batch; or texts of 32 tokens per batch on a CPU, of 512 per shard on accelerators: fewer
+        if they are longer, more if they are shorter.
 
     Returns:
       vectors [N, L, E], float32, unit length; zero where mask [N, L] is False. L is the longest text in tokens, the
-      patches of a picture, or 1 for a tower that pools.
+      number of patches of an image, or 1 for a tower that pools.
 
     Raises:
-      DataError: a text is empty; it is named by its index. What should be pictures is no array of them.
-      ConfigError: the tower has no tokenizer, or reads no pictures of this size.
+      DataError: an empty text, named by its index; or images in another form than one array.
+      ConfigError: the tower has no tokenizer, or does not take images of this size.
 
     >>> import jax
     >>> from optical_jax.config import EncoderConfig, TowerConfig
@@ -117,7 +117,7 @@ def encode(
         params = on_device(tower.params, tower.cfg)
         return encode_in_batches(texts, batch_size, lambda inputs: encode_batch(params, inputs, tower.cfg))
     if not isinstance(texts, Sequence):
-        raise ConfigError("the tower reads texts and was given an array; give a list of texts, or load part='image'")
+        raise ConfigError("a text tower was given an array; give a list of texts, or load part='image'")
     if tower.tokenizer is None:
         raise ConfigError("the tower has no tokenizer; load it from a folder with one, or use hidden_states with ids")
     tokens = tokenize(tower.tokenizer, texts, tower.cfg.head, tower.side)
@@ -146,13 +146,13 @@ def encode(
     return TokenVectors(vectors=vectors, mask=mask)  # pyright: ignore[reportArgumentType]
 
 
-def placed(tower: Tower) -> Tower:
-    """The tower with its parameters on the devices: to be encoded with again and again."""
+def to_device(tower: Tower) -> Tower:
+    """Move a tower's parameters to the devices, for repeated encoding."""
     return dataclasses.replace(tower, params=on_device(tower.params, tower.cfg))
 
 
 def on_device(params: Params, cfg: TowerConfig) -> Params:
-    """Host arrays go to the device, or over the mesh in context, once; arrays that are there stay as they lie."""
+    """Move host arrays to the device, or shard them over the mesh in context; JAX arrays are returned as they are."""
     if all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(params)):
         return params
     mesh = jax.sharding.get_mesh()
@@ -169,7 +169,7 @@ def _vectors(params: Params, inputs: TextInputs | PackedRows | ImageInputs, cfg:
         )
     else:
         found = encode_tokens(params, inputs, cfg).vectors
-    # Every process wants all of it on its host.
+    # Replicated, so that every process has all vectors on its host.
     return constrain(found, (None,) * 3)
 
 
@@ -182,19 +182,19 @@ def hidden_states(
     ids: Int[Array | np.ndarray, "B L"],
     mask: Bool[Array | np.ndarray, "B L"] | Int[Array | np.ndarray, "B L"],
 ) -> Float[Array, "B L D"]:
-    """The encoder's last layer on given token ids, before any projection or norm; needs no tokenizer.
+    """Last hidden states of the encoder for token ids, before projection and normalisation; needs no tokenizer.
 
     Args:
-      tower: any tower.
+      tower: a text tower.
       ids: token ids with special tokens, padded; NumPy or JAX.
-      mask: True (or 1) on real tokens. What stands at the others is unspecified.
+      mask: True (or 1) on real tokens. Outputs at other positions are unspecified.
 
     Returns:
       A JAX array in the tower's `cfg.encoder.dtype`.
 
     Raises:
       DataError: shapes differ, or an id is outside of the vocabulary.
-      ConfigError: texts longer than the position table, or a tower of pictures.
+      ConfigError: texts longer than the position table, or an image tower.
 
     >>> import jax, numpy as np
     >>> from optical_jax.config import EncoderConfig, TowerConfig

@@ -19,7 +19,7 @@ from optical_jax.config.files import load_config_file
 from optical_jax.data.text.bitext import load_bitext
 from optical_jax.errors import ConfigError, Interrupted, MachineError
 from optical_jax.progress import ProgressReport
-from optical_jax.runs.checkpoint import told_as_machine_errors
+from optical_jax.runs.checkpoint import as_machine_errors
 from optical_jax.runs.folder import RunFolder
 from optical_jax.training.loop import catch_signals, dev_lines
 from tests import ROOT
@@ -144,7 +144,7 @@ def test_a_full_disk_is_one_line(caplog):
         except OSError:
             log.exception("a thread failed")
         assert bool(caplog.records) == heard
-    with pytest.raises(MachineError, match="No space left; the last whole one is kept"), told_as_machine_errors():
+    with pytest.raises(MachineError, match="No space left; the last complete one is kept"), as_machine_errors():
         raise ValueError("RESOURCE_EXHAUSTED: Failed to write 3 bytes to file 28: No space left on device")
 
 

@@ -279,7 +279,7 @@ def test_comparison_of_two_runs(runs, parallel, tmp_path, capsys):
         (["--run", "RUN", "--translations", "sw=FEW"], 3, "lacks 7 of the judged sw queries, such as 's1'"),
         (["--compare", "RUN", "RUN", "--translations", "sw=a"], 2, "translations=sw=a belongs to --run or --model"),
         (["--run", "RUN", "--out", "."], 2, "out=. is a folder"),
-        (["--run", "nowhere"], 2, "run=nowhere is no run folder"),
+        (["--run", "nowhere"], 2, "run=nowhere is not a run folder"),
         (["--model", "./nowhere"], 2, "nowhere"),
         (["--model", "RUN"], 2, "is a run; give --run"),
         (["--run", "RUN", "--split", "test"], 3, "no qrels/test.tsv; its splits: dev"),

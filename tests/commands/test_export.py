@@ -16,7 +16,7 @@ from optical_jax.data.tokenization import load_tokenizer, train_vocabulary
 from optical_jax.errors import ConfigError, MachineError
 from optical_jax.models.formats import export
 from optical_jax.models.formats.export import save_tower
-from optical_jax.models.formats.pretrained import Pretrained, load_pretrained
+from optical_jax.models.formats.pretrained import Pretrained, open_model
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
 from optical_jax.runs.checkpoint import Checkpoints
@@ -65,10 +65,10 @@ LATE = HeadConfig(
 
 @pytest.mark.parametrize("name", [*ENCODERS, *LATE_INTERACTION, "sentence-transformer"])
 def test_every_form_is_read_back_exactly(tmp_path, name):
-    before = load_pretrained(str(CHECKPOINTS / name), pooling="auto")
+    before = open_model(CHECKPOINTS / name).tower(pooling="auto")
     tokenizer = None if before.tokenizer_path is None else load_tokenizer(before.tokenizer_path)
     save_tower(before.params, before.cfg, tokenizer, tmp_path / "out")
-    after = load_pretrained(str(tmp_path / "out"))
+    after = open_model(tmp_path / "out").tower()
     assert_same(before, after)
     assert (after.tokenizer_path is None) == (tokenizer is None)
 
@@ -77,7 +77,7 @@ def test_settings_that_others_have_no_name_for_come_back_and_are_told(tmp_path, 
     tower, tokenizer = tower_of(replace(LATE, special_tokens=False))
     cfg = replace(tower.cfg, encoder=replace(tower.cfg.encoder, dtype="bfloat16", remat="dots"))
     save_tower(tower.params, cfg, tokenizer, tmp_path / "out")
-    assert load_pretrained(str(tmp_path / "out"), pooling="cls").cfg == cfg
+    assert open_model(tmp_path / "out").tower(pooling="cls").cfg == cfg
     assert "will keep the vectors of special tokens" in caplog.text
 
 
@@ -93,7 +93,7 @@ def test_without_optical_json_the_folder_is_read_as_pylate_reads_it(tmp_path):
     tower, tokenizer = tower_of(LATE)
     save_tower(tower.params, tower.cfg, tokenizer, tmp_path / "out")
     (tmp_path / "out" / "optical_jax.json").unlink()
-    assert_same(load_pretrained(str(tmp_path / "out")), tower)
+    assert_same(open_model(tmp_path / "out").tower(), tower)
 
 
 # ---- whole or not at all -----------------------------------------------------------------------------------------
@@ -104,7 +104,7 @@ def test_a_later_export_leaves_nothing_of_an_earlier_one(tmp_path):
     save_tower(with_projection.params, with_projection.cfg, tokenizer, tmp_path / "out")
     plain, tokenizer = tower_of(HeadConfig(query_length=16, document_length=16))
     save_tower(plain.params, plain.cfg, tokenizer, tmp_path / "out")
-    assert_same(load_pretrained(str(tmp_path / "out")), plain._replace(tokenizer_path=tmp_path / "out"))
+    assert_same(open_model(tmp_path / "out").tower(), plain._replace(tokenizer_path=tmp_path / "out"))
     assert not (tmp_path / "out" / "1_Dense").exists()
 
 
@@ -124,16 +124,16 @@ def test_a_full_disk_leaves_the_earlier_export_alone(tmp_path, monkeypatch, fail
     monkeypatch.setattr(export, "save_file", save_file)
     with pytest.raises(MachineError, match=r"out cannot be written: .*No space left"):
         save_tower(other.params, other.cfg, tokenizer, tmp_path / "out")
-    assert_same(load_pretrained(str(tmp_path / "out")), tower._replace(tokenizer_path=None))
+    assert_same(open_model(tmp_path / "out").tower(), tower._replace(tokenizer_path=None))
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_other_files_are_not_written_over(tmp_path):
     tower, tokenizer = tower_of(LATE)
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(ConfigError, match="exists and is no exported tower; name a new folder"):
+    with pytest.raises(ConfigError, match="exists and is not an exported tower; name a new folder"):
         save_tower(tower.params, tower.cfg, tokenizer, tmp_path)
-    with pytest.raises(ConfigError, match="exists and is no exported tower"):
+    with pytest.raises(ConfigError, match="exists and is not an exported tower"):
         save_tower(tower.params, tower.cfg, tokenizer, tmp_path / "thesis.txt")
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
@@ -168,7 +168,7 @@ def test_the_command_writes_the_checkpoint_asked_for(tmp_path, capsys):
     for checkpoint, step in (("last", 2), ("best", 1), ("1", 1)):
         argv = ["--run", str(tmp_path / "run"), "--out", str(tmp_path / "out"), "--checkpoint", checkpoint]
         assert main(argv) == 0
-        found = load_pretrained(str(tmp_path / "out"))
+        found = open_model(tmp_path / "out").tower()
         assert_same(found, tower._replace(params=jax.tree.map(lambda x, step=step: x + np.float32(step), tower.params)))
     assert "wrote the last student" in capsys.readouterr().out
 
@@ -179,7 +179,7 @@ def test_the_command_writes_the_checkpoint_asked_for(tmp_path, capsys):
         ({"--run": "nowhere"}, "run=nowhere holds no run"),
         ({"--checkpoint": "newest"}, "checkpoint='newest' is none; give last, best or a step"),
         ({"--checkpoint": "7"}, "has no checkpoint 7; it has 1, 2"),
-        ({"--out": "."}, "exists and is no exported tower"),
+        ({"--out": "."}, "exists and is not an exported tower"),
     ],
 )
 def test_a_wrong_command_is_one_line_and_exit_code_2(tmp_path, capsys, monkeypatch, change, message):
@@ -212,7 +212,7 @@ def test_help_does_not_import_jax():
 @pytest.mark.parametrize("name", ENCODERS)
 def test_transformers_loads_the_same_hidden_states(tmp_path, name):
     pytest.importorskip("torch")
-    tower = load_pretrained(str(CHECKPOINTS / name))
+    tower = open_model(CHECKPOINTS / name).tower()
     save_tower(tower.params, tower.cfg, None, tmp_path / "out")
     ids, attend = random_batch(tower.cfg.encoder.vocab_size, tower.cfg.encoder.pad_id)
     ids, attend = ids[:, :18], attend[:, :18]
@@ -225,7 +225,7 @@ def test_transformers_loads_the_real_encoder_again(tmp_path, minilm_dir):
     pytest.importorskip("torch")
     from transformers import AutoTokenizer
 
-    tower = load_pretrained(str(minilm_dir))
+    tower = open_model(minilm_dir).tower()
     save_tower(tower.params, tower.cfg, load_tokenizer(minilm_dir), tmp_path / "out")
     batch = AutoTokenizer.from_pretrained(tmp_path / "out")(["bread and tea", "a boat"], padding=True)
     ids, attend = np.array(batch["input_ids"]), np.array(batch["attention_mask"], bool)

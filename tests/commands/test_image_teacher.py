@@ -21,10 +21,10 @@ from optical_jax.commands.image_teacher import main as image_teacher
 from optical_jax.commands.settings import TrainCommand, parse_command
 from optical_jax.config import DEV_FIGURES, Config, ImageSideConfig, ImageStageConfig, TeacherStageConfig, to_json
 from optical_jax.errors import ConfigError
-from optical_jax.models.formats.pretrained import load_pretrained_pair, parts_of
+from optical_jax.models.formats.pretrained import open_model
 from optical_jax.retrieval.image_metrics import FIGURES
 from optical_jax.runs.folder import RunFolder
-from optical_jax.runs.pair import pictures_seen
+from optical_jax.runs.pair import open_source
 from optical_jax.towers.pair import load_pair
 from optical_jax.training.image_teacher.data import make_dev_figures, read_stage_data
 from optical_jax.training.image_teacher.start import make_image_side, make_pair
@@ -135,7 +135,7 @@ def test_dry_run_tells_the_cost_and_writes_nothing(flags, tmp_path, capsys):
 def test_the_towers_of_a_run_and_of_its_export_are_the_same(run, folder, tmp_path, capsys):
     out = tmp_path / "pair"
     assert export(["--run", str(run), "--out", str(out), "--license", "apache-2.0"]) == 0
-    assert parts_of(str(out)) == ("text", "image")
+    assert open_model(out).parts == ("text", "image")
     texts = ["the red with blue"]
     pixels = np.random.default_rng(0).standard_normal((2, EDGE, EDGE, 3)).astype(np.float32)
     for part, given in (("text", texts), ("image", pixels)):
@@ -154,10 +154,10 @@ def test_the_towers_of_a_run_and_of_its_export_are_the_same(run, folder, tmp_pat
     np.testing.assert_array_equal(encode(load(TINY), texts).vectors, encode(load(out, part="text"), texts).vectors)
     untrained = load(run, part="image", checkpoint="untrained")
     assert np.abs(encode(untrained, pixels).vectors - encode(load(run, part="image"), pixels).vectors).max() > 1e-3
-    logits = load_pretrained_pair(str(out)).logits
+    logits = open_model(out).pair().logits
     assert set(logits) == {"logit_scale"}
     assert logits["logit_scale"] != np.float32(-np.log(0.07))
-    assert pictures_seen(str(out)) == pictures_seen(str(run))
+    assert open_source(str(out)).seen_images == open_source(str(run)).seen_images
     card = (out / "README.md").read_text()
     for said in ("license: apache-2.0", "| bars | train | 45 | 89 |", "No such picture was trained on", "t2i R@5"):
         assert said in card
@@ -197,7 +197,7 @@ def test_a_student_of_the_pair_keeps_the_tower_of_pictures(run, tmp_path, capsys
         np.testing.assert_array_equal(encode(pictures, pixels).vectors, expected)
         assert pictures.recipe.size == (EDGE, EDGE)
         assert json.loads((student / "teacher" / "pair.json").read_text())["interaction"] == "pooled"
-        assert pictures_seen(str(student)) == pictures_seen(str(run))
+        assert open_source(str(student)).seen_images == open_source(str(run)).seen_images
         taught_by[name] = records(student)[-1]["params_sha256"]
         assert load(student, part="text").cfg == load(student).cfg
         assert (student / "teacher" / "image" / "model.safetensors").exists() == (not more)
@@ -211,7 +211,7 @@ def test_a_student_of_the_pair_keeps_the_tower_of_pictures(run, tmp_path, capsys
 def test_a_run_without_pictures_says_so(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(to_json(Config())))
     (tmp_path / "student").mkdir()
-    with pytest.raises(ConfigError, match=r"has no teacher/image/ folder; copy the whole run, or teach by a pair"):
+    with pytest.raises(ConfigError, match="has no teacher/image/ folder; copy the whole run, or use a dual encoder"):
         load(tmp_path, part="image")
 
 
@@ -228,12 +228,12 @@ def test_a_pair_goes_on_where_it_was(run, tmp_path):
         pair.image.params["head"]["projection"]["kernel"], before.params["head"]["projection"]["kernel"]
     )
     assert pair.logits["logit_scale"] != pytest.approx(np.log(1 / 0.07))
-    other = make_image_side(cfg, 12)
+    other = make_image_side(cfg, 12, open_source(str(run)))
     assert other.params["head"]["projection"]["kernel"].shape == (16, 12)
     bare = shutil.copytree(run / "model" / "image", tmp_path / "bare")
     (bare / "preprocessor_config.json").unlink()
-    with pytest.raises(ConfigError, match="does not tell how pictures become its pixels"):
-        make_image_side(replace(cfg, image=ImageSideConfig(path=str(bare))), 48)
+    with pytest.raises(ConfigError, match="has no image preprocessing"):
+        make_image_side(cfg, 48, open_source(str(bare)))
 
 
 # ---- data and figures --------------------------------------------------------------------------------------------

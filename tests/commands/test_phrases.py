@@ -192,7 +192,7 @@ def test_a_pooled_pair_is_asked_for_its_patches(entities, tmp_path):
         (["--model", "RUN"], 2, "is a run; give --run"),
         (["--run", "RUN", "--batch-size", "0"], 2, "batch_size=0"),
         (["--run", "RUN", "--out", "."], 2, "out=. is a folder"),
-        (["--run", "nowhere"], 2, "run=nowhere is no run folder"),
+        (["--run", "nowhere"], 2, "run=nowhere is not a run folder"),
         (["--run", "RUN", "--split", "dev2"], 2, "split=dev2"),
         (["--run", "RUN", "--boxes", "nowhere.jsonl"], 3, "nowhere.jsonl: no such file"),
         (["--run", "RUN", "--boxes", "FEW"], 3, "lacks 1 of 2 pictures, such as '12.jpg'"),

@@ -18,6 +18,7 @@ import pytest
 
 from optical_jax.commands.settings import TrainCommand, parse_command
 from optical_jax.commands.study import load_study, main
+from optical_jax.files import locked
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.partitioning import make_mesh, named_sharding, params_shardings
 from optical_jax.studies.folders import FAILED
@@ -197,10 +198,7 @@ def test_wrong_commands(argv, code, said, capsys, monkeypatch):
 
 
 def test_a_study_that_is_being_run_is_locked(tmp_path, capsys):
-    import fcntl
-
-    with (tmp_path / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(tmp_path, AssertionError("held by nobody else")):
         assert main([study_file(tmp_path)]) == 5
     assert "is being run by another process" in capsys.readouterr().err
 

@@ -331,16 +331,16 @@ def test_ranks_do_not_depend_on_how_many_are_made_at_a_time(monkeypatch):
     [
         (["--run", "PLAIN"], 2, "name the pair whose tower reads them with --pictures-by"),
         (["--run", "RUN", "--pictures-by", "./nowhere"], 2, "nowhere"),
-        (["--run", "RUN", "--pictures-by", "TEXT"], 2, "holds a tower of texts alone"),
+        (["--run", "RUN", "--pictures-by", "TEXT"], 2, "has only the text tower"),
         (["--run", "RUN", "--pictures-by", "BARE"], 2, "preprocessor_config.json"),
         (["--run", "RUN", "--pictures-by", "PAIR", "--against", "captions"], 2, "no picture is read; leave it out"),
         (["--run", "RUN", "--documents", "teacher"], 2, "documents=teacher is for collections of texts"),
         (["--run", "RUN", "--translations", "sw=x"], 2, "translations=sw=x is for collections of texts"),
         (["--run", "RUN", "--lang", "so"], 3, "no captions in so; its languages: de, en, sw"),
         (["--run", "RUN", "--split", "test"], 3, "no captions.<lang>.test.jsonl[.gz]; its splits: dev"),
-        (["--run", "nowhere"], 2, "run=nowhere is no run folder"),
+        (["--run", "nowhere"], 2, "run=nowhere is not a run folder"),
         (["--model", "RUN"], 2, "is a run; give --run"),
-        (["--model", "TEXT"], 2, "holds a tower of texts alone"),
+        (["--model", "TEXT"], 2, "has only the text tower"),
         (["--run", "RUN", "--collection", "TEXTS", "--against", "pictures"], 2, "is no set of pictures; leave it out"),
         (["--run", "RUN", "--collection", "TEXTS", "--pictures-by", "PAIR"], 2, "has no pictures; leave it out"),
         (["--run", "RUN", "--collection", "CAPTIONS", "--against", "pictures"], 3, "has no pictures: no"),
@@ -376,7 +376,7 @@ def test_towers_of_other_widths_are_told(runs, drawn, tmp_path, capsys):
     save_tower(draw(wide, 0), wide, None, other / "image")
     shutil.copy(tmp_path / "preprocessor_config.json", other / "image")
     assert main(["--run", str(runs[1]), "--collection", str(drawn), "--pictures-by", str(other)]) == 2
-    assert "vectors of width 8, and pictures by" in capsys.readouterr().err
+    assert "text vectors have width 8, and image vectors by" in capsys.readouterr().err
 
 
 def test_tables_fit_a_terminal(runs, drawn, monkeypatch):

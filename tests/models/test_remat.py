@@ -12,7 +12,7 @@ from optical_jax.config.validation import validate
 from optical_jax.errors import ConfigError
 from optical_jax.models import attention
 from optical_jax.models.bert import encode_hidden, encoder_specs
-from optical_jax.models.formats.pretrained import tower_config
+from optical_jax.models.formats.tower_json import tower_config
 from optical_jax.params import init_params
 from optical_jax.training.estimate import attention_flops, encoder_forward_flops, step_cost
 from optical_jax.training.step import student_and_teacher

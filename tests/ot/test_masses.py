@@ -11,7 +11,7 @@ import pytest
 from optical_jax.config import LossConfig, OtConfig, TowerConfig, identity
 from optical_jax.losses.ot_distillation import transport, transport_loss
 from optical_jax.models.formats.export import save_tower
-from optical_jax.models.formats.pretrained import load_pretrained
+from optical_jax.models.formats.pretrained import open_model
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.ot.masses import learned_mass, norm_mass
 from optical_jax.ot.schedule import at_step
@@ -115,7 +115,7 @@ def test_the_map_of_learned_masses_is_written_and_read_back(tmp_path):
     params = init_params(tower_specs(LEARNED), jax.random.key(0))
     params["head"]["mass"]["kernel"] = np.arange(8, dtype=np.float32)
     save_tower(params, LEARNED, None, tmp_path / "out")
-    found = load_pretrained(str(tmp_path / "out"))
+    found = open_model(tmp_path / "out").tower()
     assert found.cfg.head.masses == "learned"
     np.testing.assert_array_equal(found.params["head"]["mass"]["kernel"], np.arange(8))
 

@@ -11,7 +11,7 @@ from optical_jax.config import CheckpointConfig, MeshConfig
 from optical_jax.errors import ConfigError, MachineError
 from optical_jax.params import fingerprint
 from optical_jax.partitioning import make_mesh
-from optical_jax.runs.checkpoint import Checkpoints, load_params, told_as_machine_errors
+from optical_jax.runs.checkpoint import Checkpoints, as_machine_errors, load_params
 
 
 def make_state(value: float):
@@ -42,7 +42,7 @@ def test_missing_checkpoints_are_config_errors(tmp_path):
     with pytest.raises(ConfigError, match="no checkpoints/ folder"):
         load_params(tmp_path)
     save_steps(tmp_path, CheckpointConfig(), {5: None})
-    with pytest.raises(ConfigError, match="no checkpoint with a dev figure"):
+    with pytest.raises(ConfigError, match="no checkpoint with a dev metric"):
         load_params(tmp_path, "best")
 
 
@@ -67,9 +67,9 @@ def test_restore_onto_another_mesh(tmp_path):
 @pytest.mark.parametrize("words", ["No space left on device", "RESOURCE_EXHAUSTED: Error writing [os_error_code='28']"])
 def test_a_full_disk_is_the_machines_fault(words):
     """The words are those that a 1 MiB file system drew from Orbax and tensorstore."""
-    with pytest.raises(MachineError, match="the last whole one is kept"), told_as_machine_errors():
+    with pytest.raises(MachineError, match="the last complete one is kept"), as_machine_errors():
         raise ValueError(words)
-    with pytest.raises(ValueError, match="a bug"), told_as_machine_errors():
+    with pytest.raises(ValueError, match="a bug"), as_machine_errors():
         raise ValueError("a bug")
 
 

@@ -148,7 +148,7 @@ def test_a_run_is_not_put_over_its_own_teacher(tmp_path):
     (tmp_path / "teacher").mkdir()
     (tmp_path / "teacher" / "optical_jax.json").touch()
     RunFolder(tmp_path).holds_run_of(CFG)
-    with pytest.raises(ConfigError, match="would be written over"):
+    with pytest.raises(ConfigError, match="would be overwritten"):
         RunFolder(tmp_path).holds_run_of(replace(CFG, teacher=TeacherConfig(path=str(tmp_path / "teacher"))))
 
 

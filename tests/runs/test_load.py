@@ -76,7 +76,7 @@ def test_a_side_that_was_not_learned_is_refused_where_sides_differ(run, tokenize
     assert load(run, side="document", part="student").side == "document"
     marked = dataclasses.replace(CFG, head=dataclasses.replace(CFG.head, document_marker_id=5))
     save_tower(random_params(1), marked, tokenizer, run / "student")
-    with pytest.raises(ConfigError, match=r"encode as a query alone, not as a document; train one with"):
+    with pytest.raises(ConfigError, match=r"encode as a query only, not as a document; train one with"):
         load(run, side="document", part="student")
     (run / "config.json").write_text(json.dumps({"student": {"sides": "both"}}))
     assert load(run, side="document", part="student", checkpoint="untrained").side == "document"

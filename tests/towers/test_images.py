@@ -119,7 +119,7 @@ def test_a_broken_picture_is_named_and_an_early_stop_ends():
 
 
 def test_what_cannot_be_encoded():
-    with pytest.raises(ConfigError, match="does not tell how pictures become its pixels"):
+    with pytest.raises(ConfigError, match="has no image preprocessing"):
         next(encode_images(replace(TOWER, recipe=None), Drawn(IDS), IDS))
     with pytest.raises(ConfigError, match="batch_size=0"):
         next(encode_images(TOWER, Drawn(IDS), IDS, batch_size=0))

@@ -29,18 +29,22 @@ from optical_jax.data.text.bitext import load_bitext
 from optical_jax.data.tokenization import train_vocabulary
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.export.recipe import recipes
+from optical_jax.models.formats import hf_weights, pretrained
 from optical_jax.models.formats.export import save_tower
-from optical_jax.models.formats.pretrained import load_pretrained
+from optical_jax.models.formats.pretrained import open_model
 from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.models.nnx_module import TowerModule
 from optical_jax.params import abstract_params, init_params
 from optical_jax.partitioning import over_all_devices
 from optical_jax.runs.load import load, load_reference, save_reference
+from optical_jax.runs.pair import towers_of_model
 from optical_jax.towers.tower import Tower, encode, hidden_states
 from optical_jax.training.estimate import encoder_forward_flops, side_forward_flops
-from optical_jax.training.student.start import load_teacher, make_student
+from optical_jax.training.student.start import load_teacher, load_teacher_pair, make_student
 from optical_jax.types import ImageInputs, PackedInputs
 from tests import ROOT
+from tests.helpers.image_runs import make_pair
+from tests.helpers.image_sets import write_pair
 from tests.models.formats.test_paired_files import as_big_vision, tensors
 from tests.models.formats.test_paired_towers import PAIRS, golden
 from tests.towers.test_tower import TEXTS, WORDS, one_by_one
@@ -84,6 +88,37 @@ def test_a_pair_gives_its_texts_for_queries_and_its_pictures_for_documents():
         assert [reads["document", part] for part in ("auto", "text", "image")] == [True, False, True]
 
 
+@pytest.fixture
+def opened(monkeypatch) -> list[Path]:
+    """Weight files in the order they are opened, and model paths as they are looked for."""
+    paths: list[Path] = []
+
+    def noted(function):
+        return lambda path, *args, **options: paths.append(Path(path)) or function(path, *args, **options)
+
+    monkeypatch.setattr(hf_weights, "safe_open", noted(hf_weights.safe_open))
+    monkeypatch.setattr(pretrained, "find_folder", noted(pretrained.find_folder))
+    return paths
+
+
+@pytest.mark.parametrize("part", ["auto", "text", "image"])
+@pytest.mark.parametrize("name", ["clip", SIGLIP, "ours"])
+def test_load_opens_every_file_once(tmp_path, opened, name, part):
+    """Of a pair of ours those of one part alone."""
+    path = make_pair(tmp_path / "ours", 0) if name == "ours" else PAIRS / name
+    optical_jax.load(path, "document", part=part)
+    read = [path / ("text" if part == "text" else "image")] if name == "ours" else []
+    assert sorted(opened) == sorted([path, *read, *(read or [path])[-1].rglob("*.safetensors")])
+
+
+def test_both_towers_of_a_pair_are_read_from_one_opening(tmp_path, opened):
+    path = write_pair(tmp_path / "clip")
+    opened.clear()
+    towers_of_model(str(path))
+    load_teacher_pair(Config(teacher=TeacherConfig(path=str(path), max_length=8)))
+    assert opened == 2 * [path, path / "model.safetensors"]
+
+
 def test_one_file_of_big_vision(tmp_path):
     path = tmp_path / "siglip2_tiny4_14.npz"
     np.savez(path, **as_big_vision(tensors(PAIRS / SIGLIP), stacked=True))
@@ -103,7 +138,7 @@ def test_a_teacher_that_is_not_copied_may_be_one_file(tmp_path):
     arrays[table] = np.pad(arrays[table], ((0, len(tokenizer) - len(arrays[table])), (0, 0)))
     np.savez(path, **arrays)
     tokenizer.save_pretrained(tmp_path)
-    found = load_pretrained(str(path))
+    found = open_model(path).tower()
     save_reference(Tower(found.params, found.cfg, tokenizer), str(path), tmp_path / "run" / "teacher", None)
     again = load_reference(tmp_path / "run" / "teacher", None)
     assert again.cfg == found.cfg
@@ -115,20 +150,20 @@ def test_a_teacher_that_is_not_copied_may_be_one_file(tmp_path):
 
 
 def test_a_part_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="holds a tower of texts alone, and none of pictures"):
+    with pytest.raises(ConfigError, match="has only the text tower, not the image tower"):
         load("configs/tiny/teacher", part="image")
     with pytest.raises(ConfigError, match="is not a run, so it has no student"):
         load(PAIRS / "clip", part="student")
     image = load(PAIRS / "clip", part="image")
     save_tower(image.params, image.cfg, None, tmp_path / "image")
     assert load(tmp_path / "image").cfg == image.cfg
-    with pytest.raises(ConfigError, match="holds a tower of pictures alone, and none of texts"):
+    with pytest.raises(ConfigError, match="has only the image tower, not the text tower"):
         load(tmp_path / "image", part="text")
 
 
 def test_what_a_tower_of_pictures_says_of_itself():
     tower = load(PAIRS / "clip", "document", pooling="auto")
-    told = "Tower(clip, 2 layers, width 16, vectors of 8, 0.0 M parameters, pictures of 14 x 14 pixels)"
+    told = "Tower(clip, 2 layers, width 16, vectors of 8, 0.0 M parameters, images of 14 x 14 pixels)"
     assert repr(tower) == told
 
 
@@ -173,12 +208,12 @@ def test_pictures_come_back_in_their_order(batch_size, pooling):
     ],
 )
 def test_what_are_no_pictures(pictures, told):
-    with pytest.raises(DataError, match=f"pictures are one float array .*{told}"):
+    with pytest.raises(DataError, match=f"images must be one float array .*{told}"):
         encode(load(PAIRS / "clip", "document"), pictures)
 
 
 def test_pictures_for_a_tower_of_texts():
-    with pytest.raises(ConfigError, match="reads texts and was given an array"):
+    with pytest.raises(ConfigError, match="a text tower was given an array"):
         encode(tower_of("clip"), np.zeros((1, 14, 14, 3), np.float32))
     with pytest.raises(ConfigError, match="for pictures was given texts"):
         hidden_states(load(PAIRS / "clip", "document"), np.ones((1, 3), int), np.ones((1, 3), bool))

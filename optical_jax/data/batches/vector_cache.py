@@ -3,12 +3,13 @@
 A folder holds pairs of files. `N.vectors` is the vectors, end to end; `N.index` a record a text: its key, where its
 vectors begin, how many there are, and their checksum. Vectors are written before their record, and a record that is
 torn, or whose vectors are not those it names, counts for nothing: a kill at any moment costs the last texts alone.
-A writer appends to a pair of files of its own, so that several runs may share a folder.
+A writer appends to a pair of files of its own, for which it holds the empty `N.lock`, so that several runs may share a
+folder.
 """
 
 from __future__ import annotations
 
-import fcntl
+import itertools
 import zlib
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -20,6 +21,7 @@ from jaxtyping import Float, Float16, Int
 
 from optical_jax.data.batches.tokens import FlatTokens
 from optical_jax.errors import MachineError
+from optical_jax.files import lock_file
 from optical_jax.types import TokenVectors
 
 RECORD = np.dtype([("key", "S16"), ("start", "<u8"), ("count", "<u4"), ("checksum", "<u4")])
@@ -45,7 +47,7 @@ class VectorCache:
         self._found: dict[bytes, tuple[int, int, int, int]] = {}
         """Key -> part, start, count, checksum."""
         self._parts: list[np.ndarray] = []
-        self._writer: tuple[IO[bytes], IO[bytes]] | None = None
+        self._writer: tuple[IO[bytes], IO[bytes], IO[bytes]] | None = None
         self._written = 0
         self.reload()
 
@@ -91,7 +93,7 @@ class VectorCache:
         """Write texts' vectors; they can be read after `reload`."""
         if self._writer is None:
             self._writer = self._open_writer()
-        vector_file, index_file = self._writer
+        vector_file, index_file, _ = self._writer
         records = np.zeros(len(keys), RECORD)
         for i, (key, one) in enumerate(zip(keys, vectors, strict=True)):
             data = np.ascontiguousarray(one, np.float16).tobytes()
@@ -108,26 +110,22 @@ class VectorCache:
             file.close()
         self._writer = None
 
-    def _open_writer(self) -> tuple[IO[bytes], IO[bytes]]:
-        """The first pair of files that no other process holds, cut to what is whole."""
-        number = 0
-        while True:
-            index_file = (self.folder / f"{number:03d}.index").open("ab")
-            try:
-                fcntl.flock(index_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                index_file.close()
-                number += 1
-                continue
-            path = Path(index_file.name)
-            records = np.frombuffer(_whole_records(path), RECORD)
-            index_file.truncate(records.nbytes)
-            vector_file = path.with_suffix(".vectors").open("ab")
-            # Vectors without a record were written in vain. Where a record is without its vectors the file grows: new
-            # ones must not be taken for them.
-            self._written = int((records["start"] + records["count"]).max(initial=0))
-            vector_file.truncate(self._written * 2 * self.width)
-            return vector_file, index_file
+    def _open_writer(self) -> tuple[IO[bytes], IO[bytes], IO[bytes]]:
+        """The first pair of files that no other process holds, cut to what is whole; and their lock."""
+        for number in itertools.count():
+            path = self.folder / f"{number:03d}.index"
+            lock = path.with_suffix(".lock").open("ab")
+            if lock_file(lock):
+                break
+            lock.close()
+        index_file, vector_file = path.open("ab"), path.with_suffix(".vectors").open("ab")
+        records = np.frombuffer(_whole_records(path), RECORD)
+        index_file.truncate(records.nbytes)
+        # Vectors without a record were written in vain. Where a record is without its vectors the file grows: new
+        # ones must not be taken for them.
+        self._written = int((records["start"] + records["count"]).max(initial=0))
+        vector_file.truncate(self._written * 2 * self.width)
+        return vector_file, index_file, lock
 
 
 def _whole_records(index: Path) -> bytes:

@@ -1,7 +1,7 @@
-"""Two-tower checkpoints of big_vision (.npz), in which Google gives SigLIP and SigLIP 2.
+"""SigLIP and SigLIP 2 checkpoints of big_vision (.npz).
 
-Layers are stacked under `encoderblock`, or stand one by one as `encoderblock_0` and so on. There is no config: shapes
-tell it. Names: google-research/big_vision, models/vit.py and models/proj/image_text.
+Layers are stacked under `encoderblock`, or numbered as `encoderblock_0` and so on. There is no config: it is inferred
+from the shapes. Names: google-research/big_vision, models/vit.py and models/proj/image_text.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _reading() -> dict[str, str]:
 MAPS = _reading() | _both("mlp/up", f"{MLP}/Dense_0") | _both("mlp/down", f"{MLP}/Dense_1")
 NORM_NAMES = ("scale", "bias")
 LAYER = MAPS | _both("attention/norm", f"{NORM}_0", NORM_NAMES) | _both("mlp/norm", f"{NORM}_1", NORM_NAMES)
-"""Ours -> theirs, of one layer."""
+"""Our parameter name -> big_vision's, within one layer."""
 WHOLE: dict[Part, dict[str, str]] = {
     "text": {
         "encoder/embeddings/word/embedding": "txt/Embed_0/embedding",
@@ -55,33 +55,33 @@ WHOLE: dict[Part, dict[str, str]] = {
         **{f"encoder/pool/{ours}": f"img/MAPHead_0/{theirs}" for ours, theirs in MAPS.items()},
     },
 }
-"""Ours -> theirs, of what is no layer."""
+"""Our parameter name -> big_vision's, outside the layers."""
 PARAMS = "params/"
 LOGITS = {"logit_scale": "t", "logit_bias": "b"}
 
 GEMMA_VOCABULARY = 256_000
-"""Pieces of SigLIP 2's vocabulary, whose padding is 0; the older ones pad with their end of text, 1."""
+"""Size of SigLIP 2's vocabulary, whose padding id is 0; SigLIP pads with its end-of-text id, 1."""
 NORM_EPS = 1e-6
-"""Flax's, which big_vision leaves as it is."""
+"""Flax's default, which big_vision keeps."""
 
 
 class BigVision:
-    """The towers of one checkpoint.
+    """Text and image tower of one .npz checkpoint.
 
     Raises:
-      ConfigError: no such archive, or tensors are missing or unexpected.
+      ConfigError: not an .npz archive, or tensors are missing or unexpected.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         if not zipfile.is_zipfile(path):
-            raise ConfigError(f"{path} is no whole .npz archive; copy it again")
+            raise ConfigError(f"{path} is not a complete .npz archive; copy it again")
         try:
             self._arrays: Any = np.load(path, allow_pickle=False)
             names = list(self._arrays.files)
         except (OSError, ValueError, zipfile.BadZipFile) as error:
-            raise ConfigError(f"{path} is no whole .npz archive of arrays ({error}); copy it again") from error
-        # As it is trained a checkpoint also holds the optimizer's state, and its parameters under `params`.
+            raise ConfigError(f"{path} is not a complete .npz archive of arrays ({error}); copy it again") from error
+        # A checkpoint of a training also holds the optimizer's state, and its parameters under `params`.
         under = [name for name in names if name.startswith(PARAMS)]
         self._names = {name.removeprefix(PARAMS): name for name in under or names}
         self._layers = {part: self._count_layers(part) for part in BLOCKS}
@@ -89,7 +89,7 @@ class BigVision:
         self.towers: dict[Part, TowerConfig] = {"text": self._text(), "image": self._image()}
 
     def read(self, cfg: TowerConfig) -> Params:
-        """One tower's parameters, float32."""
+        """Parameters of one tower, float32."""
         part: Part = "image" if isinstance(cfg, ImageTowerConfig) else "text"
         specs, tree, count = tower_specs(cfg), {"encoder": {}, "head": {}}, self._layers[part]
         for ours, theirs in WHOLE[part].items():
@@ -129,12 +129,12 @@ class BigVision:
                 wanted.add(f"{block}_0")
         missing, unexpected = sorted(wanted - self._names.keys()), sorted(self._names.keys() - wanted)
         if missing:
-            raise ConfigError(f"{self.path}: {shorten(missing)} missing; it is no two-tower SigLIP of big_vision")
+            raise ConfigError(f"{self.path}: {shorten(missing)} missing; it is not a SigLIP checkpoint of big_vision")
         if unexpected:
             raise ConfigError(f"{self.path}: unexpected tensors {shorten(unexpected)}; only SigLIP's towers are read")
 
     def _shape_of(self, name: str) -> tuple[int, ...]:
-        """From its first bytes: a table of words is most of a file."""
+        """Shape of an array, from its header alone: an embedding table is most of a file."""
         with self._arrays.zip.open(f"{self._names[name]}.npy") as file:
             version = np.lib.format.read_magic(file)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -147,10 +147,10 @@ class BigVision:
         return value.astype(np.float32, copy=False)
 
     def _fitted(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        """A tensor in our shape: positions and the probe have axes of one in front of theirs."""
+        """A tensor reshaped to ours: position embeddings and the probe have leading axes of size 1."""
         value = self._read(name)
         if value.shape[value.ndim - len(shape) :] != shape or value.size != np.prod(shape):
-            raise ConfigError(f"{self.path}: {name} has shape {list(value.shape)}, the others ask for {list(shape)}")
+            raise ConfigError(f"{self.path}: {name} has shape {list(value.shape)}; other tensors imply {list(shape)}")
         return value.reshape(shape)
 
     # ---- configs -----------------------------------------------------------------------------------------------
@@ -179,8 +179,8 @@ class BigVision:
     def _image(self) -> TowerConfig:
         patch = self._shape_of("img/embedding/kernel")[0]
         grid = round(self._shape_of("img/pos_embedding")[-2] ** 0.5)
-        # 384 pixels in patches of 14 are 27 of them: only the file's name, such as siglip2_so400m14_384, tells of the
-        # six pixels more.
+        # 384 pixels give 27 patches of 14; the remaining six pixels are known from the file name alone, such as
+        # siglip2_so400m14_384.
         named = re.search(r"_(\d+)$", self.path.stem)
         size = int(named[1]) if named and int(named[1]) // patch == grid else grid * patch
         encoder = ImageEncoderConfig(image_size=size, patch_size=patch, **self._shape("image"))

@@ -1,4 +1,4 @@
-"""Towers as folders that `transformers` and Sentence Transformers load, and `load_pretrained` reads back exactly."""
+"""Export towers to folders that `transformers` and Sentence Transformers load; `open_model` reads them back exactly."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ Dtype = Literal["float32", "float16"]
 def save_tower(
     params: Params, cfg: TowerConfig, tokenizer: Any, folder: Path, card: str = "", *, dtype: Dtype = "float32"
 ) -> None:
-    """Write config.json, model.safetensors (Hugging Face names), tokenizer files and optical_jax.json.
+    """Save a tower in Hugging Face format: config.json, model.safetensors, tokenizer files and optical_jax.json.
 
-    With a tokenizer the folder is also one of Sentence Transformers: in PyLate's form for token vectors (which
-    Sentence Transformers 6 reads too), or dense for a pooled tower; but for a tower of CLIP or SigLIP, which
-    transformers alone loads (CLIPTextModelWithProjection, SiglipVisionModel and the like).
+    With a tokenizer the folder also loads in Sentence Transformers: in PyLate's format for token vectors (which
+    Sentence Transformers 6 reads too), or dense for a pooled tower. CLIP and SigLIP towers load in transformers only
+    (CLIPTextModelWithProjection, SiglipVisionModel and so on).
 
-    Written beside `folder` and renamed at the end: a crash leaves nothing that looks whole. A folder that an earlier
-    call wrote is replaced; any other that holds files is refused.
+    Atomic: written beside `folder` and renamed at the end. A folder that an earlier call wrote is replaced; any other
+    that holds files is refused.
 
     Args:
       params: a tree of `tower_specs(cfg)`.
-      cfg: its shape.
-      tokenizer: a fast tokenizer of transformers, or None for a folder without.
-      folder: where to.
-      card: the text of a README.md, if there is to be one.
+      cfg: the tower's config.
+      tokenizer: a fast tokenizer of transformers; None to write none.
+      folder: where to write.
+      card: the text of a README.md; empty to write none.
       dtype: type of the tensors in the files; they are read back as float32.
 
     Raises:
@@ -68,10 +68,10 @@ def save_tower(
 
 @contextlib.contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
-    """An empty folder that takes the place of `folder` once all is in it.
+    """Replace a folder atomically: yields an empty one that takes the place of `folder` at the end.
 
     Raises:
-      MachineError: it cannot be written; `folder` is as it was.
+      MachineError: it cannot be written; `folder` is unchanged.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     try:
@@ -88,7 +88,7 @@ def replacing(folder: Path) -> Iterator[Path]:
 
 
 def check_target(folder: Path) -> None:
-    """Refuse to write over anything but an earlier export.
+    """Refuse to overwrite anything but an earlier export.
 
     Raises:
       ConfigError: `folder` is a file, or holds files and neither optical_jax.json nor pair.json.
@@ -97,7 +97,7 @@ def check_target(folder: Path) -> None:
     if folder.is_dir() and (ours or not any(folder.iterdir())):
         return
     if folder.exists():
-        raise ConfigError(f"{folder} exists and is no exported tower; name a new folder")
+        raise ConfigError(f"{folder} exists and is not an exported tower; name a new folder")
 
 
 def _write_tower(params: Params, cfg: TowerConfig, tokenizer: Any, folder: Path, dtype: np.dtype) -> None:
@@ -113,19 +113,19 @@ def _write_tower(params: Params, cfg: TowerConfig, tokenizer: Any, folder: Path,
         kernel = np.asarray(params["head"]["projection"]["kernel"], np.float32)
         _save_tensors(folder / dense_folder(cfg.head), {"linear.weight": np.ascontiguousarray(kernel.T)}, dtype)
     if cfg.head.masses == "learned":
-        # For us alone: modules.json does not name it, and scores do not depend on it.
+        # Not in modules.json: other libraries ignore it, and scores do not depend on it.
         _save_tensors(folder / MASSES, {"kernel": np.asarray(params["head"]["mass"]["kernel"], np.float32)}, dtype)
     tensors = write_paired(params, cfg) if paired else from_tree(params["encoder"], cfg.encoder)
     _save_tensors(folder, dict(tensors), dtype)
 
 
 def export_pair(pair: Pair, tokenizer: Any, folder: Path, card: str = "", *, dtype: Dtype = "float32") -> None:
-    """Write both towers of a pair as transformers' CLIPModel or SiglipModel, with tokenizer files and optical_jax.json.
+    """Save a dual encoder as transformers' CLIPModel or SiglipModel, with tokenizer files and optical_jax.json.
 
-    `load_pair` and `load_pretrained` read it back exactly. Arguments and errors as of `save_tower`.
+    `open_model` reads it back exactly. Arguments and errors as of `save_tower`.
 
     Raises:
-      ConfigError: the towers are of two families, or one has a head that the family's own files do not hold.
+      ConfigError: the towers are of different families, or one has a head that the family's format lacks.
     """
     check_pair(pair)
     check_target(folder)
@@ -144,27 +144,27 @@ def export_pair(pair: Pair, tokenizer: Any, folder: Path, card: str = "", *, dty
 
 
 def check_pair(pair: Pair) -> None:
-    """Raise ConfigError for two towers that are no CLIPModel or SiglipModel."""
+    """Raise ConfigError for two towers that do not form a CLIPModel or SiglipModel."""
     text, image = pair.text.cfg, pair.image.cfg
     if part_of(text) != "text" or part_of(image) != "image" or text.encoder.family != image.encoder.family:
         raise ConfigError(
-            f"{text.encoder.family} for {part_of(text)} and {image.encoder.family} for {part_of(image)} are no pair of "
-            "towers; save each with save_tower"
+            f"{text.encoder.family} for {part_of(text)} and {image.encoder.family} for {part_of(image)} do not form a "
+            "CLIPModel or SiglipModel; save each with save_tower"
         )
     family, expected = text.encoder.family, set(LOGITS[text.encoder.family])
     for cfg in (text, image):
         own = inline_projection(cfg) or (family == "siglip" and part_of(cfg) == "image" and not cfg.head.projection)
         if not own or cfg.head.masses != "none" or text.vector_width != image.vector_width:
             raise ConfigError(
-                f"the tower of {part_of(cfg)} has a head (projection={cfg.head.projection}, masses={cfg.head.masses}) "
-                f"that a {family} pair does not hold; save each tower with save_tower"
+                f"the {part_of(cfg)} tower has a head (projection={cfg.head.projection}, masses={cfg.head.masses}) "
+                f"that the format of {family} lacks; save each tower with save_tower"
             )
     if set(pair.logits) != expected:
         raise ConfigError(f"a {family} pair has {', '.join(sorted(expected))}, not {', '.join(sorted(pair.logits))}")
 
 
 def sentence_transformers_files(cfg: TowerConfig, tokenizer: Any) -> dict[str, Any]:
-    """The JSON files that make the folder one of Sentence Transformers, by path."""
+    """The JSON files of a Sentence Transformers model, by path."""
     head = cfg.head
     modules = [("", "sentence_transformers.models.Transformer")]
     files: dict[str, Any] = {
@@ -201,7 +201,7 @@ def sentence_transformers_files(cfg: TowerConfig, tokenizer: Any) -> dict[str, A
 
 
 def pylate_config(head: HeadConfig, tokenizer: Any) -> dict[str, Any]:
-    """PyLate's top-level fields."""
+    """PyLate's fields of config_sentence_transformers.json."""
     if not head.special_tokens:
         log.warning("Sentence Transformers and PyLate will keep the vectors of special tokens, which this tower drops")
 

@@ -1,7 +1,7 @@
-"""What stands behind the encoder in a folder from outside: markers, lengths, masks, pooling and projection.
+"""Retrieval heads of third-party models: markers, lengths, masks, pooling and projection.
 
-Read are Stanford ColBERT (artifact.metadata), PyLate, Sentence Transformers dense, and Sentence Transformers 6
-multi-vector folders (modules.json). What `HeadConfig` cannot say is refused by name rather than left out.
+Supported are Stanford ColBERT (artifact.metadata), PyLate, Sentence Transformers dense, and Sentence Transformers 6
+multi-vector models (modules.json). What `HeadConfig` cannot express is refused by name rather than ignored.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class Projection(NamedTuple):
 
 class Head(NamedTuple):
     cfg: HeadConfig
-    """Its `projection` is still 0: the width is the tensor's."""
+    """Its `projection` is still 0: the width is known from the tensor."""
     projection: Projection | None
     encoder_folder: Path
     """Where config.json, the encoder's weights and the tokenizer are."""
 
 
 def read_head(folder: Path, pooling: Pooling) -> Head:
-    """The head that a folder states, in whatever form; a plain encoder's vectors are taken as they are.
+    """Detect the format of a model folder and read its head; a plain encoder has the default head.
 
     Raises:
       ConfigError: something a `HeadConfig` cannot express.
@@ -57,7 +57,7 @@ def read_head(folder: Path, pooling: Pooling) -> Head:
 
 
 def cut_lengths(head: HeadConfig, encoder: EncoderConfig) -> HeadConfig:
-    """No text may be longer than the position table."""
+    """Cap the query and document length at the size of the position table."""
     limit = encoder.max_length
     return replace(head, query_length=min(head.query_length, limit), document_length=min(head.document_length, limit))
 
@@ -66,7 +66,7 @@ def cut_lengths(head: HeadConfig, encoder: EncoderConfig) -> HeadConfig:
 
 
 def stanford_head(folder: Path) -> Head:
-    """ColBERT's own format; what artifact.metadata leaves out has the values of Stanford's ColBERTConfig."""
+    """Head of a Stanford ColBERT checkpoint; defaults as in its ColBERTConfig."""
     path = folder / "artifact.metadata"
     metadata = read_json(path) if path.is_file() else {}
     similarity = metadata.get("similarity", "cosine")
@@ -89,7 +89,7 @@ def stanford_head(folder: Path) -> Head:
 
 
 def modules_head(folder: Path, pooling: Pooling) -> Head:
-    """The chain of modules of modules.json."""
+    """Head of a Sentence Transformers or PyLate model, from its modules.json."""
     modules: dict[str, Path] = {}
     for module in read_json_list(folder / "modules.json"):
         kind = str(module.get("type", "")).rpartition(".")[2]
@@ -101,7 +101,7 @@ def modules_head(folder: Path, pooling: Pooling) -> Head:
             )
         modules[kind] = folder / str(module.get("path", ""))
     if next(iter(modules), None) != "Transformer":
-        raise ConfigError(f"{folder / 'modules.json'} does not begin with a Transformer; name a model that does")
+        raise ConfigError(f"{folder / 'modules.json'} does not begin with a Transformer module, which is required")
     encoder_folder = modules["Transformer"]
     top = _optional_json(folder / "config_sentence_transformers.json")
     text = _optional_json(encoder_folder / "sentence_bert_config.json")
@@ -125,7 +125,7 @@ def modules_head(folder: Path, pooling: Pooling) -> Head:
 def multi_vector_head(
     folder: Path, encoder_folder: Path, top: dict[str, Any], text: dict[str, Any], mask: Path | None, start: HeadConfig
 ) -> HeadConfig:
-    """Markers, lengths, augmentation and skiplist, from PyLate's top-level fields or from the modules' own configs."""
+    """Markers, lengths, query expansion and skiplist, from PyLate's top-level fields or the modules' configs."""
     source = str(folder / "config_sentence_transformers.json")
     pieces = PieceIds(encoder_folder)
     markers = {}
@@ -167,7 +167,7 @@ def _expansion(top: dict[str, Any], text: dict[str, Any], source: str) -> dict[s
             return expansion
     if top.get("do_query_expansion") is False or not any(key in top for key in PYLATE_KEYS):
         return None
-    # PyLate expands unless it is told not to.
+    # PyLate expands by default.
     return {"length": top.get("query_length") or 32, "attend": top.get("attend_to_expansion_tokens")}
 
 
@@ -231,13 +231,13 @@ def _optional_json(path: Path) -> dict[str, Any]:
 
 
 class PieceIds:
-    """Ids of pieces, from a folder's tokenizer.json or vocab.txt; read when first asked."""
+    """Token ids, from a folder's tokenizer.json or vocab.txt, which is read at the first lookup."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def marker(self, prompt: str, name: str) -> int | None:
-        """The id of a marker: one token, which the file may keep with or without its trailing space.
+        """Id of a query or document marker: one token, with or without a trailing space in the vocabulary.
 
         Raises:
           ConfigError: the prompt is not one token of the tokenizer.

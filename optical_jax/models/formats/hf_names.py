@@ -1,4 +1,4 @@
-"""Hugging Face's names and ours: one encoder's config.json and tensors, both ways."""
+"""Convert BERT, RoBERTa and XLM-R between Hugging Face's format and ours: config.json and tensors."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ ACTIVATIONS = {
     "quick_gelu": "quick_gelu",
     "relu": "relu",
 }
-"""Hugging Face's `hidden_act` -> ours. Its several tanh forms are one function."""
+"""Hugging Face's `hidden_act` -> our name. Its tanh approximations of GELU are the same function."""
 
 HF_ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_new", "quick_gelu": "quick_gelu", "relu": "relu"}
 
 PAD_IDS = {"bert": 0, "roberta": 1, "xlm-roberta": 1}
-"""Supported `model_type`s, with the padding id where config.json names none."""
+"""Supported `model_type`s, with the default padding id."""
 
 ONLY = {
     "position_embedding_type": "absolute",
@@ -34,20 +34,20 @@ ONLY = {
     "add_cross_attention": False,
     "quantization_config": None,
 }
-"""Fields of config.json that change what is computed, with the one value that is supported."""
+"""Fields of config.json of which only one value is supported."""
 
 ARCHITECTURES = {"bert": "BertModel", "roberta": "RobertaModel", "xlm-roberta": "XLMRobertaModel"}
 
 WORD_EMBEDDING = "embeddings.word_embeddings.weight"
 HEADS = re.compile(r"(pooler|cls|lm_head)\.|(.*\.)?position_ids$")
-"""Tensors these families are known to carry and a tower has no use for."""
+"""Tensors of these families that a tower does not use."""
 
 
 # ---- config.json -------------------------------------------------------------------------------------------------
 
 
 def encoder_config(config: dict[str, Any], source: str) -> EncoderConfig:
-    """The shape that a config.json states.
+    """EncoderConfig of a Hugging Face config.json.
 
     Raises:
       ConfigError: a model, activation or position embedding that is not supported, or a size that is missing.
@@ -69,7 +69,7 @@ def encoder_config(config: dict[str, Any], source: str) -> EncoderConfig:
     def size(key: str) -> int:
         value = config.get(key)
         if not isinstance(value, int) or value < 1:
-            raise ConfigError(f"{source}: {key}={value!r} is no size; a {family} config.json states it")
+            raise ConfigError(f"{source}: {key}={value!r} is not a positive integer; {family} models need one")
         return value
 
     pad_id = config.get("pad_token_id")
@@ -89,7 +89,7 @@ def encoder_config(config: dict[str, Any], source: str) -> EncoderConfig:
 
 
 def hf_config(cfg: EncoderConfig) -> dict[str, Any]:
-    """The config.json of an encoder."""
+    """Hugging Face config.json of an encoder."""
     return {
         "architectures": [ARCHITECTURES[cfg.family]],
         "model_type": cfg.family,
@@ -112,7 +112,7 @@ def hf_config(cfg: EncoderConfig) -> dict[str, Any]:
 
 
 class Tensor(NamedTuple):
-    """Where one Hugging Face tensor lives in our tree, and its shape there and here."""
+    """Path of a Hugging Face tensor in our parameter tree, and its shape there and here."""
 
     path: tuple[str, ...]
     layer: int | None
@@ -154,7 +154,7 @@ def encoder_tensors(cfg: EncoderConfig) -> dict[str, Tensor]:
 
 
 class Names(NamedTuple):
-    """What a checkpoint calls the encoder's tensors, and what else is in it."""
+    """Names of a checkpoint's tensors: the encoder's, those dropped, and unexpected ones."""
 
     encoder: dict[str, str]
     """Our table's name -> the checkpoint's."""
@@ -163,10 +163,10 @@ class Names(NamedTuple):
 
 
 def match_names(names: Iterable[str], cfg: EncoderConfig, source: str) -> Names:
-    """Find the encoder's tensors among a checkpoint's, whatever prefix they stand under (`bert.`, `roberta.`, ...).
+    """Match a checkpoint's tensor names with the encoder's, under any prefix (`bert.`, `roberta.`, ...).
 
     Raises:
-      ConfigError: a tensor is missing, or there is not just one encoder.
+      ConfigError: a tensor is missing, or there is not exactly one encoder.
     """
     names = sorted(names)
     prefixes = [name.removesuffix(WORD_EMBEDDING) for name in names if name.endswith(WORD_EMBEDDING)]
@@ -188,12 +188,12 @@ def match_names(names: Iterable[str], cfg: EncoderConfig, source: str) -> Names:
             unexpected.append(name)
     missing = [prefix + name for name in wanted if name not in encoder]
     if missing:
-        raise ConfigError(f"{source}: {shorten(missing)} missing; config.json asks for {cfg.layers} layers with them")
+        raise ConfigError(f"{source}: {shorten(missing)} missing; the {cfg.layers} layers of config.json need them")
     return Names(encoder, dropped, unexpected)
 
 
 def to_tree(read: Callable[[str], np.ndarray], names: dict[str, str], cfg: EncoderConfig, source: str) -> Params:
-    """The encoder's parameters, float32, each layer's tensors stacked; `read` gives a tensor by the checkpoint's name.
+    """Encoder parameters from a checkpoint, float32, layers stacked; `read` gives a tensor by the checkpoint's name.
 
     Raises:
       ConfigError: a tensor has another shape than config.json says.
@@ -219,7 +219,7 @@ def to_tree(read: Callable[[str], np.ndarray], names: dict[str, str], cfg: Encod
 
 
 def from_tree(params: Params, cfg: EncoderConfig) -> Iterator[tuple[str, np.ndarray]]:
-    """The encoder's tensors in Hugging Face's names and layout, float32."""
+    """Encoder parameters as Hugging Face tensors: names and layout, float32."""
     for name, tensor in encoder_tensors(cfg).items():
         value = params
         for key in tensor.path:
@@ -232,6 +232,6 @@ def from_tree(params: Params, cfg: EncoderConfig) -> Iterator[tuple[str, np.ndar
 
 
 def shorten(names: list[str], at_most: int = 4) -> str:
-    """Some names, and how many more there are."""
+    """The first names, and how many more there are."""
     more = len(names) - at_most
     return ", ".join(names[:at_most]) + (f" and {more} more" if more > 0 else "")

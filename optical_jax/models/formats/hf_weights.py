@@ -1,4 +1,4 @@
-"""Tensors of a folder: safetensors, single or sharded, as float32. PyTorch pickles are never read."""
+"""Safetensors of a folder, single or sharded, read as float32. PyTorch pickles are never read."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ FLOATS = (np.float32, np.float16, np.float64, ml_dtypes.bfloat16)
 
 
 class Weights:
-    """The tensors of a folder, read one at a time.
+    """The tensors of a folder, read one at a time; every file is opened once.
 
     Raises:
-      ConfigError: no weights, a shard that is missing, or a file that is no safetensors file.
+      ConfigError: no weights, a shard that is missing, or a file that is not in safetensors format.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
         if single.is_file():
-            self._files = dict.fromkeys(_tensor_names(single), single)
+            file = _open(single)
+            self._files = dict.fromkeys(file.keys(), (single, file))
         elif index.is_file():
             self._files = _sharded(folder, index)
         else:
@@ -37,36 +38,36 @@ class Weights:
         return sorted(self._files)
 
     def read(self, name: str) -> np.ndarray:
-        """One tensor as float32."""
-        with safe_open(self._files[name], framework="numpy") as file:
-            value = file.get_tensor(name)
+        """Read one tensor as float32."""
+        path, file = self._files[name]
+        value = file.get_tensor(name)
         if value.dtype not in FLOATS:
-            raise ConfigError(f"{self._files[name]}: {name} is {value.dtype}; only float tensors are read")
+            raise ConfigError(f"{path}: {name} is {value.dtype}; only float tensors are read")
         return value.astype(np.float32, copy=False)
 
 
-def _sharded(folder: Path, index: Path) -> dict[str, Path]:
+def _sharded(folder: Path, index: Path) -> dict[str, tuple[Path, Any]]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict):
         raise ConfigError(f"{index} has no weight_map; copy the model's index file again")
-    held: dict[str, list[str]] = {}
+    shards: dict[str, Any] = {}
     for shard in sorted(set(weight_map.values())):
         if Path(shard).name != shard or not (folder / shard).is_file():
             raise ConfigError(f"{index} names {shard}, which is not in the folder; copy that shard too")
-        held[shard] = _tensor_names(folder / shard)
+        shards[shard] = _open(folder / shard)
+    held = {shard: set(file.keys()) for shard, file in shards.items()}
     absent = sorted(name for name, shard in weight_map.items() if name not in held[shard])
     if absent:
         raise ConfigError(f"{folder / weight_map[absent[0]]} lacks {absent[0]}, which {index.name} says it holds")
     # A tensor of a shard that the index does not name must be seen too, so that it can be refused.
-    return {name: folder / shard for shard, names in held.items() for name in names}
+    return {name: (folder / shard, shards[shard]) for shard, names in held.items() for name in names}
 
 
-def _tensor_names(path: Path) -> list[str]:
+def _open(path: Path) -> Any:
     try:
-        with safe_open(path, framework="numpy") as file:
-            return list(file.keys())
+        return safe_open(path, framework="numpy")
     except (SafetensorError, OSError) as error:
-        raise ConfigError(f"{path} is no whole safetensors file ({error}); copy it again") from error
+        raise ConfigError(f"{path} is not a complete safetensors file ({error}); copy it again") from error
 
 
 def _no_weights(folder: Path) -> str:
@@ -81,22 +82,22 @@ def _no_weights(folder: Path) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object in a file.
+    """Read a JSON object.
 
     Raises:
-      ConfigError: the file is missing or is no JSON object.
+      ConfigError: the file is missing or is not a JSON object.
     """
     value = _read(path)
     if not isinstance(value, dict):
-        raise ConfigError(f"{path} holds no JSON object; copy the file again")
+        raise ConfigError(f"{path} is not a JSON object; copy the file again")
     return value
 
 
 def read_json_list(path: Path) -> list[dict[str, Any]]:
-    """A JSON list of objects in a file."""
+    """Read a JSON list of objects."""
     value = _read(path)
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise ConfigError(f"{path} holds no list of JSON objects; copy the file again")
+        raise ConfigError(f"{path} is not a list of JSON objects; copy the file again")
     return value
 
 

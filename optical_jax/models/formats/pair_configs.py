@@ -1,4 +1,4 @@
-"""The two towers of CLIP and SigLIP in Hugging Face's config.json and in our configs, both ways."""
+"""Convert CLIP and SigLIP configs between Hugging Face's config.json and ours."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "siglip_vision_model": dict(zip(SHAPE, (768, 3072, 12, 12, "gelu_pytorch_tanh", 1e-6), strict=True))
     | {"image_size": 224, "patch_size": 16},
 }
-"""What config.json leaves out has these values: files on the hub state what differs from them alone."""
+"""Defaults of config.json: files on the hub state only what differs from them."""
 PROJECTION = 512
-"""Likewise, of CLIP's `projection_dim`."""
+"""Default of CLIP's `projection_dim`."""
 
 MODEL_TYPES: dict[str, tuple[Part, ...]] = {
     "clip": ("text", "image"),
@@ -33,7 +33,7 @@ MODEL_TYPES: dict[str, tuple[Part, ...]] = {
     "siglip_text_model": ("text",),
     "siglip_vision_model": ("image",),
 }
-"""`model_type`s, and the towers in each."""
+"""Supported `model_type`s, and the towers in each."""
 SECTIONS: dict[Part, str] = {"text": "text_config", "image": "vision_config"}
 ARCHITECTURES = {
     ("clip", "text"): "CLIPTextModel",
@@ -44,17 +44,17 @@ ARCHITECTURES = {
 
 
 def part_of(cfg: TowerConfig) -> Part:
-    """What a tower reads."""
+    """Modality of a tower: "text" or "image"."""
     return "image" if isinstance(cfg, ImageTowerConfig) else "text"
 
 
 def is_pair_family(cfg: TowerConfig) -> bool:
-    """True for a tower of pictures, and for one of texts that was trained beside one."""
+    """True for a tower of CLIP or SigLIP, of either modality."""
     return cfg.encoder.family in ("clip", "siglip")
 
 
 def paired_configs(config: dict[str, Any], source: str) -> dict[Part, TowerConfig]:
-    """The towers that a config.json states, as they were trained: one vector a text, one a picture.
+    """Tower configs of a CLIP or SigLIP config.json, pooled as in training: one vector per text or image.
 
     Raises:
       ConfigError: an activation or a shape that is not supported.
@@ -79,7 +79,7 @@ def paired_configs(config: dict[str, Any], source: str) -> dict[Part, TowerConfi
 
 
 def shape_of(stated: dict[str, Any], source: str) -> dict[str, Any]:
-    """The fields that encoders of texts and of pictures have in common."""
+    """The fields that text and image encoders have in common."""
     activation = stated["hidden_act"]
     if activation not in ACTIVATIONS:
         raise ConfigError(
@@ -98,7 +98,7 @@ def shape_of(stated: dict[str, Any], source: str) -> dict[str, Any]:
 def size(stated: dict[str, Any], key: str, source: str) -> int:
     value = stated.get(key)
     if not isinstance(value, int) or value < 1:
-        raise ConfigError(f"{source}: {key}={value!r} is no size; only one whole number is supported")
+        raise ConfigError(f"{source}: {key}={value!r} is not a positive integer, and nothing else is supported")
     return value
 
 
@@ -142,7 +142,7 @@ def image_tower(family: str, stated: dict[str, Any], source: str) -> TowerConfig
 
 
 def paired_config(cfg: TowerConfig) -> dict[str, Any]:
-    """The config.json of one tower."""
+    """Hugging Face config.json of one tower."""
     encoder, part = cfg.encoder, part_of(cfg)
     family = encoder.family
     activation = {"gelu_tanh": "gelu_pytorch_tanh"}.get(encoder.activation) or HF_ACTIVATIONS[encoder.activation]
@@ -169,7 +169,7 @@ def paired_config(cfg: TowerConfig) -> dict[str, Any]:
 
 
 def pair_config(text: TowerConfig, image: TowerConfig) -> dict[str, Any]:
-    """The config.json of a pair."""
+    """Hugging Face config.json of a CLIPModel or SiglipModel."""
     family = text.encoder.family
     config: dict[str, Any] = {
         "architectures": [{"clip": "CLIPModel", "siglip": "SiglipModel"}[family]],
@@ -184,5 +184,5 @@ def pair_config(text: TowerConfig, image: TowerConfig) -> dict[str, Any]:
 
 
 def inline_projection(cfg: TowerConfig) -> bool:
-    """True where the family's own files hold the head's projection: CLIP's without bias, SigLIP's of texts with."""
+    """True if the family's format includes the projection: without bias in CLIP, with bias in SigLIP's text tower."""
     return cfg.head.projection > 0 and cfg.head.projection_bias == (cfg.encoder.family == "siglip")

@@ -1,4 +1,4 @@
-"""Hugging Face's names and ours of the tensors of CLIP and SigLIP, both ways."""
+"""Convert CLIP and SigLIP tensors between Hugging Face's names and layout and ours."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from optical_jax.types import Params
 PREFIXES: dict[Part, str] = {"text": "text_model.", "image": "vision_model."}
 LOGITS = {"clip": ("logit_scale",), "siglip": ("logit_scale", "logit_bias")}
 DROPPED = re.compile(r"(.*\.)?position_ids$")
-"""Buffers that older files carry."""
+"""Buffers in older files."""
 
 
 class Leaf(NamedTuple):
-    """Where a tensor of Hugging Face's, or a third of one, lives in our tree, and its layout there and here."""
+    """Path of a Hugging Face tensor, or a third of one, in our parameter tree, and its layout there and here."""
 
     name: str
     path: tuple[str, ...]
     layer: int | None
     shape: tuple[int, ...]
-    """Of one layer, here."""
+    """Our shape, of one layer."""
     hf_shape: tuple[int, ...]
     layout: Literal["linear", "patches", "plain"]
-    """Torch keeps a linear map as [out, in] and a convolution as [out, in, height, width]; ours are the other way."""
+    """Torch keeps a linear map as [out, in] and a convolution as [out, in, height, width]; ours are reversed."""
     third: int | None
-    """Which of query, key and value it is in a stack of the three."""
+    """Its index in a stack of query, key and value."""
 
     def ours(self, value: np.ndarray) -> np.ndarray:
         value = value if self.third is None else np.split(value, 3)[self.third]
@@ -50,7 +50,7 @@ class Leaf(NamedTuple):
 
 
 def paired_leaves(cfg: TowerConfig) -> list[Leaf]:
-    """Every tensor of one tower, under the names it has in a pair."""
+    """All tensors of one tower, under their names in CLIPModel or SiglipModel."""
     specs, prefix, clip = tower_specs(cfg), PREFIXES[part_of(cfg)], cfg.encoder.family == "clip"
     leaves: list[Leaf] = []
 
@@ -122,14 +122,14 @@ def paired_leaves(cfg: TowerConfig) -> list[Leaf]:
 
 
 def projection_name(cfg: TowerConfig) -> str:
-    """What CLIP's projection, or SigLIP's of texts, is called in a pair."""
+    """Name of the projection in CLIPModel or SiglipModel."""
     if cfg.encoder.family == "siglip":
         return "text_model.head"
     return "text_projection" if part_of(cfg) == "text" else "visual_projection"
 
 
 def read_paired(read: Callable[[str], np.ndarray], names: dict[str, str], cfg: TowerConfig, source: str) -> Params:
-    """A tower's parameters, float32, each layer's tensors stacked.
+    """Parameters of one tower from a checkpoint, float32, layers stacked.
 
     Args:
       read: gives a tensor by the checkpoint's name.
@@ -153,7 +153,7 @@ def read_paired(read: Callable[[str], np.ndarray], names: dict[str, str], cfg: T
 
 
 def put(tree: Params, path: tuple[str, ...], value: np.ndarray, layer: int | None, layers: int) -> None:
-    """Lay a tensor, or one layer's, in its place of a tree."""
+    """Put a tensor, or that of one layer, into a parameter tree."""
     node = tree
     for key in path[:-1]:
         node = node.setdefault(key, {})
@@ -164,7 +164,7 @@ def put(tree: Params, path: tuple[str, ...], value: np.ndarray, layer: int | Non
 
 
 def write_paired(params: Params, cfg: TowerConfig) -> Iterator[tuple[str, np.ndarray]]:
-    """A tower's tensors in a pair's names and Hugging Face's layout, float32."""
+    """Parameters of one tower as Hugging Face tensors: names and layout, float32."""
     stacks: dict[str, list[np.ndarray]] = {}
     for leaf in paired_leaves(cfg):
         value = params
@@ -184,9 +184,9 @@ def write_paired(params: Params, cfg: TowerConfig) -> Iterator[tuple[str, np.nda
 def match_paired(
     names: Iterable[str], towers: dict[Part, TowerConfig], logits: Iterable[str], source: str
 ) -> dict[str, str]:
-    """A pair's name of every tensor of these towers -> the checkpoint's, and that of each of `logits`.
+    """Match a checkpoint's tensor names with those of CLIPModel or SiglipModel: name there -> name in the checkpoint.
 
-    A file of one tower may leave the tower's prefix out.
+    A file of one tower may omit the tower's prefix.
 
     Raises:
       ConfigError: a tensor is missing, or unexpected.
@@ -206,7 +206,7 @@ def match_paired(
     missing = sorted(wanted - found.keys())
     family = next(iter(towers.values())).encoder.family
     if missing:
-        raise ConfigError(f"{source}: {shorten(missing)} missing; config.json asks for them ({family})")
+        raise ConfigError(f"{source}: {shorten(missing)} missing; the {family} model of config.json needs them")
     if unexpected:
         raise ConfigError(
             f"{source}: unexpected tensors {shorten(unexpected)}; with them it is not the {family} that config.json "

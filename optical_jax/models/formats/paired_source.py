@@ -1,4 +1,4 @@
-"""A file or folder that holds towers of CLIP or SigLIP, one or a pair: what is in it, read tower by tower."""
+"""CLIP and SigLIP checkpoints, of one tower or both: Hugging Face folders and big_vision's .npz files."""
 
 from __future__ import annotations
 
@@ -24,27 +24,25 @@ from optical_jax.types import Params
 
 log = logging.getLogger(__name__)
 
-PLURAL: dict[Part, str] = {"text": "texts", "image": "pictures"}
-
 
 class PairedSource(NamedTuple):
-    """The towers of one source; nothing of their weights is read before it is asked for."""
+    """Towers of one checkpoint; weights are read by `read`."""
 
     name: str
     towers: dict[Part, TowerConfig]
-    """As they were trained, or as they were exported."""
+    """Configs as trained, or as exported."""
     read: Callable[[TowerConfig], Params]
-    """The parameters of one of `towers`."""
+    """Reads the parameters of one of `towers`."""
     read_logits: Callable[[], dict[str, np.ndarray]]
-    """logit_scale and, of SigLIP, logit_bias; empty where there is one tower."""
+    """Reads logit_scale and, for SigLIP, logit_bias; empty for a single tower."""
     folder: Path
-    """Where a tokenizer may be."""
+    """Folder of the tokenizer, if there is one."""
     exported: bool
-    """Written by `save_pair`, so that settings of its own count."""
+    """Written by `export_pair`, so that its own settings hold."""
 
 
 def open_paired(path: Path) -> PairedSource | None:
-    """What a folder or an .npz file holds; None where it is something else, such as a plain encoder of texts.
+    """Open a CLIP or SigLIP checkpoint; None for any other model, such as a BERT.
 
     Raises:
       ConfigError: tensors are missing or unexpected, or something that a tower cannot express.
@@ -69,7 +67,7 @@ def open_paired(path: Path) -> PairedSource | None:
 
 
 def open_folder(folder: Path, towers: dict[Part, TowerConfig], *, exported: bool) -> PairedSource:
-    """Safetensors with a config.json of Hugging Face's."""
+    """Open a Hugging Face folder."""
     weights = Weights(folder)
     if len(towers) == 1:
         towers = {part: without_projection(cfg, weights) for part, cfg in towers.items()}
@@ -89,7 +87,7 @@ def open_folder(folder: Path, towers: dict[Part, TowerConfig], *, exported: bool
 
 
 def without_projection(cfg: TowerConfig, weights: Weights) -> TowerConfig:
-    """CLIP's bare towers state the width of a projection that they do not have."""
+    """Set projection=0 for CLIPTextModel and CLIPVisionModel, whose config states one that they do not have."""
     has_one = f"{projection_name(cfg)}.weight" in weights.names
     if cfg.encoder.family == "clip" and not has_one:
         return replace(cfg, head=replace(cfg.head, projection=0))
@@ -97,37 +95,37 @@ def without_projection(cfg: TowerConfig, weights: Weights) -> TowerConfig:
 
 
 def open_big_vision(path: Path) -> PairedSource:
-    """An .npz checkpoint of big_vision, with a tokenizer beside it if there is one."""
+    """Open an .npz checkpoint of big_vision; a tokenizer may be in the same folder."""
     file = BigVision(path)
     return PairedSource(str(path), file.towers, file.read, file.read_logits, path.parent, exported=False)
 
 
 def choose_tower(source: PairedSource, part: Part, pooling: Pooling) -> TowerConfig:
-    """One tower of a source as it is to be used.
+    """Config of one tower with the pooling asked for.
 
     Raises:
-      ConfigError: it is not there, or does not pool so.
+      ConfigError: no such tower, or a pooling that it does not support.
     """
     if part not in source.towers:
         (there,) = source.towers
-        raise ConfigError(f"{source.name} holds a tower of {PLURAL[there]} alone, and none of {PLURAL[part]}")
+        raise ConfigError(f"{source.name} has only the {there} tower, not the {part} tower")
     cfg = source.towers[part]
     if source.exported:
         return cfg
     if pooling not in ("auto", *poolings(cfg.encoder)):
         raise ConfigError(
-            f"pooling={pooling}: {source.name} was not trained with it; take auto (as it was trained), none or mean"
+            f"pooling={pooling}: {source.name} was not trained with it; use auto (as it was trained), none or mean"
         )
     if pooling != "auto":
         cfg = replace(cfg, head=replace(cfg.head, pooling=pooling))
     if part == "text" and cfg.encoder.family == "siglip":
-        # What it was padded with while it was trained is in no config.json, or a wrong one.
+        # The padding id of its training is missing from config.json, or wrong there.
         cfg = replace(cfg, encoder=replace(cfg.encoder, pad_id=padding_id(source.folder, cfg.encoder.pad_id)))
     return cfg
 
 
 def padding_id(folder: Path, stated: int) -> int:
-    """The id of the tokenizer's padding token; `stated` where the folder has no tokenizer.json."""
+    """Id of the tokenizer's padding token; `stated` if the folder has no tokenizer.json."""
     config = folder / "tokenizer_config.json"
     if not config.is_file() or not (folder / "tokenizer.json").is_file():
         return stated
@@ -137,9 +135,7 @@ def padding_id(folder: Path, stated: int) -> int:
     return stated if found is None else found
 
 
-def read_own_tower(folder: Path, cfg: TowerConfig) -> Params:
-    """The parameters of a tower that `save_tower` wrote, but for a projection that lies in a folder of its own."""
-    weights = Weights(folder)
-    part = part_of(cfg)
-    names = match_paired(weights.names, {part: cfg}, (), str(folder))
-    return read_paired(weights.read, names, cfg, str(folder))
+def read_own_tower(weights: Weights, cfg: TowerConfig) -> Params:
+    """Parameters of a tower that `save_tower` wrote, except a projection in a folder of its own."""
+    names = match_paired(weights.names, {part_of(cfg): cfg}, (), str(weights.folder))
+    return read_paired(weights.read, names, cfg, str(weights.folder))

@@ -1,24 +1,25 @@
-"""Checkpoints from outside: a local folder or a hub name, in any of the forms retrieval models come in."""
+"""Load pretrained models from local folders or the Hugging Face hub, in all supported formats."""
 
 from __future__ import annotations
 
 import logging
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from optical_jax.config import EncoderConfig, HeadConfig, TowerConfig
 from optical_jax.errors import ConfigError
-from optical_jax.files import OWN_CONFIG, PAIR, TOKENIZER_FILES
+from optical_jax.files import OWN_CONFIG, PAIR, SEEN_PICTURES, TOKENIZER_FILES, read_if_present
 from optical_jax.models.formats.hf_heads import Head, Pooling, Projection, cut_lengths, read_head
 from optical_jax.models.formats.hf_names import encoder_config, match_names, shorten, to_tree
 from optical_jax.models.formats.hf_weights import Weights, read_json
 from optical_jax.models.formats.pair_configs import Part, inline_projection, is_pair_family, part_of
-from optical_jax.models.formats.paired_source import PLURAL, PairedSource, choose_tower, open_paired, read_own_tower
+from optical_jax.models.formats.paired_source import PairedSource, choose_tower, open_paired, read_own_tower
 from optical_jax.models.formats.tower_json import tower_config
 from optical_jax.types import Params
 
@@ -26,153 +27,176 @@ log = logging.getLogger(__name__)
 
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "artifact.metadata"]
 SHIPPED = "optical_jax/english_teacher"
-"""A small English teacher that comes along with the package; its card is in the folder."""
+"""A small English teacher shipped with the package; its model card is in the folder."""
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
 class Pretrained(NamedTuple):
     params: Params
-    """The tower's parameters, NumPy, float32."""
+    """Parameters of the tower, NumPy, float32."""
     cfg: TowerConfig
     tokenizer_path: Path | None
-    """Folder of the tokenizer; None where there is none."""
+    """Folder of the tokenizer; None if there is none."""
     folder: Path
-    """Where the weights lie, and of a tower of pictures how it takes them, if that is told."""
+    """Folder of the weights and, for an image tower, of its preprocessor_config.json."""
 
 
-def load_pretrained(
-    path: str, *, pooling: Pooling = "none", part: Part = "text", cache_dir: str | None = None
-) -> Pretrained:
-    """Read a tower.
+@dataclass(frozen=True)
+class Model:
+    """A pretrained model in one of the formats of `open_model`. Its files are opened once, when first needed."""
 
-    Forms: Hugging Face BERT, RoBERTa and XLM-R; Stanford ColBERT; PyLate; Sentence Transformers, dense and
-    multi-vector; Hugging Face CLIP and SigLIP, a pair or one tower; big_vision's SigLIP (.npz); and what `save_tower`,
-    `save_pair` (optical_jax.json) and `save_pair` (pair.json) wrote, which is always read as it was.
+    path: str
+    """As the caller named it."""
+    folder: Path
+    """Where the files are; of big_vision the .npz file itself."""
 
-    Args:
-      path: a local folder, an .npz file, or a hub name (org/name) where there is no such folder.
-      pooling: "none" takes a vector a token or patch whatever the folder says, "auto" does as it says.
-      part: what the tower reads; the folders of a pair hold both.
-      cache_dir: folder for downloads; None leaves it to HF_HOME.
+    @cached_property
+    def metadata(self) -> dict[str, Any] | None:
+        """Contents of pair.json; None for third-party models."""
+        return read_json(self.folder / PAIR) if (self.folder / PAIR).is_file() else None
 
-    Raises:
-      ConfigError: no such folder or model, no weights, no such part, or something in it that a tower cannot express.
-    """
-    folder, source = find_source(path, cache_dir)
-    if is_own_pair(folder):
-        return load_pretrained(str(folder / part), pooling=pooling, part=part)
-    if source is not None:
-        cfg = choose_tower(source, part, pooling)
-        tokenizer = tokenizer_folder(source.folder) if part == "text" else None
-        return Pretrained(source.read(cfg), cfg, tokenizer, source.folder)
-    own = folder / OWN_CONFIG
-    if own.is_file():
-        cfg = tower_config(read_json(own), str(own))
+    @property
+    def seen_images(self) -> list[str] | None:
+        """Digests, in hexadecimal, of the images that the image tower is known to be trained on; None if unknown."""
+        return read_if_present(self.folder / SEEN_PICTURES)
+
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """The towers it has: "text", "image", or both.
+
+        Raises:
+          ConfigError: as `tower`.
+        """
+        if self._own_pair:
+            return ("text", "image")
+        if self._paired is not None:
+            return tuple(self._paired.towers)
+        return ("text",) if self._own is None else (part_of(self._own),)
+
+    def tower(self, part: Part = "text", pooling: Pooling = "none") -> Pretrained:
+        """Read one tower.
+
+        Args:
+          part: "text" or "image".
+          pooling: "none" gives one vector per token or patch whatever the folder says, "auto" does as it says. What
+            `save_tower`, `export_pair` and `save_pair` wrote is always read as it was.
+
+        Raises:
+          ConfigError: no weights, no such part, or something in it that a tower cannot express.
+        """
+        if self._own_pair:
+            return open_model(self.folder / part).tower(part, pooling)
+        if self._paired is not None:
+            cfg, folder = choose_tower(self._paired, part, pooling), self._paired.folder
+            tokenizer = tokenizer_folder(folder) if part == "text" else None
+            return Pretrained(self._paired.read(cfg), cfg, tokenizer, folder)
+        head, cfg = self._head(pooling)
+        if part != part_of(cfg):
+            raise ConfigError(f"{self.path} has only the {part_of(cfg)} tower, not the {part} tower")
+        weights = Weights(head.encoder_folder)
+        if is_pair_family(cfg):
+            params = read_own_tower(weights, cfg)
+        else:
+            params = {"encoder": read_encoder(weights, head, cfg.encoder), "head": {}}
+        if head.projection is not None:
+            kernel = read_projection(weights, head.projection, cfg.encoder.width, cfg.head.projection)
+            params["head"] = {"projection": {"kernel": kernel}}
+            cfg = replace(cfg, head=replace(cfg.head, projection=kernel.shape[1]))
+        if cfg.head.masses == "learned":
+            kernel = Weights(self.folder / MASSES).read("kernel")
+            params["head"] = {**params["head"], "mass": {"kernel": kernel}}
+        return Pretrained(params, cfg, tokenizer_folder(head.encoder_folder), self.folder)
+
+    def logits(self) -> dict[str, np.ndarray]:
+        """`Pair.logits`; empty for a single tower."""
+        if self._own_pair:
+            metadata = self.metadata or {}
+            return {name: np.array(metadata[name], np.float32) for name in OWN_LOGITS if name in metadata}
+        return self._paired.read_logits() if self._paired is not None and len(self._paired.towers) == 2 else {}
+
+    def pair(self, pooling: Pooling = "auto") -> Pair:
+        """Read both towers of a dual encoder.
+
+        Raises:
+          ConfigError: there is only one tower.
+        """
+        if len(self.parts) < 2:
+            raise ConfigError(
+                f"{self.path} is not a dual encoder; name a folder or .npz file with both towers of CLIP or SigLIP"
+            )
+        return Pair(self.tower("text", pooling), self.tower("image", pooling), self.logits())
+
+    @property
+    def _own_pair(self) -> bool:
+        """True for the folder of two towers that `save_pair` writes."""
+        return (self.folder / PAIR).is_file() and (self.folder / "text").is_dir()
+
+    @cached_property
+    def _paired(self) -> PairedSource | None:
+        return open_paired(self.folder)
+
+    @cached_property
+    def _own(self) -> TowerConfig | None:
+        """Config in optical_jax.json, which `save_tower` wrote."""
+        own = self.folder / OWN_CONFIG
+        return tower_config(read_json(own), str(own)) if own.is_file() else None
+
+    def _head(self, pooling: Pooling) -> tuple[Head, TowerConfig]:
+        """Head and config of a model with a single tower."""
+        cfg = self._own
+        if cfg is None:
+            head = read_head(self.folder, pooling)
+            config_file = head.encoder_folder / "config.json"
+            encoder = encoder_config(read_json(config_file), str(config_file))
+            return head, TowerConfig(encoder, cut_lengths(head.cfg, encoder))
         if part_of(cfg) == "text":
             cfg = replace(cfg, head=cut_lengths(cfg.head, cfg.encoder))
         elsewhere = cfg.head.projection and not (is_pair_family(cfg) and inline_projection(cfg))
-        head = Head(cfg.head, Projection(folder / dense_folder(cfg.head)) if elsewhere else None, folder)
-    else:
-        head = read_head(folder, pooling)
-        config_file = head.encoder_folder / "config.json"
-        encoder = encoder_config(read_json(config_file), str(config_file))
-        cfg = TowerConfig(encoder, cut_lengths(head.cfg, encoder))
-    if part != part_of(cfg):
-        raise ConfigError(f"{path} holds a tower of {PLURAL[part_of(cfg)]} alone, and none of {PLURAL[part]}")
-    if is_pair_family(cfg):
-        params = read_own_tower(folder, cfg)
-    else:
-        params = {"encoder": read_encoder(head, cfg.encoder), "head": {}}
-    if head.projection is not None:
-        kernel = read_projection(head.projection, cfg.encoder.width, cfg.head.projection)
-        params["head"] = {"projection": {"kernel": kernel}}
-        cfg = replace(cfg, head=replace(cfg.head, projection=kernel.shape[1]))
-    if cfg.head.masses == "learned":
-        kernel = Weights(folder / MASSES).read("kernel")
-        params["head"] = {**params["head"], "mass": {"kernel": kernel}}
-    return Pretrained(params, cfg, tokenizer_folder(head.encoder_folder), folder)
+        projection = Projection(self.folder / dense_folder(cfg.head)) if elsewhere else None
+        return Head(cfg.head, projection, self.folder), cfg
 
 
 class Pair(NamedTuple):
-    """Two towers that were trained to agree, and what their cosines were scaled by to make logits."""
+    """Both towers of a dual encoder, and the scale and bias that turn cosines into logits."""
 
     text: Pretrained
     image: Pretrained
     logits: dict[str, np.ndarray]
-    """logit_scale, the natural logarithm of the factor, and of SigLIP logit_bias, which is added; float32."""
-
-
-def load_pretrained_pair(path: str, *, pooling: Pooling = "auto", cache_dir: str | None = None) -> Pair:
-    """Both towers of CLIP, of SigLIP, or of a pair of ours; arguments and errors as of `load_pretrained`.
-
-    Raises:
-      ConfigError: there is one tower, or none.
-    """
-    folder, source = find_source(path, cache_dir)
-    if is_own_pair(folder):
-        text, image = (load_pretrained(str(folder), part=part) for part in ("text", "image"))
-        return Pair(text, image, read_logits(path, cache_dir))
-    if source is None or len(source.towers) < 2:
-        raise ConfigError(f"{path} holds no pair of towers; name a folder or .npz file with a whole CLIP or SigLIP")
-    text, image = (choose_tower(source, part, pooling) for part in ("text", "image"))
-    return Pair(
-        Pretrained(source.read(text), text, tokenizer_folder(source.folder), source.folder),
-        Pretrained(source.read(image), image, None, source.folder),
-        source.read_logits(),
-    )
-
-
-def read_logits(path: str, cache_dir: str | None = None) -> dict[str, np.ndarray]:
-    """`Pair.logits` alone; none where there is one tower."""
-    folder, source = find_source(path, cache_dir)
-    if is_own_pair(folder):
-        told = read_json(folder / PAIR)
-        return {name: np.array(told[name], np.float32) for name in OWN_LOGITS if name in told}
-    return source.read_logits() if source is not None and len(source.towers) == 2 else {}
+    """logit_scale, the natural logarithm of the factor, and for SigLIP logit_bias, which is added; float32."""
 
 
 OWN_LOGITS = ("logit_scale", "logit_bias")
-"""What of `Pair.logits` a pair.json holds."""
+"""Keys of `Pair.logits` in pair.json."""
 
 
-def is_own_pair(folder: Path) -> bool:
-    """True for the folder of two towers that `save_pair` writes."""
-    return (folder / PAIR).is_file() and (folder / "text").is_dir()
+def open_model(path: str | Path, cache_dir: str | None = None) -> Model:
+    """Find a pretrained model, locally or on the hub; its files are read later.
 
+    Formats: Hugging Face BERT, RoBERTa and XLM-R; Stanford ColBERT; PyLate; Sentence Transformers, dense and
+    multi-vector; Hugging Face CLIP and SigLIP, a pair or one tower; big_vision's SigLIP (.npz); and what `save_tower`,
+    `export_pair` (optical_jax.json) and `save_pair` (pair.json) wrote.
 
-def find_source(path: str, cache_dir: str | None) -> tuple[Path, PairedSource | None]:
-    """Where a model lies, and what it holds if it is of a family that comes in pairs."""
-    folder = find_folder(path, cache_dir)
-    return folder, open_paired(folder)
-
-
-def parts_of(path: str, cache_dir: str | None = None) -> tuple[Part, ...]:
-    """What the towers of a folder or hub name read: "text", "image", or both.
+    Args:
+      path: a local folder, an .npz file, or a hub name (org/name) if there is no such folder.
+      cache_dir: folder for downloads; None leaves it to HF_HOME.
 
     Raises:
-      ConfigError: as `load_pretrained`.
+      ConfigError: no such folder or model.
     """
-    folder, source = find_source(path, cache_dir)
-    if is_own_pair(folder):
-        return ("text", "image")
-    if source is not None:
-        return tuple(source.towers)
-    own = folder / OWN_CONFIG
-    return (part_of(tower_config(read_json(own), str(own))),) if own.is_file() else ("text",)
+    return Model(str(path), find_folder(str(path), cache_dir))
 
 
 def tokenizer_folder(folder: Path) -> Path | None:
     return folder if any((folder / name).is_file() for name in TOKENIZER_FILES) else None
 
 
-def read_encoder(head: Head, cfg: EncoderConfig) -> Params:
-    """The encoder's parameters. What else is in the file must be a head its family is known to carry.
+def read_encoder(weights: Weights, head: Head, cfg: EncoderConfig) -> Params:
+    """Parameters of the encoder; other tensors must be heads known in its family, which are dropped.
 
     Raises:
       ConfigError: tensors are missing, unexpected or of another shape.
     """
     folder = head.encoder_folder
-    weights = Weights(folder)
     names = match_names(weights.names, cfg, str(folder))
     inline = head.projection.tensor if head.projection and head.projection.folder == folder else None
     unexpected = [name for name in names.unexpected if name != inline]
@@ -186,9 +210,9 @@ def read_encoder(head: Head, cfg: EncoderConfig) -> Params:
     return to_tree(weights.read, names.encoder, cfg, str(folder))
 
 
-def read_projection(projection: Projection, width: int, stated: int) -> np.ndarray:
-    """The kernel [D, E] of the head's projection; `stated` is E where the config says it, else 0."""
-    weights = Weights(projection.folder)
+def read_projection(encoder: Weights, projection: Projection, width: int, stated: int) -> np.ndarray:
+    """Kernel [D, E] of the head's projection; `stated` is E if the config states it, else 0."""
+    weights = encoder if projection.folder == encoder.folder else Weights(projection.folder)
     if projection.tensor not in weights.names:
         raise ConfigError(f"{projection.folder}: {projection.tensor}, the projection, is missing; copy the whole model")
     kernel = weights.read(projection.tensor)
@@ -201,27 +225,25 @@ def read_projection(projection: Projection, width: int, stated: int) -> np.ndarr
 
 
 MASSES = "token_masses"
-"""Subfolder of the map that learned masses come from."""
+"""Subfolder of the linear map that gives learned masses."""
 
 
 def dense_folder(head: HeadConfig) -> str:
-    """Subfolder of the projection; a pooled tower's comes after its pooling."""
+    """Subfolder of the projection; for a pooled tower it comes after the pooling module."""
     return "1_Dense" if head.pooling == "none" else "2_Dense"
 
 
 def find_folder(path: str, cache_dir: str | None) -> Path:
-    """The local folder of a model: `path` itself, the shipped teacher's, or a download if `path` is a hub name.
-
-    An .npz file is a model by itself.
+    """Local folder of a model: `path` itself, the shipped teacher, or a download from the hub; or an .npz file.
 
     Raises:
-      ConfigError: there is neither.
+      ConfigError: none of these.
     """
     if path == SHIPPED:
         return Path(str(files("optical_jax"))) / "english_teacher"
     folder = Path(path)
     if folder.is_dir():
-        # Stanford's trainer leaves its newest model here in the folder of its experiment.
+        # Stanford's trainer writes its newest model here in the folder of an experiment.
         newest = folder / "checkpoints" / "colbert"
         return newest if not (folder / "config.json").exists() and (newest / "config.json").is_file() else folder
     if folder.suffix == ".npz" and folder.is_file():
@@ -235,5 +257,5 @@ def find_folder(path: str, cache_dir: str | None) -> Path:
     except (OSError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(
-            f"{path}: no such folder, and it cannot be had from the hub ({reason}); if it is a run, train it first"
+            f"{path}: no such folder, and no download from the hub ({reason}); if it is a run, train it first"
         ) from error

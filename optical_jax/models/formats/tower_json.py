@@ -1,4 +1,4 @@
-"""A TowerConfig from the JSON that `optical_jax.json` keeps of it."""
+"""Parse optical_jax.json, the config of a tower."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from optical_jax.errors import ConfigError
 
 
 def tower_config(values: dict[str, Any], source: str) -> TowerConfig:
-    """A TowerConfig from its JSON; one of pictures where its encoder has a size in pixels."""
+    """TowerConfig from its JSON; an ImageTowerConfig if the encoder has an `image_size`."""
     try:
         encoder, head = dict(values["encoder"]), HeadConfig(**values["head"])
         if "image_size" in encoder:
             return ImageTowerConfig(ImageEncoderConfig(**encoder), head)
-        if isinstance(encoder.get("remat"), bool):  # before it was a policy
+        if isinstance(encoder.get("remat"), bool):  # of versions before remat policies
             encoder["remat"] = "full" if encoder["remat"] else "none"
         return TowerConfig(EncoderConfig(**encoder), head)
     except (KeyError, TypeError) as error:
-        raise ConfigError(f"{source} is no tower config of this version: {error}; export the tower again") from error
+        raise ConfigError(f"{source} is not a tower config of this version: {error}; export the tower again") from error

@@ -24,7 +24,7 @@ from optical_jax.retrieval.image_search import by_position, search_both_ways
 from optical_jax.retrieval.search import encode_blocks
 from optical_jax.towers.images import encode_images
 from optical_jax.towers.pair import TowerPair
-from optical_jax.towers.tower import Tower, encode, placed
+from optical_jax.towers.tower import Tower, encode, to_device
 from optical_jax.types import ImageTextBatch, Params, TokenVectors, mean_pool
 
 Figures = dict[str, dict[str, float]]
@@ -177,7 +177,7 @@ def hold_texts(text: Tower, captions: Sequence[str], length: int, *, pooled: boo
         text = replace(text, cfg=replace(text.cfg, head=head))
     vectors: list[np.ndarray] = [np.zeros((0, 0), np.float16)] * len(captions)
     # Block by block: whole in float32 they would take twice as much, and their padding.
-    for block in text_blocks(placed(text), captions, pooled=pooled):
+    for block in text_blocks(to_device(text), captions, pooled=pooled):
         found, mask = np.asarray(block.vectors.vectors), np.asarray(block.vectors.mask)
         for n, row, real in zip(block.positions.tolist(), found, mask, strict=True):
             vectors[n] = row[real].astype(np.float16)

@@ -22,8 +22,7 @@ from optical_jax.data.pixels import HALF, PictureRecipe
 from optical_jax.errors import ConfigError
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
-from optical_jax.runs.load import load
-from optical_jax.runs.pair import logits_at
+from optical_jax.runs.pair import Source, open_source
 from optical_jax.towers.images import recipe_of
 from optical_jax.towers.pair import TowerPair
 from optical_jax.towers.tower import Tower
@@ -41,22 +40,25 @@ def make_pair(cfg: ImageStageConfig, captions: Sequence[str]) -> TowerPair:
     Raises:
       ConfigError: no weights there, widths or lengths that cannot be, or nothing is left to train.
     """
-    text = make_text_side(cfg, captions)
-    image = make_image_side(cfg, text.cfg.vector_width)
+    source = image_source = open_source(expand_path(cfg.text.path, "text.path"), cfg.cache_dir or None)
+    if cfg.image.path != cfg.text.path:
+        path = expand_path(cfg.image.path, "image.path")
+        image_source = open_source(path, cfg.cache_dir or None) if path else None
+    text = make_text_side(cfg, captions, source)
+    image = make_image_side(cfg, text.cfg.vector_width, image_source)
     if cfg.text.locked and not cfg.text.projection and cfg.image.locked and not image.cfg.head.projection:
         raise ConfigError(
             "text.locked=True and image.locked=True leave nothing to train, as the tower of pictures has no "
             "projection; unlock one of them"
         )
-    return TowerPair(text, image, cfg.loss.interaction, start_logits(cfg))
+    return TowerPair(text, image, cfg.loss.interaction, start_logits(cfg, source))
 
 
-def make_text_side(cfg: ImageStageConfig, captions: Sequence[str]) -> Tower:
+def make_text_side(cfg: ImageStageConfig, captions: Sequence[str], source: Source) -> Tower:
     """The text tower at `text.path`, with a new projection if the settings have one."""
-    settings, path = cfg.text, expand_path(cfg.text.path, "text.path")
-    text = load(path, part="text", pooling=settings.pooling, cache_dir=cfg.cache_dir or None)
+    settings, text = cfg.text, source.tower("text", cfg.text.pooling)
     if text.tokenizer is None:
-        raise ConfigError(f"text.path={path} holds no tokenizer; copy the whole model")
+        raise ConfigError(f"text.path={source.path} holds no tokenizer; copy the whole model")
     # Masses that it learned as a student are of another loss.
     head = replace(text.cfg.head, masses="none")
     params = {**text.params, "head": {k: x for k, x in text.params["head"].items() if k != "mass"}}
@@ -83,16 +85,15 @@ def make_text_side(cfg: ImageStageConfig, captions: Sequence[str]) -> Tower:
     return replace(text, params={**params, "head": {"projection": {"kernel": kernel}}}, cfg=cut)
 
 
-def make_image_side(cfg: ImageStageConfig, width: int) -> Tower:
+def make_image_side(cfg: ImageStageConfig, width: int, source: Source | None) -> Tower:
     """The image tower at `image.path`, or a randomly initialised one, projected to this vector width if needed.
 
     Raises:
       ConfigError: as `make_pair`; the weights do not tell how pictures become pixels.
     """
     settings = cfg.image
-    if settings.path:
-        path = expand_path(settings.path, "image.path")
-        found = load(path, part="image", pooling=settings.pooling, cache_dir=cfg.cache_dir or None)
+    if source is not None:
+        found = source.tower("image", settings.pooling)
         recipe_of(found)
         encoder, head, params = found.cfg.encoder, found.cfg.head, found.params
     else:
@@ -116,9 +117,9 @@ def make_image_side(cfg: ImageStageConfig, width: int) -> Tower:
     return replace(found, params={**drawn, **kept}, cfg=tower, side="document")
 
 
-def start_logits(cfg: ImageStageConfig) -> dict[str, float]:
+def start_logits(cfg: ImageStageConfig, source: Source) -> dict[str, float]:
     """Initial temperature and bias: from the settings, or from a pair whose two towers are both trained on."""
     found = {"logit_scale": -math.log(cfg.loss.start_temperature), "logit_bias": cfg.loss.bias}
     if cfg.text.path == cfg.image.path and not cfg.loss.temperature:
-        found |= logits_at(expand_path(cfg.text.path, "text.path"), cfg.cache_dir or None)
+        found |= source.logits()
     return found if cfg.loss.name == "sigmoid" else {"logit_scale": found["logit_scale"]}

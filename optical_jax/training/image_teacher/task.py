@@ -11,7 +11,7 @@ import jax
 from optical_jax.config import DataConfig, ImageStageConfig, expand_path
 from optical_jax.data.batches.images import captions_in_order, make_image_loader
 from optical_jax.data.pixels import Augmentation
-from optical_jax.runs.pair import pictures_seen
+from optical_jax.runs.pair import open_source
 from optical_jax.towers.images import recipe_of
 from optical_jax.towers.pair import load_pair, pair_params
 from optical_jax.training.estimate import CacheFill, RunCost, image_text_flops
@@ -46,7 +46,7 @@ def prepare(cfg: ImageStageConfig, folder: RunFolder | None) -> Prepared:
     mesh, augmentation = checked_mesh(cfg, "text", "image"), augmentation_of(cfg)
     # A run that is resumed knows which images were seen before it, wherever that tower is now.
     before = str(folder.path) if folder is not None else expand_path(cfg.image.path, "image.path")
-    seen_before = pictures_seen(before, cfg.cache_dir or None) if before else None
+    seen_before = open_source(before, cfg.cache_dir or None).seen_images if before else None
     data = read_stage_data(cfg.data, seen_before or ())
     captions = captions_in_order(data.train)
     inputs = data.inputs | model_inputs(cfg, folder, "text", "image")

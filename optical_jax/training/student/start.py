@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,14 +15,14 @@ from optical_jax.data.text.bitext import Bitext
 from optical_jax.data.text.translation_table import mutual_translations
 from optical_jax.data.tokenization import load_tokenizer, tokenize, train_vocabulary, with_pieces
 from optical_jax.errors import ConfigError
+from optical_jax.files import PAIR, SEEN_PICTURES
 from optical_jax.models.encoders import poolings
-from optical_jax.models.formats.pretrained import load_pretrained
+from optical_jax.models.formats.pretrained import open_model
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
-from optical_jax.runs.load import load
-from optical_jax.runs.pair import reads_pictures
+from optical_jax.runs.pair import Source, open_source
 from optical_jax.towers.folder import check_vocabulary
-from optical_jax.towers.tower import Tower, encode, placed
+from optical_jax.towers.tower import Tower, encode, to_device
 from optical_jax.training.embeddings import (
     lexicon_embeddings,
     principal_components,
@@ -40,10 +40,35 @@ LEXICON_TOKENS = 128
 """Longer sentences are cut for counting translations: their words stand too far apart to tell who translates whom."""
 
 
-def load_teacher(cfg: Config) -> Tower:
+class TeacherPair(NamedTuple):
+    """The teacher and, if it comes from a dual encoder, the image tower beside it."""
+
+    text: Tower
+    image: Tower | None
+    """None for a teacher of texts alone."""
+    records: Mapping[str, Any]
+    """Of a pair, file name -> content of pair.json and seen_pictures.json, where it has them."""
+
+
+def load_teacher_pair(cfg: Config) -> TeacherPair:
+    """The text tower as `load_teacher` gives it, and the image tower beside it, from one reading of `teacher.path`."""
+    source = open_teacher(cfg)
+    text = load_teacher(cfg, source)
+    if not source.is_pair:
+        return TeacherPair(text, None, {})
+    records = {PAIR: source.metadata, SEEN_PICTURES: source.seen_images}
+    image = source.tower("image", cfg.teacher.pooling)
+    return TeacherPair(text, image, {name: content for name, content in records.items() if content is not None})
+
+
+def open_teacher(cfg: Config) -> Source:
+    return open_source(expand_path(cfg.teacher.path, "teacher.path"), cfg.cache_dir or None)
+
+
+def load_teacher(cfg: Config, source: Source | None = None) -> Tower:
     """The frozen English retriever, with the run's own choice of augmentation and skiplist."""
-    path = expand_path(cfg.teacher.path, "teacher.path")
-    found = load(path, part="text", pooling=cfg.teacher.pooling, cache_dir=cfg.cache_dir or None)
+    source = source or open_teacher(cfg)
+    found = source.tower("text", cfg.teacher.pooling)
     chosen = {name: getattr(cfg.teacher, name) for name in ("augment_queries", "skip_punctuation", "special_tokens")}
     # Masses that it learned as a student of its own are of that run's loss.
     head = replace(found.cfg.head, masses="none", **{k: value for k, value in chosen.items() if value is not None})
@@ -51,16 +76,8 @@ def load_teacher(cfg: Config) -> Tower:
     encoder = replace(found.cfg.encoder, dtype=cfg.teacher.dtype)
     check_length("teacher.max_length", cfg.teacher.max_length, encoder)
     if found.tokenizer is None:
-        raise ConfigError(f"teacher.path={path} holds no tokenizer; copy the whole model")
+        raise ConfigError(f"teacher.path={source.path} holds no tokenizer; copy the whole model")
     return replace(found, params=params, cfg=TowerConfig(encoder, head), side="document")
-
-
-def load_picture_teacher(cfg: Config) -> Tower | None:
-    """The teacher's image tower; None for a text-only teacher."""
-    path = expand_path(cfg.teacher.path, "teacher.path")
-    if not reads_pictures(path, cfg.cache_dir or None):
-        return None
-    return load(path, part="image", pooling=cfg.teacher.pooling, cache_dir=cfg.cache_dir or None)
 
 
 def make_student(
@@ -79,7 +96,7 @@ def make_student(
     """
     if cfg.student.path:
         path = expand_path(cfg.student.path, "student.path")
-        found = load_pretrained(path, cache_dir=cfg.cache_dir or None)
+        found = open_model(path, cfg.cache_dir or None).tower()
         params, start = found.params, found.cfg
         tokenizer = load_tokenizer(str(found.tokenizer_path or path))
         check_vocabulary(tokenizer, start.encoder, path)
@@ -137,8 +154,8 @@ def fit_head(student: Tower, teacher: Tower, english: Sequence[str], ridge: floa
     other; what takes averages to averages takes a token to where the teacher's would lie.
     """
     head = replace(student.cfg.head, projection=0, projection_bias=False, masses="none")
-    own = placed(replace(student, params={**student.params, "head": {}}, cfg=replace(student.cfg, head=head)))
-    theirs = placed(teacher)
+    own = to_device(replace(student, params={**student.params, "head": {}}, cfg=replace(student.cfg, head=head)))
+    theirs = to_device(teacher)
 
     def blocks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for start in range(0, len(english), TEXTS_AT_ONCE):

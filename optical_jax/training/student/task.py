@@ -19,11 +19,10 @@ from optical_jax.data.text.bitext import load_bitext
 from optical_jax.data.text.code_switch import SWITCHED_VERSIONS, switched
 from optical_jax.data.text.report import report_lines
 from optical_jax.errors import ConfigError
-from optical_jax.files import PAIR, SEEN_PICTURES
+from optical_jax.files import SEEN_PICTURES
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.partitioning import batch_shards, params_shardings
 from optical_jax.runs.load import PICTURE_TEACHER, load
-from optical_jax.runs.pair import how_compared, pictures_seen
 from optical_jax.towers.images import recipe_of
 from optical_jax.towers.tower import encode, sides_alike
 from optical_jax.training.estimate import CacheFill, RunCost, step_cost
@@ -31,7 +30,7 @@ from optical_jax.training.optimizer import Frozen, make_optimizer
 from optical_jax.training.step import check_attention, make_train_step, student_and_teacher
 from optical_jax.training.student.dev import make_dev_evaluation
 from optical_jax.training.student.image_cache import MadeUpPictures, cached_pictures
-from optical_jax.training.student.start import load_picture_teacher, load_teacher, make_student
+from optical_jax.training.student.start import TeacherPair, load_teacher_pair, make_student
 from optical_jax.training.student.teacher_cache import as_if_cached, texts_to_fill, use_teacher_cache
 from optical_jax.training.task import Prepared, checked_mesh, model_inputs, say, train
 from optical_jax.types import Batch, Params, TokenVectors
@@ -68,12 +67,15 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Prepared:
     inputs = {"bitext": bitext_files(splits)} | model_inputs(cfg, folder, "teacher", "student")
     if folder is not None:
         teacher = load(folder.path, side="document", part="teacher", cache_dir=cache_dir)
+        image = load(folder.path, part="image", cache_dir=cache_dir) if cfg.data.pictures else None
+        pair = TeacherPair(teacher, image, {})
         side = "document" if cfg.student.sides == "documents" else "query"
         student = load(folder.path, side=side, part="student", checkpoint="untrained")
     else:
-        teacher = load_teacher(cfg)
+        pair = load_teacher_pair(cfg)
+        teacher = pair.text
         student = make_student(cfg, teacher, splits.train, say)
-    pictures = read_pictures(cfg, folder, teacher, splits) if cfg.data.pictures else None
+    pictures = read_pictures(cfg, pair, splits) if cfg.data.pictures else None
 
     lexicons = {}
     if cfg.data.code_switch:
@@ -140,54 +142,44 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Prepared:
         next_commands=[f"python eval.py --run {shlex.quote(cfg.run)} --collection DIR --lang {' '.join(splits.train)}"],
         lexicons=lexicons,
         fill_caches=fill_caches,
-        **kept_in_run(cfg, folder, student, teacher, report, pictures),
+        **kept_in_run(cfg, pair, student, report, pictures),
     )
 
 
 def kept_in_run(
     cfg: Config,
-    folder: RunFolder | None,
+    teacher: TeacherPair,
     student: Tower,
-    teacher: Tower,
     report: Mapping[str, Any],
     pictures: tuple[Tower, PicturePairs] | None,
 ) -> dict[str, Any]:
-    """Of `Prepared` the models, references and records: what makes the folder of a new run; a resumed one has them."""
-    models, records = {"teacher": teacher}, dict[str, Any]({"bitext.json": report})
+    """Of `Prepared` the models, references and records, which make the folder of a new run."""
+    models = {"teacher": teacher.text} | ({PICTURE_TEACHER: teacher.image} if teacher.image is not None else {})
+    references = (
+        {} if cfg.checkpoint.copy_teacher else dict.fromkeys(models, expand_path(cfg.teacher.path, "teacher.path"))
+    )
+    records = {"bitext.json": report} | {f"teacher/{name}": content for name, content in teacher.records.items()}
     if pictures is not None:
         records[SEEN_PICTURES] = [digest.hex() for digest in pictures[1].digests]
-    if folder is not None:
-        return {"models": models | {"student": student}, "records": records}
-    path, cache_dir = expand_path(cfg.teacher.path, "teacher.path"), cfg.cache_dir or None
-    if (image := load_picture_teacher(cfg)) is not None:
-        models[PICTURE_TEACHER] = image
-        kept = {PAIR: how_compared(path, cache_dir), SEEN_PICTURES: pictures_seen(path, cache_dir)}
-        records |= {f"teacher/{name}": one for name, one in kept.items() if one is not None}
-    references = {} if cfg.checkpoint.copy_teacher else dict.fromkeys(models, path)
-    return {"models": models | {"student": student}, "records": records, "references": references}
+    return {"models": models | {"student": student}, "references": references, "records": records}
 
 
-def read_pictures(
-    cfg: Config, folder: RunFolder | None, teacher: Tower, splits: BitextSplits
-) -> tuple[Tower, PicturePairs]:
+def read_pictures(cfg: Config, teacher: TeacherPair, splits: BitextSplits) -> tuple[Tower, PicturePairs]:
     """The image tower for data.pictures, and the captions of its images in the bitext's languages.
 
     Raises:
       ConfigError: the teacher is not a dual encoder, or its text and image vectors differ in width.
     """
-    if folder is not None:
-        found = load(folder.path, part="image", cache_dir=cfg.cache_dir or None)
-    else:
-        found = load_picture_teacher(cfg)
+    found, width = teacher.image, teacher.text.cfg.vector_width
     if found is None:
         raise ConfigError(
             f"data.pictures={cfg.data.pictures} needs a tower of pictures, and teacher.path={cfg.teacher.path} has "
             "none; take a pair of towers"
         )
     recipe_of(found)
-    if found.cfg.vector_width != teacher.cfg.vector_width:
+    if found.cfg.vector_width != width:
         raise ConfigError(
-            f"teacher.path={cfg.teacher.path}: its vectors of texts are of width {teacher.cfg.vector_width}, those of "
+            f"teacher.path={cfg.teacher.path}: its vectors of texts are of width {width}, those of "
             f"pictures of {found.cfg.vector_width}; take a pair that was trained to agree"
         )
     tower = replace(found.cfg, encoder=replace(found.cfg.encoder, dtype=cfg.teacher.dtype))

@@ -156,7 +156,7 @@ def rank(command: MineCommand, rankings: Rankings, depth: int) -> Ranking:
     from optical_jax.progress import ProgressReport
     from optical_jax.retrieval.search import encode_blocks, search
     from optical_jax.runs.load import is_run, load
-    from optical_jax.towers.tower import encode, placed
+    from optical_jax.towers.tower import encode, to_device
 
     run = Path(command.by)
     if is_run(run):
@@ -169,7 +169,7 @@ def rank(command: MineCommand, rankings: Rankings, depth: int) -> Ranking:
         tower = load(command.by, pooling=command.pooling, cache_dir=command.cache_dir or None)
         towers = {"query": tower, "document": replace(tower, side="document")}
     with over_all_devices(), ProgressReport("ranking passages", len(documents), "passages") as progress:
-        asks, answers = placed(towers["query"]), placed(towers["document"])
+        asks, answers = to_device(towers["query"]), to_device(towers["document"])
         size = command.batch_size
         blocks = list(encode_blocks(rankings.queries, lambda texts: encode(asks, texts, size)))
         return search(

@@ -13,7 +13,7 @@ import numpy as np
 from optical_jax.config import HeadConfig, StartConfig, TeacherStageConfig, TowerConfig, expand_path
 from optical_jax.data.tokenization import load_tokenizer
 from optical_jax.errors import ConfigError
-from optical_jax.models.formats.pretrained import load_pretrained
+from optical_jax.models.formats.pretrained import open_model
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
 from optical_jax.towers.folder import check_vocabulary
@@ -41,7 +41,7 @@ def make_start(cfg: TeacherStageConfig, queries: Sequence[str], passages: Sequen
     """
     settings = cfg.encoder
     path = expand_path(settings.path, "encoder.path")
-    found = load_pretrained(path, cache_dir=cfg.cache_dir or None)
+    found = open_model(path, cfg.cache_dir or None).tower()
     tokenizer = load_tokenizer(str(found.tokenizer_path or path))
     check_vocabulary(tokenizer, found.cfg.encoder, path)
     encoder = replace(found.cfg.encoder, dtype=settings.dtype)

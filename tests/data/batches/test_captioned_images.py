@@ -34,14 +34,14 @@ from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.partitioning import make_mesh, named_sharding, params_shardings
 from optical_jax.runs.folder import RunFolder
 from optical_jax.runs.load import load
-from optical_jax.runs.pair import pictures_seen
+from optical_jax.runs.pair import open_source
 from optical_jax.towers.tower import encode
 from optical_jax.training.loop import put as put_batch
 from optical_jax.training.optimizer import make_optimizer
 from optical_jax.training.state import init_train_state
 from optical_jax.training.step import make_train_step
 from optical_jax.training.student.image_cache import cached_pictures
-from optical_jax.training.student.start import load_teacher
+from optical_jax.training.student.start import load_teacher_pair
 from optical_jax.training.student.task import prepare, read_pictures
 from optical_jax.training.task import begin
 from optical_jax.types import TokenVectors
@@ -74,7 +74,7 @@ def config(pair, folder, **data) -> Config:
 
 def images_of(cfg):
     """Who encodes the images, and their captions, as `prepare` reads them."""
-    return read_pictures(cfg, None, load_teacher(cfg), load_bitext(cfg.data))
+    return read_pictures(cfg, load_teacher_pair(cfg), load_bitext(cfg.data))
 
 
 def cached(parts, cfg, root):
@@ -322,7 +322,7 @@ def test_the_run_keeps_which_pictures_its_student_and_its_teacher_saw(pair, pict
     (taught_by / "seen_pictures.json").write_text(json.dumps(["00", "ff"]))
     cfg = config(taught_by, pictures)
     begin(cfg, RunFolder(tmp_path / "run"), prepare(cfg, None))
-    assert pictures_seen(str(tmp_path / "run")) == ["00", "ff"]
+    assert open_source(str(tmp_path / "run")).seen_images == ["00", "ff"]
     with np.load(pictures / "images.train.npz") as file:
         expected = [blake2b(b"8x8x3" + one.tobytes(), digest_size=16).hexdigest() for one in file["images"]]
     assert json.loads((tmp_path / "run" / "seen_pictures.json").read_text()) == expected

@@ -108,7 +108,11 @@ def test_two_writers_do_not_meet(tmp_path):
     assert [key in first for key in keys] == [True, True]
     assert sorted(path.name for path in tmp_path.glob("*.index")) == ["000.index", "001.index"]
     first.close()
+    third = VectorCache(tmp_path, WIDTH)
+    third.append(keys[:1], vectors[:1])
+    assert len(list(tmp_path.glob("*.index"))) == 2
     second.close()
+    third.close()
 
 
 def test_rows_are_padded_and_all_or_none(tmp_path):

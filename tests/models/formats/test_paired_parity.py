@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from optical_jax.models.formats.export import export_pair, save_tower
-from optical_jax.models.formats.pretrained import load_pretrained, load_pretrained_pair
+from optical_jax.models.formats.pretrained import open_model
 from optical_jax.models.late_interaction import encode_tokens
 from optical_jax.types import ImageInputs, TextInputs
 
@@ -60,7 +60,7 @@ def test_texts(tmp_path, name):
     mask = {} if name == "siglip" else {"attention_mask": torch.tensor(attend.astype(int))}
     found = model.text_model(torch.tensor(ids), **mask)
     project = model.text_model.head if name == "siglip" else model.text_projection
-    pooled, tokens = (load_pretrained(str(tmp_path), pooling=pooling) for pooling in ("auto", "none"))
+    pooled, tokens = (open_model(tmp_path).tower(pooling=pooling) for pooling in ("auto", "none"))
     out = encode(pooled.params, inputs_of(ids, attend), pooled.cfg)
     expected = model.get_text_features(torch.tensor(ids), **mask).pooler_output
     np.testing.assert_allclose(out.vectors[:, 0], unit(expected), atol=1e-5)
@@ -81,7 +81,7 @@ def test_pictures(tmp_path, name, size):
     resized = {"interpolate_pos_encoding": size != (14, 14)}
     channels_first = torch.tensor(pixels).permute(0, 3, 1, 2)
     for pooling in ("auto", "none"):
-        tower = load_pretrained(str(tmp_path), part="image", pooling=pooling)
+        tower = open_model(tmp_path).tower("image", pooling=pooling)
         encoder = dataclasses.replace(tower.cfg.encoder, interpolate=size != (14, 14))
         out = encode(tower.params, ImageInputs(jnp.asarray(pixels)), dataclasses.replace(tower.cfg, encoder=encoder))
         if pooling == "auto":
@@ -101,7 +101,7 @@ def test_an_exported_pair_is_theirs_again(tmp_path, name):
 
     model = made(name)
     model.save_pretrained(tmp_path / "theirs")
-    pair = load_pretrained_pair(str(tmp_path / "theirs"))
+    pair = open_model(tmp_path / "theirs").pair()
     export_pair(pair, None, tmp_path / "ours")
     again, told = AutoModel.from_pretrained(tmp_path / "ours", output_loading_info=True)
     assert type(again) is type(model)
@@ -138,10 +138,10 @@ def test_towers_alone_both_ways(tmp_path, kind):
     name, part, output = ALONE[kind]
     made(name).save_pretrained(tmp_path / "theirs")
     # Out of our pair: theirs does not tell each tower how wide its projection is.
-    export_pair(load_pretrained_pair(str(tmp_path / "theirs")), None, tmp_path / "pair")
+    export_pair(open_model(tmp_path / "theirs").pair(), None, tmp_path / "pair")
     alone = getattr(transformers, kind).from_pretrained(tmp_path / "pair").eval()
     alone.save_pretrained(tmp_path / "alone")
-    tower = load_pretrained(str(tmp_path / "alone"), part=part, pooling="auto")
+    tower = open_model(tmp_path / "alone").tower(part, pooling="auto")
     save_tower(tower.params, tower.cfg, None, tmp_path / "ours")
     again, told = getattr(transformers, kind).from_pretrained(tmp_path / "ours", output_loading_info=True)
     assert not told["missing_keys"]

@@ -10,7 +10,7 @@ import pytest
 from optical_jax.config import MeshConfig
 from optical_jax.errors import ConfigError
 from optical_jax.models.encoders import encode_hidden
-from optical_jax.models.formats.pretrained import Pretrained, load_pretrained
+from optical_jax.models.formats.pretrained import Pretrained, open_model
 from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.models.paired_text import at_end_of_text
 from optical_jax.models.vision import bicubic_weights, encode_patches
@@ -27,7 +27,7 @@ encode = jax.jit(encode_tokens, static_argnames="cfg")
 
 
 def load(name: str, part, pooling="auto") -> Pretrained:
-    return load_pretrained(str(PAIRS / name), part=part, pooling=pooling)
+    return open_model(PAIRS / name).tower(part, pooling=pooling)
 
 
 def golden(name: str):

@@ -17,7 +17,7 @@ from optical_jax.config import HeadConfig
 from optical_jax.data.tokenization import load_tokenizer, pad_tokens, tokenize
 from optical_jax.errors import ConfigError
 from optical_jax.models.bert import encode_hidden
-from optical_jax.models.formats.pretrained import Pretrained, load_pretrained
+from optical_jax.models.formats.pretrained import Pretrained, open_model
 from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.params import abstract_params
 from tests import REFERENCE
@@ -64,39 +64,39 @@ def edit_json(path: Path, **values) -> None:
 @pytest.mark.parametrize("name", ENCODERS)
 def test_hidden_states_are_those_of_transformers(name):
     golden = np.load(CHECKPOINTS / name / "golden.npz")
-    tower = load_pretrained(str(CHECKPOINTS / name))
+    tower = open_model(CHECKPOINTS / name).tower()
     hidden = hidden_states(tower, golden["ids"], golden["attend"])
     np.testing.assert_allclose(hidden[golden["attend"]], golden["hidden"][golden["attend"]], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", [*ENCODERS, *LATE_INTERACTION])
 def test_the_parameters_are_those_of_the_spec(name):
-    tower = load_pretrained(str(CHECKPOINTS / name))
+    tower = open_model(CHECKPOINTS / name).tower()
     shapes = jax.tree.map(lambda x: (x.shape, x.dtype), tower.params)
     assert shapes == jax.tree.map(lambda x: (x.shape, x.dtype), abstract_params(tower_specs(tower.cfg)))
 
 
 def test_the_real_encoder_gives_the_hidden_states_of_transformers(minilm_dir):
     golden = np.load(REFERENCE / "all-MiniLM-L6-v2.npz")
-    hidden = hidden_states(load_pretrained(str(minilm_dir)), golden["ids"], golden["attend"])
+    hidden = hidden_states(open_model(minilm_dir).tower(), golden["ids"], golden["attend"])
     np.testing.assert_allclose(hidden[golden["attend"]], golden["hidden"][golden["attend"]], atol=1e-5)
 
 
 def test_the_real_encoder_is_pooled_only_when_asked(minilm_dir):
-    heads = {pooling: load_pretrained(str(minilm_dir), pooling=pooling).cfg.head for pooling in ("none", "auto", "cls")}
+    heads = {pooling: open_model(minilm_dir).tower(pooling=pooling).cfg.head for pooling in ("none", "auto", "cls")}
     assert {pooling: head.pooling for pooling, head in heads.items()} == {"none": "none", "auto": "mean", "cls": "cls"}
     assert heads["none"].query_length == heads["none"].document_length == 256  # sentence_bert_config.json
 
 
 def test_heads_are_dropped_and_named_in_one_line(caplog):
     with caplog.at_level(logging.INFO, logger="optical_jax.models.formats.pretrained"):
-        load_pretrained(str(CHECKPOINTS / "minilm"))
+        open_model(CHECKPOINTS / "minilm").tower()
     (line,) = caplog.messages
     assert "dropped embeddings.position_ids, pooler.dense.bias, pooler.dense.weight" in line
 
 
 def test_lengths_are_cut_to_the_position_table():
-    bert, roberta = (load_pretrained(str(CHECKPOINTS / name)).cfg for name in ("bert", "roberta"))
+    bert, roberta = (open_model(CHECKPOINTS / name).tower().cfg for name in ("bert", "roberta"))
     assert bert.head.query_length == bert.head.document_length == 20
     assert roberta.head.document_length == 20  # of 22 positions two come before the first token
 
@@ -108,20 +108,20 @@ def test_lengths_are_cut_to_the_position_table():
 @pytest.mark.parametrize("name", LATE_INTERACTION)
 def test_token_vectors_are_those_of_sentence_transformers(name, side):
     golden = np.load(CHECKPOINTS / name / "golden.npz")
-    vectors = token_vectors(load_pretrained(str(CHECKPOINTS / name)), golden[f"{side}_texts"].tolist(), side)
+    vectors = token_vectors(open_model(CHECKPOINTS / name).tower(), golden[f"{side}_texts"].tolist(), side)
     assert [len(v) for v in vectors] == golden[f"{side}_counts"].tolist()
     np.testing.assert_allclose(np.concatenate(vectors), golden[f"{side}_vectors"], atol=1e-5)
 
 
 def test_a_dense_model_gives_the_vectors_of_sentence_transformers():
     golden = np.load(CHECKPOINTS / "sentence-transformer" / "golden.npz")
-    tower = load_pretrained(str(CHECKPOINTS / "sentence-transformer"), pooling="auto")
+    tower = open_model(CHECKPOINTS / "sentence-transformer").tower(pooling="auto")
     vectors = token_vectors(tower, golden["texts"].tolist(), "document")
     np.testing.assert_allclose(np.concatenate(vectors), golden["vectors"], atol=1e-5)
 
 
 def test_heads_of_every_form():
-    stanford, pylate, native = (load_pretrained(str(CHECKPOINTS / name)).cfg.head for name in LATE_INTERACTION)
+    stanford, pylate, native = (open_model(CHECKPOINTS / name).tower().cfg.head for name in LATE_INTERACTION)
     assert stanford == HeadConfig(
         projection=8, query_marker_id=1, document_marker_id=2, query_length=12, document_length=16,
         augment_queries=True, attend_to_augmentation=False, skip_punctuation=True,
@@ -137,13 +137,13 @@ def test_heads_of_every_form():
 
 def test_stanfords_experiment_folder_means_its_newest_checkpoint(tmp_path):
     shutil.copytree(CHECKPOINTS / "stanford", tmp_path / "checkpoints" / "colbert")
-    assert load_pretrained(str(tmp_path)).cfg == load_pretrained(str(CHECKPOINTS / "stanford")).cfg
+    assert open_model(tmp_path).tower().cfg == open_model(CHECKPOINTS / "stanford").tower().cfg
 
 
 def test_stanford_defaults_where_the_metadata_is_silent(tmp_path):
     folder = copy_checkpoint("stanford", tmp_path)
     (folder / "artifact.metadata").unlink()
-    head = load_pretrained(str(folder)).cfg.head
+    head = open_model(folder).tower().cfg.head
     assert (head.query_marker_id, head.document_marker_id, head.query_length, head.document_length) == (1, 2, 32, 40)
     assert head.augment_queries
     assert head.skip_punctuation
@@ -156,18 +156,18 @@ def test_markers_are_found_in_vocab_txt(tmp_path):
     words = sorted((piece for piece in vocab if piece not in ("[Q] ", "[D] ")), key=vocab.__getitem__)
     (folder / "vocab.txt").write_text("\n".join(words))
     (folder / "added_tokens.json").write_text(json.dumps({p: vocab[p] for p in ("[Q] ", "[D] ")}))
-    assert load_pretrained(str(folder)).cfg == load_pretrained(str(CHECKPOINTS / "pylate")).cfg
+    assert open_model(folder).tower().cfg == open_model(CHECKPOINTS / "pylate").tower().cfg
 
 
 def test_pylate_expands_queries_and_skips_punctuation_unless_told_otherwise(tmp_path):
     folder = copy_checkpoint("pylate", tmp_path)
     path = folder / "config_sentence_transformers.json"
     path.write_text(json.dumps({"query_prefix": "[Q] ", "document_prefix": "[D] ", "query_length": 11}))
-    head = load_pretrained(str(folder)).cfg.head
+    head = open_model(folder).tower().cfg.head
     assert (head.augment_queries, head.attend_to_augmentation, head.skip_punctuation) == (True, False, True)
     assert (head.query_length, head.document_length) == (11, 20)
     edit_json(path, do_query_expansion=False, skiplist_words=[])
-    head = load_pretrained(str(folder)).cfg.head
+    head = open_model(folder).tower().cfg.head
     assert (head.augment_queries, head.skip_punctuation) == (False, False)
 
 
@@ -181,7 +181,7 @@ def test_pylate_expands_queries_and_skips_punctuation_unless_told_otherwise(tmp_
         ({"hidden_act": "silu"}, "hidden_act='silu' is not supported; supported are gelu,"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type='relative_key' is not supported"),
         ({"is_decoder": True}, "is_decoder=True is not supported"),
-        ({"hidden_size": None}, "hidden_size=None is no size"),
+        ({"hidden_size": None}, "hidden_size=None is not a positive integer"),
         ({"vocab_size": 61}, r"embeddings.word_embeddings.weight has shape \[60, 16\], config.json says \[61, 16\]"),
         ({"num_hidden_layers": 3}, r"encoder.layer.2.attention.self.query.weight, .* and 12 more missing"),
         ({"num_hidden_layers": 1}, r"unexpected tensors encoder.layer.1.*and 12 more"),
@@ -191,7 +191,7 @@ def test_a_config_that_does_not_fit_is_refused(tmp_path, values, message):
     folder = copy_checkpoint("bert", tmp_path)
     edit_json(folder / "config.json", **values)
     with pytest.raises(ConfigError, match=message):
-        load_pretrained(str(folder))
+        open_model(folder).tower()
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, change, message):
     change(tensors)
     save_file(tensors, folder / "model.safetensors")
     with pytest.raises(ConfigError, match=message):
-        load_pretrained(str(folder))
+        open_model(folder).tower()
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_heads_that_a_tower_cannot_express_are_refused(tmp_path, name, file, val
     folder = copy_checkpoint(name, tmp_path)
     edit_json(folder / file, **values)
     with pytest.raises(ConfigError, match=message):
-        load_pretrained(str(folder), pooling="auto")
+        open_model(folder).tower(pooling="auto")
 
 
 def test_modules_a_tower_does_not_have_are_refused(tmp_path):
@@ -253,47 +253,47 @@ def test_modules_a_tower_does_not_have_are_refused(tmp_path):
     modules[2]["type"] = "sentence_transformers.models.CNN"
     (folder / "modules.json").write_text(json.dumps(modules))
     with pytest.raises(ConfigError, match="module CNN is not supported"):
-        load_pretrained(str(folder))
+        open_model(folder).tower()
 
 
 def test_a_projection_that_is_missing_or_of_another_model_is_refused(tmp_path):
     folder = copy_checkpoint("pylate", tmp_path)
     save_file({"linear.weight": np.ones((8, 15), np.float32)}, folder / "1_Dense" / "model.safetensors")
     with pytest.raises(ConfigError, match=r"linear.weight has shape \[8, 15\], not \[any, 16\]"):
-        load_pretrained(str(folder))
+        open_model(folder).tower()
     (folder / "1_Dense" / "model.safetensors").unlink()
     with pytest.raises(ConfigError, match=r"1_Dense has no model.safetensors"):
-        load_pretrained(str(folder))
+        open_model(folder).tower()
     folder = copy_checkpoint("stanford", tmp_path)
     tensors = load_file(folder / "model.safetensors")
     del tensors["linear.weight"]
     save_file(tensors, folder / "model.safetensors")
     with pytest.raises(ConfigError, match=r"linear.weight, the projection, is missing"):
-        load_pretrained(str(folder))
+        open_model(folder).tower()
 
 
 def test_broken_folders(tmp_path):
     folder = copy_checkpoint("mbert-sharded", tmp_path)
     (folder / "model-00002-of-00003.safetensors").unlink()
     with pytest.raises(ConfigError, match=r"names model-00002-of-00003.safetensors, which is not in the folder"):
-        load_pretrained(str(folder))
+        open_model(folder).tower()
     folder = copy_checkpoint("bert", tmp_path)
     whole = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(whole[:-100])
-    with pytest.raises(ConfigError, match="is no whole safetensors file"):
-        load_pretrained(str(folder))
+    with pytest.raises(ConfigError, match="is not a complete safetensors file"):
+        open_model(folder).tower()
     (folder / "model.safetensors").unlink()
     with pytest.raises(ConfigError, match=r"bert has no model.safetensors"):
-        load_pretrained(str(folder))
+        open_model(folder).tower()
     (folder / "pytorch_model.bin").touch()
     with pytest.raises(ConfigError, match=r"only pytorch_model.bin, and pickles are never read; convert it"):
-        load_pretrained(str(folder))
+        open_model(folder).tower()
     (folder / "config.json").write_text("{")
     with pytest.raises(ConfigError, match=r"config.json cannot be read"):
-        load_pretrained(str(folder))
+        open_model(folder).tower()
     (folder / "config.json").unlink()
     with pytest.raises(ConfigError, match=r"config.json does not exist"):
-        load_pretrained(str(folder))
+        open_model(folder).tower()
 
 
 # ---- hub names ---------------------------------------------------------------------------------------------------
@@ -302,7 +302,7 @@ def test_broken_folders(tmp_path):
 @pytest.mark.parametrize("path", ["no/such-model", "/no/such/folder", "nothing", "../up"])
 def test_a_path_that_is_nothing_is_one_line(path):
     with pytest.raises(ConfigError, match=f"^{path}: no such folder[^\n]*$"):
-        load_pretrained(path)
+        open_model(path).tower()
 
 
 def test_a_hub_name_is_found_in_the_cache(tmp_path):
@@ -312,8 +312,8 @@ def test_a_hub_name_is_found_in_the_cache(tmp_path):
     shutil.copytree(CHECKPOINTS / "bert", repository / "snapshots" / commit)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(commit)
-    tower = load_pretrained("someone/bert", cache_dir=str(tmp_path))
-    assert tower.cfg == load_pretrained(str(CHECKPOINTS / "bert")).cfg
+    tower = open_model("someone/bert", str(tmp_path)).tower()
+    assert tower.cfg == open_model(CHECKPOINTS / "bert").tower().cfg
 
 
 # ---- live, against PyTorch ---------------------------------------------------------------------------------------
@@ -367,7 +367,7 @@ def test_hidden_states_agree_with_transformers(tmp_path, name, dtype, shard):
     model = random_model(name).to(getattr(torch, dtype))
     model.save_pretrained(tmp_path, max_shard_size=shard)
     assert (tmp_path / "model.safetensors.index.json").exists() == (shard == "8KB")
-    tower = load_pretrained(str(tmp_path))
+    tower = open_model(tmp_path).tower()
     ids, attend = random_batch(tower.cfg.encoder.vocab_size, tower.cfg.encoder.pad_id)
     hidden = hidden_states(tower, ids, attend)
     np.testing.assert_allclose(hidden[attend], torch_hidden(tmp_path, ids, attend)[attend], atol=1e-5)
@@ -376,7 +376,7 @@ def test_hidden_states_agree_with_transformers(tmp_path, name, dtype, shard):
 @pytest.mark.parity
 def test_the_real_encoder_agrees_with_transformers(minilm_dir):
     pytest.importorskip("torch")
-    tower = load_pretrained(str(minilm_dir))
+    tower = open_model(minilm_dir).tower()
     ids, attend = random_batch(tower.cfg.encoder.vocab_size, tower.cfg.encoder.pad_id)
     hidden = hidden_states(tower, ids, attend)
     np.testing.assert_allclose(hidden[attend], torch_hidden(minilm_dir, ids, attend)[attend], atol=1e-5)
@@ -389,9 +389,9 @@ def test_the_advice_for_pickles_works(tmp_path):
     model.config.save_pretrained(tmp_path)
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(ConfigError) as refusal:
-        load_pretrained(str(tmp_path))
+        open_model(tmp_path).tower()
     code = str(refusal.value).split('python -c "')[1].rstrip('"')
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
     ids, attend = random_batch(300, 0)
-    hidden = hidden_states(load_pretrained(str(tmp_path)), ids, attend)
+    hidden = hidden_states(open_model(tmp_path).tower(), ids, attend)
     np.testing.assert_allclose(hidden[attend], torch_hidden(tmp_path, ids, attend)[attend], atol=1e-5)

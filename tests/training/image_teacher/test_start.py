@@ -91,7 +91,7 @@ def test_a_pair_of_others_goes_on_with_its_scale(tmp_path):
 
 def test_a_tower_of_texts_is_no_tower_of_pictures():
     cfg = replace(settings(), image=ImageSideConfig(path=str(TINY)))
-    with pytest.raises(ConfigError, match="holds a tower of texts alone, and none of pictures"):
+    with pytest.raises(ConfigError, match="has only the text tower, not the image tower"):
         make_pair(cfg, [])
 
 
