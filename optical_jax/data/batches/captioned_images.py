@@ -14,9 +14,8 @@ import numpy as np
 from jaxtyping import Int
 
 from optical_jax.config import DataConfig, expand_path
-from optical_jax.data.images.captions import ImageTextSet
+from optical_jax.data.images.captions import ImageTextSet, our_code
 from optical_jax.data.images.files import Pictures
-from optical_jax.data.images.requests import our_code
 from optical_jax.data.images.sources import read_image_set
 from optical_jax.data.text.bitext import Bitext, text_key
 from optical_jax.data.text.formats import InputFile, fingerprint

@@ -20,6 +20,7 @@ from optical_jax.data.files.records import (
     unique_texts,
     whole_number,
 )
+from optical_jax.data.files.requests import SourceRequest
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import read_json, sha256_file
 
@@ -126,6 +127,22 @@ class CollectionFiles:
                     content.update(repr(record[1:]).encode())
                 found[stream.name] = content.hexdigest()
         return found
+
+
+def collection_of(
+    ask: SourceRequest,
+    documents: Stream[Entry],
+    queries: Mapping[str, Stream[Entry]],
+    judgements: Stream[Judgement],
+    language: str,
+    *,
+    english: Stream[Entry] | None = None,
+    triples: Path | None = None,
+) -> CollectionFiles:
+    """The requested collection, named after its layout and, where there are several, the language of its documents."""
+    name = f"{ask.name}-{language}" if ask.document_language else ask.name
+    roots = tuple(ask.files.folders)
+    return CollectionFiles(name, ask.split, documents, queries, judgements, english, language, roots, triples)
 
 
 def read_collection(folder: str | Path, split: str = "dev", languages: Sequence[str] = ()) -> Collection:

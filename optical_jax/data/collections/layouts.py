@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from optical_jax.data.collections.collection import CollectionFiles
-from optical_jax.data.collections.requests import Request, collection
+from optical_jax.data.collections.collection import CollectionFiles, collection_of
 from optical_jax.data.collections.xor_tydi import xor_tydi
 from optical_jax.data.files.records import (
     Entry,
@@ -18,6 +17,7 @@ from optical_jax.data.files.records import (
     read_json_lines,
     tsv_texts,
 )
+from optical_jax.data.files.requests import SourceRequest
 from optical_jax.errors import ConfigError, DataError
 
 # ---- MS MARCO and its translations -------------------------------------------------------------------------------
@@ -29,11 +29,11 @@ MMARCO = {
 }  # fmt: skip
 
 
-def msmarco(ask: Request) -> CollectionFiles:
+def msmarco(ask: SourceRequest) -> CollectionFiles:
     """Passages: collection.tsv, queries.SPLIT.tsv, qrels.SPLIT.tsv (train, dev, dev.small)."""
-    ask.queries_in(["en"])
+    ask.languages_of(["en"])
     queries = ask.files.one("queries", *(f"queries.{split}.tsv" for split in _wider(ask.split)))
-    return collection(
+    return collection_of(
         ask,
         tsv_texts(ask.files.one("passages", "collection.tsv"), "document"),
         {"en": tsv_texts(queries, "query")},
@@ -43,7 +43,7 @@ def msmarco(ask: Request) -> CollectionFiles:
     )
 
 
-def mmarco(ask: Request) -> CollectionFiles:
+def mmarco(ask: SourceRequest) -> CollectionFiles:
     """LANGUAGE_collection.tsv, LANGUAGE_queries.SPLIT.tsv; judgements and triples are MS MARCO's, one for all."""
     language = ask.document_language or "en"
     if language not in MMARCO:
@@ -57,10 +57,10 @@ def mmarco(ask: Request) -> CollectionFiles:
         return ask.files.one(f"{language} queries", *(f"google/queries/*/{name}" for name in names), *names)
 
     name = f"{MMARCO[language]}_collection.tsv"
-    return collection(
+    return collection_of(
         ask,
         tsv_texts(ask.files.one("passages", f"google/collections/{name}", name), "document"),
-        {language: tsv_texts(queries(language), "query") for language in ask.queries_in(list(MMARCO))},
+        {language: tsv_texts(queries(language), "query") for language in ask.languages_of(list(MMARCO))},
         judgement_lines(ask.files.one("judgements", f"qrels.{ask.split}.tsv")),
         language,
         english=_if_there(lambda: tsv_texts(queries("en"), "query")),
@@ -88,24 +88,24 @@ WIKICLIR = (
 )  # fmt: skip
 
 
-def wikiclir(ask: Request) -> CollectionFiles:
+def wikiclir(ask: SourceRequest) -> CollectionFiles:
     """Two of a name: German sentences for English articles (2014), English ones for articles of 25 languages (2018)."""
     language = ask.documents_in(["en", *WIKICLIR])
     if language == "en":
-        ask.queries_in(["de"])
+        ask.languages_of(["de"])
         parts = {end: ask.files.one(f".{end} of {ask.split}", f"*{ask.split}*.{end}") for end in _WIKICLIR_2014}
-        return collection(
+        return collection_of(
             ask,
             tsv_texts(parts["docs"], "document"),
             {"de": tsv_texts(parts["queries"], "query")},
             judgement_lines(parts["qrels"], ("query", "document", "grade")),
             language,
         )
-    ask.queries_in(["en"])
+    ask.languages_of(["en"])
     ask.split_of(["all"])
     documents = ask.files.one("documents", f"wiki_{language}.documents")
     queries = ask.files.one("queries", "wiki_en.queries")
-    return collection(
+    return collection_of(
         ask,
         tsv_texts(documents, "document", ("id", "title", "text"), ("title", "text")),
         # Its makers took the title's words out of the sentence, and the title is no query of theirs.
@@ -118,7 +118,7 @@ def wikiclir(ask: Request) -> CollectionFiles:
 _WIKICLIR_2014 = ("docs", "queries", "qrels")
 
 
-def clirmatrix(ask: Request) -> CollectionFiles:
+def clirmatrix(ask: SourceRequest) -> CollectionFiles:
     """DOCS/LANG.tsv and QUERIES.LANG.SPLIT[.base].jl, of which a line has a query and the documents found for it."""
     language = ask.document_language or "en"
     if len(ask.languages) != 1:
@@ -148,7 +148,7 @@ def clirmatrix(ask: Request) -> CollectionFiles:
         for number, record in lines():
             yield Entry(str(queries), number, record["src_id"], record["src_query"])
 
-    return collection(
+    return collection_of(
         ask,
         tsv_texts(documents, "document"),
         {ask.languages[0]: Stream((queries,), texts)},
@@ -157,7 +157,7 @@ def clirmatrix(ask: Request) -> CollectionFiles:
     )
 
 
-def miracl(ask: Request) -> CollectionFiles:
+def miracl(ask: SourceRequest) -> CollectionFiles:
     """Queries and passages of one language: miracl-corpus-v1.0-LANG/docs-*.jsonl, topics.miracl-v1.0-LANG-SPLIT.tsv."""
     if len({*ask.languages, *filter(None, [ask.document_language])}) != 1:
         raise ConfigError(
@@ -165,7 +165,7 @@ def miracl(ask: Request) -> CollectionFiles:
         )
     language = ask.document_language or ask.languages[0]
     name = f"miracl-v1.0-{language}-{ask.split}.tsv"
-    return collection(
+    return collection_of(
         ask,
         jsonl_texts(
             *ask.files.some("passages", f"miracl-corpus-v1.0-{language}/docs-*.jsonl"),
@@ -189,13 +189,13 @@ AFRICLIRMATRIX = {
 }  # fmt: skip
 
 
-def ciral(ask: Request) -> CollectionFiles:
+def ciral(ask: SourceRequest) -> CollectionFiles:
     """passages-v1.0/LANGUAGE_passages.jsonl, topics.ciral-v1.0-LANG-SPLIT.tsv (dev, test-a, test-b)."""
     language = ask.documents_in(list(CIRAL))
-    ask.queries_in(["en"])
+    ask.languages_of(["en"])
     passages = f"{CIRAL[language]}_passages.jsonl"
     name = f"ciral-v1.0-{language}-{ask.split}.tsv"
-    return collection(
+    return collection_of(
         ask,
         jsonl_texts(
             ask.files.one("passages", f"passages-v1.0/{passages}", passages), kind="document", identity="docid"
@@ -206,15 +206,15 @@ def ciral(ask: Request) -> CollectionFiles:
     )
 
 
-def africlirmatrix(ask: Request) -> CollectionFiles:
+def africlirmatrix(ask: SourceRequest) -> CollectionFiles:
     """africlirmatrix-v1.0-LANGUAGE/corpus.jsonl, SPLIT/queries/topics.*.en.CODE.tsv and SPLIT/qrels/."""
     language = ask.documents_in(list(AFRICLIRMATRIX))
-    ask.queries_in(["en"])
+    ask.languages_of(["en"])
     code, word = AFRICLIRMATRIX[language]
     corpus = ask.files.one("documents", f"africlirmatrix-v1.*-{word}/corpus.jsonl")
     topics = ask.files.one("topics", f"{ask.split}/queries/topics.africlirmatrix-v1.*.en.{code}.tsv")
     qrels = ask.files.one("judgements", f"{ask.split}/qrels/qrels.africlirmatrix-v1.*.en.{code}.txt")
-    return collection(
+    return collection_of(
         ask,
         jsonl_texts(corpus, kind="document", identity="id", text="contents"),
         {"en": tsv_texts(topics, "query")},
@@ -232,11 +232,11 @@ NEUCLIR_TOPICS = {
 }
 
 
-def neuclir(ask: Request) -> CollectionFiles:
+def neuclir(ask: SourceRequest) -> CollectionFiles:
     """News of one language for English topics and their human translations: TREC 2022 and 2023, and NeuCLIRBench."""
     language = ask.documents_in(list(NEUCLIR))
     code = NEUCLIR[language]
-    asked = ask.queries_in(["en", language]) if ask.languages else ["en"]
+    asked = ask.languages_of(["en", language]) if ask.languages else ["en"]
     documents = ask.files.some("documents", f"{code}-*-of-*.jsonl", f"{code}/docs.jsonl")
     if ask.split_of([*NEUCLIR_TOPICS, "bench"]) == "bench":
         topics = {one: ask.files.one(f"{one} topics", f"news.{NEUCLIR.get(one, 'eng')}.tsv") for one in ["en", *asked]}
@@ -252,7 +252,7 @@ def neuclir(ask: Request) -> CollectionFiles:
             judgements = judgement_lines(qrels, columns, language=code)
         else:
             judgements = judgement_lines(ask.files.one("judgements", f"qrels.final.gains.{code}"))
-    return collection(
+    return collection_of(
         ask,
         jsonl_texts(*documents, kind="document", identity="id"),
         {one: streams[one] for one in asked},
@@ -279,7 +279,7 @@ def _neuclir_topics(path: Path, code: str) -> Stream[Entry]:
     return Stream((path,), read)
 
 
-LAYOUTS: dict[str, Callable[[Request], CollectionFiles]] = {
+LAYOUTS: dict[str, Callable[[SourceRequest], CollectionFiles]] = {
     "africlirmatrix": africlirmatrix,
     "ciral": ciral,
     "clirmatrix": clirmatrix,

@@ -5,7 +5,6 @@ Captions of pictures are one too: those of other languages look for the English 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,12 +12,10 @@ from optical_jax.data.collections.captions import captions_as_collection
 from optical_jax.data.collections.collection import Collection, CollectionFiles, beir_files
 from optical_jax.data.collections.ir_catalogue import PREFIX, ir_collection
 from optical_jax.data.collections.layouts import LAYOUTS
-from optical_jax.data.collections.requests import Request
 from optical_jax.data.files.finding import FileFinder
+from optical_jax.data.files.requests import SourceRequest, parse_spec
 from optical_jax.data.images.sources import is_image_set, read_image_set
 from optical_jax.errors import ConfigError
-
-NAMED = re.compile(r"(?P<name>[a-z][a-z_-]+)(?:/(?P<language>[A-Za-z_-]+))?:(?P<roots>.+)")
 
 
 def read_source(
@@ -60,13 +57,13 @@ def open_source(
     """
     if spec.startswith(PREFIX):
         return ir_collection(spec, languages)
-    named = None if Path(spec).exists() else NAMED.fullmatch(spec)
+    named, folders = parse_spec(spec)
     if not named:
         return beir_files(Path(spec), split, languages)
-    if named["name"] not in LAYOUTS:
+    name, _, document_language = named.partition("/")
+    if name not in LAYOUTS:
         raise ConfigError(
-            f"collection={spec}: no collection is called {named['name']}; there are ir_datasets, {', '.join(LAYOUTS)}"
+            f"collection={spec}: no collection is called {name}; there are ir_datasets, {', '.join(LAYOUTS)}"
         )
-    files = FileFinder(spec, named["roots"].split(","), cache_dir)
-    request = Request(spec, named["name"], files, split, languages, named["language"] or "")
-    return LAYOUTS[named["name"]](request)
+    files = FileFinder(spec, folders, cache_dir)
+    return LAYOUTS[name](SourceRequest(spec, name, files, split, languages, document_language=document_language))

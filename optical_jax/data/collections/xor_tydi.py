@@ -6,16 +6,16 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from optical_jax.data.collections.collection import CollectionFiles
-from optical_jax.data.collections.requests import Request, collection
+from optical_jax.data.collections.collection import CollectionFiles, collection_of
 from optical_jax.data.files.records import Entry, Judgement, Stream, read_json_lines, tsv_texts
+from optical_jax.data.files.requests import SourceRequest
 from optical_jax.data.text.folding import words
 from optical_jax.errors import DataError
 
 XOR_TYDI = ("ar", "bn", "fi", "ja", "ko", "ru", "te")
 
 
-def xor_tydi(ask: Request) -> CollectionFiles:
+def xor_tydi(ask: SourceRequest) -> CollectionFiles:
     """XOR-Retrieve: questions with short English answers, and English Wikipedia in passages of 100 words.
 
     It has no judged passages: a passage is relevant that has an answer in its text, word for word; questions that are
@@ -24,11 +24,11 @@ def xor_tydi(ask: Request) -> CollectionFiles:
     stem = f"xor_{ask.split}_retrieve_eng_span"
     questions = ask.files.one("questions", f"{stem}_v1_1.jsonl", f"{stem}.jsonl")
     there = {lang for _, _, lang, _, _ in _xor_lines(questions)}
-    asked = [lang for lang in ask.queries_in(XOR_TYDI) if ask.languages or lang in there]
+    asked = [lang for lang in ask.languages_of(XOR_TYDI) if ask.languages or lang in there]
     file = ask.files.one("passages", "enwiki_20190201_w100.tsv", "psgs_w100.tsv")
     passages = tsv_texts(file, "document", ("id", "text", "title"), ("title", "text"), header="id", quoted=True)
     bodies = tsv_texts(file, "document", ("id", "text", "title"), header="id", quoted=True)
-    return collection(
+    return collection_of(
         ask,
         passages,
         {one: Stream((questions,), lambda one=one: _xor_questions(questions, one)) for one in asked},

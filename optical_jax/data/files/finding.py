@@ -10,6 +10,8 @@ from pathlib import Path
 from optical_jax.errors import ConfigError, DataError
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+DEEPEST = 3
+"""Folders between a root and what `near` looks for."""
 
 
 class FileFinder:
@@ -60,6 +62,30 @@ class FileFinder:
         if not found:
             either = " or ".join(patterns)
             raise DataError(f"{self.spec} lacks {what}: no file {either} (or .gz) below {', '.join(self._roots)}")
+        return found
+
+    def near(self, *names: str) -> list[Path]:
+        """Files and folders of these names up to `DEEPEST` folders below the roots, in the order of names and roots."""
+        depths = ["/".join(["*"] * depth + [""]) for depth in range(DEEPEST + 1)]
+        found = (
+            path
+            for name in names
+            for root in self.folders
+            for depth in depths
+            for path in sorted(root.glob(f"{depth}{name}"))
+        )
+        return list(dict.fromkeys(found))
+
+    def subfolders(self, what: str, *names: str) -> list[Path]:
+        """All folders of these names, as `near` finds them.
+
+        Raises:
+          DataError: there are none.
+        """
+        found = [path for path in self.near(*names) if path.is_dir()]
+        if not found:
+            either = " or ".join(f"{name}/" for name in names)
+            raise DataError(f"{self.spec} lacks {what}: no folder {either} in it")
         return found
 
     def _search(self, patterns: Sequence[str]) -> list[Path]:

@@ -11,24 +11,24 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from optical_jax.data.files.records import LANGUAGE, read_json_lines
-from optical_jax.data.images.files import PictureFinder, Pictures, PictureSource, index_pictures, without_ending
+from optical_jax.data.files.requests import MissingPartError, SourceRequest, UnknownPartError
+from optical_jax.data.images.files import (
+    PictureFinder,
+    PictureFolders,
+    Pictures,
+    PictureSource,
+    index_pictures,
+    without_ending,
+)
 from optical_jax.errors import ConfigError, DataError
 
 CAPTION_FILE = re.compile(rf"captions\.(?P<lang>{LANGUAGE})\.(?P<split>[^.]+)\.jsonl(?:\.gz)?")
 ALIASES = {"fil": "tl", "iw": "he", "jp": "ja"}
-"""Codes that sets have for languages which are called otherwise here."""
+"""Language codes of public sets -> those used here."""
 
 
 class NoPicturesError(DataError):
     """A set has captions, and its pictures are not there."""
-
-
-class UnknownPartError(ConfigError):
-    """A set never has such a split, or no captions in such a language."""
-
-
-class MissingPartError(DataError):
-    """A split of a set is not here, or has no captions in a language."""
 
 
 NO_KEYWORDS = "no_keywords"
@@ -99,6 +99,11 @@ def join_image_sets(sets: Sequence[ImageTextSet]) -> ImageTextSet:
     files = dict.fromkeys(file for one in sets for file in one.files)
     names = [dict.fromkeys(getattr(one, name) for one in sets) for name in ("name", "split")]
     return ImageTextSet(", ".join(names[0]), ", ".join(names[1]), pictures, captions, tuple(files))
+
+
+def our_code(language: str) -> str:
+    """A language code of a public set as it is written here: jp is ja."""
+    return ALIASES.get(language, language)
 
 
 # ---- what may stand in a set -------------------------------------------------------------------------------------
@@ -173,6 +178,39 @@ def gather_set(
         named = {**first, **named}
     pictures = None if finder is None else Pictures(_sources(named, finder, others))
     return ImageTextSet(name, split, pictures, captions, tuple(files), dict(left_out or {}))
+
+
+def gather_request(
+    ask: SourceRequest,
+    split: str,
+    lines: Mapping[str, Iterable[CaptionLine]],
+    finder: PictureFinder | None,
+    files: Sequence[Path],
+    *,
+    left_out: Mapping[str, int] | None = None,
+) -> ImageTextSet:
+    """`gather_set` of the requested languages.
+
+    Raises:
+      UnknownPartError: a requested language has no `lines`.
+      DataError: as `gather_set`.
+    """
+    requested = {language: lines[language] for language in ask.languages_of(lines)}
+    return gather_set(ask.name, split, requested, finder, files, left_out=left_out)
+
+
+def find_images(ask: SourceRequest, *folders: str, ending: str = "") -> PictureFinder | None:
+    """The images in all folders of these names; None if only the text is requested.
+
+    Raises:
+      NoPicturesError: no such folder.
+    """
+    if ask.text_only:
+        return None
+    try:
+        return PictureFolders(ask.files.subfolders("its pictures (the text can be read alone)", *folders), ending)
+    except DataError as error:
+        raise NoPicturesError(str(error)) from None
 
 
 def _sources(named: Mapping[str, str], finder: PictureFinder, others: Iterable[str]) -> dict[str, PictureSource]:

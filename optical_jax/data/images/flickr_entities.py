@@ -19,11 +19,14 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from optical_jax.data.files.records import read_lines
-from optical_jax.data.images.captions import CaptionLine, ImageTextSet, MissingPartError
-from optical_jax.data.images.requests import FLICKR_FOLDERS, ImageRequest
+from optical_jax.data.files.requests import MissingPartError, SourceRequest
+from optical_jax.data.images.captions import CaptionLine, ImageTextSet, find_images, gather_request
 from optical_jax.errors import DataError
 
 PHRASE = re.compile(r"\[/EN#(?P<chain>\d+)(?P<types>(?:/[^\s/\[\]]+)+)\s(?P<text>[^\[\]]*)\]")
+
+FLICKR_FOLDERS = ("flickr30k-images", "flickr30k_images", "images")
+"""Folder names of Flickr30k's images."""
 
 
 class Phrase(NamedTuple):
@@ -67,12 +70,12 @@ class FlickrEntities:
     """Picture id -> its boxes."""
 
 
-def flickr_entities(ask: ImageRequest) -> ImageTextSet:
+def flickr_entities(ask: SourceRequest) -> ImageTextSet:
     """The captions without their markup."""
     return _gather(ask, [line for line, _ in _captions(ask)])
 
 
-def read_entities(ask: ImageRequest) -> FlickrEntities:
+def read_entities(ask: SourceRequest) -> FlickrEntities:
     """Captions, phrases and boxes.
 
     Raises:
@@ -81,7 +84,7 @@ def read_entities(ask: ImageRequest) -> FlickrEntities:
     """
     found = list(_captions(ask))
     captions = _gather(ask, [line for line, _ in found])
-    folder = ask.folder("boxes", "Annotations")
+    folder = ask.files.subfolders("boxes", "Annotations")[0]
     named = dict.fromkeys(line.picture for line, _ in found)
     return FlickrEntities(
         captions=captions,
@@ -137,9 +140,9 @@ def read_regions(path: Path) -> Regions:
     return Regions(height, width, {chain: tuple(of_chain) for chain, of_chain in boxes.items()})
 
 
-def _captions(ask: ImageRequest) -> Iterator[tuple[CaptionLine, tuple[Phrase, ...]]]:
+def _captions(ask: SourceRequest) -> Iterator[tuple[CaptionLine, tuple[Phrase, ...]]]:
     split = ask.split_of(["train", "val", "test"])
-    folder = ask.folder("captions", "Sentences")
+    folder = ask.files.subfolders("captions", "Sentences")[0]
     for where, identity in _ids(ask, split):
         path = folder / f"{identity}.txt"
         if not path.is_file():
@@ -150,19 +153,19 @@ def _captions(ask: ImageRequest) -> Iterator[tuple[CaptionLine, tuple[Phrase, ..
             yield CaptionLine(f"{path}:{number}", name, text, f"{name}#{place}"), phrases
 
 
-def _gather(ask: ImageRequest, lines: Sequence[CaptionLine]) -> ImageTextSet:
+def _gather(ask: SourceRequest, lines: Sequence[CaptionLine]) -> ImageTextSet:
     split = ask.split_of(["train", "val", "test"])
-    return ask.gather(split, {"en": lines}, ask.pictures(*FLICKR_FOLDERS), [_list_of_ids(ask, split)])
+    return gather_request(ask, split, {"en": lines}, find_images(ask, *FLICKR_FOLDERS), [_list_of_ids(ask, split)])
 
 
-def _ids(ask: ImageRequest, split: str) -> Iterator[tuple[str, str]]:
+def _ids(ask: SourceRequest, split: str) -> Iterator[tuple[str, str]]:
     path = _list_of_ids(ask, split)
     for number, line in read_lines(path):
         yield f"{path}:{number}", line.strip()
 
 
-def _list_of_ids(ask: ImageRequest, split: str) -> Path:
-    found = [path for path in ask.near(f"{split}.txt") if path.is_file()]
+def _list_of_ids(ask: SourceRequest, split: str) -> Path:
+    found = [path for path in ask.files.near(f"{split}.txt") if path.is_file()]
     if not found:
         raise MissingPartError(f"{ask.spec} lacks the ids of {split}: no file {split}.txt in it")
     return found[0]

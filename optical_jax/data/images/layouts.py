@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from optical_jax.data.files.finding import FileFinder
 from optical_jax.data.files.records import raw_lines, read_json_lines
-from optical_jax.data.images.captions import CaptionLine, ImageTextSet, MissingPartError
-from optical_jax.data.images.flickr_entities import flickr_entities
-from optical_jax.data.images.requests import FLICKR_FOLDERS, OUR_SPLITS, ImageRequest, our_code
+from optical_jax.data.files.requests import SPLIT_ALIASES, MissingPartError, SourceRequest
+from optical_jax.data.images.captions import CaptionLine, ImageTextSet, find_images, gather_request, our_code
+from optical_jax.data.images.flickr_entities import FLICKR_FOLDERS, flickr_entities
 from optical_jax.data.images.wit import wit
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import read_json
@@ -24,7 +25,7 @@ COCO_FOLDERS = ("train2014", "val2014", "images")
 # ---- Karpathy's splits -------------------------------------------------------------------------------------------
 
 
-def flickr30k(ask: ImageRequest) -> ImageTextSet:
+def flickr30k(ask: SourceRequest) -> ImageTextSet:
     """dataset_flickr30k.json: five English captions a picture; train, val, test. Pictures in flickr30k-images/.
 
     Keys (images, filename, split, sentences, raw) as in the samples of it that public readers quote.
@@ -32,12 +33,14 @@ def flickr30k(ask: ImageRequest) -> ImageTextSet:
     return _karpathy(ask, "dataset_flickr30k.json", {"train": ["train"]}, FLICKR_FOLDERS)
 
 
-def coco(ask: ImageRequest) -> ImageTextSet:
+def coco(ask: SourceRequest) -> ImageTextSet:
     """dataset_coco.json likewise; train has restval in it, as papers have it. Pictures in train2014/ and val2014/."""
     return _karpathy(ask, "dataset_coco.json", {"train": ["train", "restval"]}, COCO_FOLDERS)
 
 
-def _karpathy(ask: ImageRequest, name: str, parts: Mapping[str, Sequence[str]], folders: Sequence[str]) -> ImageTextSet:
+def _karpathy(
+    ask: SourceRequest, name: str, parts: Mapping[str, Sequence[str]], folders: Sequence[str]
+) -> ImageTextSet:
     split = ask.split_of(["train", "val", "test"])
     path = ask.files.one("captions", name)
     try:
@@ -58,13 +61,13 @@ def _karpathy(ask: ImageRequest, name: str, parts: Mapping[str, Sequence[str]], 
     found = list(lines())
     if not found:
         raise MissingPartError(f"{path}: no caption of split={split}; take another split, or fetch the file again")
-    return ask.gather(split, {"en": found}, ask.pictures(*folders), [path])
+    return gather_request(ask, split, {"en": found}, find_images(ask, *folders), [path])
 
 
 # ---- lines beside names of pictures ------------------------------------------------------------------------------
 
 
-def multi30k(ask: ImageRequest) -> ImageTextSet:
+def multi30k(ask: SourceRequest) -> ImageTextSet:
     """SPLIT.LANG beside a list of Flickr30k names, SPLIT.txt or SPLIT_images.txt, a line each (plain or .gz).
 
     As in github.com/multi30k/dataset: data/task1/raw/SPLIT.LANG.gz, one caption a picture, the same in every language;
@@ -72,7 +75,7 @@ def multi30k(ask: ImageRequest) -> ImageTextSet:
     image_splits/, those of COCO with ``#number`` behind them (of task 2 the list of train alone was seen). Splits:
     train, val, test_2016_flickr ... Pictures in flickr30k-images/, or in train2014/ and val2014/.
     """
-    split = OUR_SPLITS.get(ask.split, ask.split)
+    split = SPLIT_ALIASES.get(ask.split, ask.split)
     files = ask.of_split("captions", f"raw/{split}.??", f"{split}.??", f"{split}.[1-5].??")
     names = ask.files.one(
         "the names of its pictures", f"image_splits/{split}.txt", f"{split}.txt", f"{split}_images.txt"
@@ -82,7 +85,7 @@ def multi30k(ask: ImageRequest) -> ImageTextSet:
     )
 
 
-def xtd10(ask: ImageRequest) -> ImageTextSet:
+def xtd10(ask: SourceRequest) -> ImageTextSet:
     """test_1kcaptions_LANG.txt beside test_image_names.txt: 1000 pictures of COCO, one caption in each of 11 languages.
 
     As in github.com/adobe-research/Cross-lingual-Test-Dataset-XTD10 (XTD10/, MIC/, STAIR/), where Japanese is jp.
@@ -94,7 +97,7 @@ def xtd10(ask: ImageRequest) -> ImageTextSet:
 
 
 def _parallel(
-    ask: ImageRequest,
+    ask: SourceRequest,
     split: str,
     names: Path,
     files: Sequence[Path],
@@ -116,7 +119,8 @@ def _parallel(
 
     wanted = ask.languages_of(by_language)
     read = [names, *(path for language in wanted for path in by_language[language])]
-    return ask.gather(split, {one: lines(by_language[one]) for one in by_language}, ask.pictures(*folders), read)
+    captions = {language: lines(by_language[language]) for language in wanted}
+    return gather_request(ask, split, captions, find_images(ask, *folders), read)
 
 
 def _whole_lines(path: Path) -> Iterator[tuple[str, str]]:
@@ -130,7 +134,7 @@ def _whole_lines(path: Path) -> Iterator[tuple[str, str]]:
 # ---- JSON lines --------------------------------------------------------------------------------------------------
 
 
-def xm3600(ask: ImageRequest) -> ImageTextSet:
+def xm3600(ask: SourceRequest) -> ImageTextSet:
     """Crossmodal-3600: captions.jsonl, ``{"image/key": KEY, "sw": {"caption": [...]}, ...}``; pictures images/KEY.jpg.
 
     36 languages, several captions a picture. Keys as public readers of google.github.io/crossmodal-3600 use them; its
@@ -148,10 +152,10 @@ def xm3600(ask: ImageRequest) -> ImageTextSet:
                     found += [_line(where, record["image/key"], text) for text in of_language["caption"]]
         except (KeyError, TypeError, AttributeError):
             raise DataError(f"{where}: no picture; a line must have image/key and by language a caption list") from None
-    return ask.gather(split, lines, ask.pictures("images", ending=".jpg"), [path])
+    return gather_request(ask, split, lines, find_images(ask, "images", ending=".jpg"), [path])
 
 
-def xflickrco(ask: ImageRequest) -> ImageTextSet:
+def xflickrco(ask: SourceRequest) -> ImageTextSet:
     """xFlickr&CO: LANG/SPLIT.jsonl, ``{"sentences": [...], "id": ..., "img_path": NAME}``; 8 languages.
 
     As in github.com/e-bug/iglue, datasets/xFlickrCO/annotations. Pictures of Flickr30k are in flickr30k-images/, of
@@ -169,10 +173,9 @@ def xflickrco(ask: ImageRequest) -> ImageTextSet:
                 raise DataError(f"{where}: no picture; a line must have img_path and a list of sentences") from None
 
     wanted = ask.languages_of(files)
-    pictures = ask.pictures(*FLICKR_FOLDERS, *COCO_FOLDERS)
-    return ask.gather(
-        ask.split, {language: lines(path) for language, path in files.items()}, pictures, [files[one] for one in wanted]
-    )
+    captions = {language: lines(files[language]) for language in wanted}
+    images = find_images(ask, *FLICKR_FOLDERS, *COCO_FOLDERS)
+    return gather_request(ask, ask.split, captions, images, [files[language] for language in wanted])
 
 
 def _line(where: str, picture: Any, text: Any) -> CaptionLine:
@@ -189,7 +192,7 @@ def _line(where: str, picture: Any, text: Any) -> CaptionLine:
 
 
 class Layout(NamedTuple):
-    read: Callable[[ImageRequest], ImageTextSet]
+    read: Callable[[SourceRequest], ImageTextSet]
     signs: tuple[str, ...]
     """Names, one of which tells this layout from all others."""
 
@@ -207,21 +210,21 @@ LAYOUTS: dict[str, Layout] = {
 }
 
 
-def detect_layout(ask: ImageRequest) -> str:
+def detect_layout(files: FileFinder) -> str:
     """The name of the layout that the folder has.
 
     Raises:
       ConfigError: it has none, or several.
     """
-    found = layouts_seen(ask)
+    found = layouts_seen(files)
     if len(found) != 1:
         what = f"looks like {' and '.join(found)}" if found else "has no layout that is known"
         raise ConfigError(
-            f"images={ask.spec}: {what}; write NAME:FOLDER ({', '.join(LAYOUTS)}), or captions.LANG.SPLIT.jsonl in it"
+            f"images={files.spec}: {what}; write NAME:FOLDER ({', '.join(LAYOUTS)}), or captions.LANG.SPLIT.jsonl in it"
         )
     return found[0]
 
 
-def layouts_seen(ask: ImageRequest) -> list[str]:
+def layouts_seen(files: FileFinder) -> list[str]:
     """The names of all layouts that the folder has signs of."""
-    return [name for name, layout in LAYOUTS.items() if ask.near(*layout.signs)]
+    return [name for name, layout in LAYOUTS.items() if files.near(*layout.signs)]

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from optical_jax.data.files.finding import FileFinder, existing
-from optical_jax.data.images.captions import ImageTextSet, caption_files, read_image_folder, refuse_misnamed
+from optical_jax.data.files.requests import SourceRequest, parse_spec
+from optical_jax.data.images.captions import ImageTextSet, caption_files, our_code, read_image_folder, refuse_misnamed
 from optical_jax.data.images.files import Pictures, index_pictures
 from optical_jax.data.images.flickr_entities import FlickrEntities, read_entities
 from optical_jax.data.images.layouts import LAYOUTS, detect_layout, layouts_seen
-from optical_jax.data.images.requests import ImageRequest
 from optical_jax.errors import ConfigError, DataError
 
-NAMED = re.compile(r"(?P<name>[a-z][a-z0-9_-]+):(?P<roots>.+)")
 ENTITIES = "flickr30k_entities"
 
 
@@ -51,13 +48,12 @@ def is_image_set(spec: str) -> bool:
     """
     folder = Path(spec)
     if not folder.is_dir():
-        named = NAMED.fullmatch(spec)
-        return named is not None and named["name"] in LAYOUTS
+        return parse_spec(spec)[0] in LAYOUTS
     if caption_files(folder):
         return True
     if existing(folder, "corpus"):
         return False
-    seen = bool(layouts_seen(_ask(spec, [spec])))
+    seen = bool(layouts_seen(FileFinder(spec, [spec])))
     if not seen:
         refuse_misnamed(folder)
     return seen
@@ -88,20 +84,12 @@ def read_flickr_entities(spec: str, split: str = "val", *, text_only: bool = Fal
     return read_entities(ask)
 
 
-def _request(spec: str, split: str, languages: Sequence[str], text_only: bool) -> ImageRequest:
-    named = None if Path(spec).exists() else NAMED.fullmatch(spec)
-    if named and named["name"] not in LAYOUTS:
-        raise ConfigError(f"images={spec}: no set is called {named['name']}; there are {', '.join(LAYOUTS)}")
-    roots = (named["roots"] if named else spec).split(",")
-    for root in roots:
-        if not Path(root).is_dir():
-            raise DataError(f"images={spec}: {root} is no folder; name the folder that holds the set's files")
-    ask = _ask(spec, roots, split, languages, text_only=text_only)
-    return replace(ask, name=named["name"] if named else detect_layout(ask))
-
-
-def _ask(
-    spec: str, roots: Sequence[str], split: str = "", languages: Sequence[str] = (), *, text_only: bool = True
-) -> ImageRequest:
-    """A request of a layout that is not known yet."""
-    return ImageRequest(spec, "", FileFinder(spec, roots), split, languages, text_only)
+def _request(spec: str, split: str, languages: Sequence[str], text_only: bool) -> SourceRequest:
+    name, folders = parse_spec(spec)
+    if name and name not in LAYOUTS:
+        raise ConfigError(f"images={spec}: no set is called {name}; there are {', '.join(LAYOUTS)}")
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise DataError(f"images={spec}: {folder} is no folder; name the folder that holds the set's files")
+    files, codes = FileFinder(spec, folders), [our_code(language) for language in languages]
+    return SourceRequest(spec, name or detect_layout(files), files, split, codes, kind="captions", text_only=text_only)

@@ -21,9 +21,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from optical_jax.data.files.records import read_lines
-from optical_jax.data.images.captions import CaptionLine, ImageTextSet, MissingPartError
+from optical_jax.data.files.requests import MissingPartError, SourceRequest
+from optical_jax.data.images.captions import CaptionLine, ImageTextSet, gather_request, our_code
 from optical_jax.data.images.files import ENDINGS, FilePicture, PictureSource
-from optical_jax.data.images.requests import ImageRequest, our_code
 from optical_jax.errors import DataError
 
 COLUMNS = ("language", "image_url", "caption_reference_description")
@@ -54,12 +54,12 @@ class UrlPictures:
         return FilePicture(Path(name))
 
 
-def wit(ask: ImageRequest) -> ImageTextSet:
+def wit(ask: SourceRequest) -> ImageTextSet:
     """Reference captions by the address of their picture; rows without one of the two are counted and left out."""
     split = ask.split_of(["train", "val", "test"])
     shards = ask.of_split("rows", f"wit_v1.{split}.*.tsv")
     pictures = None if ask.text_only else _local_pictures(ask)
-    wanted = {our_code(language) for language in ask.languages}
+    wanted = set(ask.languages)
     lines: dict[str, list[CaptionLine]] = {}
     left_out: Counter[str] = Counter()
     for shard in shards:
@@ -78,14 +78,14 @@ def wit(ask: ImageRequest) -> ImageTextSet:
         why = ", ".join(f"{reason} {count}" for reason, count in sorted(left_out.items())) or "no row at all"
         what = f"no row in {empty[0]}" if empty else "no row"
         raise MissingPartError(f"{ask.spec}: {what} has a caption and a local picture (left out: {why})")
-    return ask.gather(split, lines, pictures, shards, left_out=left_out)
+    return gather_request(ask, split, lines, pictures, shards, left_out=left_out)
 
 
-def _local_pictures(ask: ImageRequest) -> UrlPictures:
-    lists = [path for path in ask.near("pictures.tsv") if path.is_file()]
+def _local_pictures(ask: SourceRequest) -> UrlPictures:
+    lists = [path for path in ask.files.near("pictures.tsv") if path.is_file()]
     if lists:
         return UrlPictures(_listed(lists[0]), {}, str(lists[0]))
-    folder = ask.folder("local pictures (a list of them pictures.tsv, or)", "images")
+    folder = ask.files.subfolders("local pictures (a list of them pictures.tsv, or)", "images")[0]
     hashed = {path.stem.lower(): path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS}
     return UrlPictures({}, hashed, str(folder))
 

@@ -8,8 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from optical_jax.config import DataConfig
-from optical_jax.data.images.captions import NOT_THERE, ImageTextSet, read_keywords
-from optical_jax.data.images.requests import our_code
+from optical_jax.data.images.captions import NOT_THERE, ImageTextSet, our_code, read_keywords
 from optical_jax.data.images.sources import read_image_set
 from optical_jax.data.text.formats import Line, Source
 from optical_jax.errors import ConfigError
