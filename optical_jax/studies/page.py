@@ -121,8 +121,8 @@ def write_page(study: Study, results: Results) -> Path:
 
 def in_short(study: Study, results: Results) -> str:
     line = progress_line(results)
-    text = paragraph(" ".join([study.question, *headline(study, results)]))
-    text += f'<p><span class="status {line.split(":")[0]}">{escape(line)}</span></p>'
+    status = f'<span class="status {line.split(":")[0]}">{escape(line)}</span>'
+    text = f"<p>{escape(' '.join(headline(study, results)))} {status}</p>"
     if results.tests:
         said = verdict(study, results)
         # Many tables and groups make a long list: then groups stand below the whole.
@@ -157,7 +157,11 @@ def compared(study: Study, results: Results) -> str:
         for name in reference_names(study, arm).values()
         if name in there
     )
-    return f"<dl>{rows}</dl>" + (f"<h3>Beside them, in grey</h3><dl>{others}</dl>" if others else "")
+    return (
+        paragraph(study.question)
+        + f"<dl>{rows}</dl>"
+        + (f"<h3>References, in grey</h3><dl>{others}</dl>" if others else "")
+    )
 
 
 def conditions(study: Study, results: Results) -> str:
@@ -168,8 +172,8 @@ def conditions(study: Study, results: Results) -> str:
     budget = f"{pairs_seen(config):,} pairs seen ({config.training.steps} steps of {config.data.global_batch})"
     if study.budget == "seconds":
         budget = (
-            f"as many seconds of steps as the quickest arm needs for {budget}: who takes longer for one makes fewer, "
-            "and warms up for fewer; trials were chosen at equal pairs"
+            f"as many seconds of steps as the fastest arm needs for {budget}: arms with slower steps make fewer, "
+            "and warm up for fewer; trials were chosen at equal pairs"
         )
     queries: dict[str, int] = {}
     for row in results.rows:
@@ -181,7 +185,7 @@ def conditions(study: Study, results: Results) -> str:
         "Teacher": Path(config.teacher.path).name,
         "Student": f"from {student}, "
         + ("with a new vocabulary" if config.student.vocabulary == "train" else "with its own vocabulary"),
-        "Where arms differ in these": differences(study),
+        "Differences between arms": differences(study),
         "Budget of a run": budget,
         "Seeds": f"{len(study.seeds)} ({' '.join(map(str, study.seeds))})"
         + (f"; tuning had another, {study.tuning_seed}" if tuning_tasks(study) else ""),
@@ -222,7 +226,7 @@ def absent(results: Results) -> str:
 
 def repeating(study: Study, results: Results) -> str:
     envs = [read_json(path) for task in results.done if (path := task.folder / "env.json").is_file()]
-    text = "<p>The study's file, run again, repeats it; in the same folder it goes on where it stopped.</p>"
+    text = "<p>Run the study's file again to repeat it; in the same folder an unfinished study is resumed.</p>"
     words = ("python", "-m", "optical_jax", "study", study.file or "STUDY.py", "--folder", study.folder)
     text += f"<pre>{escape(shlex.join(words))}</pre>"
     # Runs of one study may have been made on several machines.
@@ -256,17 +260,16 @@ def result_section(study: Study, results: Results, name: str, plot: str) -> str:
     )
     text = f'<div class="tables">{main}</div>'
     if units:
-        told = ", ".join(f"{units[group]} in {GROUP_WORDS[group]}" for group in groups if group in units)
+        counts = ", ".join(f"{units[group]} in {GROUP_WORDS[group]}" for group in groups if group in units)
         family = sum(test.collection == name and test.scope in GROUPS for test in results.tests)
         text += paragraph(
             f"Ranked {SCORED[tested]}. Means over languages and seeds; below them the spread over seeds, and p of the "
             f"difference from {reference_of(study)}. Bold: the highest of the arms. ▲ above, ▼ below the reference "
             f"with p < {LEVEL:g} after Holm's correction over the {family} tests of groups on this collection. The "
-            "unit of a test is a query (of pictures: a picture), its figure averaged over the seeds and over the "
-            f"languages that ask it ({told}); {ROUNDS:,} random signs, so that none of these p can be below "
-            f"{family / (ROUNDS + 1):.3f}. It tells whether a difference would hold for other queries; whether "
-            "it holds for other seeds, the spread tells alone. In orange: means over fewer languages or seeds than "
-            "others.",
+            "unit of a test is a query (in i2t an image), its metric averaged over the seeds and over the "
+            f"languages that have it ({counts}); {ROUNDS:,} random signs, so that none of these p can be below "
+            f"{family / (ROUNDS + 1):.3f}. A test generalises to other queries, not to other seeds: for those see "
+            "the spread. In orange: means over fewer languages or seeds than others.",
             "note",
         )
     if beside:
@@ -354,7 +357,7 @@ def language_table(study: Study, results: Results, name: str, metric: str) -> st
 
 
 def tuning(study: Study) -> str:
-    """All trials of all arms with their dev figures, the chosen ones marked."""
+    """All trials of all arms with their dev metrics, the chosen ones marked."""
     choices = read_choices(study)
     if choices is None or not tuning_tasks(study):
         return paragraph("No arm had a choice to make.") if choices else ""
@@ -372,10 +375,10 @@ def tuning(study: Study) -> str:
     trials = len(study.tuned_arms[0].trials)
     text = paragraph(
         f"Every arm had {trials} trial{'s' * (trials > 1)}, each run in {' '.join(study.tuning_languages)} with seed "
-        f"{study.tuning_seed}; taken was the one with the highest mean {choices['metric']} on dev pairs, ranked "
-        f"token by token, after the last step.{told}"
+        f"{study.tuning_seed}; the one with the highest mean {choices['metric']} on dev pairs, ranked "
+        f"token by token, after the last step, was chosen.{told}"
     )
-    return text + table(["arm", "trial", "taken", "mean", *study.tuning_languages], rows, words=2, marks=marks)
+    return text + table(["arm", "trial", "chosen", "mean", *study.tuning_languages], rows, words=2, marks=marks)
 
 
 def languages_plot(study: Study, results: Results, name: str) -> str:
