@@ -157,7 +157,7 @@ def test_settings_that_pages_name_exist():
     student, teacher = parse_command(TrainCommand, []).settings, parse_command(TeacherCommand, []).settings
     pictures = parse_command(ImageTeacherCommand, []).settings
     named = re.compile(
-        r"`((?:encoder|text|image|augmentation|teacher|student|data|loss|optimizer|training|mesh|checkpoint)\.[a-z_.]+)"
+        r"`((?:encoder|text|image|augmentation|teacher|student|data|loss|optimizer|training|mesh|checkpoint)\.[a-z0-9_.]+)"
     )
     found = {(page, name) for page in PAGES for name in named.findall((ROOT / page).read_text(encoding="utf-8"))}
     assert len(found) > 15
