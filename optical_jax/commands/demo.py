@@ -1,10 +1,10 @@
-"""`python -m optical_jax demo`: from bitext to a student that searches, each step a command to type oneself."""
+"""`python -m optical_jax demo`: names as bitext, training, evaluation and a plot, each step shown as its command."""
 
 from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,10 +19,14 @@ from optical_jax.errors import ConfigError
 
 if TYPE_CHECKING:
     from optical_jax.evaluation.text_report import Evaluation
+    from optical_jax.plots.plans import WordPlan
 
 CONFIG, OWN_CONFIG = "configs/demo.py", "configs/own_language.py"
 DRAWN_WORDS = range(3, 5)
-"""Phrases of so many English words make a picture worth looking at, and leave room for another beside it."""
+"""Numbers of English words of a phrase that is drawn: enough to show a matching, and room for two panels in a row."""
+CLEAR = 0.8
+"""A plan with at least this `one_to_one_share` counts as one-to-one."""
+PARTICLE = 2
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_command(argv: Sequence[str]) -> None:
-    """Names, training, evaluation, picture, table. A training that was stopped goes on, a finished one is not repeated.
+    """Names, training, evaluation, plot, table. A stopped training is resumed, a finished one is not repeated.
 
     Raises:
       OpticalError: as the steps.
@@ -70,9 +74,9 @@ def run_command(argv: Sequence[str]) -> None:
     show("python eval.py", flags)
     evaluation = evaluate_run(evaluate.parse(flags), run)
 
-    picture = draw_examples(run, cfg, evaluation)
+    plot = draw_examples(run, cfg, evaluation)
     print_result(evaluation)
-    print(f"\npicture:     {picture}  (which English word each foreign word is matched to)")
+    print(f"\npicture:     {plot}  (which English word each foreign word is matched to)")
     print(f"checkpoint:  {run / 'checkpoints' / str(evaluation.origin['checkpoint'])}")
     query = next(iter(next(iter(evaluation.collection.queries.values())).values()))
     ask = ["--run", str(run), "--docs", str(folder / "en.txt"), query]
@@ -85,49 +89,85 @@ def show(program: str, flags: Sequence[str]) -> None:
 
 
 def draw_examples(run: Path, cfg: Config, evaluation: Evaluation) -> Path:
-    """The plans of one unseen phrase a language, in one picture."""
+    """Plot the plans of one unseen phrase a language. Returns the plot's path."""
     from optical_jax.alignment.plans import align_texts
     from optical_jax.data.text.names import LOCALES, read_names
     from optical_jax.plots.plans import draw_plans
     from optical_jax.runs.load import load
 
-    examples = choose_examples(evaluation)
+    collection, found = evaluation.collection, found_phrases(evaluation)
+    pairs = [(collection.queries[language][query], collection.documents[query]) for language, query in found]
+    plans = align_texts(load(run), load(run, side="document"), pairs, cfg.loss)
+    examples = choose_examples(evaluation, dict(zip(found, plans, strict=True)))
     english_names = read_names("en")
     titles = [english_names.get(f"languages.{LOCALES.get(language, language)}", language) for language in examples]
-    student, teacher = load(run), load(run, side="document")
-    plans = align_texts(student, teacher, list(examples.values()), cfg.loss)
     path = run / "plans.png"
-    draw_plans(plans, path, titles)
+    draw_plans(list(examples.values()), path, titles)
     return path
 
 
-def choose_examples(evaluation: Evaluation) -> dict[str, tuple[str, str]]:
-    """Language -> (foreign phrase, English phrase), one that the student finds and did not before training.
-
-    Of those one that is worth looking at: within `DRAWN_WORDS`, no word the same on both sides, about as many words on
-    each, none of them long. No English phrase is taken twice.
-    """
+def found_phrases(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """(language, query) of the phrases of `DRAWN_WORDS` that the student ranks first; of all, if there is none."""
     from optical_jax.data.text.names import words
 
-    collection, examples = evaluation.collection, {}
-    for language, queries in collection.queries.items():
-        taken = {english for _, english in examples.values()}
+    collection, ranked = evaluation.collection, evaluation.per_query["student"]
+    every = [(language, query) for language, queries in collection.queries.items() for query in queries]
+    found = [
+        (language, query)
+        for language, query in every
+        if ranked[language][query]["R@1"] == 1 and len(words(collection.documents[query])) in DRAWN_WORDS
+    ]
+    return found or every
 
-        def worth(query: str, language: str = language, taken: set[str] = taken) -> tuple[bool, bool, bool, bool, int]:
-            foreign, english = collection.queries[language][query], collection.documents[query]
-            now, before = (evaluation.per_query[name][language][query]["R@1"] for name in ("student", "untrained"))
-            ours, theirs = words(foreign), words(english)
-            fits = len(theirs) in DRAWN_WORDS and not set(ours) & set(theirs)
+
+def choose_examples(evaluation: Evaluation, plans: Mapping[tuple[str, str], WordPlan]) -> dict[str, WordPlan]:
+    """Language -> the plan of one phrase that is worth looking at; no English phrase twice.
+
+    Preferred in this order: a one-to-one plan (`one_to_one_share` of `CLEAR` or more), few words spelled the same on
+    both sides, not found before training, as many words on both sides and short ones, a high share. A language without
+    a one-to-one plan is left out, unless none has one.
+
+    Args:
+      plans: (language, query) -> plan, of the phrases to choose from.
+    """
+    chosen: dict[str, tuple[bool, WordPlan]] = {}
+    taken: set[str] = set()
+    for language in dict.fromkeys(language for language, _ in plans):
+
+        def worth(query: str, language: str = language) -> tuple[bool, int, bool, int, float]:
+            plan = plans[language, query]
+            ours, theirs = ([word.casefold() for word in side] for side in (plan.foreign, plan.english))
+            before = evaluation.per_query["untrained"][language][query]["R@1"]
             uneven = 4 * abs(len(ours) - len(theirs)) + max(map(len, (*ours, *theirs)))
-            return english not in taken, now == 1, fits, before < 1, -uneven
+            share = one_to_one_share(plan)
+            return share >= CLEAR, -len({*ours} & {*theirs}), before < 1, -uneven, share
 
-        best = max(queries, key=worth)
-        examples[language] = (queries[best], collection.documents[best])
-    return examples
+        free = [q for lang, q in plans if lang == language and evaluation.collection.documents[q] not in taken]
+        if free:
+            best = max(free, key=worth)
+            chosen[language] = worth(best)[0], plans[language, best]
+            taken.add(evaluation.collection.documents[best])
+    clear = {language: plan for language, (is_clear, plan) in chosen.items() if is_clear}
+    return clear or {language: plan for language, (_, plan) in chosen.items()}
+
+
+def one_to_one_share(plan: WordPlan) -> float:
+    """Least share of a foreign word's mass that goes to English words of its own, 0 to 1.
+
+    An English word belongs to the foreign word that gives it most. Words of at most `PARTICLE` letters are left out:
+    in the demo's languages these are particles and articles, and the plan must put their mass somewhere. 0 for fewer
+    than two words.
+    """
+    shares = plan.shares()
+    content = [n for n, word in enumerate(plan.foreign) if sum(map(str.isalnum, word)) > PARTICLE]
+    if len(content) < 2:
+        return 0.0
+    owner = shares[content].argmax(axis=0)  # [T]
+    return min(float(shares[row, owner == n].sum()) for n, row in enumerate(content))
 
 
 def print_result(evaluation: Evaluation) -> None:
-    """The question asked, and R@1 before training, after it, and of BM25."""
+    """Table of R@1 by language: before training, after it, and of BM25."""
     from rich.console import Console
 
     from optical_jax.evaluation.text_report import make_table, say

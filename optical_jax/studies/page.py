@@ -1,4 +1,4 @@
-"""report.html: what a study asked, how it was run and what came out, for readers who have nothing else at hand."""
+"""The HTML report of a study: plot, three sentences, findings, tables, conditions; complete without other files."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ from optical_jax.studies.verdict import (
     best_arms,
     collections_of,
     groups_of,
+    headline,
     progress_line,
     summaries_by_key,
     tests_by_key,
@@ -42,51 +43,64 @@ from optical_jax.studies.verdict import (
 
 REFERENCE_WORDS = {
     "untrained": "the student before its first step",
-    "bm25": "the foreign words looked for in the English documents (BM25), no model at all",
-    "dictionary": "BM25 through a dictionary counted in the arm's sentence pairs, no model at all",
-    "teacher": "the ceiling: the teacher, asked in English; absent where question and document are one sentence",
+    "bm25": "BM25 with the foreign query over the English documents: exact word matches, no model",
+    "dictionary": "BM25 with the query translated by a dictionary counted in the arm's sentence pairs; no model",
+    "teacher": "the ceiling: the teacher with English queries; absent where query and document are one sentence",
 }
 LONGEST_LIST = 12
 """Sentences under "In short"; of more those on single groups are folded."""
 SCORED = {"maxsim": "token by token (maxsim)", "pooled": "by mean vectors (pooled)"}
 GLOSSARY = {
-    "R@1, R@10": "The share of a query's relevant documents that stand first, or among the first ten. 1 is perfect.",
-    "AP": "Average precision: precision at the place of every relevant document, averaged. With one relevant document "
-    "it is one over its place.",
-    "RR@10": "One over the place of the first relevant document, 0 beyond the tenth.",
-    "t2i, i2t": "Captions that look for their picture, and pictures that look for one of their captions. There R@k is "
-    "the share of pictures with a right answer among the first k.",
-    "maxsim": "The score of a document: each token of the query takes its highest cosine with any of the document's "
-    "tokens, and these are added up.",
-    "pooled": "The same models asked another way: one mean vector a text, compared by the cosine.",
-    "teacher, student": "The teacher is an English retriever that stays as it is. The student learns to give a foreign "
-    "sentence the token vectors that the teacher gives to its translation, from pairs of sentences alone.",
-    "arm, trial": "An arm is one of the ways that are compared; a trial is an arm with one choice of its settings.",
-    "dev pairs": "Sentence pairs kept from training: each foreign side looks for its English side. Trials are chosen "
-    "by them; no collection has a say.",
+    "R@1, R@10": "Recall: the share of a query's relevant documents at rank 1, or among the first ten. 1 is perfect.",
+    "AP": "Average precision: precision at the rank of every relevant document, averaged. With one relevant document "
+    "it is the reciprocal of its rank.",
+    "RR@10": "Reciprocal rank of the first relevant document, 0 beyond the tenth.",
+    "t2i, i2t": "Text-to-image retrieval (captions are the queries) and image-to-text retrieval. In i2t R@k is the "
+    "share of images with a right caption among the first k.",
+    "maxsim": "Late-interaction score of a document: for each query token the highest cosine with any document token, "
+    "summed.",
+    "pooled": "The same models, ranked by the cosine of one mean vector a text.",
+    "teacher, student": "The teacher is an English retriever, frozen. The student is trained to give a foreign "
+    "sentence the token vectors that the teacher gives to its translation, from sentence pairs alone.",
+    "arm, trial": "An arm is one of the methods compared; a trial is an arm with one choice of its settings.",
+    "dev pairs": "Sentence pairs held out of training: each foreign side is the query, its English side the relevant "
+    "document. Trials are selected by them, never by a collection.",
     "low, high resource": "Whether much text in the language exists for training models. Each language counts once in "
     "a group's mean.",
-    "± (spread)": "The standard deviation over seeds: the same run from other random numbers.",
-    "p, Holm": "p: how often a difference at least this large would come up if it did not matter which arm a query's "
-    "figure came from. Holm: p made larger for the number of tests, so that among all tests of groups on one "
-    "collection (and again among all of single languages) a chance find is as rare as the level says.",
-    "entropy of the plan": "How a text's mass is spread over pairs of a student's and a teacher's token, over its "
-    "highest value: 1 where all pairs have the same, about 0.5 where each token has one partner.",
+    "± (spread)": "The standard deviation over seeds.",
+    "p, Holm": "p: probability of a difference at least this large if it did not matter which arm a query's "
+    "metric came from (random sign test). Holm: p corrected for the number of tests, over all tests of groups on one "
+    "collection, and again over all tests of single languages.",
+    "entropy of the plan": "Entropy of the transport plan over pairs of a student's and a teacher's token, divided by "
+    "its highest value: 1 for equal mass everywhere, about 0.5 where each token has one partner.",
 }  # fmt: skip
 
 
 def write_page(study: Study, results: Results) -> Path:
-    """FOLDER/report.html, whole in itself: no script, no other file, nothing from a network. Returns its path."""
+    """Write FOLDER/report.html, self-contained: no script, no other file, nothing from a network. Returns its path.
+
+    It opens with the plot by language of the first collection; of a single language, with the curve over pairs seen.
+    """
+    collections = collections_of(study, results)
+    plots = {name: languages_plot(study, results, name) for name in collections}
+    by_pairs = budget_plot(study, results, seconds=False)
+    # The opening plot is not shown a second time in its own section.
+    opening = next(iter(plots.values()), "")
+    if opening:
+        plots[collections[0]] = ""
+    else:
+        opening, by_pairs = by_pairs, ""
+    glossary = "".join(f"<dt>{escape(a)}</dt><dd>{escape(b)}</dd>" for a, b in GLOSSARY.items())
     sections = [
-        ("In short", in_short(study, results)),
+        ("In short", opening + in_short(study, results)),
         ("What was compared", compared(study, results)),
-        ("Under which conditions", conditions(study, results)),
-        *((f"Results on {name}", result_section(study, results, name)) for name in collections_of(study, results)),
-        ("On the way there", on_the_way(study, results)),
-        ("How each arm was tuned", tuning(study)),
+        ("Conditions", conditions(study, results)),
+        *((f"Results on {name}", result_section(study, results, name, plot)) for name, plot in plots.items()),
+        ("Training curves and step times", by_pairs + training_section(study, results)),
+        ("Tuning", tuning(study)),
         ("Failed and missing runs", absent(results)),
-        ("To repeat it", repeating(study, results)),
-        ("Words", "<dl>" + "".join(f"<dt>{escape(a)}</dt><dd>{escape(b)}</dd>" for a, b in GLOSSARY.items()) + "</dl>"),
+        ("Reproducing the study", repeating(study, results)),
+        ("Glossary", f"<dl>{glossary}</dl>"),
     ]
     style = resources.files("optical_jax.studies").joinpath("style.css").read_text(encoding="utf-8")
     body = "".join(f"<section><h2>{escape(title)}</h2>{text}</section>\n" for title, text in sections if text)
@@ -107,7 +121,8 @@ def write_page(study: Study, results: Results) -> Path:
 
 def in_short(study: Study, results: Results) -> str:
     line = progress_line(results)
-    text = paragraph(study.question) + f'<p><span class="status {line.split(":")[0]}">{escape(line)}</span></p>'
+    status = f'<span class="status {line.split(":")[0]}">{escape(line)}</span>'
+    text = f"<p>{escape(' '.join(headline(study, results)))} {status}</p>"
     if results.tests:
         said = verdict(study, results)
         # Many tables and groups make a long list: then groups stand below the whole.
@@ -116,8 +131,8 @@ def in_short(study: Study, results: Results) -> str:
         text += bullets([line for line in said if line not in folded])
         text += details("The same for low- and high-resource languages", bullets(folded)) if folded else ""
         text += paragraph(
-            f"Above stands only what a test shows, p < {LEVEL:g} after Holm's correction; where no difference could be "
-            "shown there may still be one, smaller than these queries tell.",
+            f"Only significant differences are listed (p < {LEVEL:g} after Holm's correction); where none is shown "
+            "there may still be one, too small for this number of queries.",
             "note",
         )
     return text
@@ -142,7 +157,11 @@ def compared(study: Study, results: Results) -> str:
         for name in reference_names(study, arm).values()
         if name in there
     )
-    return f"<dl>{rows}</dl>" + (f"<h3>Beside them, in grey</h3><dl>{others}</dl>" if others else "")
+    return (
+        paragraph(study.question)
+        + f"<dl>{rows}</dl>"
+        + (f"<h3>References, in grey</h3><dl>{others}</dl>" if others else "")
+    )
 
 
 def conditions(study: Study, results: Results) -> str:
@@ -153,8 +172,8 @@ def conditions(study: Study, results: Results) -> str:
     budget = f"{pairs_seen(config):,} pairs seen ({config.training.steps} steps of {config.data.global_batch})"
     if study.budget == "seconds":
         budget = (
-            f"as many seconds of steps as the quickest arm needs for {budget}: who takes longer for one makes fewer, "
-            "and warms up for fewer; trials were chosen at equal pairs"
+            f"as many seconds of steps as the fastest arm needs for {budget}: arms with slower steps make fewer, "
+            "and warm up for fewer; trials were chosen at equal pairs"
         )
     queries: dict[str, int] = {}
     for row in results.rows:
@@ -166,7 +185,7 @@ def conditions(study: Study, results: Results) -> str:
         "Teacher": Path(config.teacher.path).name,
         "Student": f"from {student}, "
         + ("with a new vocabulary" if config.student.vocabulary == "train" else "with its own vocabulary"),
-        "Where arms differ in these": differences(study),
+        "Differences between arms": differences(study),
         "Budget of a run": budget,
         "Seeds": f"{len(study.seeds)} ({' '.join(map(str, study.seeds))})"
         + (f"; tuning had another, {study.tuning_seed}" if tuning_tasks(study) else ""),
@@ -207,7 +226,7 @@ def absent(results: Results) -> str:
 
 def repeating(study: Study, results: Results) -> str:
     envs = [read_json(path) for task in results.done if (path := task.folder / "env.json").is_file()]
-    text = "<p>The study's file, run again, repeats it; in the same folder it goes on where it stopped.</p>"
+    text = "<p>Run the study's file again to repeat it; in the same folder an unfinished study is resumed.</p>"
     words = ("python", "-m", "optical_jax", "study", study.file or "STUDY.py", "--folder", study.folder)
     text += f"<pre>{escape(shlex.join(words))}</pre>"
     # Runs of one study may have been made on several machines.
@@ -229,7 +248,8 @@ def repeating(study: Study, results: Results) -> str:
 # ---- tables ------------------------------------------------------------------------------------------------------
 
 
-def result_section(study: Study, results: Results, name: str) -> str:
+def result_section(study: Study, results: Results, name: str, plot: str) -> str:
+    """The tables of one collection, its plots (`plot` is the one by language, or nothing) and its tests."""
     units = {test.scope: test.units for test in results.tests if test.collection == name}
     groups, metrics = groups_of(results, name), shown_of(study, name)
     tested = scoring_of(study, name)
@@ -240,23 +260,21 @@ def result_section(study: Study, results: Results, name: str) -> str:
     )
     text = f'<div class="tables">{main}</div>'
     if units:
-        told = ", ".join(f"{units[group]} in {GROUP_WORDS[group]}" for group in groups if group in units)
+        counts = ", ".join(f"{units[group]} in {GROUP_WORDS[group]}" for group in groups if group in units)
         family = sum(test.collection == name and test.scope in GROUPS for test in results.tests)
         text += paragraph(
             f"Ranked {SCORED[tested]}. Means over languages and seeds; below them the spread over seeds, and p of the "
             f"difference from {reference_of(study)}. Bold: the highest of the arms. ▲ above, ▼ below the reference "
             f"with p < {LEVEL:g} after Holm's correction over the {family} tests of groups on this collection. The "
-            "unit of a test is a query (of pictures: a picture), its figure averaged over the seeds and over the "
-            f"languages that ask it ({told}); {ROUNDS:,} random signs, so that none of these p can be below "
-            f"{family / (ROUNDS + 1):.3f}. It tells whether a difference would hold for other queries; whether "
-            "it holds for other seeds, the spread tells alone. In orange: means over fewer languages or seeds than "
-            "others.",
+            "unit of a test is a query (in i2t an image), its metric averaged over the seeds and over the "
+            f"languages that have it ({counts}); {ROUNDS:,} random signs, so that none of these p can be below "
+            f"{family / (ROUNDS + 1):.3f}. A test generalises to other queries, not to other seeds: for those see "
+            "the spread. In orange: means over fewer languages or seeds than others.",
             "note",
         )
     if beside:
         text += details(f"The same models {SCORED[other]}; not tested", f'<div class="tables">{beside}</div>')
-    text += figure(draw_languages(study, results, name), "Means over seeds; references in grey.")
-    text += "".join(
+    text += plot + "".join(
         details(f"{metric} of every language", language_table(study, results, name, metric)) for metric in metrics
     )
     text += figure(
@@ -339,7 +357,7 @@ def language_table(study: Study, results: Results, name: str, metric: str) -> st
 
 
 def tuning(study: Study) -> str:
-    """All trials of all arms with their dev figures, the chosen ones marked."""
+    """All trials of all arms with their dev metrics, the chosen ones marked."""
     choices = read_choices(study)
     if choices is None or not tuning_tasks(study):
         return paragraph("No arm had a choice to make.") if choices else ""
@@ -357,24 +375,25 @@ def tuning(study: Study) -> str:
     trials = len(study.tuned_arms[0].trials)
     text = paragraph(
         f"Every arm had {trials} trial{'s' * (trials > 1)}, each run in {' '.join(study.tuning_languages)} with seed "
-        f"{study.tuning_seed}; taken was the one with the highest mean {choices['metric']} on dev pairs, ranked "
-        f"token by token, after the last step.{told}"
+        f"{study.tuning_seed}; the one with the highest mean {choices['metric']} on dev pairs, ranked "
+        f"token by token, after the last step, was chosen.{told}"
     )
-    return text + table(["arm", "trial", "taken", "mean", *study.tuning_languages], rows, words=2, marks=marks)
+    return text + table(["arm", "trial", "chosen", "mean", *study.tuning_languages], rows, words=2, marks=marks)
 
 
-def on_the_way(study: Study, results: Results) -> str:
-    """Curves, and what a step costs."""
-    text = "".join(
-        figure(draw_budget(study, results, seconds=seconds), said)
-        for seconds, said in (
-            (False, "Means over the group's languages; the band is ± one spread over seeds."),
-            (
-                True,
-                "The same over the time of steps alone (each run's median step; compiling and dev figures left out).",
-            ),
-        )
-    )
+def languages_plot(study: Study, results: Results, name: str) -> str:
+    return figure(draw_languages(study, results, name), "Means over seeds; references in grey.")
+
+
+def budget_plot(study: Study, results: Results, *, seconds: bool) -> str:
+    over_pairs = "Means over the group's languages; the band is ± one spread over seeds."
+    over_time = "The same over the time of steps alone (each run's median step; compilation and dev metrics left out)."
+    return figure(draw_budget(study, results, seconds=seconds), over_time if seconds else over_pairs)
+
+
+def training_section(study: Study, results: Results) -> str:
+    """Dev metrics over training time, and a table of step times and last training metrics."""
+    text = budget_plot(study, results, seconds=True)
     names = {
         "step_seconds": "ms a step",
         "loss": "last loss",

@@ -1,4 +1,4 @@
-"""A study's plots, as SVG that takes the colours of the page it stands in. matplotlib: here and in pictures.py.
+"""A study's plots, as SVG that takes the colours of the page it stands in. matplotlib is used here and in plots/.
 
 An arm has one colour and one marker in all of them, by its place in the study.
 """
@@ -6,6 +6,7 @@ An arm has one colour and one marker in all of them, by its place in the study.
 from __future__ import annotations
 
 import io
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -31,8 +32,8 @@ VARIABLES = {
     "#ffffff": "var(--paper)",
 }
 """What the page decides, for it is light or dark."""
-LABEL_GAP = 0.055
-"""Between the middles of two labels at the ends of curves, in heights of the panel."""
+LABEL_GAP = 0.15
+"""Inches between the middles of two labels at the ends of curves."""
 GROUP_TITLES = {"low": "low-resource languages", "high": "high-resource languages"}
 
 
@@ -86,7 +87,8 @@ def draw_budget(study: Study, results: Results, *, seconds: bool) -> str | None:
         return None
     title = f"dev {metric} over {'seconds of steps' if seconds else 'pairs seen'}"
     with drawing([arm.name for arm in study.arms]):
-        figure = Figure(figsize=(4.9 * len(groups) + 0.3, 3.5), layout="constrained")
+        height = max(2.7, LABEL_GAP * len(study.tuned_arms))  # of a panel, so that all labels fit beside it
+        figure = Figure(figsize=(4.9 * len(groups) + 0.3, height + 0.8), layout="constrained")
         panels = figure.subplots(1, len(groups), squeeze=False, sharey=True)[0]
         for panel, group in zip(panels, groups, strict=True):
             ends = []
@@ -105,7 +107,7 @@ def draw_budget(study: Study, results: Results, *, seconds: bool) -> str | None:
                 ends.append((float(mean[-1]), arm.name, style["color"], float(x[-1])))
             panel.set(xlabel="seconds of steps" if seconds else "pairs seen", title=GROUP_TITLES[group])
             panel.set_xlim(0, None)
-            label_ends(panel, ends)
+            label_ends(panel, ends, LABEL_GAP / height)
         panels[0].set_ylabel(f"{metric} on dev pairs", color=FAINT_INK)
         transparent(figure)
         return to_svg(figure, title)
@@ -127,13 +129,20 @@ def curve(tasks: Sequence[Task], metric: str) -> tuple[np.ndarray, np.ndarray, n
     return np.array(steps), means.mean(axis=0), sd
 
 
-def label_ends(panel: Any, ends: Sequence[tuple[float, str, Any, float]]) -> None:
-    """Names right of where curves end, moved apart, with a thread to the end where one was moved."""
+def label_ends(panel: Any, ends: Sequence[tuple[float, str, Any, float]], gap: float) -> None:
+    """Label the ends of curves: names at the right, moved apart within the panel, with a line to the end of the curve.
+
+    Args:
+      ends: (y, name, colour, x) of each curve.
+      gap: least distance between two labels, as a share of the panel's height.
+    """
     low, high = panel.get_ylim()
-    gap, place = LABEL_GAP * (high - low), -float("inf")
-    right = panel.get_xlim()[1]
-    for y, name, colour, x in sorted(ends):
-        place = max(y, place + gap)
+    gap, right, ends = gap * (high - low), panel.get_xlim()[1], sorted(ends)
+    places = list(itertools.accumulate((y for y, *_ in ends), lambda below, y: max(y, below + gap)))
+    # Labels pushed beyond the panel push those below them down again.
+    for n in reversed(range(len(places))):
+        places[n] = min(places[n], high if n + 1 == len(places) else places[n + 1] - gap)
+    for place, (y, name, colour, x) in zip(places, ends, strict=True):
         panel.annotate(
             name,
             (x, y),
@@ -142,7 +151,7 @@ def label_ends(panel: Any, ends: Sequence[tuple[float, str, Any, float]]) -> Non
             size=9,
             va="center",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.5},
+            arrowprops={"arrowstyle": "-", "relpos": (0, 0.5), "color": colour, "linewidth": 0.6, "alpha": 0.5},
         )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from optical_jax.studies.comparison import GROUPS, ArmTest
-from optical_jax.studies.design import Study
-from optical_jax.studies.results import Results, Summary
-from optical_jax.studies.tables import table_names, tested_of
+from optical_jax.studies.design import Study, reference_of
+from optical_jax.studies.results import Results, Summary, all_references
+from optical_jax.studies.tables import scoring_of, shown_of, table_names, tested_of
 
 LEVEL = 0.05
 GROUP_WORDS = {"low": "low-resource languages", "high": "high-resource languages", "all": "all languages"}
@@ -53,13 +53,48 @@ def groups_of(results: Results, collection: str) -> list[str]:
     return groups if len(groups) == 3 else groups[:1]
 
 
-def best_arms(study: Study, results: Results, group: str, collection: str, metric: str, scoring: str) -> set[str]:
-    """Arms with the highest mean, among those that have as many languages and seeds as any has."""
+def comparable_means(
+    study: Study, results: Results, group: str, collection: str, metric: str, scoring: str
+) -> dict[str, float]:
+    """Arm -> mean, of the arms with the most languages and seeds: other means cannot be compared with theirs."""
     by_key = summaries_by_key(results)
     found = [by_key.get((arm.name, group, collection, scoring, metric)) for arm in study.arms]
     most = max(((summary.languages, summary.seeds) for summary in found if summary), default=(0, 0))
-    whole = {s.arm: s.mean for s in found if s and (s.languages, s.seeds) == most}
-    return {arm for arm, mean in whole.items() if mean == max(whole.values())}
+    return {s.arm: s.mean for s in found if s and (s.languages, s.seeds) == most}
+
+
+def best_arms(study: Study, results: Results, group: str, collection: str, metric: str, scoring: str) -> set[str]:
+    """Arms with the highest comparable mean."""
+    means = comparable_means(study, results, group, collection, metric, scoring)
+    return {arm for arm, mean in means.items() if mean == max(means.values())}
+
+
+def headline(study: Study, results: Results) -> list[str]:
+    """Two sentences on the first metric of the first collection, over all its languages: best arms, and tests.
+
+    Empty without results; without the second where nothing was tested.
+    """
+    collections = collections_of(study, results)
+    if not collections:
+        return []
+    collection, reference = collections[0], reference_of(study)
+    metric, scoring = shown_of(study, collection)[0], scoring_of(study, collection)
+    group = groups_of(results, collection)[-1]
+    means = comparable_means(study, results, group, collection, metric, scoring)
+    ranked = ", then ".join(f"{arm} ({means[arm]:.3f})" for arm in sorted(means, key=lambda arm: -means[arm])[:2])
+    by_key = summaries_by_key(results)
+    starts = [name for name in all_references(study) if name.partition(" ")[0] == "untrained"]
+    before = [found.mean for name in starts if (found := by_key.get((name, group, collection, scoring, metric)))]
+    start = f"; the student before training: {before[0]:.3f}" if len(before) == len(starts) == 1 else ""
+    said = [f"Highest {metric} on {collection}, {GROUP_WORDS[group]}: {ranked}{start}."]
+    tests = tests_by_key(results, reference)
+    if found := [test for arm in study.arms if (test := tests.get((arm.name, group, collection, metric)))]:
+        above, below = (sum(is_significant(t) and t.difference * sign > 0 for t in found) for sign in (1, -1))
+        said.append(
+            f"Of {len(found)} arm{'s' * (len(found) > 1)} tested against {reference}, {above} scored significantly "
+            f"higher and {below} significantly lower (p < {LEVEL:g} after Holm's correction)."
+        )
+    return said
 
 
 def verdict(study: Study, results: Results) -> list[str]:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from optical_jax.commands import demo
@@ -69,19 +70,54 @@ def test_the_whole_way(tmp_path, monkeypatch, capsys):
     assert (run / "student" / "model.safetensors").stat().st_mtime_ns == weights
 
 
-def test_every_phrase_drawn_is_another():
-    """Chosen are phrases that are found now and were not before, of three or four words, no English one twice."""
-    documents = {"a": "Samara Summer Time", "b": "West Samara Time", "c": "One Two Three Four Five Six", "d": "Samara"}
-    foreign = {"a": "oras sa taginit", "b": "oras sa kanluran", "c": "isa dalawa", "d": "Samara"}
-    hit, miss = {"R@1": 1.0}, {"R@1": 0.0}
-    languages = ("x", "y", "z")
-    found = {
-        "student": {lang: dict.fromkeys(documents, hit) for lang in languages},
-        "untrained": {lang: {"a": miss, "b": hit, "c": miss, "d": hit} for lang in languages},
+def plan_of(foreign: str, english: str, shares):
+    return SimpleNamespace(foreign=foreign.split(), english=english.split(), shares=lambda: np.array(shares))
+
+
+CLEAR, EVEN = [[1.0, 0, 0], [0, 0.1, 0.9], [0, 1.0, 0]], [[1 / 3] * 3] * 3
+
+
+def test_phrases_to_draw():
+    """Those that the student ranks first, of three or four English words; all of them if there is none."""
+    documents = {"a": "Samara Summer Time", "b": "One Two Three Four Five", "c": "West Samara Time"}
+    ranked = {"x": {"a": {"R@1": 1.0}, "b": {"R@1": 1.0}, "c": {"R@1": 0.0}}}
+    collection = SimpleNamespace(documents=documents, queries={"x": dict.fromkeys(documents, "oras")})
+    evaluation = SimpleNamespace(collection=collection, per_query={"student": ranked})
+    assert demo.found_phrases(evaluation) == [("x", "a")]
+    ranked["x"]["a"]["R@1"] = 0.0
+    assert demo.found_phrases(evaluation) == [("x", "a"), ("x", "b"), ("x", "c")]
+
+
+def test_clear_plans_are_drawn_and_every_phrase_is_another():
+    documents = {"a": "Samara Summer Time", "b": "West Samara Time", "c": "Moscow Summer Time"}
+    before = {language: {query: {"R@1": float(query == "b")} for query in documents} for language in "xyz"}
+    evaluation = SimpleNamespace(collection=SimpleNamespace(documents=documents), per_query={"untrained": before})
+    plans = {
+        ("x", "a"): plan_of("Samara muda joto", documents["a"], CLEAR),  # one word is spelled the same
+        ("x", "b"): plan_of("Magharibi muda Samarra", documents["b"], CLEAR),  # found before training
+        ("x", "c"): plan_of("Moskou muda joto", documents["c"], CLEAR),
+        ("y", "c"): plan_of("Moskva oras taginit", documents["c"], CLEAR),  # taken by x
+        ("y", "a"): plan_of("Samaara oras taginit", documents["a"], CLEAR),
+        ("z", "b"): plan_of("tu waqti galbeed", documents["b"], EVEN),
     }
-    collection = SimpleNamespace(documents=documents, queries=dict.fromkeys(languages, foreign))
-    chosen = demo.choose_examples(SimpleNamespace(collection=collection, per_query=found))
-    assert [english for _, english in chosen.values()] == [documents["a"], documents["b"], documents["c"]]
+    chosen = demo.choose_examples(evaluation, plans)
+    assert chosen == {"x": plans["x", "c"], "y": plans["y", "a"]}
+    assert demo.choose_examples(evaluation, {("z", "b"): plans["z", "b"]}) == {"z": plans["z", "b"]}
+
+
+@pytest.mark.parametrize(
+    ("foreign", "shares", "expected"),
+    [
+        ("heure normale Irkoutsk", CLEAR, 0.9),
+        # The particle takes an English word, and the two words of letters share another.
+        ("Oras sa Silangang", [[1.0, 0, 0], [0, 0, 1.0], [1.0, 0, 0]], 0.0),
+        # A compound has two English words of its own.
+        ("Irkutsker Normalzeit", [[1.0, 0, 0], [0, 0.5, 0.5]], 1.0),
+        ("Zeit", [[0.3, 0.3, 0.4]], 0.0),
+    ],
+)
+def test_share_of_mass_that_is_one_to_one(foreign, shares, expected):
+    assert demo.one_to_one_share(plan_of(foreign, "a b c", shares)) == pytest.approx(expected)
 
 
 def test_the_shipped_teacher():

@@ -1,5 +1,7 @@
 """Settings: what is impossible is refused by name; files and flags give a Config; none of it imports JAX."""
 
+import dataclasses
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -7,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from optical_jax import config
 from optical_jax.commands.settings import TrainCommand, parse_command
 from optical_jax.config import (
     Config,
@@ -23,6 +26,7 @@ from optical_jax.config import (
 from optical_jax.config.files import load_config_file
 from optical_jax.config.validation import parse_added_losses, parse_licences, validate
 from optical_jax.errors import ConfigError
+from tests import ROOT
 
 FINE = Config(run="runs/x", teacher=TeacherConfig(path="teacher"))
 
@@ -253,3 +257,15 @@ def test_help_imports_neither_jax_nor_flax(module):
 def test_the_package_itself_imports_no_jax():
     code = "import optical_jax, optical_jax.config, sys; assert 'jax' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_field_is_named_in_a_config_file_or_a_page():
+    """By its name or its flag; in pages as code, so that a word of the prose does not count."""
+    pages = [page.read_text("utf-8") for page in (ROOT / "README.md", *ROOT.glob("docs/*.md"))]
+    code = [span for page in pages for span in re.findall(r"```.*?```|`[^`\n]+`", page, re.DOTALL)]
+    code += [file.read_text("utf-8") for file in ROOT.glob("configs/**/*.py")]
+    named = set(re.findall(r"\w+", " ".join(code).replace("-", "_"))) | set(re.findall(r"\w+", " ".join(code)))
+    classes = [kind for kind in vars(config).values() if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
+    assert len(classes) > 20
+    fields = [(kind.__name__, field.name) for kind in classes for field in dataclasses.fields(kind)]
+    assert [f"{kind}.{name}" for kind, name in fields if name not in named] == []

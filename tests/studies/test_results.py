@@ -19,7 +19,7 @@ from optical_jax.studies.page import differences, write_page
 from optical_jax.studies.report import write_results
 from optical_jax.studies.results import Row, collect_results, summarise
 from optical_jax.studies.runner import chosen_tasks
-from optical_jax.studies.verdict import best_arms, collections_of, overall, verdict
+from optical_jax.studies.verdict import best_arms, collections_of, headline, overall, verdict
 from tests import ROOT
 
 
@@ -181,6 +181,10 @@ def test_words_name_who_is_above(tmp_path, monkeypatch):
     monkeypatch.setattr("optical_jax.studies.verdict.LEVEL", 0.1)
     said = verdict(study := made_study(tmp_path / "a", steady), collect_results(study))
     assert said[0] == "transport is above pooled_cosine on every collection, group and metric that was tested."
+    assert (
+        "1 scored significantly higher and 0 significantly lower (p < 0.1 "
+        in headline(study, collect_results(study))[1]
+    )
     assert said[1].endswith("above pooled_cosine: transport (AP +0.250, R@1 +0.250, R@10 +0.250).")
 
 
@@ -319,6 +323,13 @@ def test_files_and_page(tmp_path):
     assert page.seen.count("svg") == 5
     for told in ("prefers-color-scheme: dark", "OPTICAL&#x27;s loss", "finished: 8 of 8", "0.359", "bm25", "failed"):
         assert told in text, told
+    # It opens with a plot, then three sentences, then the lists.
+    opening = text.partition("<h2>In short</h2>")[2]
+    assert opening.startswith("<figure><svg")
+    assert "</figure><p" in opening.partition("<ul>")[0]
+    said = "Highest R@1 on c-dev, all languages: transport (0.516), then pooled_cosine (0.359)."
+    tested = "Of 1 arm tested against pooled_cosine, 0 scored significantly higher and 0 significantly lower"
+    assert f"<p>{said} {tested}" in opening.partition("<ul>")[0]
     before = (tmp_path / "report.html").read_bytes()
     write_results(study, collect_results(study))
     assert (tmp_path / "report.html").read_bytes() == before
@@ -349,6 +360,14 @@ def test_a_page_tells_of_no_tuning_where_there_was_none(tmp_path):
     assert "tuning had another" in write_page(study, collect_results(study)).read_text()
 
 
+def test_a_page_of_one_language_opens_with_the_curve_over_pairs_seen(tmp_path):
+    study = replace(made_study(tmp_path, steady), languages=("sw",))
+    page = write_page(study, collect_results(study)).read_text()
+    opening = page.partition("<h2>In short</h2>")[2]
+    assert "over pairs seen" in opening.partition("</figure>")[0]
+    assert page.count("over pairs seen") == 1
+
+
 def test_a_page_tells_in_what_arms_differ(tmp_path):
     study = made_study(tmp_path, steady)
     first, second = study.arms
@@ -362,3 +381,4 @@ def test_a_study_that_never_began_has_a_page_too(tmp_path):
     study = replace(load_study(str(ROOT / "configs/studies/tiny_losses.py")), folder=str(tmp_path))
     write_results(study, collect_results(study))
     assert "unfinished: no trial is chosen yet" in (tmp_path / "report.html").read_text()
+    assert headline(study, collect_results(study)) == []
