@@ -223,7 +223,7 @@ def broken(tmp_path: Path, text: str | bytes) -> str:
     ("flags", "code", "said"),
     [
         (["--no-such-flag", "5"], 2, "no-such-flag"),
-        (["--training.steps", "-5"], 2, "error: training.steps=-5 is impossible; give 0 or more"),
+        (["--training.steps", "-5"], 2, "error: training.steps=-5 is not valid; use 0 or more"),
         (["--loss.name", "magic"], 2, "magic"),
         (
             ["--config", "configs/none.py"],

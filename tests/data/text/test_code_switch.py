@@ -209,11 +209,14 @@ def settings(student: StudentConfig | None = None, **data) -> Config:
 @pytest.mark.parametrize(
     ("cfg", "told"),
     [
-        (settings(code_switch=1.5), "data.code_switch=1.5 is impossible"),
-        (settings(lexicon=("sw=y",)), "data.code_switch takes words from, and that is 0"),
-        (settings(StudentConfig(vocabulary="train"), code_switch=0.2), "new_embeddings='random' makes one whose plans"),
-        (settings(StudentConfig(head="drawn"), code_switch=0.2), "student.head='drawn' makes one whose plans"),
-        (settings(StudentConfig(freeze_layers=-1)), "student.freeze_layers=-1 is impossible"),
+        (settings(code_switch=1.5), "data.code_switch=1.5 is not valid"),
+        (settings(lexicon=("sw=y",)), "data.lexicon is for data.code_switch, which is 0"),
+        (
+            settings(StudentConfig(vocabulary="train"), code_switch=0.2),
+            "are meaningless with student.new_embeddings='random'",
+        ),
+        (settings(StudentConfig(head="drawn"), code_switch=0.2), "are meaningless with student.head='drawn'"),
+        (settings(StudentConfig(freeze_layers=-1)), "student.freeze_layers=-1 is not valid"),
     ],
 )
 def test_settings_that_cannot_be(cfg, told):
