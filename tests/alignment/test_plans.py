@@ -302,7 +302,7 @@ def test_idf_masses_are_counted_or_told(tmp_path, capsys):
         (["--run", "RUN", " ", "b"], 2, "the foreign text is empty"),
         (["--run", "RUN", "--out", "a.jpg", "a", "b"], 2, "out=a.jpg is no picture"),
         (["--run", "RUN/nothing", "a", "b"], 2, "holds no run"),
-        (["--run", "RUN", "\u200b", "b"], 3, "is a word to this tokenizer"),
+        (["--run", "RUN", "\u200b", "b"], 3, "has no words for this tokenizer"),
     ],
 )
 def test_wrong_commands(run, flags, code, message, capsys):

@@ -85,7 +85,7 @@ def test_one_vector_has_no_plan(tmp_path):
     pair = make_pair(tmp_path / "pair", 5, "pooled", ("mean", "cls"))
     text, image = (load(pair, part=part) for part in ("text", "image"))
     for towers in ((text, by_patches(image)), (load(make_pair(tmp_path / "b", 6), part="text"), image)):
-        with pytest.raises(ConfigError, match="there is no plan"):
+        with pytest.raises(ConfigError, match="and no plan"):
             align_picture(*towers, CAPTION, picture(0), OtConfig())
 
 
