@@ -171,7 +171,7 @@ def test_a_picture_that_fails_takes_no_result_with_it_but_a_full_disk_is_told(ru
     (folder / "curves.png").mkdir(parents=True)
     assert main(command) == 0
     assert (folder / "metrics.json").is_file()
-    assert "curves.png could not be drawn, all else is there: IsADirectoryError" in caplog.text
+    assert "curves.png could not be plotted; all other files are complete: IsADirectoryError" in caplog.text
     (folder / "curves.png").rmdir()
     (folder / "curves.png.new").symlink_to("/dev/full")
     assert main(command) == 5

@@ -237,7 +237,7 @@ def broken(tmp_path: Path, text: str | bytes) -> str:
         (
             ["--teacher.attention", "splash", "--teacher.dtype", "bfloat16"],
             2,
-            "error: teacher.attention=splash runs on TPUs, and the device here is none (platform cpu); take auto",
+            "error: teacher.attention=splash runs on TPUs, not on this device (platform cpu); use auto",
         ),
         (["--data.bitext", "/no/such/sw.train.tsv"], 3, "error: /no/such/sw.train.tsv"),
     ],

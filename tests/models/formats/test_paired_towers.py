@@ -248,7 +248,7 @@ def test_arrays_of_numpy_without_jit(pooling):
 )
 def test_a_head_that_the_encoder_has_not_is_refused(name, part, pooling):
     cfg = load(name, part).cfg
-    with pytest.raises(ConfigError, match=f"head.pooling='{pooling}' is none of an encoder of family"):
+    with pytest.raises(ConfigError, match=f"head.pooling='{pooling}' is not valid for an encoder of family"):
         tower_specs(dataclasses.replace(cfg, head=dataclasses.replace(cfg.head, pooling=pooling)))
 
 
@@ -260,9 +260,9 @@ def test_an_augmentation_that_cannot_be_left_unread_is_refused():
 
 def test_texts_and_pictures_do_not_mix():
     text, image, found = load("clip", "text"), load("clip", "image"), golden("clip")
-    with pytest.raises(ConfigError, match="text tower of family .* cannot encode images"):
+    with pytest.raises(ConfigError, match=r"text tower of family .* cannot encode images"):
         encode(text.params, ImageInputs(jnp.asarray(found["own_pixels"])), text.cfg)
-    with pytest.raises(ConfigError, match="image tower of family .* cannot encode texts"):
+    with pytest.raises(ConfigError, match=r"image tower of family .* cannot encode texts"):
         encode(image.params, text_inputs(found), image.cfg)
 
 
