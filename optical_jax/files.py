@@ -1,4 +1,4 @@
-"""Small files of a run: JSON that is written whole or not at all, and fingerprints of inputs."""
+"""Names of a run's small files, atomic JSON writes, and checksums."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 OWN_CONFIG = "optical_jax.json"
-"""The TowerConfig in a folder of ours: what `save_tower` wrote is read back from it exactly."""
+"""TowerConfig in an exported folder, from which `save_tower`'s tower is read back exactly."""
 REFERENCE = "reference.json"
-"""In a run's teacher/: where the teacher lies that was not copied."""
+"""In a run's teacher/: path of a teacher that was not copied."""
 PAIR = "pair.json"
-"""How two towers' vectors were compared: in the folder of both (text/ and image/), and in the teacher/ of a student's
-run that one of them taught."""
+"""Scoring metadata of a dual encoder: in its folder (beside text/ and image/), and in the teacher/ of a run whose
+teacher is one of its towers."""
 SEEN_PICTURES = "seen_pictures.json"
-"""Digests, in hexadecimal, of the pictures that towers of pictures learned from: beside their pair.json. In a student's
-run itself of those that it was shown."""
+"""Digests, in hexadecimal, of training images: of an image tower beside its pair.json, of a student in its run."""
 TOKENIZER_FILES = (
     "tokenizer.json",
     "vocab.txt",
@@ -26,7 +25,7 @@ TOKENIZER_FILES = (
     "spiece.model",
     "tokenizer.model",
 )
-"""A folder without one of these has no tokenizer (transformers would make up an empty one from config.json)."""
+"""A folder without one of these has no tokenizer (transformers would create an empty one from config.json)."""
 
 
 def sha256_file(path: Path) -> str:
@@ -39,7 +38,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Whole or not at all: a kill in the middle leaves the old file, and of several writers' the last is there."""
+    """Write JSON atomically: an interrupted write leaves the old file, and of several writers the last one wins."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f"{path.name}.{os.getpid()}.new")
     new.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -47,15 +46,15 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def trains_teacher(run: Path) -> bool:
-    """True for the run of a teacher: what it trains is in model/, a tower for queries and documents, or a pair."""
+    """True for the run of a teacher, whose model/ is a tower for queries and documents, or a dual encoder."""
     return (run / "model").is_dir()
 
 
 def trains_pair(run: Path) -> bool:
-    """True for the run of an image-text teacher: two towers, of texts and of pictures."""
+    """True for the run of an image-text teacher, a dual encoder."""
     return (run / "model" / PAIR).is_file()
 
 
 def own_system(run: Path) -> str:
-    """What a run trains, as its results call it."""
+    """Name of a run's own system in its results."""
     return "model" if trains_teacher(run) else "student"
