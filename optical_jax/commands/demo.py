@@ -1,4 +1,4 @@
-"""`python -m optical_jax demo`: from bitext to a student that searches, each step a command to type oneself."""
+"""`python -m optical_jax demo`: train, evaluate and search with a small student, each step shown as a command."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from optical_jax.commands import evaluate, names, train
-from optical_jax.commands.entry import open_door
+from optical_jax.commands.entry import run_command_line
 from optical_jax.config import Config
 from optical_jax.config.files import load_config_file
 from optical_jax.errors import ConfigError
@@ -22,30 +22,30 @@ if TYPE_CHECKING:
 
 CONFIG, OWN_CONFIG = "configs/demo.py", "configs/own_language.py"
 DRAWN_WORDS = range(3, 5)
-"""Phrases of so many English words make a picture worth looking at, and leave room for another beside it."""
+"""Number of English words of the phrases that are plotted, so that several plans fit side by side."""
 
 
 @dataclass(frozen=True)
 class DemoCommand:
-    """Teach one small student six languages in a minute or two, without a network, and show what it learned.
+    """Train one small student for six languages in a minute or two, without a network, and show its results.
 
-    Run from a clone of the repository. Every step is shown as the command that does it.
+    Run from a clone of the repository. Every step is shown as a command.
     """
 
     run: str = "runs/demo"
-    """Run folder; everything goes there."""
+    """Run folder for all files."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code."""
-    return open_door(lambda: run_command(sys.argv[1:] if argv is None else argv))
+    """Run the command line; returns the exit code."""
+    return run_command_line(lambda: run_command(sys.argv[1:] if argv is None else argv))
 
 
 def run_command(argv: Sequence[str]) -> None:
-    """Names, training, evaluation, picture, table. A training that was stopped goes on, a finished one is not repeated.
+    """Write names, train, evaluate, plot and print. A stopped training is resumed, a finished one is not repeated.
 
     Raises:
-      OpticalError: as the steps.
+      OpticalError: as the commands it runs.
     """
     from optical_jax.evaluation.texts import evaluate_run
 
@@ -85,7 +85,7 @@ def show(program: str, flags: Sequence[str]) -> None:
 
 
 def draw_examples(run: Path, cfg: Config, evaluation: Evaluation) -> Path:
-    """The plans of one unseen phrase a language, in one picture."""
+    """Plot the transport plans of one unseen phrase per language."""
     from optical_jax.alignment.plans import align_texts
     from optical_jax.data.text.names import LOCALES, read_names
     from optical_jax.plots.plans import draw_plans
@@ -102,10 +102,10 @@ def draw_examples(run: Path, cfg: Config, evaluation: Evaluation) -> Path:
 
 
 def choose_examples(evaluation: Evaluation) -> dict[str, tuple[str, str]]:
-    """Language -> (foreign phrase, English phrase), one that the student finds and did not before training.
+    """Language -> (foreign phrase, English phrase), preferably one that is found only after training.
 
-    Of those one that is worth looking at: within `DRAWN_WORDS`, no word the same on both sides, about as many words on
-    each, none of them long. No English phrase is taken twice.
+    Preferred among those: within `DRAWN_WORDS`, no word equal on both sides, similar numbers of words, short words. No
+    English phrase is used twice.
     """
     from optical_jax.data.text.names import words
 
@@ -127,7 +127,7 @@ def choose_examples(evaluation: Evaluation) -> dict[str, tuple[str, str]]:
 
 
 def print_result(evaluation: Evaluation) -> None:
-    """The question asked, and R@1 before training, after it, and of BM25."""
+    """Print R@1 before and after training, and of BM25."""
     from rich.console import Console
 
     from optical_jax.evaluation.text_report import make_table, say

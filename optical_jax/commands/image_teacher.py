@@ -1,4 +1,4 @@
-"""`python -m optical_jax image_teacher`: towers of English texts and of pictures learn to agree from captions."""
+"""`python -m optical_jax image_teacher`: contrastive training of an image and an English text tower on captions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from optical_jax.commands.entry import open_door
+from optical_jax.commands.entry import run_command_line
 from optical_jax.commands.settings import ImageTeacherCommand, read_command
 from optical_jax.config.validation import validate_image_teacher
 from optical_jax.training.image_teacher.task import begin, dry_run, prepare, train_prepared
@@ -16,8 +16,8 @@ EXAMPLE = "python -m optical_jax image_teacher --run runs/images --text.path ENC
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code."""
-    return open_door(lambda: run_command(sys.argv[1:] if argv is None else argv))
+    """Run the command line; returns the exit code."""
+    return run_command_line(lambda: run_command(sys.argv[1:] if argv is None else argv))
 
 
 def run_command(argv: Sequence[str]) -> None:
@@ -32,6 +32,3 @@ def run_command(argv: Sequence[str]) -> None:
         say(f"next: python -m optical_jax export --run {run} --out FOLDER")
         captions = shlex.quote(f"LANG=captions:{cfg.data.images[0]}")
         say(f"      python train.py --teacher.path {run} --data.bitext {captions} --run STUDENT")
-
-
-# ---- the cost ----------------------------------------------------------------------------------------------------

@@ -152,11 +152,11 @@ def test_bitext_without_gold_pairs_epsilon_and_another_language(run, files, tmp_
 @pytest.mark.parametrize(
     ("flags", "code", "message"),
     [
-        (["a", "b", "--bitext", "BITEXT"], 2, "give two texts or a bitext"),
-        (["--gold", "GOLD", "a", "b"], 2, "name them with --bitext"),
-        (["--bitext", "BITEXT", "--pairs", "0"], 2, "pairs=0 is impossible"),
-        (["--bitext", "BITEXT", "--epsilon", "0"], 2, "epsilon=0.0 is impossible"),
-        (["--bitext", "BITEXT", "--out", "a.png"], 2, "out=a.png is no JSON file"),
+        (["a", "b", "--bitext", "BITEXT"], 2, "use two texts or a bitext"),
+        (["--gold", "GOLD", "a", "b"], 2, "add --bitext"),
+        (["--bitext", "BITEXT", "--pairs", "0"], 2, "pairs=0 is not valid"),
+        (["--bitext", "BITEXT", "--epsilon", "0"], 2, "epsilon=0.0 is not valid"),
+        (["--bitext", "BITEXT", "--out", "a.png"], 2, "out=a.png must be a file that ends in .json"),
         (["--bitext", "BITEXT", "BITEXT"], 2, "has sw twice"),
         (["--bitext", "BITEXT", "so=BITEXT", "--gold", "GOLD"], 2, "write sw=FILE"),
         (["--bitext", "BITEXT", "--gold", "sw=GOLD.no"], 3, "no such file of gold links"),

@@ -95,7 +95,7 @@ def test_a_picture_and_lines(run, file, capsys):
     path = run / "align" / "Paka-analala-kwenye-mkeka--cat.png"
     assert printed[-1] == f"picture: {path}"
     assert imread(path).ndim == 3
-    assert printed[0] == "3 x 3 patches; of each word the one that gets most of its mass"
+    assert printed[0] == "3 x 3 patches; for each word the one with most of its mass"
     assert [line.split()[0] for line in printed[2:6]] == ["Paka", "analala", "kwenye", "mkeka."]
     found = align_picture(load(run), load(run, part="image"), CAPTION, picture(0), OtConfig())
     for line, plan in zip(printed[2:6], found.plan, strict=True):
@@ -121,9 +121,9 @@ def test_a_teacher_run_and_another_pair(run, file, tmp_path, capsys):
         (["--image", "FILE"], 2, "no caption given"),
         (["--image", "FILE", "paka", "cat"], 2, "a second text is given, 'cat'"),
         (["paka", "--image", "FILE", "--bitext", "sw=x"], 2, "bitext=sw=x and image="),
-        (["--image", "FILE", "--out", "a.json", "paka"], 2, "out=a.json is no picture"),
+        (["--image", "FILE", "--out", "a.json", "paka"], 2, "out=a.json must be a file that ends in .png"),
         (["--image", "FILE", "--checkpoint", "99", "paka"], 2, "has no checkpoint 99"),
-        (["--image", "FILE", "--epsilon", "0", "paka"], 2, "epsilon=0.0 is impossible"),
+        (["--image", "FILE", "--epsilon", "0", "paka"], 2, "epsilon=0.0 is not valid"),
         (["--pictures-by", "x", "paka", "cat"], 2, "pictures_by=x is for --image"),
         (["--image", "nowhere.png", "paka"], 3, "nowhere.png: cannot be read"),
         (["--image", "TEXT", "paka"], 3, "no picture"),

@@ -323,7 +323,7 @@ def test_package_as_a_program(capsys):
     assert package_main.main([]) == 0
     assert "eval" in capsys.readouterr().out
     assert package_main.main(["nonsense"]) == 2
-    assert "there are: demo, train, eval" in capsys.readouterr().err
+    assert "available: demo, train, eval" in capsys.readouterr().err
     assert package_main.main(["eval", "--collection", "x"]) == 2
 
 

@@ -220,9 +220,9 @@ def test_runs_of_two_kinds_are_told_apart(run, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (["--depth", "5", "2"], "depth=5 2 is impossible"),
-        (["--negatives", "0"], "negatives=0 is impossible"),
-        (["--out", "mined.txt"], "out=mined.txt tells no form"),
+        (["--depth", "5", "2"], "depth=5 2 is not valid"),
+        (["--negatives", "0"], "negatives=0 is not valid"),
+        (["--out", "mined.txt"], "out=mined.txt must end in .tsv"),
     ],
 )
 def test_wrong_flags_of_mining(wrong, said, folder, capsys):

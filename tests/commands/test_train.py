@@ -228,7 +228,7 @@ def broken(tmp_path: Path, text: str | bytes) -> str:
         (
             ["--config", "configs/none.py"],
             2,
-            "error: config=configs/none.py does not exist; there are: configs/demo.py",
+            "error: config=configs/none.py does not exist; available: configs/demo.py",
         ),
         (["--teacher.path", "configs"], 2, "error: "),
         (["--student.path", "/no/such/folder"], 2, "error: "),

@@ -140,4 +140,4 @@ def test_files_of_others_are_not_written_over(tmp_path, capsys):
 def test_a_folder_inside_a_file(tmp_path, capsys):
     (tmp_path / "file").write_text("mine")
     assert main(["--lang", "sw", "--out", str(tmp_path / "file" / "names")]) == 2
-    assert "lies in, a file" in capsys.readouterr().err
+    assert "is a file, or inside one" in capsys.readouterr().err
