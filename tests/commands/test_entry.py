@@ -67,7 +67,7 @@ def test_help_of_the_small_commands_imports_nothing_heavy(words):
 def test_a_label_that_no_language_can_have_is_refused(label, tmp_path):
     file = tmp_path / "pairs.tsv"
     file.write_text("a cat\tpaka\n")
-    with pytest.raises(ConfigError, match="not in small letters" if label == "SW" else f"{label} is no language code"):
+    with pytest.raises(ConfigError, match="not in lower case" if label == "SW" else f"{label} is not a language code"):
         load_bitext(DataConfig(bitext=(f"{label}={file}",)))
 
 
