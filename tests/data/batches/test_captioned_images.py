@@ -180,7 +180,7 @@ def test_damage_while_a_run_goes_on_is_told(pair, pictures, tmp_path):
     parts = prepare(cfg, None)
     vectors = cached(parts, cfg, tmp_path)
     vectors.cache._found.clear()
-    with pytest.raises(MachineError, match="the same command makes them anew"):
+    with pytest.raises(MachineError, match="run the same command again to recompute them"):
         vectors.rows(np.array([0]))
 
 
