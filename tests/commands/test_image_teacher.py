@@ -302,7 +302,7 @@ def test_broken_pictures_are_told_before_anything_is_trained(flags, folder, tmp_
     assert image_teacher([*flags, *both]) == 3
     told = capsys.readouterr().err
     assert "2 of 6 pictures cannot be read" in told
-    assert all(f"{name}.png: no picture" in told for name in ("train1", "dev1"))
+    assert all(f"{name}.png: not an image" in told for name in ("train1", "dev1"))
     assert not (tmp_path / "x" / "config.json").exists()
     # Unasked, the first is told when it is met.
     assert image_teacher([*flags, *both, "--data.no-check-pictures", "--data.dev-split", ""]) == 3
