@@ -95,7 +95,7 @@ class Packing:
         return deal(pairs, self.pairs.student.lengths[pairs], self.pairs.teacher.lengths[pairs], size, rng)
 
     def learn_rows(self, batches: Iterable[Int[np.ndarray, "B"]]) -> None:
-        """Set the rows per group to the largest need of these batches; later ones that need more have their own shape."""
+        """Set rows per group to the most that these batches need; later ones that need more get their own shape."""
         for pairs in batches:
             for name in self.rows:
                 self.rows[name] = max(self.rows[name], self._fit_groups(name, pairs)[1])
