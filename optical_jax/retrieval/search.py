@@ -85,9 +85,7 @@ class TopDocuments:
           ConfigError: a score is NaN.
         """
         if np.isnan(scores).any():
-            raise ConfigError(
-                "scores are NaN, so the weights of a tower are not finite; load another checkpoint"
-            )
+            raise ConfigError("scores are NaN, so the weights of a tower are not finite; load another checkpoint")
         # Most documents of a large collection are below the threshold and need no sorting.
         fit = (scores >= self._least[queries, None]) & ~np.isneginf(scores)
         some = fit.any(axis=1)
