@@ -200,7 +200,7 @@ def test_files_of_something_else_are_refused(tmp_path):
 
 def test_figures_are_told_shortly():
     assert dict(flat({"a": {"b": 1, "c": {"d": 2}}, "e": 3})) == {"a.b": 1, "a.c.d": 2, "e": 3}
-    assert [told(x) for x in (1234567, 1234.5, 0.01234, None, "cpu", True)] == [
+    assert [format_value(x) for x in (1234567, 1234.5, 0.01234, None, "cpu", True)] == [
         "1,234,567", "1,234", "0.01234", "-", "cpu", "True",
     ]  # fmt: skip
 
