@@ -64,18 +64,18 @@ def first_ranks(ranking: Ranking, right: Sequence[Collection[int]], documents: i
     return np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, documents)
 
 
-def per_query_figures(ranks: Mapping[str, float]) -> PerQuery:
+def per_query_metrics(ranks: Mapping[str, float]) -> PerQuery:
     """Query id -> R@1, R@5, R@10 (0 or 1 each) and rank, from query id -> rank of the first relevant document."""
     return {
         query: {f"R@{k}": float(rank <= k) for k in DEPTHS} | {"rank": float(rank)} for query, rank in ranks.items()
     }
 
 
-def two_way_figures(t2i: PerQuery, i2t: PerQuery) -> Figures:
+def two_way_metrics(t2i: PerQuery, i2t: PerQuery) -> Figures:
     """Metrics of one language in both directions (`FIGURES`), and the number of queries in each.
 
     Args:
-      t2i: metrics of captions as queries, from `per_query_figures`.
+      t2i: metrics of captions as queries, from `per_query_metrics`.
       i2t: metrics of images as queries.
     """
     figures: Figures = {}

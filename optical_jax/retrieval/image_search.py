@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 
 from optical_jax.data.images.captions import Caption
 from optical_jax.retrieval.blocks import Block, blocks_of
-from optical_jax.retrieval.image_metrics import first_ranks, per_query_figures
+from optical_jax.retrieval.image_metrics import first_ranks, per_query_metrics
 from optical_jax.retrieval.metrics import PerQuery
 from optical_jax.retrieval.search import DEPTH, Ranking, rank
 
@@ -37,7 +37,7 @@ class Found:
 
     @property
     def per_query(self) -> PerQuery:
-        return per_query_figures(dict(zip(self.queries, self.ranks.tolist(), strict=True)))
+        return per_query_metrics(dict(zip(self.queries, self.ranks.tolist(), strict=True)))
 
 
 def by_position(blocks: Iterable[Block], count: int) -> list[Vectors]:

@@ -36,7 +36,7 @@ def evaluate_run(run: Run, qrels: Qrels) -> PerQuery:
     return {query: {name: figures[name] for name in METRICS} for query, figures in found.items()}
 
 
-def mean_figures(per_query: Mapping[str, Mapping[str, float]]) -> Figures:
+def mean_metrics(per_query: Mapping[str, Mapping[str, float]]) -> Figures:
     """The mean of each metric over queries, and their number as "queries"."""
     means = {name: sum(figures[name] for figures in per_query.values()) / len(per_query) for name in METRICS}
     return means | {"queries": len(per_query)}

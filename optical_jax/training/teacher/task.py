@@ -149,7 +149,7 @@ def train_prepared(cfg: TeacherStageConfig, folder: RunFolder, parts: Parts) -> 
 
 def dev_evaluation(language: str, start: Tower, dev: DevSet | None) -> Any:
     """Retrieval over the dev set as a function of parameters: both sides are encoded anew."""
-    from optical_jax.retrieval.metrics import evaluate_run, mean_figures
+    from optical_jax.retrieval.metrics import evaluate_run, mean_metrics
     from optical_jax.retrieval.search import encode_blocks, search
     from optical_jax.towers.tower import encode
 
@@ -160,7 +160,7 @@ def dev_evaluation(language: str, start: Tower, dev: DevSet | None) -> Any:
         blocks = list(encode_blocks(list(dev.queries.values()), lambda texts: encode(asks, texts)))
         ranking = search({"dev": blocks}, dev.documents, lambda texts: encode(answers, texts))["dev"]
         found = evaluate_run(ranking.as_run(list(dev.queries), list(dev.documents)), dev.qrels)
-        means = mean_figures(found)
+        means = mean_metrics(found)
         return {language: {name: means[name] for name in DEV_METRICS}}
 
     return evaluate
