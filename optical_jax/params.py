@@ -1,7 +1,6 @@
-"""Parameters as specs: shape, logical axes and initialiser of every tensor, before any is made.
+"""Parameter specs: shape, logical axes and initialiser of every parameter.
 
-One spec tree answers every question about a model's parameters: how to draw them, how to shard them, how many there
-are, what a checkpoint must hold.
+A model's spec tree defines the initialisation, sharding, count and checkpoint structure of its parameters.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ Initializer = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
 
 def normal(stddev: float = 0.02) -> Initializer:
-    """Gaussian of the given width; 0.02 is BERT's."""
+    """Normal initialiser; stddev 0.02 is BERT's."""
     return lambda rng, shape: np.float32(stddev) * rng.standard_normal(shape, np.float32)
 
 
@@ -41,7 +40,7 @@ bert_normal = normal(0.02)
 
 @dataclass(frozen=True)
 class Spec:
-    """One parameter: its shape, a logical name for every dimension, and how it is drawn."""
+    """One parameter: shape, logical axis of every dimension, and initialiser."""
 
     shape: tuple[int, ...]
     axes: tuple[str | None, ...]
@@ -65,20 +64,20 @@ def map_specs(f: Callable[[Spec], Any], specs: SpecTree) -> Any:
 
 
 def stack_specs(specs: SpecTree, layers: int) -> SpecTree:
-    """Specs of `layers` equal blocks stacked along a new first axis, as `jax.lax.scan` wants them."""
+    """Specs of `layers` equal blocks stacked along a new first axis, for `jax.lax.scan`."""
 
     return map_specs(lambda spec: replace(spec, shape=(layers, *spec.shape), axes=("layers", *spec.axes)), specs)
 
 
 def init_params(specs: SpecTree, key: jax.Array) -> Params:
-    """Draw every parameter, float32. A tensor's values depend on its path and the key, not on its neighbours.
+    """Initialise every parameter, float32. Values depend only on a parameter's path and the key.
 
-    By NumPy: a compiled program that draws them all takes longer to compile than the draws take.
+    By NumPy: compiling a program that initialises all of them would take longer.
     """
 
     def draw_all(seed: np.ndarray) -> Params:
         def draw(path: Any, spec: Spec) -> np.ndarray:
-            # A checksum: Python's own hash of a string differs from process to process.
+            # A checksum, as Python's hash of a string differs between processes.
             own = zlib.crc32(jax.tree_util.keystr(path).encode())
             return spec.init(np.random.default_rng([*np.asarray(seed).ravel().tolist(), own]), spec.shape)
 
@@ -87,12 +86,12 @@ def init_params(specs: SpecTree, key: jax.Array) -> Params:
     seed = jax.random.key_data(key)
     if isinstance(seed, Tracer):  # under jit or eval_shape
         return jax.pure_callback(draw_all, abstract_params(specs), seed)
-    # Not jnp.asarray, which compiles a program for every shape.
+    # Not jnp.asarray, which compiles for every shape.
     return jax.device_put(draw_all(np.asarray(seed)))
 
 
 def abstract_params(specs: SpecTree) -> Params:
-    """The tree of `jax.ShapeDtypeStruct`s: shapes without memory."""
+    """Parameters as a tree of `jax.ShapeDtypeStruct`s."""
     return map_specs(lambda spec: jax.ShapeDtypeStruct(spec.shape, jnp.float32), specs)
 
 

@@ -1,4 +1,4 @@
-"""The mesh, and the one table that says which mesh axis each logical axis of an array is split over."""
+"""Device mesh, and the sharding rules from logical axes to mesh axes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def find_devices() -> Sequence[Any]:
     """All devices.
 
     Raises:
-      MachineError: there is none of the platform that was asked for.
+      MachineError: no device of the platform in JAX_PLATFORMS.
     """
     try:
         return jax.devices()
@@ -65,30 +65,30 @@ def make_mesh(cfg: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     devices = find_devices() if devices is None else devices
     fixed = cfg.fsdp * cfg.tensor
     if cfg.fsdp < 1 or cfg.tensor < 1 or (cfg.data < 1 and cfg.data != -1):
-        raise ConfigError(f"mesh={cfg} has a size below 1; mesh.data alone may be -1 (take what is left)")
+        raise ConfigError(f"mesh={cfg} has a size below 1; only mesh.data may be -1 (the remaining devices)")
     data = len(devices) // fixed if cfg.data == -1 else cfg.data
     if data * fixed != len(devices):
         raise ConfigError(
             f"mesh data={cfg.data} x fsdp={cfg.fsdp} x tensor={cfg.tensor} does not match {len(devices)} device(s); "
             f"choose sizes whose product is {len(devices)}"
         )
-    # Sizes by position: the parameter's name changed between JAX 0.10 and 0.12. Auto axes written out: Explicit
-    # became the default, under which every product would have to say how its result is split.
+    # Sizes by position, as the parameter's name changed between JAX 0.10 and 0.12. Auto axes explicitly: with Explicit,
+    # now the default, every product would need the sharding of its result.
     return jax.make_mesh((data, cfg.fsdp, cfg.tensor), MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
 
 
 def over_all_devices() -> AbstractContextManager[Any]:
-    """All devices as the mesh in context, split over texts; nothing where there is one."""
+    """Context with a data-parallel mesh over all devices; a null context for one device."""
     return jax.set_mesh(make_mesh(MeshConfig())) if jax.device_count() > 1 else nullcontext()
 
 
 def batch_shards(mesh: Mesh) -> int:
-    """Ways a batch is split."""
+    """Number of shards of a batch."""
     return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
 def shards_in_context() -> int:
-    """Ways a batch is split over the mesh in context (`jax.set_mesh`); 1 without one."""
+    """Number of shards of a batch over the mesh in context (`jax.set_mesh`); 1 without one."""
     mesh = jax.sharding.get_mesh()
     return 1 if mesh.empty else batch_shards(mesh)
 
@@ -107,7 +107,7 @@ def check_divisible(cfg: Config | TeacherStageConfig | ImageStageConfig, mesh: M
 
 
 def partition_spec(axes: Axes) -> PartitionSpec:
-    """The mesh axes of an array whose dimensions carry these logical names."""
+    """PartitionSpec of an array by the logical axes of its dimensions."""
     return PartitionSpec(*(None if axis is None else RULES[axis] for axis in axes))
 
 
@@ -116,13 +116,13 @@ def named_sharding(mesh: Mesh, axes: Axes) -> NamedSharding:
 
 
 def params_shardings(specs: SpecTree, mesh: Mesh) -> Any:
-    """A tree of shardings beside a tree of specs. An axis that does not divide evenly stays whole."""
+    """Shardings of a spec tree. Dimensions that do not divide evenly are replicated."""
 
     return map_specs(lambda spec: named_sharding(mesh, split_evenly(spec.shape, spec.axes, mesh)), specs)
 
 
 def split_evenly(shape: Sequence[int], axes: Axes, mesh: Mesh | AbstractMesh) -> Axes:
-    """`axes`, with None for each that does not divide evenly over the mesh: that dimension stays whole."""
+    """`axes`, with None (replicated) for dimensions that do not divide evenly over the mesh."""
 
     def ways(axis: str | None) -> int:
         names = None if axis is None else RULES[axis]
@@ -132,7 +132,7 @@ def split_evenly(shape: Sequence[int], axes: Axes, mesh: Mesh | AbstractMesh) ->
 
 
 def constrain(x: jax.Array, axes: Axes) -> jax.Array:
-    """Pin an activation's layout by logical axes; without a mesh in context (``jax.set_mesh``) it does nothing."""
+    """Sharding constraint by logical axes; a no-op without a mesh in context (``jax.set_mesh``)."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or math.prod(mesh.shape.values()) == 1:
         return x
@@ -140,27 +140,27 @@ def constrain(x: jax.Array, axes: Axes) -> jax.Array:
 
 
 def by_shard(f: Callable[..., Any], *arrays: jax.Array, axes: Sequence[Axes] | None = None) -> Any:
-    """`f` on every shard by itself: what it needs lies in its own shard, and nothing travels.
+    """shard_map of `f` by logical axes, without communication between shards.
 
-    Without a mesh in context, or on one device, `f` sees whole arrays.
+    Without a mesh in context, or on one device, `f` is called on whole arrays.
 
     Args:
-      f: gives an array, or a tree of arrays, split as the first of `arrays` is.
+      f: returns an array, or a tree of arrays, sharded as the first of `arrays`.
       arrays: its arguments.
-      axes: logical axes of each; None splits the batch, their first dimension, alone.
+      axes: logical axes of each; None shards only the batch, their first dimension.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or math.prod(mesh.shape.values()) == 1:
         return f(*arrays)
     axes = [("batch",) + (None,) * (x.ndim - 1) for x in arrays] if axes is None else axes
     specs = tuple(partition_spec(split_evenly(x.shape, of, mesh)) for x, of in zip(arrays, axes, strict=True))
-    # Unchecked: a Pallas kernel does not tell over which axes its results vary.
+    # check_vma=False: Pallas kernels do not declare over which axes their results vary.
     return jax.shard_map(f, in_specs=specs, out_specs=specs[0], check_vma=False)(*arrays)
 
 
 def platform() -> str:
-    """What the devices are: "cpu", "tpu", "cuda" (NVIDIA from compute capability 8 on) or "gpu" (any other)."""
+    """Platform of the devices: "cpu", "tpu", "cuda" (NVIDIA of compute capability 8 and above) or "gpu" (others)."""
     name = jax.default_backend()
     capability = getattr(jax.devices()[0], "compute_capability", "") if name == "gpu" else ""
-    # AMD's are called gfx90a and the like.
+    # AMD reports names such as gfx90a.
     return "cuda" if re.fullmatch(r"\d+\.\d+", str(capability)) and float(capability) >= 8.0 else name

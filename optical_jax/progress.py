@@ -1,4 +1,4 @@
-"""Progress of long work: a bar with rate and ETA on a terminal, plain lines elsewhere."""
+"""Progress reports: a bar with rate and ETA on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 PLAIN_LINE_SECONDS = 10.0
-"""Without a terminal, at most one line of mere progress in so many seconds."""
+"""Without a terminal, smallest interval between progress lines."""
 
 
 class ProgressReport:
-    """Counts `total` units of work on stderr. `say` prints a line of news above the bar.
+    """Progress of `total` units of work, on stderr. `say` prints a line above the bar.
 
-    With `slow` units take a minute rather than a moment: the rate is told in seconds each, over all of them.
+    With `slow` the rate is shown in seconds per unit, averaged over all units.
     """
 
     def __init__(self, label: str, total: int, unit: str, *, done: int = 0, slow: bool = False) -> None:
@@ -25,7 +25,7 @@ class ProgressReport:
         self._first, self._done = done, done
         self._last_line = time.monotonic()
         self._slow = slow
-        # This stderr, whatever the name stands for while a unit's own messages are sent to a file.
+        # The current stderr, which may be redirected to a file while a unit runs.
         self._console = Console(file=sys.stderr)
         self._bar: Progress | None = None
         if self._console.is_terminal and not self._console.is_dumb_terminal:
@@ -64,11 +64,11 @@ class ProgressReport:
             self.say(f"{self._label} {self._done}/{self._total} {self._unit}{told}")
 
     def rate(self) -> float:
-        """Units a second since the first was done, which waits for a compilation; 0 before the second."""
+        """Units per second since the end of the first one, which includes compilation; 0 before the second."""
         return 0.0 if self._start is None else (self._done - self._first) / max(time.monotonic() - self._start, 1e-9)
 
     def eta(self) -> str:
-        """Time left at the present rate, h:mm:ss."""
+        """Remaining time at the current rate, h:mm:ss."""
         rate = self.rate()
         return clock((self._total - self._done) / rate) if rate > 0 else "?"
 

@@ -1,4 +1,4 @@
-"""The values that cross the borders between modules: token ids in, token vectors through, losses out."""
+"""Shared pytrees: token inputs, image inputs, token vectors, batches, loss outputs; and pooling of token vectors."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ Scalar = Float[Array, ""]
 
 @struct.dataclass
 class TextInputs:
-    """A padded batch of token ids, ready for an encoder. Every text has at least one token of each mask.
+    """A padded batch of token ids for an encoder. Every text has at least one token of each mask.
 
-    `attend` and `keep` differ where a token is read but gives no vector (punctuation of a document), or gives a
-    vector but is not read by the others ([MASK] augmentation).
+    `attend` and `keep` differ for tokens that are attended to but give no vector (punctuation of documents), and for
+    tokens that give a vector but are not attended to ([MASK] augmentation).
     """
 
     ids: Int[Array, "B L"]
     attend: Bool[Array, "B L"]
-    """True where other tokens may attend: the first tokens of every row."""
+    """Attention mask: True for tokens that may be attended to, a prefix of every row."""
     keep: Bool[Array, "B L"]
     """True where the token gives a vector."""
     weight: Float[Array, "B L"] | None = None
-    """Importance of a token (idf), for transport masses; None means equal."""
+    """Token weights (idf) for transport masses; None for uniform."""
 
 
 @struct.dataclass
 class PackedInputs:
-    """Token ids of texts laid end to end in rows, several texts a row.
+    """Sequence packing: token ids of several texts per row, end to end.
 
-    `home` and `place` lead from the rows to the texts and back. Both count within a shard of the batch; -1 is padding.
+    `home` and `place` map rows to texts and back. Indices are within a shard of the batch; -1 is padding.
     """
 
     ids: Int[Array, "R L"]
     attend: Bool[Array, "R L"]
-    """True where other tokens of the same text may attend."""
+    """Attention mask within a text."""
     home: Int[Array, "R L"]
     """b * S + s for token s of text b."""
     place: Int[Array, "B S"]
-    """r * L + l for the token in row r at l."""
+    """r * L + l for the token at position l of row r."""
     keep: Bool[Array, "B S"]
     """True where the token gives a vector."""
     weight: Float[Array, "B S"] | None = None
@@ -55,25 +55,25 @@ class PackedInputs:
 
 @struct.dataclass
 class ImageInputs:
-    """A batch of pictures, scaled and normalised as their encoder was trained."""
+    """A batch of images, resized and normalised as their encoder expects."""
 
     pixels: Float[Array, "B height width 3"]
-    """Red, green, blue; the first row is the upper edge."""
+    """Red, green, blue; the first row is the top."""
     keep: Bool[Array, "B"] | None = None
-    """False for what only fills up a batch and gives no vectors; None keeps all."""
+    """False for padding of the batch, which gives no vectors; None keeps all."""
 
 
 @struct.dataclass
 class TokenVectors:
-    """The one currency: unit vectors of tokens, or of whole texts or images at L = 1.
+    """Unit vectors of tokens or patches (late interaction), or of whole texts or images at L = 1.
 
-    Masked vectors (mask False) are zero and count for nothing.
+    Masked vectors (mask False) are zero and ignored.
     """
 
     vectors: Float[Array, "B L E"]
     mask: Bool[Array, "B L"]
     weight: Float[Array, "B L"] | None = None
-    """Importance of a token, handed on from `TextInputs` or given by the head (`HeadConfig.masses`); None: equal."""
+    """Token weights, from `TextInputs` or the head (`HeadConfig.masses`); None for uniform."""
 
 
 @struct.dataclass
@@ -84,30 +84,30 @@ class LossOutput:
 
 @struct.dataclass
 class Batch:
-    """One step's bitext: both sides hold the same pairs in the same order."""
+    """A training batch of bitext: both sides have the same pairs in the same order."""
 
     student: TextInputs | PackedInputs
     teacher: TextInputs | PackedInputs | TokenVectors
-    """Token vectors where they were encoded before (`teacher.cache`)."""
+    """Token vectors if read from the cache (`teacher.cache`)."""
 
 
 @struct.dataclass
 class RankingMarks:
-    """What is known of the passages of a ranking batch: n of each of B queries, the relevant one first."""
+    """Relevance and teacher scores of the passages of a ranking batch: n per query, the relevant one first."""
 
     passage_ids: Int[Array, "B n"]
-    """Equal where the texts are."""
+    """Equal for equal texts."""
     first: Bool[Array, "B n"]
-    """False where the same passage stands earlier in the global batch."""
+    """False for repeats of a passage that is earlier in the global batch."""
     relevant: Int[Array, "B R"]
-    """All passages relevant to each query, in the batch or not; -1 fills rows up."""
+    """All passages relevant to each query, in the batch or not, padded with -1."""
     scores: Float[Array, "B n"]
-    """Given with the data; NaN where there is none."""
+    """Teacher scores from the data; NaN where missing."""
 
 
 @struct.dataclass
 class RankingBatch:
-    """One step's queries, and the passages of each."""
+    """A training batch of queries and the passages of each."""
 
     queries: PackedInputs
     """B texts."""
@@ -118,28 +118,28 @@ class RankingBatch:
 
 @struct.dataclass
 class ImageTextBatch:
-    """One step's pictures, each with one of its captions."""
+    """A training batch of images, each with one of its captions."""
 
     images: ImageInputs
     texts: TextInputs | TokenVectors
-    """Token vectors where they were encoded before, of a tower that stays as it is."""
+    """Token vectors if precomputed by a frozen tower."""
     picture: Int[Array, "B"]
-    """Its number: equal where one picture stands twice in the global batch, say with captions in two languages."""
+    """Image id, equal if an image is in the global batch twice, such as with captions in two languages."""
 
 
 def mean_pool(tokens: TokenVectors) -> TokenVectors:
-    """One vector a text: the direction of the mean of its token vectors. A text without tokens stays without."""
+    """Mean pooling: one unit vector per text, along the mean of its token vectors. Texts without tokens stay masked."""
     mask = tokens.mask.any(axis=1, keepdims=True)
     return TokenVectors(vectors=unit(masked_sum(tokens.vectors, tokens.mask)), mask=mask)
 
 
 def masked_sum(x: Float[Array, "B L D"], mask: Bool[Array | np.ndarray, "B L"]) -> Float[Array, "B 1 D"]:
-    """Sum over the tokens where `mask` is True; it points where their mean points, and is made a unit vector anyway."""
+    """Sum over the tokens where `mask` is True."""
     return jnp.where(mask[:, :, None], x, 0.0).sum(axis=1, keepdims=True)
 
 
 def unit(x: Float[Array, "*dims E"]) -> Float[Array, "*dims E"]:
-    """`x` at length one. The zero vector stays zero, and its gradient is zero rather than NaN."""
+    """L2-normalise the last axis. The zero vector stays zero, and its gradient is zero rather than NaN."""
     square = jnp.square(x).sum(axis=-1, keepdims=True)
     nonzero = square > 0.0
     return x * jnp.where(nonzero, jax.lax.rsqrt(jnp.where(nonzero, square, 1.0)), 0.0)

@@ -1,4 +1,4 @@
-"""Gold word alignments: sure and possible links of sentence pairs, from Pharaoh and NAACL files."""
+"""Gold word alignments (sure and possible links) from Pharaoh and NAACL files."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from optical_jax.data.files.records import raw_lines
 from optical_jax.errors import DataError
 
 PHARAOH = re.compile(r"(\d+)([-p?])(\d+)")
-"""0-0 is a sure link, 0p0 and 0?0 are possible ones; words counted from 0."""
+"""0-0 is a sure link, 0p0 and 0?0 are possible ones; words are numbered from 0."""
 NAACL = re.compile(r"(\d+)\s+(\d+)\s+(\d+)(?:\s+([SP]))?(?:\s+[\d.eE+-]+)?")
-"""sentence, word, word, S or P (S where there is none), a confidence that is not read; all counted from 1."""
+"""sentence, word, word, S or P (default S), an ignored confidence; numbered from 1."""
 
 
 @dataclass(frozen=True)
 class GoldLinks:
-    """What an annotator linked in one pair."""
+    """Gold links of one pair."""
 
     sure: Bool[np.ndarray, "S T"]
     """Foreign word by English word."""
     possible: Bool[np.ndarray, "S T"]
-    """Holds the sure links too."""
+    """Includes the sure links."""
 
 
 class _Link(NamedTuple):
@@ -39,21 +39,21 @@ class _Link(NamedTuple):
 
 
 def read_gold(path: Path, lengths: Sequence[tuple[int, int]], *, foreign_first: bool = False) -> list[GoldLinks | None]:
-    """The gold links of a bitext, in the order of its lines.
+    """Read the gold links of a bitext, in the order of its lines.
 
-    Two forms are told apart by their first line. Pharaoh: a line a pair, words counted from 0, `0-0 1-2 1p3 2?3`; an
-    empty line is a pair without a link. NAACL (the shared tasks of 2003 and 2005): a line a link, `12 1 3 S`, sentences
-    and words counted from 1; word 0 is the empty word, to which links are not kept.
+    The format is detected by the first line. Pharaoh: one line per pair, words numbered from 0, `0-0 1-2 1p3 2?3`; an
+    empty line is a pair without links. NAACL (shared tasks of 2003 and 2005): one line per link, `12 1 3 S`, sentences
+    and words numbered from 1; links to word 0, the empty word, are ignored.
 
     Args:
       lengths: words of each pair, (foreign, English).
       foreign_first: the first number of a link is the foreign word; else the English one, as in the bitext's columns.
 
     Returns:
-      The links of each pair; None for one that a NAACL file does not name, and which has no gold.
+      The links of each pair; None for a pair that a NAACL file does not contain.
 
     Raises:
-      DataError: the file is missing or empty, of neither form, or names a sentence or a word that is not there.
+      DataError: the file is missing or empty, of neither format, or has a sentence or word number out of range.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file of gold links")
@@ -67,7 +67,7 @@ def read_gold(path: Path, lengths: Sequence[tuple[int, int]], *, foreign_first: 
         raise DataError(f"{path}: no link in {len(lines)} lines")
     pharaoh = PHARAOH.fullmatch(first[0]) is not None
     if pharaoh and len(lines) != len(lengths):
-        raise DataError(f"{path}: {len(lines)} lines for a bitext of {len(lengths)}; Pharaoh files have a line a pair")
+        raise DataError(f"{path}: {len(lines)} lines for a bitext of {len(lengths)}; Pharaoh has a line per pair")
     form: Callable[[Path, list[str]], Iterator[_Link]] = _read_pharaoh if pharaoh else _read_naacl
 
     found: list[GoldLinks | None] = [None] * len(lengths)
@@ -81,8 +81,8 @@ def read_gold(path: Path, lengths: Sequence[tuple[int, int]], *, foreign_first: 
         for word, count, side in zip((row, col), lengths[sentence], ("foreign", "English"), strict=True):
             if word >= count:
                 raise DataError(
-                    f"{where}: {side} word {word} (counted from 0) of {count}; are the bitext's words parted by "
-                    "spaces, and the link's numbers in the order told?"
+                    f"{where}: {side} word {word} (from 0) of {count} is out of range; separate the bitext's words by "
+                    "spaces, and check the order of the link's numbers"
                 )
         gold = found[sentence] = found[sentence] or _no_links(lengths[sentence])
         if min(row, col) >= 0:
@@ -100,7 +100,7 @@ def _read_pharaoh(path: Path, lines: list[str]) -> Iterator[_Link]:
         for link in line.split():
             match = PHARAOH.fullmatch(link)
             if not match:
-                raise DataError(f"{path}:{number}: {link!r} is no link; write 0-0, or 0p0 for a possible one")
+                raise DataError(f"{path}:{number}: {link!r} is not a link; write 0-0, or 0p0 for a possible one")
             yield _Link(number, number - 1, int(match[1]), int(match[3]), match[2] == "-")
 
 
@@ -111,7 +111,7 @@ def _read_naacl(path: Path, lines: list[str]) -> Iterator[_Link]:
         match = NAACL.fullmatch(line.strip())
         if not match:
             raise DataError(
-                f"{path}:{number}: {line.strip()!r} is no link; write 0-0 1-2 a pair and line (Pharaoh), or "
-                "SENTENCE WORD WORD S|P a link (NAACL)"
+                f"{path}:{number}: {line.strip()!r} is not a link; write 0-0 1-2, one line per pair (Pharaoh), or "
+                "SENTENCE WORD WORD S|P, one line per link (NAACL)"
             )
         yield _Link(number, int(match[1]) - 1, int(match[2]) - 1, int(match[3]) - 1, match[4] != "P")

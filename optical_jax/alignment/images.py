@@ -1,4 +1,4 @@
-"""Where in a picture each word of a caption is matched: the transport plan between its tokens and the patches."""
+"""Word-to-patch alignment: transport plans between the words of a caption and the patches of an image."""
 
 from __future__ import annotations
 
@@ -21,45 +21,45 @@ from optical_jax.towers.tower import Tower, encode
 
 @dataclass(frozen=True)
 class PicturePlan:
-    """The plan between a caption's words, or its pieces and special tokens, and the patches of a picture."""
+    """Transport plan between a caption's words, or its tokens, and the patches of an image."""
 
     words: tuple[str, ...]
     plan: Float[np.ndarray, "W rows cols"]
-    """Mass moved from each word to each patch. The whole plan sums to one; special tokens take part in it and are left
+    """Mass moved from each word to each patch. The whole plan sums to one; special tokens take part in it but are left
     out here, so this sums to less."""
     seen: UInt8[np.ndarray, "h w 3"]
-    """The part of the picture that the patches cover."""
+    """The part of the image that the patches cover."""
     cost: float
     """<P, C> of the whole plan."""
     score: float
     """MaxSim of the caption with the patches."""
     cut: bool
-    """True where the caption was longer than the tower reads."""
+    """True if the caption was truncated to the tower's maximum length."""
 
 
 def align_picture(
     text: Tower, image: Tower, caption: str, rgb: UInt8[np.ndarray, "H W 3"], cfg: OtConfig, *, by_pieces: bool = False
 ) -> PicturePlan:
-    """The plan of a caption and a picture, by the solver and the settings of the losses.
+    """Align a caption with an image by the transport plan, with the solver and settings of the losses.
 
     Args:
-      text: tower of texts; a student as it is loaded.
-      image: tower of pictures that gives a vector a patch.
+      text: text tower; a student as loaded.
+      image: image tower with one vector per patch.
       caption: not empty.
-      rgb: the picture.
-      cfg: chooses cost, masses and plan. Masses that only training can tell are equal here.
-      by_pieces: show every token that has a vector, instead of words.
+      rgb: the image.
+      cfg: chooses cost, masses and plan. Masses that are known only in training are uniform here.
+      by_pieces: by tokens that have a vector, instead of words.
 
     Raises:
-      ConfigError: the tower of texts gives one vector a text, or that of pictures one a picture.
-      DataError: nothing of the caption is a word.
+      ConfigError: one of the towers is pooled (one vector per text or image).
+      DataError: the caption has no words.
     """
     if any(tower.cfg.head.pooling != "none" for tower in (text, image)):
-        raise ConfigError("pooled towers give one vector a text or picture, and between two vectors there is no plan")
+        raise ConfigError("pooled towers give one vector per text or image and no plan; use late-interaction towers")
     ours, patches = encode(text, [caption]), encode(image, picture_pixels(rgb, recipe_of(image))[None])
     words = read_words(text, caption, by_pieces).with_vectors(np.asarray(ours.mask[0]))
     if not words.names:
-        raise DataError(f"nothing of {caption!r} is a word to this tokenizer; give another caption")
+        raise DataError(f"caption={caption!r} has no words for this tokenizer; use another caption")
     ot = known_masses(cfg, text, None)
     if ot.masses == "learned":
         logits = mass_logits(text.params, jax.numpy.asarray(ours.vectors))

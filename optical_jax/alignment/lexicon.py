@@ -1,4 +1,4 @@
-"""A lexicon from plans: which English word each foreign word of a bitext learns from."""
+"""Bilingual lexicon induction from transport plans over a bitext."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ from optical_jax.towers.tower import Tower
 from optical_jax.types import Params, TextInputs
 
 MIN_COUNT, MIN_SHARE = 3, 0.3
-"""A word's translation is kept if the word occurs so often, and so much of its mass goes there."""
+"""Smallest number of occurrences of a word, and smallest share of its mass on its translation."""
 MOST_PAIRS = 20_000
-"""Of a larger bitext, evenly spaced pairs are taken."""
+"""Largest number of pairs; a larger bitext is subsampled evenly."""
 PAIRS_AT_ONCE = 64
 LENGTH_STEP = 16
-"""Texts are padded to a multiple of so many tokens: few shapes to compile."""
+"""Texts are padded to multiples of this many tokens, to limit compilations."""
 
 
 class ReadText(NamedTuple):
     tokens: Tokens
     words: list[str]
-    """Their keys, in order."""
+    """Word keys, in order."""
     word_of: Int[np.ndarray, "L"]
-    """Which of them a token stands for; -1 for none."""
+    """Index of the word that a token belongs to; -1 for none."""
 
 
 def lexicons_of_run(
@@ -56,19 +56,19 @@ def lexicons_of_run(
     bitexts: Mapping[str, Bitext],
     say: Callable[[str], None],
 ) -> dict[str, dict[str, Entry]]:
-    """The lexicons that a run switches words by: those in its folder if it goes on, given ones, or induced ones.
+    """Lexicons for code switching, by language: of a resumed run's folder, of `data.lexicon`, or induced from plans.
 
     Args:
-      run: folder of a run that goes on, which keeps what it began with; None for a new one.
+      run: folder of a resumed run, whose lexicons are kept; None for a new one.
       student: untrained.
 
     Raises:
-      ConfigError, DataError: the run lacks them, or those given cannot be.
+      ConfigError, DataError: lexicons are missing in the run, or not valid.
     """
     if run is not None:
         files = {language: lexicon_file(run, language) for language in bitexts}
         if missing := [path for path in files.values() if not path.is_file()]:
-            raise ConfigError(f"{missing[0]} is missing, by which this run switches words; copy the whole run")
+            raise ConfigError(f"{missing[0]}, a lexicon of this run's code switching, is missing; copy the whole run")
         return {language: read_lexicon(path) for language, path in files.items()}
     if cfg.data.lexicon:
         found = read_lexicons(cfg.data.lexicon, list(bitexts))
@@ -81,13 +81,13 @@ def lexicons_of_run(
     for language, lexicon in found.items():
         covered = share_of_words(bitexts[language].foreign, lexicon)
         say(
-            f"code switching: {language} has {len(lexicon):,} words with a translation, which are {covered:.0%} of its "
-            f"text; {covered * cfg.data.code_switch:.0%} of it is switched"
+            f"code switching: {language} has {len(lexicon):,} words with a translation, {covered:.0%} of its text; "
+            f"{covered * cfg.data.code_switch:.0%} of it is switched"
         )
         if not lexicon:
             raise ConfigError(
-                f"data.code_switch={cfg.data.code_switch}: the plans of the untrained student agree on no {language} "
-                "word; give data.lexicon, or start from new_embeddings=lexicon"
+                f"data.code_switch={cfg.data.code_switch}: the plans of the untrained student give no {language} "
+                "translations; set data.lexicon, or start from new_embeddings=lexicon"
             )
     return found
 
@@ -104,24 +104,24 @@ def lexicon_of_plans(
     min_share: float = MIN_SHARE,
     advance: Callable[[int], None] = lambda count: None,
 ) -> dict[str, Entry]:
-    """For each foreign word the English word that most of its mass goes to, over all its occurrences.
+    """Induce a lexicon: for each foreign word the English word that gets most of its mass over all occurrences.
 
-    Words stand between spaces: of a language that is written without there will be few.
+    Words are separated by spaces, so languages written without spaces give few.
 
     Args:
-      student: of either side; both texts are read as texts of that side.
+      student: of either side; both texts are encoded as texts of that side.
       teacher: its teacher.
       foreign, english: the two sides of a bitext.
-      cfg: of the plans; masses are uniform, whatever it says.
-      lengths: tokens at which the student's and the teacher's texts are cut.
-      min_count: occurrences that a word must have.
-      min_share: of a word's mass that goes to English words, what must go to the one.
+      cfg: settings of the plans; masses are always uniform.
+      lengths: tokens to which the student's and the teacher's texts are truncated.
+      min_count: smallest number of occurrences of a word.
+      min_share: smallest share of a word's mass (on English words) that its translation gets.
 
     Returns:
       Word -> its translation.
 
     Raises:
-      ConfigError: towers that give one vector a text.
+      ConfigError: pooled towers.
     """
     if any(tower.cfg.head.pooling != "none" for tower in (student, teacher)):
         raise ConfigError("pooled towers give one vector a text, and between two vectors there is no plan to see")
@@ -141,7 +141,7 @@ def lexicon_of_plans(
         pairs = order[first : first + PAIRS_AT_ONCE]
         most = min(tower.cfg.encoder.max_length for tower in (student, teacher))
         L = min(-(-int(longest[pairs].max()) // LENGTH_STEP) * LENGTH_STEP, most)
-        # Of a last batch that is not full the first pairs fill it up: one shape.
+        # An incomplete last batch is filled with its first pairs, to keep one shape.
         inputs = (
             pad_tokens([texts[n].tokens for n in np.resize(pairs, PAIRS_AT_ONCE)], L, tower.cfg.encoder.pad_id)
             for texts, tower in ((ours, student), (theirs, teacher))
@@ -178,12 +178,12 @@ def _plans(
 
 
 def read_words(tower: Tower, texts: Sequence[str], max_length: int) -> list[ReadText]:
-    """Tokens of texts, and the words they stand for: a token belongs to the word its last character is in."""
+    """Tokens and words of texts; a token belongs to the word of its last character."""
     head, tokenizer = tower.cfg.head, tower.tokenizer
     marked = (head.query_marker_id if tower.side == "query" else head.document_marker_id) is not None
     tokens = tokenize(tokenizer, texts, head, tower.side, max_length)
     encodings = tokenizer(list(texts), truncation=True, max_length=max_length - marked).encodings
-    # Left on, the limit would be written into every copy of the tokenizer that is saved.
+    # Otherwise the truncation would be saved with every copy of the tokenizer.
     tokenizer.backend_tokenizer.no_truncation()
     found = []
     for text, own, encoding in zip(texts, tokens, encodings, strict=True):
@@ -199,7 +199,7 @@ def read_words(tower: Tower, texts: Sequence[str], max_length: int) -> list[Read
 
 
 def between_words(plan: Float[np.ndarray, "S T"], ours: ReadText, theirs: ReadText) -> Float[np.ndarray, "W V"]:
-    """Mass moved from each word to each word; what tokens without a word take is left out."""
+    """Sum a token plan over words; tokens without a word are left out."""
     rows, columns = (
         (np.arange(len(text.words))[:, None] == text.word_of).astype(np.float64) for text in (ours, theirs)
     )
@@ -214,7 +214,7 @@ def best_translations(
     min_count: int,
     min_share: float,
 ) -> dict[str, Entry]:
-    """Sums over all cells of (foreign word, English word); every occurrence of a foreign word has mass one."""
+    """Best translation of each foreign word by total mass; every occurrence of a foreign word has mass one."""
     words, english = (list(ids) for ids in numbers)
     total = scipy.sparse.coo_array((masses, (rows, columns)), shape=(len(words), len(english))).tocsr()
     counts = total.sum(axis=1)

@@ -1,4 +1,4 @@
-"""Links between the words of a pair: rules that draw them from a plan, and how far they are from gold ones."""
+"""Word alignment links: extraction from transport plans, symmetrisation heuristics, AER and F1 against gold links."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from optical_jax.alignment.gold_links import GoldLinks
 Links = Bool[np.ndarray, "S T"]
 """Foreign word by English word."""
 SHARE = 0.25
-"""Mass that counts as a link to rule `share`, of both its words' mass."""
+"""Rule `share`: smallest share of both words' mass for a link."""
 
 
 # ---- from a plan to links ----------------------------------------------------------------------------------------
 
 
 def best_per_row(mass: Float[np.ndarray, "S T"]) -> Links:
-    """The first largest of every row; none in a row without mass."""
+    """Argmax link of every row, the first of ties; none in a row without mass."""
     best = mass == mass.max(axis=1, keepdims=True, initial=0.0)
     return best & (mass > 0.0) & (np.cumsum(best, axis=1) == 1)
 
 
 def shared_links(mass: Float[np.ndarray, "S T"], least: float = SHARE) -> Links:
-    """Cells that hold at least that share of their row's mass and of their column's."""
+    """Links where a cell has at least the share `least` of both its row's and its column's mass."""
     rows, cols = mass.sum(axis=1, keepdims=True), mass.sum(axis=0, keepdims=True)
     return (mass > 0.0) & (mass >= least * rows) & (mass >= least * cols)
 
 
 def grow_diagonal(forward: Links, backward: Links) -> Links:
-    """The intersection, grown by links of the union that touch one, also by a corner, and link a word without a link.
+    """grow-diag: the intersection, grown by neighbouring (also diagonal) links of the union that link an unlinked word.
 
-    Source: grow-diag of Koehn, Och and Marcu (NAACL 2003), in the order in which Moses goes through the words.
+    Source: Koehn, Och and Marcu (NAACL 2003), in the word order of Moses.
     """
     links, union = forward & backward, forward | backward
     S, T = links.shape
@@ -57,9 +57,9 @@ def _corners(s: int, t: int) -> list[tuple[int, int]]:
 
 
 def grow_diagonal_final_and(forward: Links, backward: Links) -> Links:
-    """`grow_diagonal`, then links of either direction both of whose words have none yet.
+    """grow-diag-final-and: `grow_diagonal`, then links of either direction between two unlinked words.
 
-    Source: grow-diag-final-and of Koehn et al. (IWSLT 2005).
+    Source: Koehn et al. (IWSLT 2005).
     """
     links = grow_diagonal(forward, backward)
     for direction in (backward, forward):
@@ -77,7 +77,7 @@ SYMMETRISED: dict[str, Callable[[Links, Links], Links]] = {
     "grow-diag": grow_diagonal,
     "grow-diag-final-and": grow_diagonal_final_and,
 }
-"""Links from those of the two directions: forward links each foreign word to one English word, backward the reverse."""
+"""Symmetrisation rules: forward links each foreign word to one English word, backward each English to one foreign."""
 
 RULES: dict[str, Callable[[Float[np.ndarray, "S T"]], Links]] = {
     **{
@@ -86,20 +86,20 @@ RULES: dict[str, Callable[[Float[np.ndarray, "S T"]], Links]] = {
     },
     "share": shared_links,
 }
-"""Links from a plan between words [S, T]."""
+"""Rule -> f(plan between words [S, T]) -> links [S, T]."""
 
 
 def diagonal_links(S: int, T: int) -> Links:
-    """Each foreign word with the English one at its place in the sentence: what knows of places alone."""
+    """Diagonal baseline: each foreign word is linked to the English word at the same relative position."""
     apart = np.abs((np.arange(S)[:, None] + 0.5) / max(S, 1) - (np.arange(T) + 0.5) / max(T, 1))  # [S, T]
     return best_per_row(1.0 - apart)
 
 
-# ---- figures -----------------------------------------------------------------------------------------------------
+# ---- metrics -----------------------------------------------------------------------------------------------------
 
 
 class LinkCounts(NamedTuple):
-    """What figures are made of; counts of several pairs are added."""
+    """Link counts for AER, precision, recall and F1; counts of several pairs add up."""
 
     links: int = 0
     sure: int = 0
@@ -110,7 +110,7 @@ class LinkCounts(NamedTuple):
         return LinkCounts(*map(sum, zip(self, other, strict=True)))
 
     def figures(self) -> dict[str, float]:
-        """AER, precision, recall and F1, 0 to 1; what has nothing to be counted in is 0.
+        """AER, precision, recall and F1, 0 to 1; 0 where a denominator is zero.
 
         Source: Och and Ney (Computational Linguistics 29(1), 2003), section 6.1.
         """
@@ -138,5 +138,5 @@ def total(counts: Iterable[LinkCounts]) -> LinkCounts:
 
 
 def to_pharaoh(links: Links) -> str:
-    """ENGLISH-FOREIGN links, words counted from 0, by English word."""
+    """Links in Pharaoh format, ENGLISH-FOREIGN from 0, ordered by English word."""
     return " ".join(f"{t}-{s}" for t, s in zip(*np.nonzero(links.T), strict=True))

@@ -1,4 +1,4 @@
-"""Which word learns from which: the transport plans of sentence pairs, between their words or their pieces."""
+"""Word alignment by optimal transport: plans of sentence pairs between words or tokens."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from optical_jax.types import TokenVectors
 
 @dataclass(frozen=True)
 class AlignedPlan:
-    """The plan of one pair, between what is shown of it: its words, or its pieces and special tokens."""
+    """Transport plan of one pair, between its words or its tokens."""
 
     foreign: tuple[str, ...]
     english: tuple[str, ...]
     plan: Float[np.ndarray, "S T"]
-    """Mass moved from each foreign to each English word. The whole plan sums to one; special tokens take part in it and
+    """Mass moved from each foreign to each English word. The whole plan sums to one; special tokens take part in it but
     are left out here, so this sums to less."""
     left_out: float
-    """Share of the foreign words' mass that goes to what is left out, 0 to 1."""
+    """Share of the foreign words' mass that goes to tokens left out here, 0 to 1."""
     cost: float
-    """<P, C> of the whole plan: what the loss sees of this pair."""
+    """<P, C> of the whole plan, the transport loss of this pair."""
     score: float
-    """MaxSim of one text as a query with the other as a document, as search computes it; the student's side asks or
-    answers as it learned to."""
+    """MaxSim of one text as query with the other as document, as in search; the foreign text is on the side that the
+    student was trained for."""
     cut: bool
-    """True where a text was longer than the tower reads."""
+    """True if a text was truncated to the tower's maximum length."""
 
     def shares(self) -> Float[np.ndarray, "S T"]:
-        """Where the shown part of each foreign word's mass goes: rows sum to one, or to zero without any."""
+        """The plan with rows normalised to one (zero rows stay zero)."""
         total = self.plan.sum(axis=1, keepdims=True)
         return np.divide(self.plan, total, out=np.zeros_like(self.plan), where=total > 0.0)
 
@@ -63,20 +63,20 @@ def align_texts(
     by_pieces: bool = False,
     idf: IdfTables | None = None,
 ) -> list[AlignedPlan]:
-    """The plans of (foreign, English) pairs, as training computes them: both texts are encoded as the student's side.
+    """Align (foreign, English) pairs by transport plans, as in training: both texts are encoded as the student's side.
 
     Args:
       student: a run's student.
       teacher: its teacher, of either side.
-      pairs: none of the texts empty.
-      cfg: `cfg.ot` chooses cost, masses and plan, whatever loss it is that the run learned by.
-      by_pieces: show every token that has a vector, instead of words.
-      idf: weights for masses "idf", from `count_idf`; without them masses are uniform, unless the student learned its
-        own.
+      pairs: no text may be empty.
+      cfg: `cfg.ot` chooses cost, masses and plan, whatever the run's loss.
+      by_pieces: by tokens that have a vector, instead of words.
+      idf: weights for masses "idf", from `count_idf`; without them masses are uniform, unless the student has learned
+        masses.
 
     Raises:
-      ConfigError: towers that give one vector a text, or of different widths.
-      DataError: a text is empty, or nothing of it is a word.
+      ConfigError: towers that are pooled, or of different widths.
+      DataError: a text is empty or has no words.
     """
     if not pairs:
         return []
@@ -92,7 +92,7 @@ def align_texts(
         rows, cols = rows.with_vectors(np.asarray(ours.mask[n])), cols.with_vectors(np.asarray(target.mask[n]))
         for side, text in ((rows, foreign[n]), (cols, english[n])):
             if not side.names:
-                raise DataError(f"nothing of {text!r} is a word to this tokenizer; give another text")
+                raise DataError(f"text={text!r} has no words for this tokenizer; use another text")
         from_words = rows.sums @ plans[n, : rows.sums.shape[1], : cols.sums.shape[1]]  # [W, T]
         plan = from_words @ cols.sums.T
         queries, documents = (ours, theirs) if asks else (theirs, ours)
@@ -111,7 +111,7 @@ def align_texts(
 
 
 class TokenPlans(NamedTuple):
-    """The plans of N pairs between their tokens, and what they were made from."""
+    """Token-level plans of N pairs, with the token vectors of both sides."""
 
     student: TokenVectors
     teacher: TokenVectors
@@ -128,13 +128,13 @@ def plan_tokens(
     *,
     idf: IdfTables | None = None,
 ) -> TokenPlans:
-    """The plans of at least one (foreign, English) pair; takes and raises what `align_texts` does."""
+    """Token-level plans of at least one (foreign, English) pair; arguments and errors as of `align_texts`."""
     if any(tower.cfg.head.pooling != "none" for tower in (student, teacher)):
-        raise ConfigError("pooled towers give one vector a text, and between two vectors there is no plan to see")
+        raise ConfigError("pooled towers give one vector per text, without a plan; use late-interaction towers")
     if student.cfg.vector_width != teacher.cfg.vector_width:
         raise ConfigError(
             f"student vectors of width {student.cfg.vector_width} and teacher vectors of width "
-            f"{teacher.cfg.vector_width} cannot be compared; take both from one run"
+            f"{teacher.cfg.vector_width} cannot be compared; use both towers of one run"
         )
     teacher = replace(teacher, side=student.side)
     foreign, english = [one for one, _ in pairs], [other for _, other in pairs]
@@ -150,7 +150,7 @@ def plan_tokens(
 
 
 def known_masses(cfg: OtConfig, student: Tower, idf: IdfTables | None) -> OtConfig:
-    """Equal masses where those that are asked for cannot be told here."""
+    """`cfg` with uniform masses if the configured ones are not available here (idf tables, learned masses)."""
     known = idf is not None or (cfg.masses == "learned" and student.cfg.head.masses == "learned")
     return cfg if known else replace(cfg, masses="uniform")
 
@@ -164,7 +164,7 @@ def one_text(tokens: TokenVectors, n: int) -> TokenVectors:
 
 @dataclass(frozen=True)
 class Words:
-    """What is shown of a text, and which of its tokens each word sums over."""
+    """Words (or tokens) of a text, and the tokens that each word sums over."""
 
     names: tuple[str, ...]
     sums: Float[np.ndarray, "W L"]
@@ -172,15 +172,15 @@ class Words:
     cut: bool = False
 
     def with_vectors(self, mask: np.ndarray) -> Words:
-        """Those that have a token with a vector: a tower may leave out punctuation or special tokens."""
+        """Only words with a token that has a vector; a tower may drop punctuation or special tokens."""
         kept = [row for row, own in enumerate(self.sums) if (own[: len(mask)] * mask[: len(own)]).any()]
         return replace(self, names=tuple(self.names[row] for row in kept), sums=self.sums[kept])
 
 
 def read_words(tower: Tower, text: str, by_pieces: bool) -> Words:
-    """The words of a text as it is written, or its tokens by their names.
+    """Words of a text as written, or its tokens.
 
-    Words are the tokenizer's; signs belong to the word they are written on ("d’été", "dog.").
+    Words are the tokenizer's; punctuation belongs to the word it is attached to ("d’été", "dog.").
     """
     head, tokenizer = tower.cfg.head, tower.tokenizer
     (tokens,) = tokenize(tokenizer, [text], head, tower.side)
@@ -202,7 +202,7 @@ def read_words(tower: Tower, text: str, by_pieces: bool) -> Words:
 
 
 def placed_tokens(tower: Tower, text: str) -> Iterator[tuple[int, int, Span]]:
-    """(token of the text, the tokenizer's word, characters) of every token that stands for some of it."""
+    """(token index, the tokenizer's word index, character span) of every token that covers non-space characters."""
     head, tokenizer = tower.cfg.head, tower.tokenizer
     marker_id, length = {
         "query": (head.query_marker_id, head.query_length),
@@ -210,24 +210,24 @@ def placed_tokens(tower: Tower, text: str) -> Iterator[tuple[int, int, Span]]:
     }[tower.side]
     marker = marker_id is not None
     (encoding,) = tokenizer([text], truncation=True, max_length=length - marker).encodings
-    # Left on, the limit would be written into every copy of the tokenizer that is saved.
+    # Otherwise the truncation would be saved with every copy of the tokenizer.
     tokenizer.backend_tokenizer.no_truncation()
-    # Token i of the encoding is token i + 1 of the text behind the marker, which follows the first.
+    # Tokens after the first are shifted by one by the marker that follows it.
     for i, (word, (start, end)) in enumerate(zip(encoding.word_ids, encoding.offsets, strict=True)):
         if word is not None and text[start:end].strip():
             yield i + (marker and i > 0), word, (start, end)
 
 
 def sum_tokens(tower: Tower, text: str, words: Sequence[Span], mask: Bool[np.ndarray, "L"]) -> Float[np.ndarray, "W L"]:
-    """1 where a token with a vector belongs to a word, given by its characters; a word beyond the cut has none.
+    """Matrix of 1 where a token with a vector belongs to a word, given by its span; zero rows for truncated words.
 
     Args:
-      words: in order, apart from each other.
+      words: spans in order, not overlapping.
       mask: True on the tokens of the text's query that have a vector.
     """
     sums = np.zeros((len(words), len(mask)), np.float32)
     for i, _, (start, end) in placed_tokens(tower, text):
-        # A token of SentencePiece may begin with the space before its word.
+        # A SentencePiece token may begin with the space before its word.
         shared = [min(end, last) - max(start, first) for first, last in words]
         if mask[i] and max(shared, default=0) > 0:
             sums[int(np.argmax(shared)), i] = 1.0
@@ -235,7 +235,7 @@ def sum_tokens(tower: Tower, text: str, words: Sequence[Span], mask: Bool[np.nda
 
 
 def join_signs(text: str, spans: dict[int, Span]) -> list[list[int]]:
-    """Words in order, each together with the signs that stand at it without a space, and what these tie to it."""
+    """Group words with adjacent punctuation, and with words that it joins without a space."""
     groups: list[list[int]] = []
     for word, (start, end) in sorted(spans.items(), key=lambda item: item[1]):
         if groups:
@@ -256,15 +256,15 @@ def is_sign(word: str) -> bool:
 
 
 def count_idf(student: Tower, teacher: Tower, data: DataConfig, lengths: tuple[int, int]) -> IdfTables:
-    """The weights that training with masses "idf" counts in its bitext, on the student's side as it is loaded.
+    """Inverse document frequencies of a bitext, as training with masses "idf" computes them for the student's side.
 
-    Training of both sides, or with switched words, takes the lowest of its versions; these are of the texts alone.
+    Training with sides=both or code switching takes the lowest value over its versions; these are of the plain texts.
 
     Args:
-      lengths: tokens at which training cuts the student's and the teacher's texts.
+      lengths: tokens to which training truncates the student's and the teacher's texts.
 
     Raises:
-      ConfigError, DataError: the bitext cannot be read (any more).
+      ConfigError, DataError: the bitext cannot be read.
     """
     from optical_jax.data.batches.tokens import TokenSide, idf_table, join_pairs, tokenize_pairs
     from optical_jax.data.text.bitext import load_bitext
@@ -279,7 +279,7 @@ def count_idf(student: Tower, teacher: Tower, data: DataConfig, lengths: tuple[i
 
 
 def weigh(tokens: TokenVectors, tower: Tower, texts: Sequence[str], table: np.ndarray) -> TokenVectors:
-    """`tokens`, each with its weight in the table."""
+    """`tokens` with the weights of the table."""
     weight = np.zeros(tokens.mask.shape, np.float32)
     for row, text in enumerate(tokenize(tower.tokenizer, texts, tower.cfg.head, tower.side)):
         weight[row, : len(text.ids)] = table[text.ids]

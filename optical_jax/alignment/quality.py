@@ -1,4 +1,4 @@
-"""How good transport plans are as word alignments: beside gold links, and beside a statistical aligner's."""
+"""Word alignment quality of transport plans: AER and F1 against gold links, agreement with a statistical aligner."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from optical_jax.errors import ConfigError
 from optical_jax.towers.tower import Tower
 
 DEFAULT_RULE = "forward"
-"""Of seven measured best on the Swahili gold; intersection stays half a point behind it."""
+"""The best of seven rules on the Swahili gold links, half a point ahead of intersection."""
 
 
 @dataclass(frozen=True)
 class AlignedPair:
-    """One pair: its words, the plan between them, and the links that are compared."""
+    """A sentence pair with its words, the plan between them, and the links that are compared."""
 
     foreign: tuple[str, ...]
     english: tuple[str, ...]
     plan: Float[np.ndarray, "S T"]
-    """Mass between words; a word without a token of its own, or cut off, has none."""
+    """Mass between words; zero for a truncated word, or one without a token of its own."""
     links: Links
-    """Of the plan, by the rule asked for."""
+    """Links of the plan, by the chosen rule."""
     aligner: Links | None
     gold: GoldLinks | None
 
 
 @dataclass(frozen=True)
 class AlignmentQuality:
-    """What was found on the pairs of one language."""
+    """Alignments of the pairs of one language, and their metrics."""
 
     pairs: tuple[AlignedPair, ...]
     rule: str
@@ -48,9 +48,9 @@ class AlignmentQuality:
     def figures(self) -> dict[str, Any]:
         """AER, precision, recall and F1 where there is gold; agreement where there is an aligner. All 0 to 1.
 
-        `plan`, `aligner`, `diagonal` and `rules` (of the plan, by every rule) are over pairs with gold, counts added
-        over pairs. `agreement` is over all pairs: `argmax`, the share of foreign words with a link of the aligner's
-        whose largest share of mass goes along one, and `F1` between both sets of links.
+        `plan`, `aligner`, `diagonal` and `rules` (of the plan, by every rule) are micro-averages over pairs with gold.
+        `agreement` is over all pairs: `argmax`, the share of foreign words with an aligner link whose largest mass goes
+        along one, and `F1` between both sets of links.
         """
         found: dict[str, Any] = {
             "pairs": len(self.pairs),
@@ -68,7 +68,7 @@ class AlignmentQuality:
         return found
 
     def judge(self, links: Callable[[AlignedPair], Links | None]) -> dict[str, float]:
-        """The figures of those links, over the pairs that have both them and gold."""
+        """Metrics of the given links, over the pairs that have both links and gold."""
         found = ((links(pair), pair.gold) for pair in self.pairs)
         return total(count_links(own, gold) for own, gold in found if own is not None and gold is not None).figures()
 
@@ -87,7 +87,7 @@ class AlignmentQuality:
         }
 
     def as_json(self) -> dict[str, Any]:
-        """The figures, the plan's settings, and every pair with its links in Pharaoh's form (English-foreign)."""
+        """Metrics, settings of the plan, and every pair with its links in Pharaoh format (English-foreign)."""
         return {
             "rule": self.rule,
             "ot": asdict(self.ot),
@@ -117,16 +117,16 @@ def alignment_quality(
     rule: str = DEFAULT_RULE,
     idf: IdfTables | None = None,
 ) -> AlignmentQuality:
-    """Draw links from the plans of sentence pairs and compare them.
+    """Extract word alignments from the plans of sentence pairs and score them.
 
     Args:
-      student: a run's student, trained by whatever loss.
+      student: a run's student, trained by any loss.
       teacher: its teacher, of either side.
-      pairs: (foreign, English) texts. With gold, words are what stands between spaces; else `split_words` parts them.
+      pairs: (foreign, English) texts. With gold, words are separated by spaces; else by `split_words`.
       cfg: cost, masses and plan, of the run or not.
-      gold: links of each pair, of `read_gold`; None for a pair without.
-      aligner: of `fit_aligner`, on bitext of the language that had better hold the pairs too.
-      rule: one of `RULES`, by which a plan gives links.
+      gold: links of each pair, from `read_gold`; None for a pair without.
+      aligner: from `fit_aligner`, on bitext of the language that should include the pairs.
+      rule: one of `RULES`, which extracts links from a plan.
       idf: weights for masses "idf", from `count_idf`; without them masses are uniform.
 
     Raises:
@@ -134,7 +134,7 @@ def alignment_quality(
       DataError: a text is empty.
     """
     if rule not in RULES:
-        raise ConfigError(f"rule={rule!r} draws no links; take one of {', '.join(RULES)}")
+        raise ConfigError(f"rule={rule!r} is not valid; use one of {', '.join(RULES)}")
     ot = known_masses(cfg, student, idf)
     if not pairs:
         return AlignmentQuality((), rule, ot)

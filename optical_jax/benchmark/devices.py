@@ -1,4 +1,4 @@
-"""What the hardware can do at most: tables of peaks, or a product of matrices that is measured."""
+"""Peak FLOP/s of devices (from data sheets, or measured by matrix products), memory, and versions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from optical_jax.benchmark.timing import in_turns
 
 PEAK_TFLOPS: dict[str, dict[str, float]] = {
-    # kind as JAX names it: dense peak by type of the factors; from the makers' data sheets.
+    # Device kind in JAX -> dense peak by dtype of the factors, from the vendors' data sheets.
     "TPU v4": {"bfloat16": 275.0},
     "TPU v5 lite": {"bfloat16": 197.0},
     "TPU v5e": {"bfloat16": 197.0},
@@ -36,14 +36,14 @@ MATMUL_WIDTHS = {"cpu": 1536, "gpu": 8192, "tpu": 8192}
 
 
 def known_peak(kind: str, dtype: str) -> float | None:
-    """FLOP/s of one device by its kind; the longest name that begins `kind` wins. None for an unknown one."""
+    """Peak FLOP/s of one device by the longest matching prefix of its kind; None if unknown."""
     names = [name for name in PEAK_TFLOPS if kind.startswith(name)]
     peak = PEAK_TFLOPS[max(names, key=len)].get(dtype) if names else None
     return None if peak is None else peak * 1e12
 
 
 def measured_peak(dtype: str) -> float:
-    """FLOP/s of the best of several products of square matrices on one device."""
+    """Measured peak FLOP/s of one device: the fastest of several square matrix products."""
     width = MATMUL_WIDTHS.get(jax.default_backend(), 4096)
     precision = jax.lax.Precision.HIGHEST if dtype == "float32" else jax.lax.Precision.DEFAULT
     x = jax.random.normal(jax.random.key(0), (width, width), jnp.dtype(dtype))
@@ -52,14 +52,14 @@ def measured_peak(dtype: str) -> float:
 
 
 def peak_flops(dtype: str) -> tuple[float, str]:
-    """FLOP/s of all devices together, and "table" or "measured"."""
+    """Peak FLOP/s of all devices together, and its source, "table" or "measured"."""
     known = known_peak(jax.devices()[0].device_kind, dtype)
     one, source = (known, "table") if known else (measured_peak(dtype), "measured")
     return one * jax.device_count(), source
 
 
 def peak_bytes() -> int:
-    """Most memory held so far: of one device where it tells, else of this process."""
+    """Peak memory in bytes: of one device if it reports it, else of this process."""
     stats = jax.local_devices()[0].memory_stats() or {}
     if "peak_bytes_in_use" in stats:
         return int(stats["peak_bytes_in_use"])
@@ -68,7 +68,7 @@ def peak_bytes() -> int:
 
 
 def processor() -> str:
-    """The host's processor by name."""
+    """Name of the host's CPU."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""What lies around the step: input, encoding, search, and the way to the first step."""
+"""Benchmarks of the input pipeline, encoding, search and start-up."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ DOCUMENT_LENGTH = 64
 
 
 def measure_input(work: Work, cfg: Config, step_seconds: float | None) -> dict[str, Any]:
-    """How fast batches are made, without a step to hide behind, and the share of a step (where known) that takes.
+    """Throughput of the input pipeline alone, and its time as a share of a step (None if unknown).
 
-    Both sides of them are tokens: of a step that reads the teacher's vectors this share is not known.
+    Both sides of batches are tokens; for a step that reads cached teacher vectors the share is unknown.
     """
     loader = bitext_loader(cfg, work, shards=1)
     next(loader)
@@ -56,14 +56,14 @@ def measure_input(work: Work, cfg: Config, step_seconds: float | None) -> dict[s
 
 
 def measure_encode(work: Work, batch: int) -> dict[str, Any]:
-    """Teacher's side of the pairs, in batches as `encode` makes them; tokenising is not counted."""
+    """Encoding throughput on the teacher's side of the pairs, in the batches of `encode`, without tokenisation."""
     side = work.pairs.teacher
     texts = [
         Tokens(ids, np.ones(len(ids), bool), np.ones(len(ids), bool)) for ids in np.split(side.ids, side.offsets[1:-1])
     ]
     with over_all_devices():
         inputs = [rows for _, _, _, rows in batches_of(texts, batch, work.tower)]
-        # From the host, as `load` gives them: drawn ones lie on a device as training has them.
+        # From the host, as `load` returns them; random parameters are on a device in the sharding of training.
         params = on_device(jax.tree.map(np.asarray, work.teacher), work.tower)
 
         def whole() -> list[Any]:
@@ -80,7 +80,7 @@ def measure_encode(work: Work, batch: int) -> dict[str, Any]:
 
 
 def measure_search(documents: int, queries: int = 64) -> dict[str, Any]:
-    """Exact MaxSim of queries of 32 tokens with documents of 64, held in memory in bfloat16, and their best 1,000."""
+    """Exact MaxSim search, top 1,000: queries of 32 tokens, documents of 64 in memory in bfloat16."""
     blocks = list(drawn_documents(documents))
     names = [f"d{n}" for n in range(documents)]
     asked = {0: [drawn_queries(queries)]}
@@ -96,7 +96,7 @@ def measure_search(documents: int, queries: int = 64) -> dict[str, Any]:
 
 
 def measure_search_on_disk(documents: int, queries: int = 64) -> dict[str, Any]:
-    """The same search with the documents on disk, written first: it must not need memory for them."""
+    """As `measure_search` with the documents memory-mapped from disk, and the memory that it uses."""
     names = [f"d{n}" for n in range(documents)]
     with tempfile.TemporaryDirectory() as folder:
         blocks = drawn_documents(documents)
@@ -124,7 +124,7 @@ def drawn_documents(documents: int) -> Iterator[Block]:
     rng = np.random.default_rng(0)
     for rows in cut_into_blocks(np.full(documents, DOCUMENT_LENGTH)):
         positions = np.arange(rows.start, rows.stop)
-        # Any mantissa and sign, exponents that keep all between 1/16 and 1/4.
+        # Random mantissa and sign, with exponents for magnitudes between 1/16 and 1/4.
         bits = rng.integers(0, 2**16, (len(positions), DOCUMENT_LENGTH, VECTOR_WIDTH), np.uint16)
         vectors = ((bits & 0x80FF) | 0x3D80).view(ml_dtypes.bfloat16)
         tokens: Any = TokenVectors(vectors, np.ones(vectors.shape[:2], bool))  # pyright: ignore[reportArgumentType]
@@ -132,7 +132,7 @@ def drawn_documents(documents: int) -> Iterator[Block]:
 
 
 class AnonymousMemory:
-    """The most anonymous memory (heap, not mapped files) this process held meanwhile; looked at ten times a second."""
+    """Context that records this process's peak anonymous memory (heap, not mapped files), sampled 10 times a second."""
 
     def __init__(self) -> None:
         self.most = 0
@@ -160,14 +160,14 @@ class AnonymousMemory:
 
 
 def measure_startup(argv: list[str]) -> dict[str, Any]:
-    """Seconds from the start of a process to the end of its first step: with an empty compile cache, and again.
+    """Seconds from process start to the end of the first step, with an empty and with a filled compilation cache.
 
     Raises:
-      SystemExit: what a user can mend; the process told it, and this is its exit code.
-      ConfigError: it ended otherwise.
+      SystemExit: a user error, reported by the process, with its exit code.
+      ConfigError: the process failed otherwise.
     """
     with tempfile.TemporaryDirectory() as cache:
-        # As a training keeps what it compiles in its run folder.
+        # As trainings, which keep a compilation cache in the run folder.
         environ = os.environ | {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
         found = []
         for _ in range(2):
@@ -188,7 +188,7 @@ def measure_startup(argv: list[str]) -> dict[str, Any]:
 
 
 def first_step(make: Callable[[], Work], cfg: Config) -> None:
-    """Read, compile, do one step, and print when it was done."""
+    """Load, compile and run one step, and print the time at its end."""
     work = make()
     runner = Runner(cfg, work)
     runner.run(next(bitext_loader(cfg, work, batch_shards(runner.mesh))))

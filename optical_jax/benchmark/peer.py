@@ -1,4 +1,4 @@
-"""The other side of a comparison, in a process of its own: neither side's threads or memory weigh on the other."""
+"""A reference implementation (PyTorch) in its own process, so that threads and memory do not interfere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from optical_jax.errors import ConfigError
 
 
 class PeerProcess:
-    """A module that reads a line of JSON, and answers each with one."""
+    """A module run as a process that answers lines of JSON with lines of JSON."""
 
     def __init__(self, module: str):
         self.process = subprocess.Popen(
@@ -20,10 +20,10 @@ class PeerProcess:
         )
 
     def ask(self, question: Any) -> Any:
-        """The answer to one line.
+        """Send a line and return the answer.
 
         Raises:
-          ConfigError: the process ended, which says why on its stderr.
+          ConfigError: the process ended, with the reason on its stderr.
         """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -33,7 +33,7 @@ class PeerProcess:
             self.process.stdin.flush()
             answer = self.process.stdout.readline()
         if not answer:
-            raise ConfigError("the PyTorch side ended, see above; mend that, or leave out --peer torch")
+            raise ConfigError("the PyTorch process ended, see above; fix that, or leave out --peer torch")
         return json.loads(answer)
 
     def close(self) -> None:

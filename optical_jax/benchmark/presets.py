@@ -1,4 +1,4 @@
-"""What is measured: four sizes of tower, and bitext for them, read from a file or drawn."""
+"""Benchmark presets: four sizes of towers, and bitext for them, from a file or random."""
 
 from __future__ import annotations
 
@@ -34,37 +34,37 @@ ENCODERS: dict[str, EncoderConfig] = {
 }
 
 MEAN_LENGTHS = (50.0, 31.0)
-"""Tokens of a drawn pair's sides before they are cut: those of TICO-19's Swahili and English in BERT's vocabulary."""
+"""Mean tokens of random pairs' sides before truncation, as of TICO-19's Swahili and English in BERT's vocabulary."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """One side of a benchmark's input: towers, their parameters, and tokenised pairs."""
+    """Inputs of a benchmark: towers, their parameters, and tokenised pairs."""
 
     tower: TowerConfig
     student: Params
     teacher: Params
     pairs: TokenizedPairs
     source: str
-    """Where the pairs are from."""
+    """Source of the pairs."""
 
 
 def preset_tower(preset: Preset, dtype: Literal["float32", "bfloat16"]) -> TowerConfig:
-    """The tower of both sides."""
+    """Tower config of both sides."""
     if preset not in get_args(Preset):
-        raise ConfigError(f"preset={preset} is none; take one of {', '.join(get_args(Preset))}")
+        raise ConfigError(f"preset={preset} is not valid; use one of {', '.join(get_args(Preset))}")
     return TowerConfig(
         replace(ENCODERS[preset], dtype=dtype), HeadConfig(projection=VECTOR_WIDTH, document_length=MAX_LENGTH)
     )
 
 
 def make_work(preset: Preset, dtype: Literal["float32", "bfloat16"], bitext: str, teacher: str, pairs: int) -> Work:
-    """Towers and the first `pairs` pairs of a file, again from its first line where it has fewer.
+    """Towers and the first `pairs` pairs of a file, repeated if it has fewer.
 
-    Mini takes the weights of `teacher` for both sides; the others, and mini without one, draw them.
+    Preset mini takes the weights of `teacher` for both sides; otherwise weights are random.
 
     Raises:
-      ConfigError, DataError: a folder, a file or a preset that is not there.
+      ConfigError, DataError: no such folder, file or preset.
     """
     import jax
 
@@ -93,12 +93,12 @@ def read_pairs(bitext: str, teacher: str, count: int, tower: TowerConfig) -> Tok
     from optical_jax.models.formats.pretrained import find_folder
 
     if not teacher:
-        raise ConfigError("bitext is given, but no --teacher to tokenise it by; name a folder with a tokenizer")
+        raise ConfigError("bitext is given, but no tokenizer for it; name a folder with one: --teacher DIR")
     tokenizer = load_tokenizer(find_folder(teacher, None))
     if max(tokenizer.get_vocab().values()) >= tower.encoder.vocab_size:
         raise ConfigError(
             f"teacher={teacher}: its tokenizer has more ids than the preset's {tower.encoder.vocab_size}; "
-            "take preset mini, base or large"
+            "use preset mini, base or large"
         )
     side = TokenSide(tokenizer, HeadConfig(), MAX_LENGTH)
     found = read_language(bitext)
@@ -107,17 +107,17 @@ def read_pairs(bitext: str, teacher: str, count: int, tower: TowerConfig) -> Tok
 
 
 def read_language(bitext: str) -> Bitext:
-    """Every pair of a file.
+    """Read all pairs of a file.
 
     Raises:
-      DataError: it is of more than one language.
+      DataError: the file has more than one language.
     """
     from optical_jax.data.text.bitext import read_bitext
 
     everything = DataConfig(bitext=(bitext,), dev_pairs=0, max_length_ratio=1e9, keep_equal=True)
     found = list(read_bitext(everything).values())
     if len(found) != 1:
-        raise DataError(f"{bitext} holds {len(found)} languages; name a file of one")
+        raise DataError(f"{bitext} has {len(found)} languages; use a file of one")
     return found[0]
 
 
@@ -127,7 +127,7 @@ def first_pairs(pairs: TokenizedPairs, count: int) -> TokenizedPairs:
 
 
 def drawn_pairs(count: int, encoder: EncoderConfig) -> TokenizedPairs:
-    """Random ids; lengths about as real bitext has them: sides go together, and long ones are cut."""
+    """Random pairs with the length distribution of real bitext: correlated sides, truncated at MAX_LENGTH."""
     rng = np.random.default_rng(0)
     common = rng.gamma(4.0, 0.25, count)
 

@@ -1,4 +1,4 @@
-"""Where a step's time goes: JAX's trace of it, summed by the scopes that the step is written in."""
+"""Profile of a training step: time by part, from a JAX trace and the named scopes of the step."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ import jax
 TRACED_STEPS = 2
 
 INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.-]+) = (?:\(.*?\)|\S+) ([\w-]+)\(")
-"""Name and opcode, behind a type that may be a tuple's."""
+"""Name and opcode of an instruction, after its type, which may be a tuple."""
 OP_NAME = re.compile(r'metadata=\{[^{}]*\bop_name="([^"]*)"')
 OPERAND = re.compile(r"%([\w.-]+)")
 END = "end: "
 HOLDERS = ("while", "conditional", "call")
-"""Opcodes whose time is that of the operations they hold, where the trace has those too."""
+"""Opcodes whose time includes that of nested operations."""
 
 BLOCKS = {"attention": "attention", "feed_forward": "feed-forward", "embeddings": "embeddings"}
-"""Scopes within the student."""
+"""Named scopes of the student -> part names."""
 PARTS = (
     "teacher",
     *(f"student {way}: {block}" for way in ("forward", "backward") for block in (*BLOCKS.values(), "rest")),
@@ -33,17 +33,17 @@ PARTS = (
     "optimizer",
     "other",
 )
-"""In the order they are told. The student's rest is its head, its layout and what loops over its layers take beside the
-blocks; transport is cost and plan, the rest of the loss its sum, its gradient and the figures of metrics.jsonl; other
-is what belongs to no scope, such as copies."""
+"""Parts in the order of reports. The student's rest is its head, unpacking and the overhead of loops over layers;
+transport is cost and plan, the rest of the loss its sum, its gradient and the metrics; other is what has no scope, such
+as copies."""
 
 
 class Instruction(NamedTuple):
-    """What a compiled program's text says of one of its instructions."""
+    """One instruction of a compiled program."""
 
     part: str
     holds: bool
-    """It runs others: see `HOLDERS`."""
+    """True if it contains other operations (`HOLDERS`)."""
 
 
 class Op(NamedTuple):
@@ -55,18 +55,18 @@ class Op(NamedTuple):
 
 
 def measure_profile(step: Callable[[], float], program: str, folder: str) -> dict[str, Any] | None:
-    """Trace `TRACED_STEPS` steps, and sum what was traced.
+    """Trace `TRACED_STEPS` steps, and sum the time by part.
 
     Args:
-      step: runs one and gives its seconds.
-      program: text of the program that it runs, of `compiled.as_text()`.
-      folder: where the trace goes, for xprof too.
+      step: runs one step and returns its seconds.
+      program: text of the compiled program, `compiled.as_text()`.
+      folder: for the trace, which xprof reads too.
 
     Returns:
-      step_seconds: of one step, which tracing slows down. seconds: of them, in each of `PARTS` that took any, as
-      `seconds_by_part` shares them out. shares: the same over their sum, so that they add up to one. accounted: their
-      sum over step_seconds; what is missing is time in which no operation ran, such as input and starting the program.
-      None where the trace has no operation of the program, as of some backends.
+      step_seconds: of one step, including the overhead of tracing. seconds: by part (of `PARTS`, those above zero), as
+      of `seconds_by_part`. shares: seconds over their sum. accounted: their sum over step_seconds; the rest is time in
+      which no operation ran, such as input and dispatch. None if the trace has no operation of the program, as on some
+      backends.
     """
     with jax.profiler.trace(folder):
         seconds = sum(step() for _ in range(TRACED_STEPS)) / TRACED_STEPS
@@ -80,7 +80,7 @@ def measure_profile(step: Callable[[], float], program: str, folder: str) -> dic
 
 
 def read_trace(folder: Path) -> list[dict[str, Any]]:
-    """Events of the newest trace under `folder`, as Chrome's trace format has them; none where there is no trace."""
+    """Events of the newest trace under `folder`, in Chrome's trace format; empty without a trace."""
     newest = max((folder / "plugins" / "profile").glob("*"), key=lambda path: path.stat().st_mtime, default=None)
     events: list[dict[str, Any]] = []
     for file in sorted(newest.glob("*.trace.json.gz")) if newest else ():
@@ -90,10 +90,10 @@ def read_trace(folder: Path) -> list[dict[str, Any]]:
 
 
 def traced_ops(events: Sequence[Mapping[str, Any]], program: str) -> Iterator[Op]:
-    """The operations of one compiled program among the events of a trace.
+    """Operations of one compiled program among the events of a trace.
 
-    CPUs and GPUs name module and instruction in an event's arguments. On TPUs an instruction's name is the event's.
-    CPUs tell the end of a product by an event of its own: that of its start is over when its pieces are handed out.
+    CPUs and GPUs have module and instruction in an event's arguments; on TPUs the event has the instruction's name. On
+    CPUs the end of a matrix product is an event of its own, as the first one ends when the work is dispatched.
     """
     instructions, module = read_program(program), program.removeprefix("HloModule ").partition(",")[0]
     devices = {
@@ -107,7 +107,7 @@ def traced_ops(events: Sequence[Mapping[str, Any]], program: str) -> Iterator[Op
         if event.get("ph") != "X":
             continue
         name, about, start = event.get("name", ""), event.get("args", {}), float(event["ts"])
-        # GPUs add a number in brackets to the module's name.
+        # GPUs append a number in brackets to the module's name.
         ours = about["hlo_module"].split("(")[0] == module if "hlo_module" in about else event["pid"] in devices
         op = about.get("hlo_op", name)
         if name.startswith(END):
@@ -117,15 +117,15 @@ def traced_ops(events: Sequence[Mapping[str, Any]], program: str) -> Iterator[Op
     for op, spans in times.items():
         spans.sort()
         for (start, stop), (following, _) in itertools.pairwise([*spans, (float("inf"), 0.0)]):
-            # Traces lose some events, so that the next end may be another run's.
-            told = min((end for end in ends[op] if start <= end <= following), default=stop)
-            yield Op(start, max(stop, told), instructions.get(op, Instruction("other", holds=False)))
+            # Traces may lack events, so the next end may be that of another run.
+            ended = min((end for end in ends[op] if start <= end <= following), default=stop)
+            yield Op(start, max(stop, ended), instructions.get(op, Instruction("other", holds=False)))
 
 
 def read_program(text: str) -> dict[str, Instruction]:
     """Instructions of a compiled program by name.
 
-    A fusion is of the part that the compiler names it for. What it names for nothing is of its first operand's part.
+    A fusion belongs to the part in its op_name; an instruction without one to the part of its first operand.
     """
     found: dict[str, Instruction] = {}
     for line in text.splitlines():
@@ -139,7 +139,7 @@ def read_program(text: str) -> dict[str, Instruction]:
 
 def part_of(op_name: str) -> str:
     """One of `PARTS`, by the scopes in an operation's name, such as jit(f)/transpose(jvp(student))/attention/mul."""
-    # A scope may be inside the transformations it went through.
+    # Scopes may be nested in names of transformations.
     scopes = [part.rpartition("(")[2].rstrip(")") for part in op_name.split("/")]
     if "student" in scopes:
         way = "backward" if "transpose(" in op_name else "forward"
@@ -151,11 +151,10 @@ def part_of(op_name: str) -> str:
 
 
 def seconds_by_part(ops: Iterable[Op]) -> dict[str, float]:
-    """Seconds of each part; every moment in which something runs is counted once.
+    """Seconds of each part, with every moment in which something runs counted once.
 
-    A moment is shared evenly by the operations that have begun and not ended, on whatever thread or device. One that
-    holds others counts only while no other does. So the sum is the time in which anything ran, and never more than has
-    passed.
+    Time is divided evenly among the operations running at a moment, on any thread or device; containers (`HOLDERS`)
+    count only while nothing else runs. So the sum is the time in which anything ran, at most the wall time.
     """
     edges: list[tuple[float, int, Instruction]] = []
     for op in ops:

@@ -1,4 +1,4 @@
-"""A bench's figures as tables for people, and two of them side by side."""
+"""Benchmark results as tables, and comparison of two results files."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from rich.table import Column, Table
 from optical_jax.errors import ConfigError
 
 ABOUT = ("work.", "device.", "versions.")
-"""Figures that tell what was measured, not how fast it is."""
+"""Prefixes of entries that describe the benchmark, rather than measurements."""
 
 
 def read_figures(path: str) -> dict[str, Any]:
-    """A bench's JSON file.
+    """Read a JSON file of results.
 
     Raises:
-      ConfigError: it is not there, or holds something else.
+      ConfigError: the file is missing, or not a results file.
     """
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"compare={path}: no such file; name files that bench --json wrote") from None
+        raise ConfigError(f"compare={path}: no such file; use files that bench --json wrote") from None
     except (ValueError, UnicodeDecodeError):
-        raise ConfigError(f"compare={path} is no JSON; name files that bench --json wrote") from None
+        raise ConfigError(f"compare={path} is not JSON; use files that bench --json wrote") from None
     if not isinstance(found, dict) or not all(isinstance(found.get(part[:-1]), dict) for part in ABOUT):
-        raise ConfigError(f"compare={path} is JSON of something else; name files that bench --json wrote")
+        raise ConfigError(f"compare={path} is not a results file; use files that bench --json wrote")
     return found
 
 
 def flat(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested keys as one, joined by dots."""
+    """Flatten nested keys, joined by dots."""
     for key, value in figures.items():
         name = f"{prefix}.{key}" if prefix else key
         if isinstance(value, Mapping):
@@ -44,11 +44,11 @@ def flat(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield name, value
 
 
-def told(value: Any) -> str:
+def format_value(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, list):
-        return f"{told(value[0])} to {told(value[-1])}, {len(value)} steps"
+        return f"{format_value(value[0])} to {format_value(value[-1])}, {len(value)} steps"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     if isinstance(value, int):
@@ -59,7 +59,7 @@ def told(value: Any) -> str:
 
 
 def print_figures(figures: Mapping[str, Any], console: Console) -> None:
-    """One table a part; those of transport and of the profile have forms of their own."""
+    """Print one table per part of the benchmark."""
     for part, found in figures.items():
         if not isinstance(found, Mapping):
             continue
@@ -71,12 +71,12 @@ def print_figures(figures: Mapping[str, Any], console: Console) -> None:
             continue
         table = Table("figure", "value", title=part, title_justify="left", min_width=60)
         for name, value in flat(found):
-            table.add_row(name, told(value))
+            table.add_row(name, format_value(value))
         console.print(table)
 
 
 def print_solvers(found: Mapping[str, Any], console: Console) -> None:
-    """Means before worsts. Errors and distances are L1; the share is of the step."""
+    """Print the comparison of solvers: mean and maximum per column, L1 errors, time as a share of a step."""
     pairs = found["pairs"]
     about = f"{pairs['batch']} pairs of {pairs['student_tokens']:.0f} x {pairs['teacher_tokens']:.0f} tokens"
     console.print(f"transport: epsilon 0.05 or as named; {about}, vectors: {pairs['source']}")
@@ -97,7 +97,7 @@ def print_solvers(found: Mapping[str, Any], console: Console) -> None:
 
 
 def print_profile(found: Mapping[str, Any], console: Console) -> None:
-    """Parts of a step in their order; see `measure_profile`."""
+    """Print the profile of a step, as of `measure_profile`."""
     table = Table("part of the step", "ms", "share", title="profile", title_justify="left", box=SIMPLE)
     for part, seconds in found["seconds"].items():
         table.add_row(part, f"{1e3 * seconds:.1f}", f"{found['shares'][part]:.1%}")
@@ -108,13 +108,13 @@ def print_profile(found: Mapping[str, Any], console: Console) -> None:
 
 
 def print_comparison(a: Mapping[str, Any], b: Mapping[str, Any], names: tuple[str, str], console: Console) -> None:
-    """Every figure of either, b / a of the numbers that were measured, and in words what makes them two cases."""
+    """Print all entries of two results, the ratio b / a of measurements, and the settings that differ."""
     of_a, of_b = dict(flat(a)), dict(flat(b))
     short = [Path(name).name for name in names]
     heads = short if short[0] != short[1] else list(names)
     table = Table(*(Column(head, overflow="fold") for head in ("figure", *heads)), Column("ratio", no_wrap=True))
     for name in of_a | of_b:
-        x, y = (told(figures[name]) if name in figures else "" for figures in (of_a, of_b))
+        x, y = (format_value(figures[name]) if name in figures else "" for figures in (of_a, of_b))
         table.add_row(name, x, y, ratio_of(name, of_a.get(name), of_b.get(name)))
     console.print(table)
     both = [name for name in of_a if name in of_b]
@@ -129,6 +129,6 @@ def print_comparison(a: Mapping[str, Any], b: Mapping[str, Any], names: tuple[st
 
 
 def ratio_of(name: str, a: Any, b: Any) -> str:
-    """b / a of two measured numbers of one sign; empty for anything else."""
+    """Ratio b / a of two measurements of equal sign; empty otherwise."""
     numbers = all(isinstance(x, int | float) and not isinstance(x, bool) for x in (a, b))
     return f"{b / a:.3f}" if numbers and not name.startswith(ABOUT) and a * b > 0 else ""

@@ -1,4 +1,4 @@
-"""Encoding and searching a collection of texts, ours and Sentence Transformers', in turns with the same model."""
+"""Benchmark of encoding and searching a collection, ours and Sentence Transformers', interleaved, with one model."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from optical_jax.benchmark.timing import Times, paired_ratio
 
 TURNS = 3
 BATCH = 32
-"""Texts a batch on the other side: its default."""
+"""Batch size of Sentence Transformers, its default."""
 
 
 def measure_retrieval(collection: str, language: str, model: str, *, peer: bool) -> dict[str, Any]:
-    """Texts to vectors, tokenising included, and every query against every document.
+    """Benchmark encoding, with tokenisation, and exact search of a collection.
 
-    `same_first` is the share of queries for which both sides find the same document first.
+    `same_first` is the share of queries for which both implementations rank the same document first.
 
     Args:
       collection: a BEIR folder.
       language: of its queries.
-      model: a folder that `load` and Sentence Transformers' MultiVectorEncoder read alike, such as an export.
-      peer: run the other side too.
+      model: a folder that `load` and Sentence Transformers' MultiVectorEncoder both read, such as an export.
+      peer: run Sentence Transformers too.
     """
     from optical_jax.data.collections.collection import read_collection
     from optical_jax.partitioning import over_all_devices
@@ -79,8 +79,8 @@ def measure_retrieval(collection: str, language: str, model: str, *, peer: bool)
 
 
 def serve() -> None:
-    """The other process: a line of JSON with model and texts, which it answers with the first document of every query;
-    then "encode" or "search" a line."""
+    """The Sentence Transformers process: reads a JSON line with model and texts, answers with the first document of
+    every query, then reads lines "encode" or "search"."""
     import torch  # pyright: ignore[reportMissingImports]  # the parity extra
     from sentence_transformers import MultiVectorEncoder  # pyright: ignore[reportMissingImports]
 
@@ -99,7 +99,7 @@ def serve() -> None:
         scores = model.similarity(queries, documents)
         return torch.topk(scores, min(DEPTH, scores.shape[1]), dim=1)
 
-    # Both once before they are timed.
+    # Warm-up of both.
     print(json.dumps({"documents": search().indices[:, 0].tolist()}), flush=True)
 
     works = {"encode": encode, "search": search}

@@ -1,4 +1,4 @@
-"""Measuring: the parts of a benchmark, one after the other."""
+"""Runs the parts of a benchmark in sequence."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from optical_jax.plots.curves import draw_profile, try_to_draw
 
 
 def check_devices(command: BenchCommand) -> None:
-    """Refuse what the devices here cannot do, before anything is read.
+    """Validate the flags for the devices at hand, before anything is read.
 
     Raises:
-      MachineError: there are none of the platform that was asked for.
+      MachineError: no device of the platform in JAX_PLATFORMS.
       ConfigError: names the flag, its value and the remedy.
     """
     from optical_jax.models.attention import check_platform
@@ -30,14 +30,14 @@ def check_devices(command: BenchCommand) -> None:
     count = len(find_devices())
     if command.peer is not None and count > 1:
         raise ConfigError(
-            f"peer={command.peer} runs on one device, and {count} of them are no match for it; show one "
+            f"peer={command.peer} runs on one device, so {count} of them cannot be compared with it; make one visible "
             "(CUDA_VISIBLE_DEVICES=0), or leave the peer out"
         )
     check_platform(command.attention, platform(), "--attention")
 
 
 def check_rows(command: BenchCommand, work: Any) -> None:
-    """Raise ConfigError where the kernel that --attention names does not take the rows of these pairs."""
+    """Raise ConfigError if the kernel of --attention does not support the row length of these pairs."""
     from optical_jax.benchmark.step import bitext_loader
     from optical_jax.models.attention import find_obstacle
 
@@ -47,7 +47,7 @@ def check_rows(command: BenchCommand, work: Any) -> None:
         obstacle = find_obstacle(command.attention, work.tower.encoder, length)
         if obstacle:
             raise ConfigError(
-                f"--attention={command.attention} {obstacle} by --row-length, which --batching packed goes by; or take "
+                f"--attention={command.attention} {obstacle} by --row-length, for --batching packed, or use "
                 "--attention xla"
             )
 
@@ -58,12 +58,12 @@ def compare(paths: tuple[str, str]) -> None:
     from optical_jax.benchmark.report import print_comparison, read_figures
 
     a, b = (read_figures(path) for path in paths)
-    # A file or a pipe has room for every line.
+    # A file or a pipe is not limited to the width of a terminal.
     print_comparison(a, b, paths, Console(width=None if sys.stdout.isatty() else 200))
 
 
 def step_config(command: BenchCommand) -> Config:
-    """The settings of the step that is measured."""
+    """Config of the benchmarked step."""
     from optical_jax.benchmark import step
 
     data = DataConfig(batching=command.batching, row_length=command.row_length)
@@ -88,7 +88,7 @@ def only_first_step(command: BenchCommand) -> None:
 
 
 def measure(command: BenchCommand) -> None:
-    """All parts; a table of each, and the JSON anew, as soon as it is there."""
+    """Measure all parts; after each, prints its table and rewrites the JSON file."""
     from rich.console import Console
 
     from optical_jax.benchmark import parts
@@ -97,7 +97,7 @@ def measure(command: BenchCommand) -> None:
 
     check_extra(command)
     if command.peer is not None:
-        # Read when the first device is asked for: two frameworks are to share a GPU's memory.
+        # Read when JAX is initialised: two frameworks have to share a GPU's memory.
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     console, figures = Console(), dict[str, Any]()
 
@@ -108,8 +108,8 @@ def measure(command: BenchCommand) -> None:
             Path(command.json).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
     if "startup" in command.parts:
-        # First, before even the devices are looked at, which it does itself: a process that has an accelerator does not
-        # share it with the one that is measured.
+        # First, before JAX is initialised here: a process that holds an accelerator does not share it with the one
+        # being measured.
         take({"startup": parts.measure_startup(startup_flags(command))})
     check_devices(command)
     work = make_work(command)
@@ -151,7 +151,7 @@ def measure(command: BenchCommand) -> None:
 
 
 def measure_transport(command: BenchCommand, work: Any, step_seconds: float | None) -> dict[str, Any]:
-    """On the vectors of towers with real weights where there are any, else on drawn ones."""
+    """Benchmark solvers on vectors of trained towers if available, else on random ones."""
     from optical_jax.benchmark import transport
 
     if command.run:
@@ -183,13 +183,13 @@ def measure_with_peer(command: BenchCommand, work: Any, cache: str, say: Callabl
     device = "cuda" if jax.default_backend() == "gpu" else "cpu"
     weights = command.teacher if command.preset == "mini" else ""
     with closing(TorchPeer(work, weights, command.batch, cfg.loss.ot, device, command.peer_compile)) as peer:
-        say(f"the other side: {peer.about}")
+        say(f"peer: {peer.about}")
         found = step.measure_step(work, cfg, cache=cache, trace=command.trace, peer=peer, say=say)
         return found | {"peer": peer.about | found["peer"]}
 
 
 def startup_flags(command: BenchCommand) -> list[str]:
-    """The flags of a bench that does the first step of this one."""
+    """Flags of a benchmark process that runs the first step of this one."""
     flags = ["--preset", command.preset, "--dtype", command.dtype, "--batch", str(command.batch)]
     flags += ["--steps", str(command.steps), "--batching", command.batching, "--row-length", str(command.row_length)]
     flags += ["--attention", command.attention, "--remat", command.remat]

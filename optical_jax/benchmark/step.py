@@ -1,4 +1,4 @@
-"""The distillation step: ours, ours with a plan that costs nothing, and PyTorch's, in turns on the same pairs."""
+"""Benchmark of the distillation step, with and without transport, and of PyTorch's, interleaved on the same pairs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ WARM_UP_STEPS = 2
 
 
 def step_config(batch: int, steps: int, data: DataConfig, attention: Attention, remat: Remat) -> Config:
-    """The step that is measured: 50 plain Sinkhorn iterations at epsilon 0.05, AdamW without clipping."""
+    """Config of the benchmarked step: 50 plain Sinkhorn iterations at epsilon 0.05, AdamW without clipping."""
     return Config(
         teacher=TeacherConfig(attention=attention),
         student=StudentConfig(attention=attention, remat=remat),
@@ -61,7 +61,7 @@ def step_config(batch: int, steps: int, data: DataConfig, attention: Attention, 
 
 
 class Runner:
-    """A step with its state on the devices, fed one batch after another."""
+    """A compiled training step with its state on the devices."""
 
     def __init__(self, cfg: Config, work: Work):
         self.mesh = make_mesh(cfg.mesh)
@@ -77,7 +77,7 @@ class Runner:
         self.loss = float("nan")
 
     def compile(self, batch: Batch) -> Any:
-        """The step for batches of this shape, compiled once."""
+        """The step compiled for this batch shape, cached."""
         key = str(jax.tree.map(np.shape, batch))
         if key not in self.compiled:
             began = time.perf_counter()
@@ -87,7 +87,7 @@ class Runner:
         return self.compiled[key]
 
     def run(self, batch: Batch) -> float:
-        """Seconds of one step: the batch to the devices, the update, and its figures back."""
+        """Run one step; returns its seconds, with transfers of batch and metrics."""
         compiled = self.compile(batch)
         began = time.perf_counter()
         self.state, metrics = compiled(self.state, self.teacher, put(batch, self.sharding))
@@ -98,7 +98,7 @@ class Runner:
 
 @dataclass(frozen=True)
 class Waste:
-    """Tokens of batches, by side."""
+    """Real and padded tokens of batches, by side."""
 
     real: tuple[int, int]
     padded: tuple[int, int]
@@ -111,7 +111,7 @@ class Waste:
 def tokens_of(batches: list[Batch]) -> Waste:
     sides = [[getattr(batch, name) for batch in batches] for name in ("student", "teacher")]
     real = [int(sum(count_tokens(each) for each in side)) for side in sides]
-    # Vectors from the cache go through no encoder: nothing of them is padding.
+    # Cached vectors are not encoded, so they have no padding.
     padded = [sum(count_tokens(x) if isinstance(x, TokenVectors) else x.ids.size for x in side) for side in sides]
     return Waste((real[0], real[1]), (int(padded[0]), int(padded[1])))
 
@@ -125,14 +125,14 @@ def measure_step(
     peer: Callable[[int], dict[str, float]] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Figures of the step.
+    """Benchmark a training step.
 
     Args:
-      work: towers, and exactly the pairs of all steps, those of warm-up too.
+      work: towers, and exactly the pairs of all steps, warm-up included.
       cfg: of `step_config`.
-      cache: folder for the teacher's vectors, which are encoded before the first step; empty encodes them in the step.
-      trace: folder for a profile of two more steps, for xprof; empty makes none. What it tells is under "profile".
-      peer: runs the other side's step i on the same pairs and gives its seconds and loss.
+      cache: folder for teacher vectors, which are encoded before the first step; empty encodes them in the step.
+      trace: folder for a profile of two more steps, for xprof; empty for none. Its summary is under "profile".
+      peer: runs the peer's step i on the same pairs and returns its seconds and loss.
     """
     batch, steps = cfg.data.global_batch, cfg.training.steps - WARM_UP_STEPS
     cfg = replace(cfg, teacher=replace(cfg.teacher, cache=cache))
@@ -150,7 +150,7 @@ def measure_step(
     say(f"compiled {len(ours.compiled)} shape(s) in {ours.compile_seconds:.1f} s")
     seconds: dict[str, list[float]] = {"ours": [], "uniform": [], "peer": []}
     ours.run(batches[0])
-    # Before there is a second state, which no training holds.
+    # Before the second state is created, which a training does not have.
     peak = peak_bytes()
     without = Runner(uniform, work)
     for each in batches:
@@ -171,10 +171,10 @@ def measure_step(
     figures["transport_share"] = 1.0 - 1.0 / paired_ratio(seconds["ours"], seconds["uniform"])
     result["step"] = figures | row_figures(cfg, work, loader)
     if trace:
-        # The same batch again and again, so that one program runs.
+        # One batch repeatedly, so that only one program runs.
         profile = measure_profile(lambda: ours.run(timed[0]), ours.compile(timed[0]).as_text(), trace)
         if profile is None:
-            say(f"the trace in {trace} has no operation of the step, as on some backends: no table, no picture of it")
+            say(f"the trace in {trace} has no operations of the step, as on some backends: no table and no plot")
         else:
             result["profile"] = profile
     if peer is not None:
@@ -189,13 +189,13 @@ def measure_step(
 
 
 def bitext_loader(cfg: Config, work: Work, shards: int) -> Loader:
-    # No text is cut here, and drawn lengths may be: buckets hold them all.
+    # All texts fit, so that no bucket is too short.
     assert max(work.pairs.student.lengths.max(), work.pairs.teacher.lengths.max()) <= MAX_LENGTH
     return make_loader({"xx": work.pairs}, cfg.data, cfg.seed, shards=shards)
 
 
 def row_figures(cfg: Config, work: Work, loader: Loader) -> dict[str, Any]:
-    """Tokens of the longest rows, whatever `data.row_length` asked for, and what the student's attention is there."""
+    """Length of the longest rows in tokens, and the attention implementation of the student for it."""
     length = max(loader.layout.row_lengths)
     encoder = replace(work.tower.encoder, attention=cfg.student.attention)
     return {"row_length": length, "attention": choose_attention(encoder, length, platform())}
@@ -204,10 +204,10 @@ def row_figures(cfg: Config, work: Work, loader: Loader) -> dict[str, Any]:
 def step_figures(
     cfg: Config, work: Work, ours: Runner, timed: list[Batch], seconds: list[float], peak: int
 ) -> dict[str, Any]:
-    """All that is told of the timed steps. `peak`: bytes held at most until the end of the first one.
+    """Results of the timed steps. `peak`: peak memory in bytes until the end of the first step.
 
-    Real tokens are those that the loss saw, the student's and the teacher's, whether encoded in the step or read from
-    the cache: so is a step with it compared with one without. The flops are of tokens that were encoded.
+    Real tokens are those in the loss, of student and teacher, encoded in the step or read from the cache, so that steps
+    with and without a cache are comparable. FLOPs count encoded tokens only.
     """
     times, tokens = Times(tuple(seconds)), tokens_of(timed)
     cached = isinstance(timed[0].teacher, TokenVectors)

@@ -1,4 +1,4 @@
-"""How things are timed: after a warm-up, again and again in turns, and told as median and spread."""
+"""Timing: interleaved repeats after a warm-up, reported as median, fastest and slowest."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import jax
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of repeats of one thing."""
+    """Seconds of repeated measurements."""
 
     seconds: tuple[float, ...]
 
@@ -30,14 +30,14 @@ class Times:
 
 
 def clocked(work: Callable[[], Any]) -> float:
-    """Seconds until the result of `work` is there."""
+    """Seconds until the result of `work` is ready."""
     began = time.perf_counter()
     jax.block_until_ready(work())
     return time.perf_counter() - began
 
 
 def in_turns(works: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, Times]:
-    """A, B, A, B, ...: what slows the machine for a while slows both. Each runs once before it is timed."""
+    """Interleaved timing, A, B, A, B, ..., so that slow phases of the machine affect all; each has a warm-up run."""
     for work in works.values():
         jax.block_until_ready(work())
     seconds: dict[str, list[float]] = {name: [] for name in works}
@@ -48,5 +48,5 @@ def in_turns(works: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, 
 
 
 def paired_ratio(a: Sequence[float], b: Sequence[float]) -> float:
-    """Median over the turns of a / b."""
+    """Median of the ratios a / b over interleaved repeats."""
     return statistics.median(x / y for x, y in zip(a, b, strict=True))

@@ -1,7 +1,7 @@
-"""The same step as a PyTorch user writes it: dynamic padding in the file's order, SDPA, log-domain Sinkhorn, AdamW.
+"""The distillation step in plain PyTorch: dynamic padding in file order, SDPA, log-domain Sinkhorn, AdamW.
 
-Run as a process of its own. It reads a JSON line that says what to do, then a number a line: the step to run. For each
-it answers with a JSON line: its seconds and loss.
+Run as a separate process. It reads a JSON line with the task, then lines with the number of the step to run, and
+answers each with a JSON line of its seconds and loss.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from optical_jax.data.batches.tokens import FlatTokens
 
 
 class TorchPeer(PeerProcess):
-    """The other process, as a function from the number of a step to its seconds and loss.
+    """The PyTorch process, as a function from the number of a step to its seconds and loss.
 
-    `weights` is a folder for both encoders, or empty to draw them there. The projections are ours in any case.
+    `weights` is a folder for both encoders, or empty for random ones. The projections are always ours.
     """
 
     def __init__(self, work: Work, weights: str, batch: int, ot: OtConfig, device: str, compiled: bool):

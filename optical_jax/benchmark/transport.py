@@ -1,4 +1,4 @@
-"""Transport alone: our solver and ott-jax's in turns on the same pairs, and how far each is from the answer."""
+"""Benchmark of Sinkhorn solvers: ours and ott-jax's, interleaved on the same pairs, with their errors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Solver = Callable[[jax.Array, jax.Array, jax.Array], Solution]
 
 
 def solvers() -> dict[str, tuple[Solver, float]]:
-    """What is compared, by name, each with its epsilon."""
+    """Solvers to compare, by name, each with its epsilon."""
     plain = OtConfig(epsilon=0.05, iterations=50)
     stops = replace(plain, iterations=1000, threshold=1e-3)
     small = replace(plain, epsilon=0.02)
@@ -71,17 +71,17 @@ def solvers() -> dict[str, tuple[Solver, float]]:
 def measure_transport(
     student: TokenVectors, teacher: TokenVectors, source: str, step_seconds: float | None
 ) -> dict[str, Any]:
-    """Every solver on one batch of pairs, equal masses.
+    """Benchmark every solver on one batch of pairs with uniform masses.
 
     Args:
-      student, teacher: their token vectors; both sides padded alike, as ott's sorted start asks for.
-      source: where they are from.
-      step_seconds: of a whole step on as many pairs; None where that is not known.
+      student, teacher: token vectors; both sides padded to one length, as ott's sorted start needs.
+      source: of the vectors.
+      step_seconds: of a complete step on as many pairs; None if unknown.
 
     Returns:
-      "pairs" tells of the batch; every other entry is a solver's: seconds (median, fastest, slowest) and their share of
-      a step, iterations of a pair (mean, most), marginal_error (L1 of both sides, 0 to 4: mean, worst), and off, the
-      L1 distance (0 to 2) of its plans from converged ones at its epsilon (mean, worst).
+      "pairs" describes the batch; every other entry is a solver's: seconds (median, fastest, slowest) and their share
+      of a step, iterations per pair (mean, maximum), marginal_error (L1 of both sides, 0 to 4: mean, maximum), and off,
+      the L1 distance (0 to 2) of its plans from converged ones at its epsilon (mean, maximum).
     """
     rows, cols = uniform_mass(student), uniform_mass(teacher)
     both = student.mask[:, :, None] & teacher.mask[:, None, :]
@@ -118,12 +118,12 @@ def measure_transport(
     return result
 
 
-# ---- whose vectors ---------------------------------------------------------------------------------------------------
+# ---- token vectors ---------------------------------------------------------------------------------------------------
 
 
 def vectors_of(work: Work, batch: int) -> tuple[TokenVectors, TokenVectors]:
-    """Both sides' vectors by the teacher: a student that starts from its weights has the same, and as its head is drawn
-    here, the student's own would be at an angle to them."""
+    """Vectors of both sides by the teacher, as of a student that starts from its weights (the benchmark's own student
+    has a random head, unrelated to the teacher's)."""
     which = np.arange(batch) * len(work.pairs) // batch
     encode = jax.jit(partial(encode_tokens, cfg=work.tower))
     sides = (work.pairs.student, work.pairs.teacher)
@@ -132,7 +132,7 @@ def vectors_of(work: Work, batch: int) -> tuple[TokenVectors, TokenVectors]:
 
 
 def vectors_of_run(run: str, bitext: str, batch: int) -> tuple[TokenVectors, TokenVectors]:
-    """Both sides' vectors by a trained run: its student and its teacher, on pairs spread over a file of one language.
+    """Vectors by a trained run's student and teacher, of evenly spaced pairs of a file of one language.
 
     Raises:
       ConfigError, DataError: no such run or file.
@@ -155,7 +155,7 @@ def vectors_of_run(run: str, bitext: str, batch: int) -> tuple[TokenVectors, Tok
 
 
 def drawn_vectors(batch: int) -> tuple[TokenVectors, TokenVectors]:
-    """Random unit vectors, as of paraphrases: most tokens of one side have a near one on the other."""
+    """Random unit vectors similar to those of paraphrases: most tokens have a near one on the other side."""
     keys = jax.random.split(jax.random.key(0), 4)
     vectors, noise = (jax.random.normal(key, (batch, MAX_LENGTH, VECTOR_WIDTH)) for key in keys[:2])
 

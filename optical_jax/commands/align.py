@@ -1,4 +1,4 @@
-"""`python -m optical_jax align`: which English word each word of a foreign text learns from, and how right that is."""
+"""`python -m optical_jax align`: plot word alignments by transport plans, or evaluate them against gold links."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from optical_jax.commands.entry import open_door, refuse_no_flags
+from optical_jax.commands.entry import refuse_no_flags, run_command_line
 from optical_jax.config import LossConfig, OtConfig
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import slug
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
     from optical_jax.towers.tower import Tower
 
 CELL = 7
-"""Columns of the terminal that a cell takes at least."""
+"""Smallest width of a cell, in terminal columns."""
 LONGEST_WORD = 24
 
 
 @dataclass(frozen=True)
 class AlignCommand:
-    """Draw the transport plan between a foreign text and its English translation, as training computes it.
+    """Plot the transport plan between a foreign text and its English translation, as training computes it.
 
-    A row a foreign word, a column an English one, in each cell the share of the row's mass that goes there, in per
-    cent. Printed, and drawn to a PNG.
+    Rows are foreign words, columns English words, and cells the share of the row's mass in per cent. Printed, and
+    plotted to a PNG.
 
-    With --image and one text: between the words of a caption and the patches of a picture, drawn over the picture.
+    With --image and one text: between the words of a caption and the patches of an image, plotted over the image.
 
-    With --bitext instead of texts: how good the plans of its pairs are as word alignments. Printed, and written to
+    With --bitext instead of texts: word alignment quality of the plans of its pairs. Printed, and written to
     RUN/align/quality.json.
     """
 
@@ -51,42 +51,42 @@ class AlignCommand:
     english: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ENGLISH")] = ""
     """Its English translation, in quotes."""
     checkpoint: Annotated[str, tyro.conf.arg(metavar="last|best|STEP|untrained")] = "last"
-    """Which student of the run."""
+    """Checkpoint of the student."""
     image: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
-    """A picture, instead of the English text."""
+    """An image, instead of the English text."""
     pictures_by: Annotated[str, tyro.conf.arg(metavar="PAIR")] = ""
-    """The pair of towers (folder, hub name or run) whose image tower encodes --image; empty takes the run's own."""
+    """Dual encoder (folder, hub name or run) whose image tower encodes --image; empty takes the run's own."""
     out: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
     """PNG to write, or with --bitext JSON; empty writes RUN/align/<texts>.png or RUN/align/quality.json."""
     pieces: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Show word pieces and special tokens instead of whole words."""
+    """Show word pieces and special tokens instead of words."""
     epsilon: Annotated[float | None, tyro.conf.arg(metavar="EPSILON")] = None
-    """Entropic regularisation of the plan; the run's own where it is not given."""
+    """Entropic regularisation of the plan; default: the run's."""
     bitext: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LANG=FILE ...")] = ()
-    """Pairs to align, one file a language, as data.bitext names them."""
+    """Pairs to align, one file per language, in the form of data.bitext."""
     gold: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[LANG=]FILE ...")] = ()
-    """Gold links of the bitext's lines (Pharaoh or NAACL), whose words must be parted by spaces."""
+    """Gold links of the bitext's lines (Pharaoh or NAACL); the bitext's words must be separated by spaces."""
     foreign_first: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """The gold's links name the foreign word first, not the English one."""
+    """The gold links have the foreign word first, not the English one."""
     pairs: int = 500
-    """At most so many pairs of a bitext, evenly spaced."""
+    """Largest number of pairs per bitext, evenly spaced."""
     rule: Literal["forward", "backward", "intersection", "union", "grow-diag", "grow-diag-final-and", "share"] = (
         "forward"
     )
-    """How links are drawn from a plan: each foreign word's largest cell (forward), each English word's (backward),
-    both of them, either, grown from both, or cells with a share of both words' mass."""
+    """Rule that extracts links from a plan: each foreign word's largest cell (forward), each English word's (backward),
+    their symmetrisation (intersection, union, grow-diag, ...), or cells with a share of both words' mass (share)."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code."""
-    return open_door(lambda: run_command(sys.argv[1:] if argv is None else argv))
+    """Run the command line; returns the exit code."""
+    return run_command_line(lambda: run_command(sys.argv[1:] if argv is None else argv))
 
 
 EXAMPLE = 'python -m optical_jax align --run runs/tiny "Mwalimu ananunua maji" "The teacher buys water"'
 
 
 def parse(argv: Sequence[str]) -> AlignCommand:
-    """Read the flags; tyro itself answers --help (exit 0) and unknown ones (exit 2)."""
+    """Parse the flags; tyro handles --help (exit 0) and unknown flags (exit 2)."""
     refuse_no_flags(argv, "name a run, a foreign text and its English translation", EXAMPLE)
     command = tyro.cli(AlignCommand, args=list(argv), prog="python -m optical_jax align")
     check(command)
@@ -94,14 +94,14 @@ def parse(argv: Sequence[str]) -> AlignCommand:
 
 
 def run_command(argv: Sequence[str]) -> None:
-    """Compute the plan, print it, draw it; or the plans of a bitext, and print and write how good they are.
+    """Compute, print and plot a plan; or evaluate the plans of a bitext as word alignments.
 
     Raises:
-      ConfigError: no such run or checkpoint, towers that give one vector a text, or flags that cannot be.
-      DataError: a text without a word; a bitext or gold file that is missing or broken.
+      ConfigError: no such run or checkpoint, pooled towers, or flags that are not valid.
+      DataError: a text without words; a bitext or gold file that is missing or malformed.
     """
     command = parse(argv)
-    # Here, so that --help answers without importing jax or matplotlib.
+    # Here, so that --help does not import jax or matplotlib.
     from rich.console import Console
 
     from optical_jax.evaluation.text_report import say
@@ -112,7 +112,7 @@ def run_command(argv: Sequence[str]) -> None:
 
     run = Path(command.run)
     if not is_run(run):
-        raise ConfigError(f"run={run} holds no run; name the --run folder of a training")
+        raise ConfigError(f"run={run} is not a run; use the --run folder of a training")
     saved = RunFolder(run).saved_config() or {}
     if command.image:
         align_image(command, saved, Console())
@@ -121,17 +121,17 @@ def run_command(argv: Sequence[str]) -> None:
         cfg = LossConfig(name=saved["loss"]["name"], ot=OtConfig(**saved["loss"]["ot"]))
     except (KeyError, TypeError) as error:
         raise ConfigError(
-            f"{run / 'config.json'} is not of this version ({error}); take the version it was made with"
+            f"{run / 'config.json'} is from another version ({error}); use the version it was written by"
         ) from None
     if command.epsilon is not None:
         cfg = replace(cfg, ot=replace(cfg.ot, epsilon=command.epsilon))
-    # Files that are not there are told before weights are read.
+    # Missing files are reported before weights are read.
     sources = sources_of(command.bitext, command.gold)
     student = load(run, sides_of(run)[0], command.checkpoint, part="student")
     teacher = load(run, part="teacher")
     idf = count_or_tell(saved, student, teacher) if cfg.ot.masses == "idf" else None
     if cfg.ot.masses == "norm":
-        print("masses are uniform here, not norm as in training: only training sees vectors before they are made unit")
+        print("masses are uniform here, not norm as in training, which has the vectors before normalisation")
     console = Console()
     if not sources:
         draw(command, student, teacher, cfg, idf, console)
@@ -158,7 +158,7 @@ def run_command(argv: Sequence[str]) -> None:
 def draw(
     command: AlignCommand, student: Tower, teacher: Tower, cfg: LossConfig, idf: IdfTables | None, console: Console
 ) -> None:
-    """Print and draw the plan of the two texts."""
+    """Print and plot the plan of two texts."""
     from optical_jax.alignment.plans import align_texts
     from optical_jax.evaluation.text_report import say
     from optical_jax.plots.plans import draw_plans
@@ -169,7 +169,7 @@ def draw(
     if found.left_out >= 0.005:
         say(console, f"not shown: {found.left_out:.0%} of the words' mass, which goes to special tokens (--pieces)")
     if found.cut:
-        say(console, "a text is longer than its tower reads, and was cut")
+        say(console, "a text is longer than its tower's maximum length, and was truncated")
     tell_loss(cfg, console)
     say(console, f"MaxSim {found.score:.3f}, transport cost {found.cost:.3f} (epsilon {cfg.ot.epsilon:g})")
     name = f"{slug(command.foreign)}--{slug(command.english)}.png"
@@ -180,11 +180,11 @@ def draw(
 
 def tell_loss(cfg: LossConfig, console: Console) -> None:
     if cfg.name != "transport":
-        console.print(f"this run learned by {cfg.name}: the plan is not what it learned from", highlight=False)
+        console.print(f"this run was trained with loss {cfg.name}, not with this plan", highlight=False)
 
 
 def check(command: AlignCommand) -> None:
-    """Refuse impossible flags before anything is read.
+    """Validate the flags before anything is read.
 
     Raises:
       ConfigError: names the flag, its value and the remedy.
@@ -196,26 +196,26 @@ def check(command: AlignCommand) -> None:
         check_image(command)
     elif command.bitext:
         if any(texts.values()):
-            raise ConfigError(f"bitext={' '.join(command.bitext)} and a text are given; give two texts or a bitext")
+            raise ConfigError(f"bitext={' '.join(command.bitext)} and a text are given; use two texts or a bitext")
         if command.pairs < 1:
-            raise ConfigError(f"pairs={command.pairs} is impossible; give at least 1")
+            raise ConfigError(f"pairs={command.pairs} is not valid; use at least 1")
     else:
         if command.gold:
-            raise ConfigError(f"gold={' '.join(command.gold)} needs the sentences it links; name them with --bitext")
+            raise ConfigError(f"gold={' '.join(command.gold)} needs the sentences it links; add --bitext")
         for name, text in texts.items():
             if not text.strip():
-                raise ConfigError(f"the {name} text is empty; give two texts, the foreign one first, or a --bitext")
+                raise ConfigError(f"the {name} text is empty; use two texts, the foreign one first, or a --bitext")
     if command.epsilon is not None and not 0.0 < command.epsilon < math.inf:
-        raise ConfigError(f"epsilon={command.epsilon} is impossible; give a number above 0")
+        raise ConfigError(f"epsilon={command.epsilon} is not valid; use a number above 0")
     if not re.fullmatch(r"last|best|untrained|[0-9]+", command.checkpoint):
-        raise ConfigError(f"checkpoint={command.checkpoint} is none; give last, best, untrained or a step")
-    form, what = (".json", "JSON file") if command.bitext else (".png", "picture")
+        raise ConfigError(f"checkpoint={command.checkpoint} is not valid; use last, best, untrained or a step number")
+    form = ".json" if command.bitext else ".png"
     if command.out and (Path(command.out).suffix != form or Path(command.out).is_dir()):
-        raise ConfigError(f"out={command.out} is no {what}; name a file that ends in {form}")
+        raise ConfigError(f"out={command.out} must be a file that ends in {form}")
 
 
 def count_or_tell(saved: Mapping[str, Any], student: Tower, teacher: Tower) -> IdfTables | None:
-    """The weights of a run that learned with idf masses; None, and a line why, where its bitext cannot be read."""
+    """Idf tables of a run trained with idf masses; None, with the reason printed, if its bitext cannot be read."""
     from optical_jax.alignment.plans import count_idf
 
     try:
@@ -230,12 +230,12 @@ def count_or_tell(saved: Mapping[str, Any], student: Tower, teacher: Tower) -> I
 
 
 def print_plan(aligned: AlignedPlan, console: Console) -> None:
-    """The heat map as text: numbers everywhere, on colours where there are some; wide ones in several blocks."""
+    """Print the heat map as text, with colours if the terminal has them; wide ones in several blocks."""
     from rich.cells import cell_len
     from rich.text import Text
 
     shares = aligned.shares()
-    # Of sixteen colours no two have the shades between.
+    # Sixteen colours are too few for shades.
     shaded = console.color_system in ("256", "truecolor")
     label = min(max(map(cell_len, aligned.foreign)), LONGEST_WORD, console.width // 3)
     room = console.width - label - 1
@@ -260,7 +260,7 @@ def print_plan(aligned: AlignedPlan, console: Console) -> None:
 
 
 def split_columns(widths: Sequence[int], room: int) -> list[list[int]]:
-    """Columns by block, so that each block is no wider than `room`."""
+    """Split columns into blocks no wider than `room`."""
     found: list[list[int]] = []
     left = 0
     for column, width in enumerate(widths):
@@ -273,7 +273,7 @@ def split_columns(widths: Sequence[int], room: int) -> list[list[int]]:
 
 
 def fit(word: str, width: int, *, right: bool = False) -> str:
-    """A word in `width` columns of the terminal, in the middle or at the right; cut with an ellipsis if need be."""
+    """Pad or truncate (with an ellipsis) a word to `width` terminal columns, centred or right-aligned."""
     from rich.cells import cell_len, set_cell_size
 
     if cell_len(word) > width:
@@ -284,7 +284,7 @@ def fit(word: str, width: int, *, right: bool = False) -> str:
 
 
 def shade(share: float) -> str:
-    """Near white to dark blue behind a number that stays readable. Without colours (NO_COLOR, a pipe) rich drops it."""
+    """rich style with a background from near white to dark blue by share; rich drops it without colours."""
     light, dark = (241, 246, 251), (11, 47, 94)
     behind = "".join(f"{round(a + (b - a) * share):02x}" for a, b in zip(light, dark, strict=True))
     return f"{'#ffffff' if share > 0.5 else '#12263f'} on #{behind}"
@@ -294,7 +294,7 @@ QUALITY_METRICS = ("AER", "precision", "recall", "F1")
 
 
 def print_quality(found: Mapping[str, AlignmentQuality], console: Console) -> None:
-    """A group of rows a language: the plan, and what it is compared with."""
+    """Print word alignment metrics per language: of the plan, the statistical aligner and the diagonal."""
     from optical_jax.evaluation.text_report import make_table, say, start_group
 
     agreement = ("same word", "same links")
@@ -317,35 +317,35 @@ def print_quality(found: Mapping[str, AlignmentQuality], console: Console) -> No
             first, style = (language, "bold") if system == "plan" else ("", None)
             table.add_row(first, system, str(count), *row, style=style)
     console.print(table)
-    say(console, "same word: foreign words with a link of the aligner's that the plan gives most mass along")
+    say(console, "same word: share of foreign words with an aligner link whose largest mass in the plan is along it")
     say(console, "same links: F1 of the plan's links with the aligner's")
 
 
 IMAGE_SIDE = 640
-"""Pixels of the picture's longest side, at most, before it is drawn: more than a panel shows."""
+"""Longest side in pixels to which the image is reduced before plotting, more than a panel shows."""
 
 
 def check_image(command: AlignCommand) -> None:
-    """Refuse flags that do not go with a picture.
+    """Validate the flags that go with --image.
 
     Raises:
       ConfigError: names the flag, its value and the remedy.
     """
     for name in ("bitext", "gold"):
         if value := getattr(command, name):
-            raise ConfigError(f"{name}={' '.join(value)} and image={command.image} are given; give one of them")
+            raise ConfigError(f"{name}={' '.join(value)} and image={command.image} are given; use one of them")
     if command.english:
         raise ConfigError(f"a second text is given, {command.english!r}; with --image there is one, the caption")
     if not command.foreign.strip():
-        raise ConfigError("no caption given; write it behind the flags, in quotes")
+        raise ConfigError("no caption given; add it after the flags, in quotes")
 
 
 def align_image(command: AlignCommand, saved: Mapping[str, Any], console: Console) -> None:
-    """Compute the plan, print where each word goes, draw it.
+    """Align a caption with an image: compute, print and plot the plan.
 
     Raises:
-      ConfigError: no such checkpoint or pair, or towers that give one vector a text.
-      DataError: the picture cannot be read, or nothing of the caption is a word.
+      ConfigError: no such checkpoint or dual encoder, or pooled towers.
+      DataError: the image cannot be read, or the caption has no words.
     """
     from optical_jax.alignment.images import align_picture
     from optical_jax.data.rgb import read_rgb
@@ -360,7 +360,7 @@ def align_image(command: AlignCommand, saved: Mapping[str, Any], console: Consol
     found = align_picture(text, by_patches(image), command.foreign, rgb, cfg, by_pieces=command.pieces)
     print_words(found, console)
     if found.cut:
-        say(console, "the caption is longer than its tower reads, and was cut")
+        say(console, "the caption is longer than its tower's maximum length, and was truncated")
     if cfg.masses in ("idf", "norm"):
         say(console, f"masses are uniform here, not {cfg.masses} as in training, where both sides are texts")
     say(console, f"MaxSim {found.score:.3f}, transport cost {found.cost:.3f} (epsilon {cfg.epsilon:g})")
@@ -371,7 +371,7 @@ def align_image(command: AlignCommand, saved: Mapping[str, Any], console: Consol
 
 
 def image_settings(command: AlignCommand, saved: Mapping[str, Any]) -> OtConfig:
-    """The run's settings of the plan; the defaults for a run that has none, as an image-text teacher's.
+    """Transport settings of the run; the defaults for one without, such as an image-text teacher's.
 
     Raises:
       ConfigError: the run is of another version.
@@ -381,16 +381,16 @@ def image_settings(command: AlignCommand, saved: Mapping[str, Any]) -> OtConfig:
         cfg = OtConfig(**loss.get("ot", {}))
     except (AttributeError, TypeError) as error:
         where = Path(command.run) / "config.json"
-        raise ConfigError(f"{where} is not of this version ({error}); take the version it was made with") from None
+        raise ConfigError(f"{where} is from another version ({error}); use the version it was written by") from None
     return cfg if command.epsilon is None else replace(cfg, epsilon=command.epsilon)
 
 
 def print_words(found: PicturePlan, console: Console) -> None:
-    """A line a word: the patch that gets most of its mass, counted from 1, and the share."""
+    """Print one line per word: the patch with most of its mass, counted from 1, and the share."""
     from optical_jax.evaluation.text_report import make_table, say
 
     _, rows, columns = found.plan.shape
-    say(console, f"{rows} x {columns} patches; of each word the one that gets most of its mass")
+    say(console, f"{rows} x {columns} patches; for each word the one with most of its mass")
     table = make_table(console, "word", "row", "column", "share", left=1)
     for word, plan in zip(found.words, found.plan, strict=True):
         row, column = divmod(int(plan.argmax()), columns)

@@ -1,4 +1,4 @@
-"""`python -m optical_jax bench`: how fast this machine distils, encodes and searches."""
+"""`python -m optical_jax bench`: benchmarks of training, encoding and search on this machine."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import tyro
 
 from optical_jax.benchmark.options import BenchCommand, check
-from optical_jax.commands.entry import open_door
+from optical_jax.commands.entry import run_command_line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code."""
-    return open_door(lambda: run_command(list(sys.argv[1:] if argv is None else argv)))
+    """Run the command line; returns the exit code."""
+    return run_command_line(lambda: run_command(list(sys.argv[1:] if argv is None else argv)))
 
 
 def run_command(argv: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""`python -m optical_jax collect`: a public collection as a folder in BEIR's form."""
+"""`python -m optical_jax collect`: convert a public collection to a BEIR folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated
 
 import tyro
 
-from optical_jax.commands.entry import open_door, refuse_no_flags
+from optical_jax.commands.entry import refuse_no_flags, run_command_line
 from optical_jax.errors import ConfigError
 
 EXAMPLE = "python -m optical_jax collect --collection miracl/sw:DIR --split train dev --out miracl_sw"
@@ -18,33 +18,33 @@ EXAMPLE = "python -m optical_jax collect --collection miracl/sw:DIR --split trai
 
 @dataclass(frozen=True)
 class CollectCommand:
-    """Write a public collection as a folder that eval.py and training read: corpus.jsonl, queries.LANG.jsonl, qrels/.
+    """Convert a public collection to a folder for eval.py and training: corpus.jsonl, queries.LANG.jsonl, qrels/.
 
-    Documents pass through one at a time, so that millions need no memory but for their ids. The folder is there whole
-    or not at all.
+    Documents are streamed, so that only ids are kept in memory. The folder is written atomically.
     """
 
     collection: Annotated[str, tyro.conf.arg(metavar="SOURCE")]
     """ir_datasets:ID, NAME:FOLDER, or NAME/LANG:FOLDER for documents in a language; see docs/collections.md."""
     out: Annotated[str, tyro.conf.arg(metavar="DIR")]
-    """Folder to make; its name becomes the collection's."""
+    """Output folder; its name becomes the collection's."""
     split: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SPLIT [SPLIT ...]")] = ("dev",)
-    """Which judgements; an ir_datasets id has its own."""
+    """Splits of the judgements; an ir_datasets id has its own."""
     lang: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LANG [LANG ...]")] = ()
-    """Languages of the queries; none takes what there is."""
+    """Languages of the queries; empty takes all."""
     max_bad_lines: int = 0
-    """Leave out up to so many documents without text, judgements and triples of documents that are not there."""
+    """Largest number of malformed entries to skip: documents without text, judgements and triples of missing
+    documents."""
     cache_dir: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
-    """Folder for downloads from the hub; empty leaves it to HF_HOME."""
+    """Folder for downloads from the hub; empty uses HF_HOME."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code."""
-    return open_door(lambda: run_command(sys.argv[1:] if argv is None else argv))
+    """Run the command line; returns the exit code."""
+    return run_command_line(lambda: run_command(sys.argv[1:] if argv is None else argv))
 
 
 def run_command(argv: Sequence[str]) -> None:
-    """Write the folder and say what is in it."""
+    """Write the folder and print a summary."""
     refuse_no_flags(argv, "name a collection and a folder to write", EXAMPLE)
     command = tyro.cli(CollectCommand, args=list(argv), prog="python -m optical_jax collect")
     check(command)
@@ -68,12 +68,12 @@ def run_command(argv: Sequence[str]) -> None:
 
 
 def check(command: CollectCommand) -> None:
-    """Refuse impossible flags before anything is read.
+    """Validate the flags before anything is read.
 
     Raises:
       ConfigError: names the flag, its value and the remedy.
     """
     if command.max_bad_lines < 0:
-        raise ConfigError(f"max_bad_lines={command.max_bad_lines} is impossible; give 0 or more")
+        raise ConfigError(f"max_bad_lines={command.max_bad_lines} is not valid; use 0 or more")
     if Path(command.out).exists():
-        raise ConfigError(f"out={command.out} is there already; name another folder, or delete it")
+        raise ConfigError(f"out={command.out} already exists; name another folder, or delete it")

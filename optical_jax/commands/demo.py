@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from optical_jax.commands import evaluate, names, train
-from optical_jax.commands.entry import open_door
+from optical_jax.commands.entry import run_command_line
 from optical_jax.config import Config
 from optical_jax.config.files import load_config_file
 from optical_jax.errors import ConfigError
@@ -31,25 +31,25 @@ PARTICLE = 2
 
 @dataclass(frozen=True)
 class DemoCommand:
-    """Teach one small student six languages in a minute or two, without a network, and show what it learned.
+    """Train one small student for six languages in a minute or two, without a network, and show its results.
 
-    Run from a clone of the repository. Every step is shown as the command that does it.
+    Run from a clone of the repository. Every step is shown as a command.
     """
 
     run: str = "runs/demo"
-    """Run folder; everything goes there."""
+    """Run folder for all files."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code."""
-    return open_door(lambda: run_command(sys.argv[1:] if argv is None else argv))
+    """Run the command line; returns the exit code."""
+    return run_command_line(lambda: run_command(sys.argv[1:] if argv is None else argv))
 
 
 def run_command(argv: Sequence[str]) -> None:
     """Names, training, evaluation, plot, table. A stopped training is resumed, a finished one is not repeated.
 
     Raises:
-      OpticalError: as the steps.
+      OpticalError: as the commands it runs.
     """
     from optical_jax.evaluation.texts import evaluate_run
 

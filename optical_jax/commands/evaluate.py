@@ -1,4 +1,4 @@
-"""`eval.py`: a run, or any model, on a collection; or two runs against each other."""
+"""`eval.py`: evaluate a run or a model on a collection, or compare two runs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 import tyro
 
-from optical_jax.commands.entry import open_door, refuse_no_flags
+from optical_jax.commands.entry import refuse_no_flags, run_command_line
 from optical_jax.errors import ConfigError
 from optical_jax.evaluation.options import EvalCommand, check
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code."""
-    return open_door(lambda: run_command(sys.argv[1:] if argv is None else argv))
+    """Run the command line; returns the exit code."""
+    return run_command_line(lambda: run_command(sys.argv[1:] if argv is None else argv))
 
 
 EXAMPLE = "python eval.py --run runs/tiny --collection configs/tiny/collection --lang sw"
@@ -49,13 +49,13 @@ def run_command(argv: Sequence[str]) -> None:
 
 
 def of_texts(command: EvalCommand) -> EvalCommand:
-    """The command with what its flags stand for where texts are ranked.
+    """The command with the defaults of text retrieval filled in.
 
     Raises:
-      ConfigError: a flag that is for pictures alone.
+      ConfigError: a flag that is for images alone.
     """
     if command.pictures_by:
-        raise ConfigError(f"pictures_by={command.pictures_by}: {command.collection} has no pictures; leave it out")
+        raise ConfigError(f"pictures_by={command.pictures_by}: {command.collection} has no images; leave it out")
     return replace(
         command,
         scoring="maxsim" if command.scoring == "auto" else command.scoring,
@@ -67,7 +67,7 @@ def of_texts(command: EvalCommand) -> EvalCommand:
 
 
 def parse(argv: Sequence[str]) -> EvalCommand:
-    """Read the flags; tyro itself answers --help (exit 0) and unknown ones (exit 2)."""
+    """Parse the flags; tyro handles --help (exit 0) and unknown flags (exit 2)."""
     command = tyro.cli(EvalCommand, args=list(argv), prog="eval.py")
     check(command)
     return command

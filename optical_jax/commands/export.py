@@ -9,30 +9,30 @@ from typing import Any
 
 import tyro
 
-from optical_jax.commands.entry import open_door, refuse_no_flags
+from optical_jax.commands.entry import refuse_no_flags, run_command_line
 from optical_jax.errors import ConfigError
 from optical_jax.export.options import ExportCommand
 from optical_jax.export.run import gather_facts, write_pair
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code."""
-    return open_door(lambda: run_command(sys.argv[1:] if argv is None else argv))
+    """Run the command line; returns the exit code."""
+    return run_command_line(lambda: run_command(sys.argv[1:] if argv is None else argv))
 
 
 EXAMPLE = "python -m optical_jax export --run runs/tiny --out my_encoder"
 
 
 def run_command(argv: Sequence[str]) -> None:
-    """Load one checkpoint of what the run trains, and write it.
+    """Export one checkpoint of the model that the run trains.
 
     Raises:
-      ConfigError: no such run or checkpoint, or `out` holds something else.
+      ConfigError: no such run or checkpoint, or `out` has other contents.
       MachineError: `out` cannot be written.
     """
     refuse_no_flags(argv, "name a run, and a folder to write", EXAMPLE)
     command = tyro.cli(ExportCommand, args=list(argv), prog="python -m optical_jax export")
-    # Here, so that --help answers without importing jax.
+    # Here, so that --help does not import jax.
     from optical_jax.export.student_card import model_card
     from optical_jax.export.teacher_card import teacher_card
     from optical_jax.files import trains_pair, trains_teacher
@@ -42,11 +42,11 @@ def run_command(argv: Sequence[str]) -> None:
 
     run, out = Path(command.run), Path(command.out)
     if not is_run(run):
-        raise ConfigError(f"run={run} holds no run; name the --run folder of a training")
+        raise ConfigError(f"run={run} is not a run; use the --run folder of a training")
     if command.checkpoint not in ("last", "best") and not command.checkpoint.isdecimal():
-        raise ConfigError(f"checkpoint={command.checkpoint!r} is none; give last, best or a step")
+        raise ConfigError(f"checkpoint={command.checkpoint!r} is not valid; use last, best or a step number")
     if out.resolve() in [(run / part).resolve() for part in ("student", "teacher", "model")]:
-        raise ConfigError(f"out={out} is a part of the run; name a folder of its own, such as {run / 'export'}")
+        raise ConfigError(f"out={out} is a part of the run; name another folder, such as {run / 'export'}")
     check_target(out)
     which: Any = int(command.checkpoint) if command.checkpoint.isdecimal() else command.checkpoint
     step = find_step(run, which)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from optical_jax.commands.entry import open_door
+from optical_jax.commands.entry import run_command_line
 from optical_jax.commands.settings import ImageTeacherCommand, read_command, run_training
 from optical_jax.config.validation import validate_image_teacher
 
@@ -13,8 +13,8 @@ EXAMPLE = "python -m optical_jax image_teacher --run runs/images --text.path ENC
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code."""
-    return open_door(lambda: run_command(sys.argv[1:] if argv is None else argv))
+    """Run the command line; returns the exit code."""
+    return run_command_line(lambda: run_command(sys.argv[1:] if argv is None else argv))
 
 
 def run_command(argv: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""`python -m optical_jax lexicon`: the dictionary that a student's plans find in its bitext."""
+"""`python -m optical_jax lexicon`: induce a bilingual lexicon from a student's transport plans over its bitext."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from optical_jax.commands.entry import open_door, refuse_no_flags
+from optical_jax.commands.entry import refuse_no_flags, run_command_line
 from optical_jax.config import DataConfig, OtConfig
 from optical_jax.errors import ConfigError
 from optical_jax.runs.bitext import saved_data
@@ -18,43 +18,44 @@ from optical_jax.runs.bitext import saved_data
 
 @dataclass(frozen=True)
 class LexiconCommand:
-    """Write, for each language of a run, which English word each word of its bitext is paired with.
+    """Induce a bilingual lexicon for each language of a run, by transport plans over its bitext.
 
-    By the plans between student and teacher, counted over the bitext. Lines of lexicon.<lang>.tsv: word, English, share
-    of the word's mass that goes there, occurrences. Another run may take them with --data.lexicon.
+    Lines of lexicon.<lang>.tsv: word, English word, share of the word's mass on it, occurrences. Another run can use
+    them with --data.lexicon.
     """
 
     run: Annotated[str, tyro.conf.arg(metavar="RUN")]
     """Run folder."""
     checkpoint: Annotated[str, tyro.conf.arg(metavar="last|best|STEP|untrained")] = "last"
-    """Which student of the run."""
+    """Checkpoint of the student."""
     out: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
-    """Folder to write; empty writes RUN/lexicon."""
+    """Output folder; empty writes RUN/lexicon."""
     min_count: int = 3
-    """Occurrences that a word must have."""
+    """Smallest number of occurrences of a word."""
     min_share: float = 0.3
-    """Share (0 to 1) of a word's mass that its translation must have; lower finds more words, and more wrong ones."""
+    """Smallest share (0 to 1) of a word's mass on its translation; lower values give more words, and more wrong
+    ones."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code."""
-    return open_door(lambda: run_command(sys.argv[1:] if argv is None else argv))
+    """Run the command line; returns the exit code."""
+    return run_command_line(lambda: run_command(sys.argv[1:] if argv is None else argv))
 
 
 EXAMPLE = "python -m optical_jax lexicon --run runs/tiny"
 
 
 def run_command(argv: Sequence[str]) -> None:
-    """Induce, write, tell.
+    """Induce and write the lexicons of a run.
 
     Raises:
-      ConfigError: no such run or checkpoint, towers that give one vector a text, or flags that cannot be.
-      DataError: the run's bitext cannot be read any more.
+      ConfigError: no such run or checkpoint, pooled towers, or flags that are not valid.
+      DataError: the run's bitext cannot be read.
     """
     refuse_no_flags(argv, "name a run", EXAMPLE)
     command = tyro.cli(LexiconCommand, args=list(argv), prog="python -m optical_jax lexicon")
     check(command)
-    # Here, so that --help answers without importing jax.
+    # Here, so that --help does not import jax.
     from optical_jax.alignment.lexicon import MOST_PAIRS, lexicon_of_plans
     from optical_jax.data.text.bitext import load_bitext
     from optical_jax.data.text.code_switch import lexicon_file, share_of_words, write_lexicon
@@ -64,7 +65,7 @@ def run_command(argv: Sequence[str]) -> None:
 
     run = Path(command.run)
     if not is_run(run):
-        raise ConfigError(f"run={run} holds no run; name the --run folder of a training")
+        raise ConfigError(f"run={run} is not a run; use the --run folder of a training")
     data, ot, lengths = read_settings(RunFolder(run).saved_config() or {}, run)
     student = load(run, sides_of(run)[0], command.checkpoint, part="student")
     teacher = load(run, part="teacher")
@@ -89,21 +90,21 @@ def run_command(argv: Sequence[str]) -> None:
 
 
 def check(command: LexiconCommand) -> None:
-    """Refuse impossible flags before anything is read.
+    """Validate the flags before anything is read.
 
     Raises:
       ConfigError: names the flag, its value and the remedy.
     """
     if command.min_count < 1:
-        raise ConfigError(f"min_count={command.min_count} is impossible; give at least 1")
+        raise ConfigError(f"min_count={command.min_count} is not valid; use at least 1")
     if not 0 <= command.min_share <= 1:
-        raise ConfigError(f"min_share={command.min_share} is impossible; give a share from 0 to 1")
+        raise ConfigError(f"min_share={command.min_share} is not valid; use a share from 0 to 1")
     if command.out and Path(command.out).exists() and not Path(command.out).is_dir():
         raise ConfigError(f"out={command.out} is a file; name a folder")
 
 
 def read_settings(saved: dict[str, Any], run: Path) -> tuple[DataConfig, OtConfig, tuple[int, int]]:
-    """The run's bitext, plans, and tokens at which it cut the student's and the teacher's texts.
+    """The run's bitext, transport settings, and maximum lengths of the student's and the teacher's texts.
 
     Raises:
       ConfigError: a run of another version.
@@ -113,5 +114,5 @@ def read_settings(saved: dict[str, Any], run: Path) -> tuple[DataConfig, OtConfi
         return saved_data(saved), OtConfig(**saved["loss"]["ot"]), lengths
     except (KeyError, TypeError) as error:
         raise ConfigError(
-            f"{run / 'config.json'} is not of this version ({error}); take the version it was made with"
+            f"{run / 'config.json'} is from another version ({error}); use the version it was written by"
         ) from None

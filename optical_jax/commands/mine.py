@@ -1,4 +1,4 @@
-"""`python -m optical_jax mine`: hard negatives by BM25 or by a model, into a file that a teacher's training reads."""
+"""`python -m optical_jax mine`: mine hard negatives by BM25 or a model, for a teacher's training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import tyro
 
-from optical_jax.commands.entry import open_door, refuse_no_flags
+from optical_jax.commands.entry import refuse_no_flags, run_command_line
 from optical_jax.errors import ConfigError
 from optical_jax.training.teacher.options import MineCommand
 
@@ -17,8 +17,8 @@ EXAMPLE = "python -m optical_jax mine --train triples.tsv --out negatives.tsv"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code."""
-    return open_door(lambda: run_command(sys.argv[1:] if argv is None else argv))
+    """Run the command line; returns the exit code."""
+    return run_command_line(lambda: run_command(sys.argv[1:] if argv is None else argv))
 
 
 def run_command(argv: Sequence[str]) -> None:
@@ -31,30 +31,30 @@ def run_command(argv: Sequence[str]) -> None:
 
 
 def check(command: MineCommand) -> None:
-    """Refuse impossible flags before anything is read.
+    """Validate the flags before anything is read.
 
     Raises:
       ConfigError: names the flag, its value and the remedy.
     """
     if Path(command.out).suffix not in (".tsv", ".jsonl"):
-        raise ConfigError(f"out={command.out} tells no form; call it .tsv (triples) or .jsonl (texts and scores)")
+        raise ConfigError(f"out={command.out} must end in .tsv (triples) or .jsonl (texts and scores)")
     if Path(command.out).is_dir():
         raise ConfigError(f"out={command.out} is a folder; name a file")
     if not command.train:
         raise ConfigError("train is empty; name judgements: --train FILE")
     first, last = command.depth
     if not 1 <= first <= last:
-        raise ConfigError(f"depth={first} {last} is impossible; give the first and the last rank, such as 1 50")
+        raise ConfigError(f"depth={first} {last} is not valid; use the first and the last rank, such as 1 50")
     for name in ("negatives", "batch_size"):
         if getattr(command, name) < 1:
-            raise ConfigError(f"{name}={getattr(command, name)} is impossible; give at least 1")
+            raise ConfigError(f"{name}={getattr(command, name)} is not valid; use at least 1")
     if not re.fullmatch(r"last|best|[0-9]+", command.checkpoint):
-        raise ConfigError(f"checkpoint={command.checkpoint} is none; give last, best or a step")
+        raise ConfigError(f"checkpoint={command.checkpoint} is not valid; use last, best or a step number")
     if command.by == "bm25":
         for name in ("checkpoint", "pooling"):
             if getattr(command, name) != getattr(MineCommand, name):
-                raise ConfigError(f"{name}={getattr(command, name)} is for a model, and by=bm25 has none; leave it out")
+                raise ConfigError(f"{name}={getattr(command, name)} is for a model, not for by=bm25; leave it out")
     if command.pool == "collection" and not command.collection:
-        raise ConfigError("pool=collection and there is none; name it with --collection, or take --pool files")
+        raise ConfigError("pool=collection needs a collection; add --collection, or use --pool files")
     if command.seed < 0:
-        raise ConfigError(f"seed={command.seed} is impossible; give 0 or more")
+        raise ConfigError(f"seed={command.seed} is not valid; use 0 or more")

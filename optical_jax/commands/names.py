@@ -1,4 +1,4 @@
-"""`python -m optical_jax names`: free bitext, and a collection to try it on, for any language that CLDR has."""
+"""`python -m optical_jax names`: bitext and a test collection of names, for any language in Unicode CLDR."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated
 
 import tyro
 
-from optical_jax.commands.entry import open_door, refuse_no_flags
+from optical_jax.commands.entry import refuse_no_flags, run_command_line
 from optical_jax.errors import ConfigError
 
 EXAMPLE = "python -m optical_jax names --lang sw --out names"
@@ -26,23 +26,23 @@ class NamesCommand:
     lang: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LANG [LANG ...]")]
     """Languages, such as sw so tl."""
     out: Annotated[str, tyro.conf.arg(metavar="DIR")]
-    """Folder to write; files of an earlier call there are replaced."""
+    """Output folder; its files are overwritten."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code."""
-    return open_door(lambda: run_command(sys.argv[1:] if argv is None else argv))
+    """Run the command line; returns the exit code."""
+    return run_command_line(lambda: run_command(sys.argv[1:] if argv is None else argv))
 
 
 def run_command(argv: Sequence[str]) -> None:
-    """Write the files and say what is in them.
+    """Write the files and print a summary.
 
     Raises:
       ConfigError: an unknown language, or Babel is missing.
     """
     refuse_no_flags(argv, "name languages and a folder to write", EXAMPLE)
     command = tyro.cli(NamesCommand, args=list(argv), prog="python -m optical_jax names")
-    # Here, so that --help answers without importing numpy.
+    # Here, so that --help does not import numpy.
     from optical_jax.data.text.names import split_names, write_names
 
     out = Path(command.out)

@@ -1,4 +1,4 @@
-"""`python -m optical_jax phrases`: is the region that a phrase means found in its picture?"""
+"""`python -m optical_jax phrases`: phrase localisation (visual grounding) on Flickr30k Entities."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from optical_jax.commands.entry import open_door, refuse_no_flags
+from optical_jax.commands.entry import refuse_no_flags, run_command_line
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.evaluation.options import PhrasesCommand
 from optical_jax.files import write_json
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code."""
-    return open_door(lambda: run_command(sys.argv[1:] if argv is None else argv))
+    """Run the command line; returns the exit code."""
+    return run_command_line(lambda: run_command(sys.argv[1:] if argv is None else argv))
 
 
 EXAMPLE = "python -m optical_jax phrases --run runs/pair --images flickr30k_entities:flickr30k"
@@ -44,7 +44,7 @@ def run_command(argv: Sequence[str]) -> None:
     drawn = {name: gold_boxes(entities, name) for name in dict.fromkeys(phrase.picture for phrase in phrases)}
     candidates = read_proposals(Path(command.boxes)) if command.boxes else drawn
     if lacking := [name for name in drawn if name not in candidates]:
-        raise DataError(f"{command.boxes} lacks {len(lacking)} of {len(drawn)} pictures, such as {lacking[0]!r}")
+        raise DataError(f"{command.boxes} lacks {len(lacking)} of {len(drawn)} images, such as {lacking[0]!r}")
     with over_all_devices():
         found: dict[str, PerQuery] = {}
         for image in {id(towers.image): towers.image for towers in systems.values()}.values():
@@ -72,29 +72,29 @@ def run_command(argv: Sequence[str]) -> None:
 
 
 def check(command: PhrasesCommand) -> None:
-    """Refuse impossible flags before anything is read.
+    """Validate the flags before anything is read.
 
     Raises:
       ConfigError: names the flag, its value and the remedy.
     """
     given = [name for name in ("run", "model") if getattr(command, name)]
     if len(given) != 1:
-        raise ConfigError(f"{' and '.join(given) or 'none'} of --run, --model given; give exactly one")
+        raise ConfigError(f"{' and '.join(given) or 'none'} of --run, --model given; use exactly one")
     if not re.fullmatch(r"last|best|[0-9]+", command.checkpoint):
-        raise ConfigError(f"checkpoint={command.checkpoint} is none; give last, best or a step")
+        raise ConfigError(f"checkpoint={command.checkpoint} is not valid; use last, best or a step number")
     if command.model and command.checkpoint != "last":
         raise ConfigError(f"checkpoint={command.checkpoint} belongs to --run; a model has none")
     if command.batch_size < 1:
-        raise ConfigError(f"batch_size={command.batch_size} is impossible; give at least 1")
+        raise ConfigError(f"batch_size={command.batch_size} is not valid; use at least 1")
     if command.out and Path(command.out).is_dir():
         raise ConfigError(f"out={command.out} is a folder; name a file")
 
 
-# ---- figures -----------------------------------------------------------------------------------------------------
+# ---- metrics -----------------------------------------------------------------------------------------------------
 
 
 def print_figures(figures: Mapping[str, Any]) -> None:
-    """A row a system, then one a kind of phrase."""
+    """Print one row per system, then one per type of phrase."""
     from rich.console import Console
 
     from optical_jax.evaluation.phrases import PHRASE_FIGURES

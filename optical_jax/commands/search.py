@@ -1,4 +1,4 @@
-"""`python -m optical_jax search`: lines of a text file, or pictures, for queries in the language learned."""
+"""`python -m optical_jax search`: search lines of a text file, or images, with queries in the student's language."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from optical_jax.commands.entry import open_door, refuse_no_flags
+from optical_jax.commands.entry import refuse_no_flags, run_command_line
 from optical_jax.commands.terminal import make_show
 from optical_jax.files import slug
 from optical_jax.index.options import SearchCommand, check
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code."""
-    return open_door(lambda: run_command(sys.argv[1:] if argv is None else argv))
+    """Run the command line; returns the exit code."""
+    return run_command_line(lambda: run_command(sys.argv[1:] if argv is None else argv))
 
 
 EXAMPLE = 'python -m optical_jax search --run runs/tiny --docs configs/tiny/documents.txt "Mwalimu ananunua maji"'
 
 
 def parse(argv: Sequence[str]) -> SearchCommand:
-    """Read the flags; tyro itself answers --help (exit 0) and unknown ones (exit 2)."""
-    refuse_no_flags(argv, "name a run, a text file or pictures, and a query", EXAMPLE)
+    """Parse the flags; tyro handles --help (exit 0) and unknown flags (exit 2)."""
+    refuse_no_flags(argv, "name a run, a text file or images, and a query", EXAMPLE)
     command = tyro.cli(SearchCommand, args=list(argv), prog="python -m optical_jax search")
     check(command)
     return command
@@ -53,12 +53,12 @@ def run_command(argv: Sequence[str]) -> None:
             print(json.dumps(vars(hit), ensure_ascii=False))
     else:
         print_hits(command.queries, found)
-    # A reader that has had enough (head) is told of here, where main can answer.
+    # A pipe closed by its reader (head) must fail here, where main handles it.
     sys.stdout.flush()
 
 
 def print_hits(queries: Sequence[str], found: Sequence[Sequence[Hit]]) -> None:
-    """A table a query. On a terminal a row is a line: long texts end in an ellipsis; elsewhere they are whole."""
+    """Print one table per query. Long texts are truncated with an ellipsis on a terminal, and complete elsewhere."""
     every = list(itertools.chain(*found))
     line_width = max([len("line"), *(len(str(hit.line)) for hit in every)])
     score_width = max([len("score"), *(len(f"{hit.score:.3f}") for hit in every)])
@@ -75,24 +75,24 @@ def print_hits(queries: Sequence[str], found: Sequence[Sequence[Hit]]) -> None:
 
 
 PICTURES_A_ROW = 10
-"""Of a sheet."""
+"""Images per row of a contact sheet."""
 IMAGE_SIDE = 320
-"""Pixels of a picture's longest side, at most, before it is drawn: twice what a sheet shows."""
+"""Longest side in pixels of a thumbnail, twice its size on the sheet."""
 
 
 def search_images(command: SearchCommand) -> None:
-    """Search, print, draw.
+    """Search images, print the results and plot a contact sheet.
 
     Raises:
-      ConfigError: no such run, checkpoint or pair, or towers that do not agree.
-      DataError: no pictures there, or a broken one.
+      ConfigError: no such run, checkpoint or dual encoder, or towers that do not match.
+      DataError: no images there, or a broken file.
     """
     from optical_jax.data.images.sources import is_image_set, read_pictures
     from optical_jax.index.images import find_images, load_text_and_image
 
     pictures = read_pictures(command.images, command.split)
     if is_image_set(command.images):
-        # What else is there is passed over, and no one should have to guess it from what is not found.
+        # Other splits are not searched, which should not be left to guess from the results.
         print(f"pictures: {len(pictures):,} of split {command.split}; --split takes others", file=sys.stderr)
     found = find_images(command, load_text_and_image(command), pictures)
     path = sheet_path(command)
@@ -108,14 +108,14 @@ def search_images(command: SearchCommand) -> None:
 
 
 def sheet_path(command: SearchCommand) -> Path | None:
-    """Where the sheet goes; None for none."""
+    """Path of the contact sheet; None for no sheet."""
     if command.out:
         return Path(command.out)
     return None if command.json else Path(command.run) / "search" / f"{slug(' '.join(command.queries))}.png"
 
 
 def draw_sheet(found: Sequence[Sequence[PictureHit]], pictures: Pictures, path: Path) -> None:
-    """The sheet: a row a query, or several."""
+    """Plot the contact sheet, one or more rows per query."""
     from optical_jax.plots.images import SheetPicture, contact_sheet
     from optical_jax.plots.thumbnails import thumbnail
 
@@ -130,7 +130,7 @@ def draw_sheet(found: Sequence[Sequence[PictureHit]], pictures: Pictures, path: 
 
 
 def print_image_hits(found: Sequence[Sequence[PictureHit]]) -> None:
-    """A table a query, a picture a line."""
+    """Print one table per query, one line per image."""
     scores = [f"{hit.score:.3f}" for hits in found for hit in hits]
     width = max(map(len, ["score", *scores]))
     head = f"rank {'score':>{width}}  picture"

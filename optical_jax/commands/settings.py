@@ -1,4 +1,4 @@
-"""From a command line to a Config: a config file gives the values, typed flags override them."""
+"""Command lines of trainings: values from a config file, overridden by flags."""
 
 from __future__ import annotations
 
@@ -20,45 +20,45 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainCommand:
-    """Teach a student a language from bitext. Flags override the config file.
+    """Train a student for a language from bitext. Flags override the config file.
 
-    The same command again resumes an unfinished run, and prints the result of a finished one.
+    The same command resumes an unfinished run, and prints the result of a finished one.
     """
 
     config: str = ""
     """Python file with get_config() -> Config, such as configs/swahili.py."""
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Tell parameters, FLOPs, memory and time, compile, and stop."""
+    """Report parameters, FLOPs, memory and time, compile, and stop."""
     each_language: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """One student a language instead of one for all, one after the other, in RUN/LANG."""
+    """Train one student per language instead of one for all, in sequence, in RUN/LANG."""
     settings: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
 
 
 @dataclass(frozen=True)
 class TeacherCommand:
-    """Train an English late-interaction teacher from an encoder and judged passages. Flags override the config file.
+    """Train an English late-interaction teacher on relevance judgements. Flags override the config file.
 
-    The same command again resumes an unfinished run, and prints the result of a finished one.
+    The same command resumes an unfinished run, and prints the result of a finished one.
     """
 
     config: str = ""
     """Python file with get_config() -> TeacherStageConfig, such as configs/teacher_afriqa.py."""
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Tell parameters, FLOPs, memory and time, compile, and stop."""
+    """Report parameters, FLOPs, memory and time, compile, and stop."""
     settings: Annotated[TeacherStageConfig, tyro.conf.arg(name="")] = field(default_factory=TeacherStageConfig)
 
 
 @dataclass(frozen=True)
 class ImageTeacherCommand:
-    """Train a tower of pictures and a tower of English texts to agree. Flags override the config file.
+    """Train an image tower and an English text tower contrastively (CLIP-style). Flags override the config file.
 
-    The same command again resumes an unfinished run, and prints the result of a finished one.
+    The same command resumes an unfinished run, and prints the result of a finished one.
     """
 
     config: str = ""
     """Python file with get_config() -> ImageStageConfig, such as configs/images/teacher.py."""
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Tell parameters, FLOPs, memory and time, compile, and stop."""
+    """Report parameters, FLOPs, memory and time, compile, and stop."""
     settings: Annotated[ImageStageConfig, tyro.conf.arg(name="")] = field(default_factory=ImageStageConfig)
 
 
@@ -66,10 +66,10 @@ Command = TypeVar("Command", TrainCommand, TeacherCommand, ImageTeacherCommand)
 
 
 def parse_command(kind: type[Command], argv: Sequence[str]) -> Command:
-    """Read a training's command line. tyro itself answers --help (exit 0) and unknown flags (exit 2).
+    """Parse a training's command line. tyro handles --help (exit 0) and unknown flags (exit 2).
 
     Raises:
-      ConfigError: the config file is missing or broken, or gives another kind of settings.
+      ConfigError: the config file is missing, fails, or returns another type of settings.
     """
     default, path = kind(), _config_argument(argv)
     settings = type(default.settings)
@@ -79,7 +79,7 @@ def parse_command(kind: type[Command], argv: Sequence[str]) -> Command:
 
 
 def _config_argument(argv: Sequence[str]) -> str:
-    """The last value of --config, which must be known before the other flags' defaults are."""
+    """The last value of --config, which is needed before the defaults of the other flags."""
     path = ""
     for i, word in enumerate(argv):
         if word == "--config" and i + 1 < len(argv):
@@ -90,13 +90,13 @@ def _config_argument(argv: Sequence[str]) -> str:
 
 
 def read_command(argv: Sequence[str], kind: type[Command], validate: Callable[..., None], example: str) -> Command:
-    """The command line of a training, its settings checked; nothing is read or compiled yet.
+    """Parse and validate the command line of a training, before anything is read or compiled.
 
     Args:
       argv: the words after the command's name.
-      kind: of command.
-      validate: refuses settings that cannot be.
-      example: a command line that works, for who gives none.
+      kind: command class.
+      validate: raises ConfigError for settings that are not valid.
+      example: a working command line, for the error without flags.
 
     Raises:
       ConfigError: names the field, its value and the remedy.

@@ -1,4 +1,4 @@
-"""`python -m optical_jax study`: a grid of runs under equal conditions, its table, its tests, and its page."""
+"""`python -m optical_jax study`: a grid of training runs with equal tuning, its tables, tests and report page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from optical_jax.commands.entry import open_door, refuse_no_flags
+from optical_jax.commands.entry import refuse_no_flags, run_command_line
 from optical_jax.config.files import call_in_file
 from optical_jax.errors import ConfigError
 
@@ -21,40 +21,40 @@ if TYPE_CHECKING:
 class StudyCommand:
     """Run a study: every arm tuned with the same number of trials, then trained in every language with every seed.
 
-    The same command again goes on where it stopped. Results: FOLDER/table.csv, tests.csv, report.html.
+    The same command resumes an unfinished study. Results: FOLDER/table.csv, tests.csv, report.html.
     """
 
     config: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="STUDY.py")]
     """Python file with get_study() -> Study, such as configs/studies/tiny_losses.py."""
     folder: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
-    """Where its runs and results go; empty takes the study's own."""
+    """Folder of its runs and results; empty takes the study's own."""
     workers: int = 1
-    """Runs at a time, each in a process with its share of the cores."""
+    """Number of parallel runs, each in a process with its share of the cores."""
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Tell how many runs there are, and stop."""
+    """Print the number of runs, and stop."""
     report: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Write the results of what is done so far, and stop."""
+    """Write the results of the finished runs, and stop."""
 
 
 EXAMPLE = "python -m optical_jax study configs/studies/tiny_losses.py"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code."""
-    return open_door(lambda: run_command(sys.argv[1:] if argv is None else argv))
+    """Run the command line; returns the exit code."""
+    return run_command_line(lambda: run_command(sys.argv[1:] if argv is None else argv))
 
 
 def run_command(argv: Sequence[str]) -> None:
-    """Run what is missing, and write the results.
+    """Run the missing runs of a study, and write its results.
 
     Raises:
-      ConfigError: no such study, or one that could not be fair.
-      MachineError: another process runs it.
+      ConfigError: no such study, or its arms cannot be compared.
+      MachineError: another process is running it.
     """
     refuse_no_flags(argv, "name a study", EXAMPLE)
     command = tyro.cli(StudyCommand, args=list(argv), prog="python -m optical_jax study")
     if command.workers < 1:
-        raise ConfigError(f"workers={command.workers} is impossible; give at least 1")
+        raise ConfigError(f"workers={command.workers} is not valid; use at least 1")
     study = load_study(command.config)
     if command.folder:
         study = replace(study, folder=command.folder)
@@ -80,7 +80,7 @@ def run_command(argv: Sequence[str]) -> None:
 
 
 def tell(study: Study) -> None:
-    """How large the study is."""
+    """Print the size of the study."""
     from optical_jax.studies.design import pairs_seen, tuning_tasks
 
     first = study.tuned_arms[0]
@@ -94,14 +94,14 @@ def tell(study: Study) -> None:
 
 
 def load_study(path: str) -> Study:
-    """Run a study's file and call its get_study().
+    """Load a Python study file: the Study that its get_study() returns.
 
     Raises:
       ConfigError: no such file, no get_study in it, or it fails.
     """
     from optical_jax.studies.design import Study
 
-    # It may build on the configs one folder up, and on its neighbours.
+    # It may import configs from the folder above, and other studies.
     study = call_in_file(path, "get_study", "configs/studies", imports=("..", "."))
     if not isinstance(study, Study):
         raise ConfigError(f"config={path}: get_study() returned {type(study).__name__}; return an optical_jax Study")

@@ -1,11 +1,11 @@
-"""`python -m optical_jax teacher`: from an encoder and judged passages to an English late-interaction retriever."""
+"""`python -m optical_jax teacher`: train an English late-interaction retriever on relevance judgements."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 
-from optical_jax.commands.entry import open_door
+from optical_jax.commands.entry import run_command_line
 from optical_jax.commands.settings import TeacherCommand, read_command, run_training
 from optical_jax.config.validation import validate_teacher
 
@@ -15,8 +15,8 @@ EXAMPLE = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code."""
-    return open_door(lambda: run_command(sys.argv[1:] if argv is None else argv))
+    """Run the command line; returns the exit code."""
+    return run_command_line(lambda: run_command(sys.argv[1:] if argv is None else argv))
 
 
 def run_command(argv: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Lines of results, as a terminal and as a pipe should have them."""
+"""Printing of result lines, to a terminal or a pipe."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 def make_show(narrowest: int) -> Callable[[str, bool], None]:
-    """A function that prints one line, on a terminal cut to its width and, where asked, bold."""
+    """Make f(line, bold), which prints a line, on a terminal truncated to its width."""
     if not sys.stdout.isatty():
         return lambda line, bold: print(line)
     from rich.console import Console
@@ -17,7 +17,7 @@ def make_show(narrowest: int) -> Callable[[str, bool], None]:
     console = Console()
 
     def show(line: str, bold: bool) -> None:
-        # Also keeps what a file holds from steering the terminal.
+        # Control characters are replaced, so that file contents cannot control the terminal.
         text = Text("".join(" " if unicodedata.category(c) == "Cc" else c for c in line), "bold" if bold else "")
         text.truncate(max(console.width, narrowest), overflow="ellipsis")
         console.print(text, soft_wrap=True)

@@ -1,11 +1,11 @@
-"""`train.py`: from bitext files and an English retriever to a student's checkpoints."""
+"""`train.py`: train a student on bitext by distillation from an English retriever."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 
-from optical_jax.commands.entry import open_door
+from optical_jax.commands.entry import run_command_line
 from optical_jax.commands.settings import TrainCommand, read_command, run_training
 from optical_jax.config.validation import validate
 from optical_jax.data.text.entries import for_each_language
@@ -14,8 +14,8 @@ EXAMPLE = "python train.py --config configs/tiny.py --run runs/tiny"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code."""
-    return open_door(lambda: run_command(sys.argv[1:] if argv is None else argv))
+    """Run the command line; returns the exit code."""
+    return run_command_line(lambda: run_command(sys.argv[1:] if argv is None else argv))
 
 
 def run_command(argv: Sequence[str]) -> None:

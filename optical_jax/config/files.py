@@ -26,47 +26,47 @@ MOVED = ("image_config", "image_stage_config", "image_text_config", "loss_config
 
 
 def load_config_file(path: str, kind: type[Settings]) -> Settings:
-    """Run a config file and call its get_config(), which is to return a `kind`.
+    """Load a Python config file: the `kind` that its get_config() returns.
 
     Raises:
-      ConfigError: no such file, no get_config in it, or it fails or returns another kind.
+      ConfigError: no such file, no get_config in it, or it fails or returns another type.
     """
     config = call_in_file(path, "get_config", "configs")
     if not isinstance(config, kind):
         other = STARTED_BY.get(type(config).__name__)
-        remedy = f"start it by {other}" if other else f"return an optical_jax {kind.__name__}"
+        remedy = f"start it with {other}" if other else f"return an optical_jax {kind.__name__}"
         raise ConfigError(f"config={path}: get_config() returned {type(config).__name__}; {remedy}")
-    # Before tyro, which warns in words of its own of a default that is of another kind.
+    # Before tyro, which only warns of a default of another type.
     check_types(config)
     return config
 
 
 def call_in_file(path: str, function: str, shelf: str, imports: Sequence[str] = (".",)) -> object:
-    """What a function without arguments in a Python file returns.
+    """Import a Python file and call one of its functions, without arguments.
 
     Args:
       path: of the file.
       function: its name.
-      shelf: folder whose files are told of where there is no such file.
-      imports: folders, from the file's own, that it may import from while it runs: `import swahili` in configs/.
+      shelf: folder whose files the error lists if there is no such file.
+      imports: folders, relative to the file's, added to `sys.path` while it runs: `import swahili` in configs/.
 
     Raises:
       ConfigError: no such file, no such function in it, or it fails.
     """
     file = Path(path)
     if not file.is_file():
-        # Those at hand of the same kind: in the folder that was named, and in all below the shelf.
+        # Files with the same function in the shelf and its subfolders.
         others = sorted(
             str(p) for p in Path(shelf).rglob("*.py") if f"def {function}(" in p.read_text("utf-8", "replace")
         )
         by_name = {Path(other).stem: other for other in others}
         near = difflib.get_close_matches(file.stem, by_name, n=1, cutoff=0.7)
         there = ", ".join(others) or f"none in {shelf}/"
-        known = f"did you mean {by_name[near[0]]}?" if near else f"there are: {there}"
+        known = f"did you mean {by_name[near[0]]}?" if near else f"available: {there}"
         raise ConfigError(f"config={path} {'is a folder' if file.is_dir() else 'does not exist'}; {known}")
     spec = importlib.util.spec_from_file_location(f"optical_jax_{function}_{file.stem}", file)
     if spec is None or spec.loader is None:
-        raise ConfigError(f"config={path} is no Python file; name one with {function}() in it")
+        raise ConfigError(f"config={path} is not a Python file; use one that defines {function}()")
     module, before = importlib.util.module_from_spec(spec), list(sys.path)
     sys.path[:0] = [str((file.parent / folder).absolute()) for folder in imports]
     try:

@@ -1,4 +1,4 @@
-"""Settings that every training has, and a config as JSON."""
+"""Optimizer, training, mesh and checkpoint settings that every training has; config to JSON."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ class OptimizerConfig:
     peak_lr: float = 5e-4
     warmup_steps: int = 100
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """How the learning rate falls after warm-up."""
+    """Decay of the learning rate after warm-up."""
     final_lr_fraction: float = 0.0
-    """Where the decay ends, one step after the last, as a share of peak_lr."""
+    """Learning rate at the end of the decay, one step after the last, as a share of peak_lr."""
     b1: float = 0.9
     b2: float = 0.999
     eps: float = 1e-8
     weight_decay: float = 0.01
-    """On kernels and embeddings; biases and norms are left out."""
+    """Decoupled weight decay (AdamW) of kernels and embeddings; biases and norms are exempt."""
     clip_norm: float = 1.0
-    """Gradients are scaled down to this global norm; 0 for no clipping."""
+    """Gradient clipping by this global norm; 0 for none."""
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     steps: int = 1000
-    """0, for student.head=fitted alone, trains nothing."""
+    """Optimizer steps; 0 trains nothing, for student.head=fitted alone."""
     accumulate: int = 1
-    """Parts a batch is worked through in, for memory."""
+    """Gradient accumulation: number of parts a batch is split into, to save memory."""
     log_every: int = 20
     """Steps between lines of metrics.jsonl."""
     tracker: Literal["none", "tensorboard", "wandb"] = "none"
     """Mirror metrics.jsonl to TensorBoard files in the run folder or to W&B (extra `tracking`)."""
     dev_every: int = 200
-    """Steps between retrievals over the dev split; 0 for the end only."""
+    """Steps between evaluations on the dev split; 0 for the end only."""
     deterministic: bool = False
-    """Ask XLA for bit-identical results on GPU, at a cost in speed."""
+    """Use deterministic XLA operations on GPU, for bit-identical results at lower speed."""
 
 
 @dataclass(frozen=True)
 class MeshConfig:
     data: int = -1
-    """Devices along the batch; -1 takes what fsdp and tensor leave."""
+    """Devices for data parallelism; -1 takes those that fsdp and tensor leave."""
     fsdp: int = 1
-    """Devices that share parameters and optimizer state, and split the batch too."""
+    """Devices that shard parameters and optimizer state, and the batch too."""
     tensor: int = 1
-    """Devices that split heads and feed-forward widths."""
+    """Devices for tensor parallelism: attention heads and feed-forward widths are split."""
 
 
 @dataclass(frozen=True)
@@ -60,17 +60,17 @@ class CheckpointConfig:
     every: int = 200
     """Steps between checkpoints; the last step is always saved."""
     keep: int = 2
-    """Newest checkpoints that stay."""
+    """Number of newest checkpoints to keep."""
     keep_best: bool = True
-    """Also keep the checkpoint with the best dev figure."""
+    """Also keep the checkpoint with the best dev metric."""
     best_metric: str = "RR@10"
-    """Dev figure (mean over languages) that decides which is best."""
+    """Dev metric (mean over languages) that decides which is best."""
     copy_teacher: bool = True
-    """Copy the teacher's weights into the run; false keeps its path and sha256 and refuses another file."""
+    """Copy the teacher's weights into the run; false records their path and sha256 and refuses another file."""
 
 
 def expand_variables(value: str, name: str) -> str:
-    """`value` with every $NAME or ${NAME} from the environment.
+    """Expand environment variables, $NAME or ${NAME}, in `value`.
 
     Raises:
       ConfigError: a variable is not set, or empty.
@@ -82,7 +82,7 @@ def expand_variables(value: str, name: str) -> str:
 
 
 def expand_path(path: str, name: str) -> str:
-    """A path with its variables and ``~`` filled in; raises as `expand_variables` does."""
+    """Expand environment variables and ``~`` in a path; raises as `expand_variables` does."""
     return os.path.expanduser(expand_variables(path, name))
 
 

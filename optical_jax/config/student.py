@@ -1,4 +1,4 @@
-"""Every setting of a run, as frozen dataclasses. Imports the standard library alone.
+"""Settings of a student's training (distillation from a frozen teacher), as frozen dataclasses; standard library only.
 
 A config file (``configs/x.py``) returns a `Config` from ``get_config()``; flags override single fields. Field
 docstrings are the help texts of the command line.
@@ -14,7 +14,7 @@ from optical_jax.config.run import CheckpointConfig, MeshConfig, OptimizerConfig
 from optical_jax.config.towers import Attention, Dtype, Remat
 
 LOW_RESOURCE = ("sw", "so", "tl", "mr", "yo", "ha", "am", "km", "ne", "ig", "rw", "zu", "bem", "tw")
-"""Languages that count as low-resource in tables of results; every other one is high-resource."""
+"""Languages reported as low-resource in results tables; all others are high-resource."""
 
 
 # ---- the settings of a run -------------------------------------------------------------------------------------
@@ -24,31 +24,32 @@ LOW_RESOURCE = ("sw", "so", "tl", "mr", "yo", "ha", "am", "km", "ne", "ig", "rw"
 class TeacherConfig:
     path: str = ""
     """Folder or hub name of the English retriever (Hugging Face, Stanford ColBERT, PyLate, Sentence Transformers), or
-    of CLIP or SigLIP, whose tower of texts it is then."""
+    of CLIP or SigLIP, whose text tower is used then."""
     max_length: int = 64
-    """English sentences are cut to this many tokens while training."""
+    """Truncate English sentences to this many tokens in training."""
     dtype: Dtype = "float32"
     attention: Attention = "auto"
     """As student.attention."""
     augment_queries: bool | None = None
-    """[MASK] query augmentation, of student and teacher alike; None does as the teacher's checkpoint says."""
+    """[MASK] query augmentation, of student and teacher alike; None follows the teacher's checkpoint."""
     skip_punctuation: bool | None = None
-    """Leave punctuation of documents out; None does as the teacher's checkpoint says."""
+    """Drop the vectors of punctuation in documents; None follows the teacher's checkpoint."""
     special_tokens: bool | None = None
-    """Keep the vectors of [CLS], [SEP] and markers; None does as the teacher's checkpoint says."""
+    """Keep the vectors of [CLS], [SEP] and markers; None follows the teacher's checkpoint."""
     cache: str = ""
-    """Folder that keeps the teacher's token vectors (float16), so that each English text is encoded once, whatever
-    epochs, languages and runs come; several runs may share it. Empty encodes them in every step."""
+    """Cache folder for the teacher's token vectors (float16): each English text is encoded once for all epochs,
+    languages and runs that share the folder. Empty encodes texts in every step."""
     cache_gib: float = 16.0
-    """Most GiB all files under it may hold, of any teacher and run, once this run's texts are added; where they would
-    hold more, none is added and the teacher runs in every step."""
+    """Largest size in GiB of all files in the cache folder, of any teacher and run, including this run's texts; if they
+    would exceed it, none is added and the teacher runs in every step."""
     pooling: Literal["none", "auto", "mean", "cls"] = "none"
-    """`none`: a vector a token (late interaction) whatever the checkpoint says; `auto`: as it says; else one a text."""
+    """`none`: one vector per token (late interaction), whatever the checkpoint says; `auto`: as the checkpoint says;
+    else one per text."""
 
 
 @dataclass(frozen=True)
 class SizeConfig:
-    """Shape of a student's encoder that is drawn anew instead of starting from weights; all 0 for none."""
+    """Shape of a student encoder with randomly initialised layers; all 0 starts from the weights instead."""
 
     width: int = 0
     layers: int = 0
@@ -59,113 +60,117 @@ class SizeConfig:
 @dataclass(frozen=True)
 class StudentConfig:
     path: str = ""
-    """Folder or hub name of the student's starting weights; empty starts from the teacher's. A raw start names the
-    plain encoder that the teacher itself was made from."""
+    """Folder or hub name of the student's initial weights; empty starts from the teacher's. For an untrained start,
+    name the pretrained encoder that the teacher was fine-tuned from."""
     head: Literal["own", "teacher", "drawn", "fitted"] = "own"
-    """Projection to the teacher's vectors: own, that of `path` (drawn if it has none of that width); teacher, the
-    teacher's, for an encoder of the teacher's width; drawn, at random; fitted, the linear map by least squares from the
-    vectors of `path` of the bitext's English texts to the teacher's: with training.steps=0 a whole baseline."""
+    """Projection to the teacher's width: own, that of `path` (random if it has none of that width); teacher, the
+    teacher's, for an encoder of the teacher's width; drawn, random; fitted, by least squares from the `path` vectors of
+    the bitext's English texts to the teacher's: with training.steps=0 a complete baseline."""
     ridge: float = 1.0
-    """head=fitted: pull of that map towards zero, against a sum of squared errors of unit vectors over all texts."""
+    """head=fitted: ridge (L2) penalty of that regression, against the sum of squared errors of unit vectors over all
+    texts."""
     sides: Literal["queries", "documents", "both"] = "queries"
-    """What foreign texts are learned as: queries; documents (their marker, no vectors of punctuation if the teacher
-    leaves them out); both, in turn: every pair once as each in two passes, so that a batch costs no more."""
+    """Encode foreign texts in training as queries; as documents (with their marker, and without vectors of punctuation
+    if the teacher drops them); or both, alternating: every pair once as each in two epochs, at no extra cost per
+    batch."""
     freeze_embeddings: bool = False
-    """Leave the embeddings of words, positions and types, and their norm, as they start."""
+    """Freeze the word, position and token-type embeddings and their norm."""
     freeze_layers: int = 0
-    """Leave the first layers, so many, as they start."""
+    """Freeze this many of the first layers."""
     size: SizeConfig = field(default_factory=SizeConfig)
-    """A body of another size: layers drawn at random, word embeddings shrunk from the starting weights'."""
+    """An encoder of another size: random layers, with word embeddings reduced from those of the initial weights."""
     word_order: bool = True
-    """False makes a student that does not see the order of words: all positions share one embedding, their mean, which
-    is not trained. For small students on little text, who else learn places of words before words."""
+    """False makes the student ignore word order: all positions share one embedding, their mean, which is frozen. For
+    small students and little data, which otherwise fit positions first."""
     vocabulary: Literal["keep", "train"] = "keep"
-    """`keep` uses the tokenizer at `path`; `train` makes one from the bitext's foreign side."""
+    """`keep` uses the tokenizer at `path`; `train` trains a WordPiece vocabulary on the foreign side of the bitext."""
     vocab_size: int = 12_000
-    """Pieces of a trained vocabulary."""
+    """Size of a trained vocabulary, in word pieces."""
     keep_pieces: bool = False
-    """A trained vocabulary stands beside the starting one's pieces instead of replacing them: names, numbers and
-    borrowed words are read as they are in English."""
+    """Add a trained vocabulary to the pieces of the initial one instead of replacing them, so that names, numbers and
+    loanwords keep their English pieces."""
     lowercase: bool = True
-    """A trained vocabulary folds case (accents always stay)."""
+    """Lower-case texts for a trained vocabulary (accents are kept)."""
     new_embeddings: Literal["random", "lexicon"] = "random"
-    """Embeddings of pieces the starting vocabulary lacks: drawn from its embeddings' distribution, or averaged
-    over the English pieces they translate to (counted in the bitext)."""
+    """Embeddings of pieces that the initial vocabulary lacks: random, from the distribution of its embeddings; or
+    lexicon, the mean over the English pieces they translate to (counted in the bitext)."""
     max_length: int = 64
-    """Foreign sentences are cut to this many tokens while training."""
+    """Truncate foreign sentences to this many tokens in training."""
     dtype: Dtype = "float32"
     attention: Attention = "auto"
-    """How tokens read each other in training: plain products (xla), or a kernel that keeps no scores, on NVIDIA (cudnn)
-    or TPU (splash), in bfloat16. auto takes a kernel for rows of 512 tokens and more, where it runs."""
+    """Attention in training: plain einsums (xla), or a flash-attention kernel on NVIDIA (cudnn) or TPU (splash), in
+    bfloat16. auto takes a kernel for rows of 512 tokens and more, where one runs."""
     remat: Remat = "none"
-    """What the backward pass computes again, to save memory: nothing, all but dense maps (dots), or whole layers
-    (full)."""
+    """What the backward pass recomputes to save memory: nothing, all but dense layers (dots), or all layers (full)."""
 
 
 @dataclass(frozen=True)
 class DataConfig:
     bitext: tuple[str, ...] = ()
     """Training files: <lang>.<split>.tsv[.gz] | .jsonl[.gz], or sw=PATH; Moses: sw=ENGLISH_FILE,FOREIGN_FILE; captions
-    of the same pictures: sw=captions:FOLDER or sw=captions:NAME:FOLDER, and the keywords beside them sw=keywords:FOLDER
+    of the same images: sw=captions:FOLDER or sw=captions:NAME:FOLDER, and the keywords beside them sw=keywords:FOLDER
     (docs/images.md)."""
     dev: tuple[str, ...] = ()
-    """Dev files in the same forms; empty takes <lang>.dev.* beside each <lang>.train.*, or holds pairs out."""
+    """Dev files in the same formats; empty takes <lang>.dev.* beside each <lang>.train.*, or holds out training
+    pairs."""
     max_pairs: int = 0
-    """At most so many training pairs a language, chosen by a hash of their English so that languages which translate
-    the same texts keep the same ones; 0 takes all."""
+    """Largest number of training pairs per language, chosen by a hash of the English side, so that languages with the
+    same English texts keep the same ones; 0 takes all."""
     dev_pairs: int = 500
-    """At most so many dev pairs a language are used, or held out of training where there is no dev file; 0 for none."""
+    """Largest number of dev pairs per language, held out of training where there is no dev file; 0 for none."""
     english_column: str = "0"
-    """Column number of a TSV, or key of a JSONL object, that holds the English side."""
+    """Column number (TSV) or key (JSONL) of the English side."""
     foreign_column: str = "1"
     score_column: str = ""
     """Column or key of a quality score; empty for none."""
     min_score: float | None = None
-    """Pairs scored below it are dropped and counted."""
+    """Drop pairs with a lower quality score; the number dropped is reported."""
     min_chars: int = 1
     max_chars: int = 1200
     max_length_ratio: float = 4.0
-    """Pairs whose sides differ more in characters are dropped and counted (Chinese, Japanese and Korean ones count
-    three; two sides under 20 characters are let be)."""
+    """Drop pairs whose sides differ by a larger factor in characters; the number dropped is reported. A Chinese,
+    Japanese or Korean character counts as three; pairs with both sides under 20 characters are exempt."""
     keep_equal: bool = False
     """Keep pairs whose sides are the same text: for a student of the teacher's own language, such as a smaller one."""
     pictures: str = ""
-    """A set of pictures with captions in the bitext's languages, FOLDER or NAME:FOLDER (docs/images.md). Some batches
-    are then of its train split: captions for the student, and for the teacher what the image tower that goes with it
-    makes of their pictures. The teacher must be a pair of towers."""
+    """A set of images with captions in the bitext's languages, FOLDER or NAME:FOLDER (docs/images.md). Some batches are
+    then from its train split: the student encodes captions, and the teacher's image tower their images. The teacher
+    must be a dual encoder."""
     pictures_share: float = 0.5
-    """Share (above 0, at most 1) of the batches that are of pictures."""
+    """Share (above 0, at most 1) of the batches that are captioned images."""
     max_bad_lines: int = 0
-    """So many broken lines a file are listed and skipped; one more is an error."""
+    """Largest number of malformed lines per file, which are reported and skipped; one more is an error."""
     code_switch: float = 0.0
-    """Share (0 to 1) of the foreign words with a known translation that are replaced by it, anew in each of four passes
-    over the pairs. The words are those that the plans between untrained student and teacher pair up in the bitext."""
+    """Code-switching augmentation: share (0 to 1) of the foreign words with a known translation that are replaced by
+    it, sampled anew in each of four passes over the pairs. Translations come from the transport plans between untrained
+    student and teacher over the bitext."""
     lexicon: tuple[str, ...] = ()
-    """Translations for code_switch instead, one file a language: sw=FILE, lines of a word, a tab and its English."""
+    """Bilingual lexicon for code_switch instead, one file per language: sw=FILE, lines of word, tab, English word."""
     temperature: float = 1.0
-    """Language sampling: share of a language ~ pairs ** (1 / temperature). 1 draws a language as often as it has pairs;
-    more favours the small ones."""
+    """Language sampling temperature: probability of a language ~ pairs ** (1 / temperature). 1 samples in proportion to
+    size; larger values oversample small languages."""
     weights: tuple[str, ...] = ()
-    """Sampling weights instead of the temperature, one a language: sw=2 so=1."""
+    """Sampling weights instead of the temperature, one per language: sw=2 so=1."""
     global_batch: int = 64
-    """Pairs a step, over all devices."""
+    """Pairs per step, over all devices."""
     batching: Literal["packed", "buckets"] = "packed"
-    """packed: texts end to end in rows, any lengths in a batch, one shape; buckets: a batch is of about one length."""
+    """packed: sequence packing, texts of any length end to end in rows of one shape; buckets: texts of similar length,
+    padded."""
     row_length: int = 64
-    """Tokens of a row of packed texts, if no text is longer."""
+    """Tokens per row of packed texts, if no text is longer."""
     buckets: tuple[int, ...] = (16, 24, 32, 48, 64)
-    """Padded lengths for batching=buckets. One compilation each."""
+    """Padded lengths for batching=buckets, each compiled once."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """One training run. `python train.py --config configs/x.py` gives the values, flags override them."""
+    """Train a student. `python train.py --config configs/x.py` gives the values, flags override them."""
 
     run: str = ""
-    """Run folder; everything the run writes goes there."""
+    """Run folder for everything the run writes."""
     seed: int = 0
     resume: Literal["never", "auto", "must"] = "auto"
-    """What to do with an unfinished run in the folder."""
+    """Whether to resume an unfinished run in the folder."""
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     student: StudentConfig = field(default_factory=StudentConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -175,12 +180,12 @@ class Config:
     mesh: MeshConfig = field(default_factory=MeshConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     low_resource: tuple[str, ...] = LOW_RESOURCE
-    """Languages counted as low-resource in tables."""
+    """Languages reported as low-resource in tables."""
     licences: tuple[str, ...] = ()
-    """Licence of each part the weights are made of, for the model card: tico19='CC0 1.0' teacher=Apache-2.0. A part is
-    the folder of a file LANG.SPLIT.*, the name of any other file, teacher or student."""
+    """Licence of each source of the weights, for the model card: tico19='CC0 1.0' teacher=Apache-2.0. A source is the
+    folder of a file LANG.SPLIT.*, the name of any other file, teacher or student."""
     cache_dir: str = ""
-    """Folder for downloads from the hub; empty leaves it to HF_HOME."""
+    """Folder for downloads from the hub; empty uses HF_HOME."""
 
 
 # ---- JSON ------------------------------------------------------------------------------------------------------

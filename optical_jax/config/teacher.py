@@ -1,7 +1,7 @@
-"""Every setting of a teacher's training, as frozen dataclasses. Imports the standard library alone.
+"""Settings of a teacher's training (English retriever, ranking losses), as frozen dataclasses; standard library only.
 
-The stage before `optical_jax.config.student`: from a plain English encoder and judged passages to the retriever that
-``teacher.path`` names. Optimizer, steps, mesh and checkpoints have the settings of every run.
+The stage before `optical_jax.config.student`: fine-tunes a pretrained English encoder on relevance judgements to the
+retriever that ``teacher.path`` names. Optimizer, steps, mesh and checkpoints have the settings of every run.
 """
 
 from __future__ import annotations
@@ -14,83 +14,85 @@ from optical_jax.config.run import CheckpointConfig, MeshConfig, OptimizerConfig
 from optical_jax.config.towers import Attention, Dtype, Remat
 
 DEV_METRICS = ("R@1", "R@10", "RR@10", "nDCG@10", "AP")
-"""Figures of a dev line; any of them may be `checkpoint.best_metric`."""
+"""Dev metrics; each may be `checkpoint.best_metric`."""
 
 
 @dataclass(frozen=True)
 class StartConfig:
-    """The encoder that becomes the teacher, and the head it is given."""
+    """Initial encoder of the teacher and its retrieval head."""
 
     path: str = ""
-    """Folder or hub name of the weights to start from."""
+    """Folder or hub name of the initial weights."""
     projection: int = 128
-    """Width of a token vector; 0 keeps the encoder's own, or the projection the weights come with."""
+    """Width of a token vector; 0 keeps the encoder's own, or the checkpoint's projection."""
     projection_start: Literal["principal", "random"] = "principal"
-    """Where a new projection starts: at the principal directions of the encoder's token vectors (scores start close to
-    those without), or drawn."""
+    """Initialisation of a new projection: the principal directions of the encoder's token vectors (initial scores stay
+    close to those without a projection), or random."""
     markers: bool = False
-    """Mark queries and passages with tokens of their own, [Q] and [D], as ColBERT does; a ColBERT keeps its own."""
+    """Mark queries and passages with the special tokens [Q] and [D], as ColBERT does; a ColBERT keeps its own."""
     augment_queries: bool | None = None
-    """Fill queries up to query_length with [MASK] tokens, whose vectors count; None does as a ColBERT at `path` does,
-    and of a plain encoder does not."""
+    """Query augmentation: pad queries to query_length with [MASK] tokens whose vectors count. None follows a ColBERT
+    checkpoint at `path`; False for a plain encoder."""
     skip_punctuation: bool | None = None
-    """Drop the vectors of passages' punctuation; None as above."""
+    """Drop the vectors of punctuation in passages; None follows a ColBERT checkpoint, and is False for a plain
+    encoder."""
     special_tokens: bool | None = None
-    """Keep the vectors of [CLS], [SEP] and the markers; None as above, and of a plain encoder keeps them."""
+    """Keep the vectors of [CLS], [SEP] and the markers; None follows a ColBERT checkpoint, and is True for a plain
+    encoder."""
     query_length: int | None = None
-    """Queries are cut to this many tokens; None as above, and 32 of a plain encoder."""
+    """Truncate queries to this many tokens; None follows a ColBERT checkpoint, and is 32 for a plain encoder."""
     document_length: int | None = None
-    """Passages are cut to this many tokens, in training to data.passage_length, if that is less; None as above, and 180
-    of a plain encoder."""
+    """Truncate passages to this many tokens (in training to data.passage_length, if that is less); None follows a
+    ColBERT checkpoint, and is 180 for a plain encoder."""
     frozen_layers: int | None = None
-    """Embeddings and so many of the lower layers stay as they are, which also saves their backward pass; none trains
+    """Freeze the embeddings and this many of the lower layers, which also saves their backward pass; None trains
     everything."""
     dtype: Dtype = "float32"
     attention: Attention = "auto"
     remat: Remat = "none"
-    """What the backward pass computes again, to save memory: nothing, all but dense maps (dots), or layers (full)."""
+    """What the backward pass recomputes to save memory: nothing, all but dense layers (dots), or all layers (full)."""
 
 
 @dataclass(frozen=True)
 class RankingDataConfig:
-    """Who is relevant to whom, and how batches are made of it."""
+    """Relevance judgements, queries and passages, and the batches made of them."""
 
     train: tuple[str, ...] = ()
-    """Judgements (BEIR or TREC qrels), triples (.tsv) and lists (.jsonl), each plain or .gz; what several say of one
-    query is joined. docs/teacher.md has the forms."""
+    """Judgements (BEIR or TREC qrels), triples (.tsv) and scored lists (.jsonl), each plain or .gz; entries for the
+    same query are merged. docs/teacher.md has the formats."""
     collection: str = ""
-    """Where ids lead to passages: a BEIR folder, or a file of id<TAB>text or of JSON lines."""
+    """Passages by id: a BEIR folder, or a file of id<TAB>text or of JSON lines."""
     queries: str = ""
-    """Where ids lead to queries, a file likewise; empty takes the folder's queries.<language>.jsonl."""
+    """Queries by id, a file likewise; empty takes the folder's queries.<language>.jsonl."""
     language: str = "en"
     passages: int = 8
-    """Passages a query has in a batch: one that is relevant, the others negatives drawn from its own."""
+    """Passages per query in a batch: one relevant, the others sampled from its negatives."""
     passage_length: int = 0
-    """Passages are cut to so many tokens while training; 0 cuts them as encoder.document_length says."""
+    """Truncate passages to this many tokens in training; 0 uses encoder.document_length."""
     global_batch: int = 32
-    """Queries a step, over all devices."""
+    """Queries per step, over all devices."""
     row_length: int = 256
-    """Tokens of a row of packed passages, if none is longer."""
+    """Tokens per row of packed passages, if none is longer."""
     dev: str = ""
-    """BEIR folder for the dev figures; empty holds training queries out."""
+    """BEIR folder for the dev metrics; empty holds out training queries."""
     dev_split: str = "dev"
     hold_out: float = 0.1
-    """Share of the training queries that are held out where there is no dev folder; 0 for no dev figures."""
+    """Share of the training queries that are held out where there is no dev folder; 0 for no dev metrics."""
     dev_queries: int = 200
-    """At most so many dev queries."""
+    """Largest number of dev queries."""
     dev_documents: int = 2000
-    """Rank at most so many documents for them, the judged ones among them."""
+    """Largest number of documents to rank for them, the judged ones included."""
 
 
 @dataclass(frozen=True)
 class TeacherStageConfig:
-    """One training of a teacher. `python -m optical_jax teacher --config configs/teacher_afriqa.py`."""
+    """Train a teacher: python -m optical_jax teacher --config configs/teacher_afriqa.py."""
 
     run: str = ""
-    """Run folder; everything the run writes goes there."""
+    """Run folder for everything the run writes."""
     seed: int = 0
     resume: Literal["never", "auto", "must"] = "auto"
-    """What to do with an unfinished run in the folder."""
+    """Whether to resume an unfinished run in the folder."""
     encoder: StartConfig = field(default_factory=StartConfig)
     data: RankingDataConfig = field(default_factory=RankingDataConfig)
     loss: RankingLossConfig = field(default_factory=RankingLossConfig)
@@ -99,6 +101,6 @@ class TeacherStageConfig:
     mesh: MeshConfig = field(default_factory=MeshConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     licences: tuple[str, ...] = ()
-    """Licence of each part the weights are made of, for the model card: NAME=LICENCE."""
+    """Licence of each source of the weights, for the model card: NAME=LICENCE."""
     cache_dir: str = ""
-    """Folder for downloads from the hub; empty leaves it to HF_HOME."""
+    """Folder for downloads from the hub; empty uses HF_HOME."""

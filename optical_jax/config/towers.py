@@ -1,4 +1,4 @@
-"""What a model is: the shape of an encoder, its head, a tower of both."""
+"""Model configs: text and image encoders, the retrieval head, and a tower of both."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu"]
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Shape of one Transformer encoder of texts, as a Hugging Face ``config.json`` states it.
+    """Shape of a Transformer text encoder, as in a Hugging Face ``config.json``.
 
-    BERT and its kin are post-norm; the text encoders of CLIP and SigLIP are pre-norm, the former causal.
+    The BERT family is post-norm; the text encoders of CLIP and SigLIP are pre-norm, the former causal.
     """
 
     family: Literal["bert", "roberta", "xlm-roberta", "clip", "siglip"] = "bert"
@@ -32,22 +32,22 @@ class EncoderConfig:
     activation: Activation = "gelu"
     norm_eps: float = 1e-12
     pad_id: int = 0
-    """What padding is to RoBERTa and XLM-R, which count places by it, and to SigLIP, which reads it."""
+    """Id of the padding token: RoBERTa and XLM-R number positions by it, and SigLIP attends to it."""
     eos_id: int | None = None
-    """CLIP: the id whose first token stands for a pooled text. 2 means the highest id of the text instead, as the first
-    checkpoints have it, which name a wrong one."""
+    """CLIP: end-of-text id; its first token is the pooled vector of a text. 2 means the highest id of the text instead,
+    as in the first checkpoints, whose config names a wrong id."""
     dtype: Dtype = "float32"
     """Type of activations; parameters, softmax and norms stay float32."""
     attention: Attention = "auto"
-    """How tokens read each other: plain products (xla), or a kernel that keeps no scores, on NVIDIA (cudnn) or TPU
-    (splash). `auto` decides by device, type and length. All are one function up to rounding."""
+    """Attention implementation: plain einsums (xla), or a flash-attention kernel on NVIDIA (cudnn) or TPU (splash).
+    `auto` decides by device, dtype and length. All compute the same function up to rounding."""
     remat: Remat = "none"
-    """What the backward pass computes again instead of finding it kept: nothing; all but the outputs of dense maps
-    (dots); or whole layers (full)."""
+    """Rematerialisation, what the backward pass recomputes: nothing; all but the outputs of dense layers (dots); or all
+    layers (full)."""
 
     @property
     def first_position(self) -> int:
-        """Row of the position table that a text begins at. RoBERTa and XLM-R count from pad_id + 1."""
+        """Row of the position table of a text's first token; RoBERTa and XLM-R count from pad_id + 1."""
         return self.pad_id + 1 if self.family in ("roberta", "xlm-roberta") else 0
 
     @property
@@ -58,24 +58,24 @@ class EncoderConfig:
 
 @dataclass(frozen=True)
 class HeadConfig:
-    """From hidden states to the vectors that are compared: late interaction, or one pooled vector."""
+    """Retrieval head, from hidden states to vectors: late interaction (one per token), or one pooled vector."""
 
     projection: int = 0
     """Width of the projection; 0 keeps the encoder's own width."""
     projection_bias: bool = False
-    """The projection adds a bias, as that of SigLIP's texts."""
+    """The projection has a bias, as in SigLIP's text tower."""
     pooling: Literal["none", "mean", "cls", "eos", "last", "map"] = "none"
-    """`none` gives a vector a token or patch (late interaction); the others one a text or picture: the mean's, the
-    first token's (`cls`), the end-of-text token's (`eos`, CLIP's texts), that of the last position (`last`, SigLIP's
-    texts), or a learned query's (`map`, SigLIP's pictures)."""
+    """`none` gives one vector per token or patch (late interaction); the others one per text or image: the mean, the
+    first token (`cls`), the end-of-text token (`eos`, CLIP's texts), the last position (`last`, SigLIP's texts), or
+    attention pooling by a learned query (`map`, SigLIP's images)."""
     query_marker_id: int | None = None
     """Token id inserted after [CLS] on queries (ColBERT's [Q]); None inserts nothing."""
     document_marker_id: int | None = None
     query_length: int = 64
-    """Queries are cut to this many tokens, special tokens and marker included."""
+    """Queries are truncated to this many tokens, special tokens and marker included."""
     document_length: int = 256
     augment_queries: bool = False
-    """Fill queries up to query_length with [MASK] tokens, whose vectors count (ColBERT's query augmentation)."""
+    """Pad queries to query_length with [MASK] tokens whose vectors count (ColBERT's query augmentation)."""
     attend_to_augmentation: bool = False
     """Let the other tokens attend to those [MASK] tokens."""
     skip_punctuation: bool = False
@@ -83,29 +83,29 @@ class HeadConfig:
     special_tokens: bool = True
     """Keep the vectors of [CLS], [SEP] and the markers."""
     masses: Literal["none", "norm", "learned"] = "none"
-    """What vectors carry as weight beside what their inputs do: nothing, their length before it is made one, or the
-    logit of a linear map of theirs that is learned with the rest (a parameter of the head)."""
+    """Token weights for optimal transport: those of the inputs (none), the norm of the vectors before normalisation, or
+    logits by a trained linear map of the vectors (a parameter of the head)."""
 
 
 @dataclass(frozen=True)
 class TowerConfig:
-    """An encoder and its head: all that `encode_tokens` needs beside parameters and inputs."""
+    """Config of a tower, an encoder and its head, as `encode_tokens` takes it."""
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
 
     @property
     def vector_width(self) -> int:
-        """E, the width of a token vector. Student and teacher must agree in it."""
+        """E, the width of a token vector, which student and teacher share."""
         return self.head.projection or self.encoder.width
 
 
 def identity(cfg: TowerConfig) -> dict[str, Any]:
-    """What tells a tower's function from others', beside its weights: all but how it is computed."""
+    """The part of a config that determines a tower's outputs, for cache keys: all but attention and remat."""
     found = to_json(cfg)
     for name in ("attention", "remat"):
         del found["encoder"][name]
-    # As before there was a choice, so that what was kept by identity stays valid.
+    # Fields added later are left out at their defaults, so that existing caches stay valid.
     for part, name, without in (
         ("head", "masses", "none"),
         ("head", "projection_bias", False),
@@ -118,15 +118,15 @@ def identity(cfg: TowerConfig) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class ImageEncoderConfig:
-    """Shape of one vision transformer (ViT), as the ``vision_config`` of a Hugging Face ``config.json`` states it."""
+    """Shape of a vision transformer (ViT), as the ``vision_config`` of a Hugging Face ``config.json``."""
 
     family: Literal["clip", "siglip"] = "clip"
     image_size: int = 224
-    """Height and width in pixels of the pictures that the position table is for."""
+    """Height and width in pixels of the images that the position table is for."""
     patch_size: int = 32
-    """Height and width in pixels of a patch. What is left of a picture at its right and lower edge is not read."""
+    """Height and width in pixels of a patch. Incomplete patches at the right and lower edge are cropped."""
     interpolate: bool = False
-    """Read pictures of other sizes too, with the position table resized to them (bicubic); else they are refused."""
+    """Accept images of other sizes too, by bicubic interpolation of the position embeddings; else they are an error."""
     width: int = 768
     layers: int = 12
     heads: int = 12
@@ -140,16 +140,16 @@ class ImageEncoderConfig:
 
     @property
     def grid(self) -> int:
-        """Patches along a side of a picture of `image_size`."""
+        """Patches per side of an image of `image_size`."""
         return self.image_size // self.patch_size
 
 
 AnyEncoderConfig = EncoderConfig | ImageEncoderConfig
-"""What blocks, attention and heads need of an encoder both have, by the same names."""
+"""Both have the fields that blocks, attention and heads need, by the same names."""
 
 
 @dataclass(frozen=True)
 class ImageTowerConfig(TowerConfig):
-    """A tower whose encoder reads pictures: all that is done with the vectors of a tower is done with its own."""
+    """Config of an image tower; its vectors are used like those of any tower."""
 
     encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)  # pyright: ignore

@@ -1,4 +1,4 @@
-"""Checks of settings that need no data: what cannot be is refused before anything is read or compiled."""
+"""Validation of settings before any data is read or anything compiled."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from optical_jax.config.teacher import TeacherStageConfig
 from optical_jax.errors import ConfigError
 
 COMPARES_TEXTS = ("contrastive", "pooled_contrastive", "ot_contrastive", "relational", "score_kl")
-"""Losses between the texts of a batch: from one text alone there is nothing to learn."""
+"""Losses between the texts of a batch, which need at least two."""
 EVERY_AT_LEAST_1 = (
     "data.global_batch", "training.accumulate", "training.log_every", "checkpoint.every", "checkpoint.keep",
 )  # fmt: skip
-"""Of every training; the others are of a student's."""
+"""EVERY_*: lower bounds of settings that every training has; the others are a student's."""
 EVERY_AT_LEAST_0 = (
     "seed", "training.dev_every", "optimizer.warmup_steps", "optimizer.weight_decay", "optimizer.clip_norm",
     "optimizer.final_lr_fraction",
@@ -39,7 +39,7 @@ ABOVE_0 = (
 
 
 def validate(cfg: Config, *, needs_run: bool = True) -> None:
-    """Refuse impossible values before anything is read or compiled.
+    """Validate the settings of a student's training.
 
     Raises:
       ConfigError: names the field, its value and the remedy.
@@ -48,36 +48,36 @@ def validate(cfg: Config, *, needs_run: bool = True) -> None:
     check_every_training(cfg, ("R@1", "R@10", "RR@10"), needs_run=needs_run)
     require(bool(cfg.teacher.path), "teacher.path", "name a teacher: --teacher.path FOLDER_OR_HUB_NAME")
     check_ranges(cfg, AT_LEAST_1, AT_LEAST_0, ABOVE_0)
-    # Above, some pairs run in circles, limit or not.
-    require(1 <= cfg.loss.ot.relaxation <= 1.9, "loss.ot.relaxation", "give a number from 1 to 1.9")
-    require(0 < cfg.loss.ot.partial_mass <= 1, "loss.ot.partial_mass", "give a share above 0 and at most 1")
-    require(0 <= cfg.loss.fusion <= 1, "loss.fusion", "give a share from 0 to 1")
-    require(0 < cfg.loss.ot.epsilon_until <= 1, "loss.ot.epsilon_until", "give a share above 0 and at most 1")
+    # Above 1.9 the updates of some pairs oscillate, even with their limit.
+    require(1 <= cfg.loss.ot.relaxation <= 1.9, "loss.ot.relaxation", "use a number from 1 to 1.9")
+    require(0 < cfg.loss.ot.partial_mass <= 1, "loss.ot.partial_mass", "use a share above 0 and at most 1")
+    require(0 <= cfg.loss.fusion <= 1, "loss.fusion", "use a share from 0 to 1")
+    require(0 < cfg.loss.ot.epsilon_until <= 1, "loss.ot.epsilon_until", "use a share above 0 and at most 1")
     check_transport(cfg)
     for name in ("teacher.max_length", "student.max_length"):
-        require(_get(cfg, name) >= 4, name, "give at least 4 tokens")
+        require(_get(cfg, name) >= 4, name, "use at least 4 tokens")
     for name, tower in (("teacher", cfg.teacher), ("student", cfg.student)):
         check_kernel_dtype(name, tower)
-    require(cfg.data.max_chars >= cfg.data.min_chars, "data.max_chars", f"give at least min_chars={cfg.data.min_chars}")
-    require(cfg.data.max_length_ratio >= 1, "data.max_length_ratio", "give 1 or more")
-    require(cfg.student.vocab_size >= 100, "student.vocab_size", "give at least 100 pieces")
+    require(cfg.data.max_chars >= cfg.data.min_chars, "data.max_chars", f"use at least min_chars={cfg.data.min_chars}")
+    require(cfg.data.max_length_ratio >= 1, "data.max_length_ratio", "use 1 or more")
+    require(cfg.student.vocab_size >= 100, "student.vocab_size", "use at least 100 pieces")
     if cfg.student.new_embeddings == "lexicon" and cfg.student.vocabulary == "keep":
         raise ConfigError(
-            "student.new_embeddings='lexicon' is for a new vocabulary, and student.vocabulary='keep' makes none; "
-            "take --student.new-embeddings random, or add --student.vocabulary train"
+            "student.new_embeddings='lexicon' needs a new vocabulary, but student.vocabulary='keep' makes none; "
+            "use --student.new-embeddings random, or add --student.vocabulary train"
         )
     if cfg.student.keep_pieces and cfg.student.vocabulary == "keep":
         raise ConfigError(
-            "student.keep_pieces=True stands beside a trained vocabulary, and student.vocabulary='keep' keeps all; "
-            "leave it out, or add --student.vocabulary train"
+            "student.keep_pieces=True is for a trained vocabulary, but student.vocabulary='keep' keeps the initial "
+            "one; leave it out, or add --student.vocabulary train"
         )
     size = dataclasses.astuple(cfg.student.size)
-    require(min(size) > 0 or max(size) == min(size) == 0, "student.size", "give all four above 0, or none")
+    require(min(size) > 0 or max(size) == min(size) == 0, "student.size", "use all four above 0, or none")
     if size[0] and size[0] % size[2]:
-        raise ConfigError(f"student.size.width={size[0]} does not divide into heads={size[2]}; take a multiple")
+        raise ConfigError(f"student.size.width={size[0]} does not divide into heads={size[2]}; use a multiple")
     if cfg.student.freeze_layers and size[0]:
         raise ConfigError(
-            f"student.freeze_layers={cfg.student.freeze_layers} would leave layers as student.size draws them, at "
+            f"student.freeze_layers={cfg.student.freeze_layers} would freeze layers that student.size initialises at "
             "random; leave one of the two out"
         )
     _validate_code_switch(cfg)
@@ -88,24 +88,24 @@ def validate(cfg: Config, *, needs_run: bool = True) -> None:
         if name in COMPARES_TEXTS and part < 2:
             raise ConfigError(
                 f"data.global_batch={cfg.data.global_batch} in training.accumulate={cfg.training.accumulate} parts is "
-                f"one pair at a time, and loss {name} compares the texts of a part; give more pairs a part"
+                f"one pair at a time, but loss {name} compares the texts of a part; use more pairs per part"
             )
     buckets = cfg.data.buckets
     rising = bool(buckets) and min(buckets) > 0 and list(buckets) == sorted(set(buckets))
     if cfg.data.batching == "buckets":
-        require(rising, "data.buckets", "give rising lengths, such as 16 32 64")
+        require(rising, "data.buckets", "use rising lengths, such as 16 32 64")
         longest = max(cfg.teacher.max_length, cfg.student.max_length)
         require(buckets[-1] >= longest, "data.buckets", f"the last must hold max_length={longest} tokens")
 
 
 def check_every_training(
-    cfg: Config | TeacherStageConfig | ImageStageConfig, figures: Sequence[str], *, needs_run: bool
+    cfg: Config | TeacherStageConfig | ImageStageConfig, metrics: Sequence[str], *, needs_run: bool
 ) -> None:
-    """What holds for the settings of every training, whatever it trains.
+    """Validate the settings that every training has.
 
     Args:
       cfg: the settings.
-      figures: of its dev lines.
+      metrics: its dev metrics.
       needs_run: whether it writes into a run folder.
 
     Raises:
@@ -114,31 +114,29 @@ def check_every_training(
     check_types(cfg)
     check_that(cfg, bool(cfg.run) or not needs_run, "run", "name a run folder: --run runs/x")
     check_ranges(cfg, EVERY_AT_LEAST_1, EVERY_AT_LEAST_0, EVERY_ABOVE_0)
-    known = cfg.checkpoint.best_metric in figures
-    check_that(cfg, known, "checkpoint.best_metric", f"take one of {', '.join(figures)}")
+    known = cfg.checkpoint.best_metric in metrics
+    check_that(cfg, known, "checkpoint.best_metric", f"use one of {', '.join(metrics)}")
     for name in ("optimizer.b1", "optimizer.b2"):
-        check_that(cfg, 0 <= _get(cfg, name) < 1, name, "give a number from 0 to below 1")
+        check_that(cfg, 0 <= _get(cfg, name) < 1, name, "use a number from 0 to below 1")
     parse_licences(cfg.licences)
 
 
 def check_image_text_loss(cfg: ImageTextLossConfig, prefix: str = "loss.") -> None:
-    """Refuse impossible settings of an image-text loss.
+    """Validate the settings of an image-text loss.
 
     Raises:
       ConfigError: names the field, its value and the remedy.
     """
     check_types(cfg, prefix)
-    # Starting above the bound on the scale would be another temperature than the one asked for.
+    # The scale is bounded, so a lower temperature would be silently raised.
     if cfg.temperature != 0 and not 0.01 <= cfg.temperature < math.inf:
-        raise ConfigError(
-            f"{prefix}temperature={cfg.temperature} is impossible; give at least 0.01, or 0 for a default"
-        )
+        raise ConfigError(f"{prefix}temperature={cfg.temperature} is not valid; use at least 0.01, or 0 for a default")
     if not math.isfinite(cfg.bias):
-        raise ConfigError(f"{prefix}bias={cfg.bias} is impossible; give a number, such as -10")
+        raise ConfigError(f"{prefix}bias={cfg.bias} is not valid; use a number, such as -10")
 
 
 def check_types(cfg: Any, prefix: str = "") -> None:
-    """Refuse what a field is not there for: flags are looked at by tyro, what a file in Python says by nobody else.
+    """Check the types of all fields; tyro checks those of flags, but not those set in a Python config file.
 
     Raises:
       ConfigError: names the field, its value and what it may be.
@@ -147,7 +145,7 @@ def check_types(cfg: Any, prefix: str = "") -> None:
     for each in dataclasses.fields(cfg):
         value, name, kind = getattr(cfg, each.name), prefix + each.name, types[each.name]
         if not _is_a(value, kind):
-            raise ConfigError(f"{name}={value!r} is impossible; {_remedy(kind)}")
+            raise ConfigError(f"{name}={value!r} is not valid; {_remedy(kind)}")
         if dataclasses.is_dataclass(value):
             check_types(value, f"{name}.")
 
@@ -161,7 +159,7 @@ def _is_a(value: Any, kind: Any) -> bool:
     if get_origin(kind) is tuple:
         kinds = parts[:1] * len(value) if isinstance(value, tuple | list) and parts[-1] is Ellipsis else parts
         return isinstance(value, tuple | list) and len(value) == len(kinds) and all(map(_is_a, value, kinds))
-    # NumPy's own numbers would not go into config.json.
+    # NumPy scalars are refused: JSON cannot hold them.
     if kind in (int, float):
         return type(value) in (int, kind)
     return isinstance(value, kind)
@@ -169,22 +167,22 @@ def _is_a(value: Any, kind: Any) -> bool:
 
 def _remedy(kind: Any) -> str:
     if get_origin(kind) is Literal:
-        return f"take one of {', '.join(get_args(kind))}"
+        return f"use one of {', '.join(get_args(kind))}"
     if get_origin(kind) is UnionType:
         return " or ".join([_remedy(part) for part in get_args(kind) if part is not NoneType] + ["None"])
     if get_origin(kind) is tuple:
         first, *others = get_args(kind)
         return f"{_remedy(first)} each, in a tuple{'' if others == [Ellipsis] else f' of {1 + len(others)}'}"
-    words = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}
-    return f"give {words.get(kind, f'{kind.__name__}(...)')}"
+    words = {int: "an integer", float: "a number", str: "a string", bool: "True or False"}
+    return f"use {words.get(kind, f'{kind.__name__}(...)')}"
 
 
 def _validate_code_switch(cfg: Config) -> None:
     share, student = cfg.data.code_switch, cfg.student
     if not 0 <= share <= 1:
-        raise ConfigError(f"data.code_switch={share!r} is impossible; give a share from 0 to 1")
+        raise ConfigError(f"data.code_switch={share!r} is not valid; use a share from 0 to 1")
     if cfg.data.lexicon and not share:
-        raise ConfigError("data.lexicon is what data.code_switch takes words from, and that is 0; give it a share")
+        raise ConfigError("data.lexicon is for data.code_switch, which is 0; set data.code_switch above 0")
     at_random = {
         "student.new_embeddings='random'": student.vocabulary == "train" and student.new_embeddings == "random",
         f"student.size.width={student.size.width}": student.size.width > 0,
@@ -193,52 +191,52 @@ def _validate_code_switch(cfg: Config) -> None:
     if share and not cfg.data.lexicon and any(at_random.values()):
         named = next(name for name, is_so in at_random.items() if is_so)
         raise ConfigError(
-            f"data.code_switch={share} takes its words from the plans of the untrained student, and {named} makes one "
-            "whose plans mean nothing; give data.lexicon, or start from weights and student.new_embeddings=lexicon"
+            f"data.code_switch={share} takes translations from the transport plans of the untrained student, which are "
+            f"meaningless with {named}; set data.lexicon, or start from weights and student.new_embeddings=lexicon"
         )
 
 
 def _validate_pictures(cfg: Config) -> None:
     share, masses = cfg.data.pictures_share, cfg.loss.ot.masses
     if not 0 < share <= 1:
-        raise ConfigError(f"data.pictures_share={share!r} is impossible; give a share above 0 and at most 1")
+        raise ConfigError(f"data.pictures_share={share!r} is not valid; use a share above 0 and at most 1")
     if not cfg.data.pictures:
         if share != DataConfig().pictures_share:
-            raise ConfigError(f"data.pictures_share={share} is of data.pictures, and there are none; name a set")
+            raise ConfigError(f"data.pictures_share={share} needs data.pictures, which is empty; set data.pictures")
         return
     if masses in ("idf", "norm"):
         raise ConfigError(
-            f"loss.ot.masses={masses!r} weighs the teacher's tokens, and the patches of data.pictures have no such "
-            "weight; take uniform or learned"
+            f"loss.ot.masses={masses!r} weighs the teacher's tokens, but the patches of data.pictures have no such "
+            "weight; use uniform or learned"
         )
 
 
 def _validate_fitted(cfg: Config) -> None:
-    """A projection by least squares is of an encoder that stays as it is."""
+    """student.head='fitted' needs a pretrained encoder whose vocabulary and size are unchanged."""
     student, steps = cfg.student, cfg.training.steps
     if student.head != "fitted":
         if not steps:
             raise ConfigError(
-                "training.steps=0 trains nothing, which is for student.head='fitted'; give at least 1, or that head"
+                "training.steps=0 trains nothing, which is for student.head='fitted'; use at least 1, or that head"
             )
         if student.ridge != StudentConfig().ridge:
             raise ConfigError(f"student.ridge={student.ridge} is for student.head='fitted'; leave it out")
         return
     if not student.path:
-        raise ConfigError("student.head='fitted' maps another encoder to the teacher's; name one: --student.path PATH")
+        raise ConfigError("student.head='fitted' needs an encoder to map to the teacher's; add --student.path PATH")
     for name, plain in (("vocabulary", "keep"), ("size", SizeConfig())):
         if getattr(student, name) != plain:
             raise ConfigError(
-                f"student.head='fitted' is of an encoder as it is, and student.{name}={getattr(student, name)!r} makes "
-                "another one; leave it out"
+                f"student.head='fitted' needs an unchanged encoder, but student.{name}={getattr(student, name)!r} "
+                "changes it; leave it out"
             )
 
 
 def parse_added_losses(cfg: LossConfig) -> dict[str, float]:
-    """Name -> weight, from `cfg.add`.
+    """Parse `cfg.add` into loss name -> weight.
 
     Raises:
-      ConfigError: an entry is not NAME=WEIGHT, its name is no loss or is there already, or its weight is no number
+      ConfigError: an entry is not NAME=WEIGHT, its name is not a loss or is repeated, or its weight is not a number
         above 0.
     """
     known, found = get_args(LossName), {}
@@ -247,18 +245,18 @@ def parse_added_losses(cfg: LossConfig) -> dict[str, float]:
         said = f"loss.add={entry!r}"
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            remedy = f"did you mean {near[0]}?" if near else f"take one of {', '.join(known)}"
-            raise ConfigError(f"{said} names no loss; {remedy}")
+            remedy = f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}"
+            raise ConfigError(f"{said} is not a loss; {remedy}")
         if name == cfg.name:
-            raise ConfigError(f"{said} adds the loss that loss.name={cfg.name} is already; leave it out")
+            raise ConfigError(f"{said} repeats loss.name={cfg.name}; leave it out")
         if name in found:
-            raise ConfigError(f"{said} adds {name} a second time; give one weight")
+            raise ConfigError(f"{said} adds {name} a second time; use one weight")
         try:
             found[name] = float(text)
         except ValueError:
             raise ConfigError(f"{said} has no weight; write NAME=WEIGHT, such as {name}=0.1") from None
         if not 0.0 < found[name] < math.inf:
-            raise ConfigError(f"{said} has an impossible weight; give a number above 0")
+            raise ConfigError(f"{said} does not have a valid weight; use a number above 0")
     return found
 
 
@@ -272,19 +270,19 @@ PLANS_OF = {
     "partial_mass": ("partial",),
     "gradient": ("sinkhorn", "unbalanced", "partial", "ipot", "softmax"),
 }
-"""Settings of `OtConfig` -> the plans that heed them, or for `gradient` have one."""
+"""Settings of `OtConfig` -> the plans that use them (`gradient`: that can be differentiated through)."""
 LOSSES_OF = {
     "temperature": ("contrastive", "pooled_contrastive", "ot_contrastive", "score_kl"),
     "fusion": ("gromov_wasserstein",),
     "ot.masses": ("transport", "ot_contrastive", "gromov_wasserstein"),
     "ot.gradient": ("transport", "ot_contrastive"),
 }
-"""Settings of `LossConfig` -> the losses that heed them. Other settings of transport have their use beside a loss: by
-them `align` and lexicons find plans."""
+"""Settings of `LossConfig` -> the losses that use them. Other settings of transport are used beyond the loss, by
+`align` and lexicons."""
 
 
 def check_transport(cfg: Config) -> None:
-    """Refuse settings of transport that its plan ignores, or that mean nothing together.
+    """Refuse transport settings that the plan ignores, or that contradict each other.
 
     Raises:
       ConfigError: names both settings and the remedy.
@@ -306,65 +304,63 @@ def check_transport(cfg: Config) -> None:
             )
     by_plan = {"transport", "ot_contrastive"} & set(losses)
     if not by_plan and "gromov_wasserstein" in losses and ot.plan != "sinkhorn":
-        refuse("plan", "is not what loss gromov_wasserstein moves by; leave it out")
+        refuse("plan", "is not supported by loss gromov_wasserstein, which has its own; leave it out")
     if ot.epsilon_until != defaults["epsilon_until"] and not ot.epsilon_start:
-        refuse("epsilon_until", "ends a schedule, and loss.ot.epsilon_start=0 makes none; leave it out")
+        refuse("epsilon_until", "ends a schedule, but loss.ot.epsilon_start=0 starts none; leave it out")
     if 0 < ot.epsilon_start < ot.epsilon:
-        refuse("epsilon_start", f"is below loss.ot.epsilon={ot.epsilon}, to which it falls; give more, or 0")
+        refuse("epsilon_start", f"is below loss.ot.epsilon={ot.epsilon}, to which it decays; use more, or 0")
     if ot.gradient == "through" and ot.threshold > 0:
-        refuse("threshold", "stops at another iteration for each pair, which has no gradient; leave one of them out")
+        refuse("threshold", "stops each pair at another iteration, without a gradient; leave one of the two out")
     if ot.plan == "exact" and ot.masses != "uniform":
-        refuse("masses", "is not what an assignment moves; leave it out, or take --loss.ot.plan ipot")
+        refuse("masses", "is ignored by an assignment; leave it out, or use --loss.ot.plan ipot")
     if ot.masses == "learned":
         if ot.plan != "sinkhorn":
-            refuse("masses", "learns by the prices of loss.ot.plan='sinkhorn'; take that plan")
+            refuse("masses", "needs the dual potentials of loss.ot.plan='sinkhorn'; use that plan")
         if "transport" not in losses:
-            refuse("masses", f"learns by the transport loss alone, not by loss.name={cfg.loss.name!r}; take that loss")
+            refuse("masses", f"is trained by the transport loss, not by loss.name={cfg.loss.name!r}; use that loss")
     if ot.masses != "uniform" and cfg.teacher.pooling in ("mean", "cls"):
-        refuse("masses", f"weighs tokens, and teacher.pooling={cfg.teacher.pooling!r} leaves one vector; leave it out")
+        refuse("masses", f"weighs tokens, but teacher.pooling={cfg.teacher.pooling!r} gives one vector; leave it out")
     if ot.masses == "norm" and cfg.teacher.cache:
-        refuse(
-            "masses", "needs the lengths of the teacher's vectors, and teacher.cache keeps none; leave the cache out"
-        )
+        refuse("masses", "needs the norms of the teacher's vectors, which teacher.cache lacks; leave the cache out")
 
 
 def parse_licences(entries: Iterable[str]) -> dict[str, str]:
-    """Part -> licence, from NAME=LICENCE.
+    """Parse NAME=LICENCE entries into source -> licence.
 
     Raises:
-      ConfigError: an entry is not of that form, or a part has two licences.
+      ConfigError: an entry is not of that form, or a source has two licences.
     """
     found: dict[str, str] = {}
     for entry in entries:
         name, _, licence = (text.strip() for text in entry.partition("="))
         if not name or not licence:
             raise ConfigError(
-                f"licences={entry!r} names no part or no licence; write NAME=LICENCE, such as tico19='CC0 1.0'"
+                f"licences={entry!r} lacks a name or a licence; write NAME=LICENCE, such as tico19='CC0 1.0'"
             )
         if found.setdefault(name, licence) != licence:
-            raise ConfigError(f"licences: {name} is {found[name]!r} and {licence!r}; give one licence a part")
+            raise ConfigError(f"licences: {name} is {found[name]!r} and {licence!r}; use one licence per source")
     return found
 
 
 def check_that(cfg: Any, fine: bool, name: str, remedy: str) -> None:
-    """Refuse the value of a setting, `a.b` of `cfg`, that is not fine."""
+    """Raise ConfigError for the setting `name` (dotted) of `cfg` unless `fine`."""
     if not fine:
-        raise ConfigError(f"{name}={_get(cfg, name)!r} is impossible; {remedy}")
+        raise ConfigError(f"{name}={_get(cfg, name)!r} is not valid; {remedy}")
 
 
 def check_ranges(cfg: Any, at_least_1: Iterable[str], at_least_0: Iterable[str], above_0: Iterable[str]) -> None:
     for name in at_least_1:
-        check_that(cfg, _get(cfg, name) >= 1, name, "give at least 1")
+        check_that(cfg, _get(cfg, name) >= 1, name, "use at least 1")
     for name in at_least_0:
-        check_that(cfg, _get(cfg, name) >= 0, name, "give 0 or more")
+        check_that(cfg, _get(cfg, name) >= 0, name, "use 0 or more")
     for name in above_0:
-        check_that(cfg, 0 < _get(cfg, name) < math.inf, name, "give a number above 0")
+        check_that(cfg, 0 < _get(cfg, name) < math.inf, name, "use a number above 0")
 
 
 def check_kernel_dtype(name: str, tower: Any) -> None:
     if tower.attention in ("cudnn", "splash") and tower.dtype != "bfloat16":
         raise ConfigError(
-            f"{name}.attention={tower.attention} works in bfloat16, not in {name}.dtype={tower.dtype}; "
+            f"{name}.attention={tower.attention} needs bfloat16, not {name}.dtype={tower.dtype}; "
             f"add --{name}.dtype bfloat16"
         )
 
@@ -386,7 +382,7 @@ IMAGE_AT_LEAST_0 = ("text.projection", "text.hold_gib")
 
 
 def validate_teacher(cfg: TeacherStageConfig, *, needs_run: bool = True) -> None:
-    """As `validation.validate`, for a teacher's training.
+    """Validate the settings of a teacher's training.
 
     Raises:
       ConfigError: names the field, its value and the remedy.
@@ -398,41 +394,41 @@ def validate_teacher(cfg: TeacherStageConfig, *, needs_run: bool = True) -> None
     check_ranges(cfg, TEACHER_AT_LEAST_1, TEACHER_AT_LEAST_0, TEACHER_ABOVE_0)
     for name in ("query_length", "document_length"):
         length = getattr(cfg.encoder, name)
-        require(length is None or length >= 4, f"encoder.{name}", "give at least 4 tokens, or none")
+        require(length is None or length >= 4, f"encoder.{name}", "use at least 4 tokens, or none")
     length = cfg.data.passage_length
-    require(length == 0 or length >= 4, "data.passage_length", "give at least 4 tokens, or 0")
+    require(length == 0 or length >= 4, "data.passage_length", "use at least 4 tokens, or 0")
     frozen = cfg.encoder.frozen_layers
-    require(frozen is None or frozen >= 0, "encoder.frozen_layers", "give 0 or more, or none")
+    require(frozen is None or frozen >= 0, "encoder.frozen_layers", "use 0 or more, or none")
     check_kernel_dtype("encoder", cfg.encoder)
-    require(0 <= cfg.data.hold_out < 1, "data.hold_out", "give a share from 0 to below 1")
+    require(0 <= cfg.data.hold_out < 1, "data.hold_out", "use a share from 0 to below 1")
     loss = cfg.loss
     if not (loss.contrastive or loss.kl or loss.margin_mse):
-        raise ConfigError("loss.contrastive, loss.kl and loss.margin_mse are all 0; give one of them a weight")
+        raise ConfigError("loss.contrastive, loss.kl and loss.margin_mse are all 0; set one of them above 0")
     if cfg.data.passages == 1:
-        require(not loss.kl and not loss.margin_mse, "data.passages", "kl and margin_mse compare two and more")
-        require(loss.in_batch, "data.passages", "without loss.in_batch there is no negative; give 2 or more")
+        require(not loss.kl and not loss.margin_mse, "data.passages", "kl and margin_mse compare 2 or more")
+        require(loss.in_batch, "data.passages", "without loss.in_batch there are no negatives; use 2 or more")
     if loss.contrastive and cfg.data.global_batch == 1 and cfg.data.passages == 1:
-        raise ConfigError("data.global_batch=1 and data.passages=1 leave no negative; raise one of them")
+        raise ConfigError("data.global_batch=1 and data.passages=1 leave no negatives; increase one of them")
 
 
 def validate_image_teacher(cfg: ImageStageConfig, *, needs_run: bool = True) -> None:
-    """As `validation.validate`, for an image-text teacher's training.
+    """Validate the settings of an image-text teacher's training.
 
     Raises:
       ConfigError: names the field, its value and the remedy.
     """
     require = partial(check_that, cfg)
     check_every_training(cfg, DEV_FIGURES, needs_run=needs_run)
-    require(bool(cfg.text.path), "text.path", "name a tower of texts: --text.path FOLDER_OR_HUB_NAME")
-    require(bool(cfg.data.images), "data.images", "name sets of pictures with captions: --data.images FOLDER")
+    require(bool(cfg.text.path), "text.path", "name a text tower: --text.path FOLDER_OR_HUB_NAME")
+    require(bool(cfg.data.images), "data.images", "name sets of captioned images: --data.images FOLDER")
     require(bool(cfg.data.splits), "data.splits", "name a split, such as train")
     for name in ("images", "splits"):
         named = getattr(cfg.data, name)
         require(len(set(named)) == len(named) and all(named), f"data.{name}", "name each once")
     check_ranges(cfg, IMAGE_AT_LEAST_1, IMAGE_AT_LEAST_0, ())
     length = cfg.text.max_length
-    require(length == 0 or length >= 4, "text.max_length", "give at least 4 tokens, or 0")
-    require(cfg.data.global_batch >= 2, "data.global_batch", "the loss compares the pairs of a batch; give 2 or more")
+    require(length == 0 or length >= 4, "text.max_length", "use at least 4 tokens, or 0")
+    require(cfg.data.global_batch >= 2, "data.global_batch", "the loss compares the pairs of a batch; use 2 or more")
     for name, side in (("text", cfg.text), ("image", cfg.image)):
         check_kernel_dtype(name, side)
     check_size(cfg.image)
@@ -440,23 +436,23 @@ def validate_image_teacher(cfg: ImageStageConfig, *, needs_run: bool = True) -> 
 
 
 def check_size(image: ImageSideConfig) -> None:
-    """Refuse a drawn tower that cannot be, and a size beside weights that have their own."""
+    """Check the size of a randomly initialised image tower; with `path` the checkpoint defines it."""
     if image.path:
         changed = [name for name in DRAWN_SIZE if getattr(image, name) != getattr(ImageSideConfig(), name)]
         if changed:
             raise ConfigError(
-                f"image.{changed[0]}={getattr(image, changed[0])} is of a drawn tower, and image.path={image.path} "
-                "brings its own; leave one of the two out"
+                f"image.{changed[0]}={getattr(image, changed[0])} is for random initialisation, but image.path="
+                f"{image.path} has its own; leave one of the two out"
             )
         return
     if image.locked:
-        raise ConfigError("image.locked=True leaves a drawn tower as it is drawn; name image.path, or leave it out")
+        raise ConfigError("image.locked=True would freeze random weights; set image.path, or leave it out")
     if image.pooling == "auto":
-        raise ConfigError("image.pooling='auto' does as files say, and a drawn tower has none; take none, mean or cls")
+        raise ConfigError("image.pooling='auto' needs a checkpoint at image.path; use none, mean or cls")
     if image.width % image.heads:
-        raise ConfigError(f"image.width={image.width} does not divide into image.heads={image.heads}; take a multiple")
+        raise ConfigError(f"image.width={image.width} does not divide into image.heads={image.heads}; use a multiple")
     if image.image_size % image.patch_size:
         raise ConfigError(
             f"image.image_size={image.image_size} does not divide into patches of image.patch_size="
-            f"{image.patch_size}; take a multiple"
+            f"{image.patch_size}; use a multiple"
         )

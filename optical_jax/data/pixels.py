@@ -1,4 +1,4 @@
-"""From RGB pictures to what an image encoder takes, to the last bit as Hugging Face's PIL image processors."""
+"""Image preprocessing (resize, crop, normalise) and augmentation, bit-identical to Hugging Face's PIL processors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Triple = tuple[float, float, float]
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 HALF = (0.5, 0.5, 0.5)
 RECIPE_FILES = ("preprocessor_config.json", "processor_config.json")
-"""transformers 5 writes the second, with the first as its `image_processor`."""
+"""transformers 5 writes the second, with the contents of the first as its `image_processor`."""
 GREY_OF_RGB = np.array([0.299, 0.587, 0.114], np.float32)
 """Luma of ITU-R BT.601."""
 CROPS_TRIED = 10
@@ -41,67 +41,69 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "Siglip": {**HALVES, "default_to_square": False},
     "ViT": {**HALVES, "resample": 2, "default_to_square": True},
 }
-"""What each family's class takes where its file says nothing."""
+"""Default settings of each family's image processor class."""
 FAMILY_ENDINGS = ("ImageProcessorPil", "ImageProcessorFast", "ImageProcessor", "FeatureExtractor")
 NOT_DONE = ("do_pad", "use_square_size")
-"""Steps of other families; a file that asks for one is refused."""
+"""Steps of other families, which are not supported."""
 
 
 @dataclass(frozen=True)
 class PictureRecipe:
-    """How pictures of any size become pixels of one size; the default is CLIP's."""
+    """Image preprocessing settings, from images of any size to pixels of one size; defaults are CLIP's."""
 
     resize: int | tuple[int, int] | None = 224
-    """Pixels of the shorter edge; or height and width, whatever the shape was; None leaves pictures as they are."""
+    """Pixels of the shorter edge; or height and width, whatever the aspect ratio; None for no resizing."""
     crop: tuple[int, int] | None = (224, 224)
-    """Height and width cut from the middle, black where the picture has none; None cuts nothing."""
+    """Height and width of the centre crop, padded with black; None for no crop."""
     resample: Filter = "bicubic"
     scale: float | None = 1 / 255
-    """What the values 0 to 255 are multiplied by; None leaves them."""
+    """Factor on the values 0 to 255; None for no rescaling."""
     mean: Triple | None = CLIP_MEAN
-    """Of red, green and blue, taken away after the scale; None leaves mean and std out."""
+    """Mean of red, green and blue after rescaling; None for no normalisation."""
     std: Triple | None = CLIP_STD
 
     def __post_init__(self) -> None:
         """
         Raises:
-          ConfigError: a size, filter or std that cannot be, or pictures would stay of different sizes.
+          ConfigError: a size, filter or std that is not valid, or settings that leave images of different sizes.
         """
         if self.crop is None and not isinstance(self.resize, tuple):
-            raise ConfigError(f"pictures.resize={self.resize} without a crop gives pictures of many sizes; give a crop")
+            raise ConfigError(f"pictures.resize={self.resize} without a crop gives images of many sizes; add a crop")
         edges = [edge for size in (self.resize, self.crop) for edge in (size if isinstance(size, tuple) else (size,))]
         if any(edge is not None and edge < 1 for edge in edges):
-            raise ConfigError(f"pictures.resize={self.resize}, crop={self.crop}: an edge has at least one pixel")
+            raise ConfigError(f"pictures.resize={self.resize}, crop={self.crop}: use edges of at least one pixel")
         if self.resample not in get_args(Filter):
-            raise ConfigError(f"pictures.resample={self.resample}: there are {', '.join(get_args(Filter))}")
+            raise ConfigError(
+                f"pictures.resample={self.resample} is not valid; use one of {', '.join(get_args(Filter))}"
+            )
         if (self.mean is None) != (self.std is None) or (self.std is not None and 0 in self.std):
-            raise ConfigError(f"pictures.mean={self.mean}, std={self.std}: both or none, and no std of 0")
+            raise ConfigError(f"pictures.mean={self.mean}, std={self.std}: set both or none, with std above 0")
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of what comes out."""
+        """Height and width of the output."""
         return self.crop or cast(tuple[int, int], self.resize)
 
     @staticmethod
     def from_json(config: Mapping[str, Any], name: str = RECIPE_FILES[0]) -> PictureRecipe:
-        """What a preprocessor_config.json says, in its forms of today and of before 2022 (sizes as plain numbers).
+        """Parse a preprocessor_config.json, current or from before 2022 (sizes as plain numbers).
 
         Args:
           config: the parsed file, of CLIP, SigLIP, or ViT (which many others use).
           name: of the file, for messages.
 
         Raises:
-          ConfigError: another family, a step or a size that is not done here.
+          ConfigError: another family, or a step or size that is not supported.
         """
         config = config.get("image_processor", config)
         family = _family(config, name)
-        # null says as little as nothing does.
+        # null means the default.
         known = {**DEFAULTS[family], **{key: value for key, value in config.items() if value is not None}}
         if asked := [key for key in NOT_DONE if known.get(key)]:
-            raise ConfigError(f"{name}: {asked[0]} is not done here; use a model of CLIP, SigLIP or ViT")
+            raise ConfigError(f"{name}: {asked[0]} is not supported; use a model of CLIP, SigLIP or ViT")
         numbers = {int(number): filter_name for filter_name, number in FILTERS.items()}
         if known["resample"] not in numbers:
-            raise ConfigError(f"{name}: resample={known['resample']} is none of {sorted(numbers)}")
+            raise ConfigError(f"{name}: resample={known['resample']} is not valid; use one of {sorted(numbers)}")
         normalised = known.get("do_normalize", True)
         return PictureRecipe(
             resize=_size(known, "size", known["default_to_square"], name) if known.get("do_resize", True) else None,
@@ -113,7 +115,7 @@ class PictureRecipe:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """As preprocessor_config.json, which transformers and `from_json` read back."""
+        """Contents of a preprocessor_config.json, which transformers and `from_json` read."""
         size = self.resize
         if isinstance(size, tuple):
             size = {"height": size[0], "width": size[1]}
@@ -135,14 +137,14 @@ class PictureRecipe:
 
 
 def read_recipe(folder: Path) -> PictureRecipe:
-    """The recipe in a model's folder.
+    """Read the preprocessing settings in a model's folder.
 
     Raises:
-      ConfigError: there is none, it is broken, or as `PictureRecipe.from_json`.
+      ConfigError: there are none, the file is corrupt, or as `PictureRecipe.from_json`.
     """
     path = next((folder / name for name in RECIPE_FILES if (folder / name).is_file()), None)
     if path is None:
-        raise ConfigError(f"{folder}: no {' and no '.join(RECIPE_FILES)}; take the whole folder of the image model")
+        raise ConfigError(f"{folder}: no {' and no '.join(RECIPE_FILES)}; use the complete folder of the image model")
     try:
         config = read_json(path)
     except ValueError as error:
@@ -153,12 +155,12 @@ def read_recipe(folder: Path) -> PictureRecipe:
 
 
 def find_recipe(folder: Path) -> PictureRecipe | None:
-    """The recipe in a model's folder; None where there is none. Raises as `read_recipe`."""
+    """Preprocessing settings in a model's folder; None if there are none. Raises as `read_recipe`."""
     return read_recipe(folder) if any((folder / name).is_file() for name in RECIPE_FILES) else None
 
 
 def picture_pixels(rgb: UInt8[np.ndarray, "H W 3"], recipe: PictureRecipe) -> Float32[np.ndarray, "h w 3"]:
-    """The picture as an image encoder takes it, of `recipe.size`."""
+    """Preprocess an image for an image encoder, to `recipe.size`."""
     if recipe.resize is not None:
         rgb = resize_rgb(rgb, resized(rgb.shape[0], rgb.shape[1], recipe), recipe.resample)
     if recipe.crop is not None:
@@ -167,9 +169,9 @@ def picture_pixels(rgb: UInt8[np.ndarray, "H W 3"], recipe: PictureRecipe) -> Fl
 
 
 def kept_part(height: int, width: int, recipe: PictureRecipe) -> tuple[float, float, float, float]:
-    """The part of a picture that `picture_pixels` keeps: left, top, right and lower edge in pixels of the picture.
+    """Part of an image that `picture_pixels` keeps: left, top, right and bottom edge in pixels of the image.
 
-    They lie outside of it where the picture is smaller than the crop, and black is around it.
+    Edges are outside of the image where it is smaller than the crop and padded with black.
     """
     size = resized(height, width, recipe)
     edges = []
@@ -183,9 +185,9 @@ def kept_part(height: int, width: int, recipe: PictureRecipe) -> tuple[float, fl
 def patch_grid(
     height: int, width: int, recipe: PictureRecipe, patch: int
 ) -> tuple[tuple[int, int], tuple[float, float, float, float]]:
-    """How an encoder cuts a picture into patches of `patch` pixels: rows and columns, and the part that they cover.
+    """Patch grid of an image for patches of `patch` pixels: rows and columns, and the part of the image they cover.
 
-    The part is given as of `kept_part`. What is left of a picture at its right and lower edge is in no patch.
+    The part is as of `kept_part`. Incomplete patches at the right and lower edge are not covered.
     """
     left, top, right, bottom = kept_part(height, width, recipe)
     rows, columns = (length // patch for length in recipe.size)
@@ -194,7 +196,7 @@ def patch_grid(
 
 
 def cut_out(rgb: UInt8[np.ndarray, "H W 3"], part: tuple[float, float, float, float]) -> UInt8[np.ndarray, "h w 3"]:
-    """A part of the picture, as `patch_grid` gives it, to the nearest pixel; black where the picture has none."""
+    """Crop an image to a part, as of `patch_grid`, rounded to pixels and padded with black."""
     left, top, right, bottom = (round(edge) for edge in part)
     out = np.zeros((bottom - top, right - left, 3), np.uint8)
     there = rgb[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
@@ -204,20 +206,20 @@ def cut_out(rgb: UInt8[np.ndarray, "H W 3"], part: tuple[float, float, float, fl
 
 
 def resized(height: int, width: int, recipe: PictureRecipe) -> tuple[int, int]:
-    """Height and width before the crop."""
+    """Height and width after resizing, before the crop."""
     if recipe.resize is None:
         return height, width
     return recipe.resize if isinstance(recipe.resize, tuple) else shortest_edge(height, width, recipe.resize)
 
 
 def shortest_edge(height: int, width: int, edge: int) -> tuple[int, int]:
-    """Height and width with the shorter edge of this length; the other one is cut to a whole number."""
+    """Height and width with a shorter edge of this length; the longer one is rounded down."""
     longer = int(edge * max(height, width) / min(height, width))
     return (edge, longer) if height < width else (longer, edge)
 
 
 def center_crop(rgb: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
-    """The middle of a picture, black around it where it is smaller."""
+    """Centre crop, padded with black where the image is smaller."""
     out = np.zeros((*size, 3), np.uint8)
     source, target = [], []
     for length, wanted in zip(rgb.shape, size, strict=False):
@@ -234,15 +236,15 @@ def center_crop(rgb: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]) -> UInt8
 
 
 def normalise(rgb: UInt8[np.ndarray, "H W 3"], recipe: PictureRecipe) -> Float32[np.ndarray, "H W 3"]:
-    """Values scaled, less the mean, over the standard deviation."""
+    """Rescale values, subtract the mean and divide by the standard deviation."""
     return _value_table(recipe.scale, recipe.mean, recipe.std)[rgb, np.arange(3)]
 
 
 @functools.lru_cache(maxsize=16)
 def _value_table(scale: float | None, mean: Triple | None, std: Triple | None) -> Float32[np.ndarray, "256 3"]:
-    """What every value of every colour becomes: a byte has 256, a picture a hundred thousand."""
+    """Lookup table of normalised values, as there are 256 per channel but a hundred thousand per image."""
     values = np.arange(256, dtype=np.float64)
-    # Scaled in float64 and then rounded, the rest in float32: the order in which transformers rounds.
+    # Rescaled in float64 and then rounded, the rest in float32, as in transformers.
     values = (values if scale is None else values * scale).astype(np.float32)
     table = np.repeat(values[:, None], 3, axis=1)
     if mean is not None and std is not None:
@@ -255,16 +257,16 @@ def _value_table(scale: float | None, mean: Triple | None, std: Triple | None) -
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far pictures are changed in training."""
+    """Image augmentation in training: random crop, flip and colour jitter."""
 
     area: tuple[float, float] = (0.8, 1.0)
-    """Share of the picture that a random part of it has, least and most; it is stretched to the recipe's size."""
+    """Smallest and largest share of the image's area in a random crop, which is resized to the recipe's size."""
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    """Width over height of that part."""
+    """Smallest and largest aspect ratio (width over height) of that crop."""
     flip: bool = False
-    """Left and right exchanged in every other picture. Captions say left and right."""
+    """Flip images horizontally with probability 1/2. Wrong for captions that mention left and right."""
     brightness: float = 0.1
-    """A factor between 1 - this and 1 + this; likewise the others."""
+    """Random factor between 1 - this and 1 + this; likewise contrast and saturation."""
     contrast: float = 0.1
     saturation: float = 0.1
 
@@ -276,22 +278,26 @@ class Augmentation:
         for name in ("area", "ratio"):
             low, high = getattr(self, name)
             if not 0 < low <= high or (name == "area" and high > 1):
-                raise ConfigError(f"augmentation.{name}={low, high}: give the least and the most, above 0")
+                raise ConfigError(
+                    f"augmentation.{name}={low, high} is not valid; use a range above 0, lower bound first"
+                )
         for field in fields(self)[-3:]:
             if not 0 <= getattr(self, field.name) < 1:
-                raise ConfigError(f"augmentation.{field.name}={getattr(self, field.name)}: from 0 to below 1")
+                raise ConfigError(
+                    f"augmentation.{field.name}={getattr(self, field.name)} is not valid; use 0 to below 1"
+                )
 
 
 def augmented_pixels(
     rgb: UInt8[np.ndarray, "H W 3"], recipe: PictureRecipe, how: Augmentation, key: Sequence[int]
 ) -> Float32[np.ndarray, "h w 3"]:
-    """A random part of the picture in colours slightly off, of `recipe.size`; the same for the same key.
+    """Augment and preprocess an image: random resized crop, flip and colour jitter; deterministic in the key.
 
     Args:
-      rgb: the picture.
+      rgb: the image.
       recipe: size, filter and normalisation.
-      how: how far it is changed.
-      key: whole numbers from 0 up, such as seed, step and row.
+      how: augmentation.
+      key: integers from 0 up, such as seed, step and row.
     """
     rng = np.random.default_rng(key)
     box = _random_part(rgb.shape[0], rgb.shape[1], how, rng)
@@ -304,7 +310,7 @@ def augmented_pixels(
 
 
 def _random_part(height: int, width: int, how: Augmentation, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """Left, upper, right and lower edge. As torchvision's RandomResizedCrop: after some tries the middle."""
+    """Random crop (left, top, right, bottom) as torchvision's RandomResizedCrop; after some tries the centre."""
     log_ratio = np.log(how.ratio)
     for _ in range(CROPS_TRIED):
         area, ratio = height * width * rng.uniform(*how.area), math.exp(rng.uniform(*log_ratio))
@@ -338,13 +344,13 @@ def _family(config: Mapping[str, Any], name: str) -> str:
         if given.removesuffix(ending) in DEFAULTS:
             return given.removesuffix(ending)
     known = ", ".join(f"{family}ImageProcessor" for family in DEFAULTS)
-    raise ConfigError(f"{name}: image_processor_type={given or 'absent'} is not read here; there are {known}")
+    raise ConfigError(f"{name}: image_processor_type={given or 'absent'} is not supported; use one of {known}")
 
 
 def _size(config: Mapping[str, Any], key: str, square: bool, name: str) -> int | tuple[int, int]:
     value = config.get(key)
     if value is None:
-        raise ConfigError(f"{name}: {key} is missing, and the file asks for that step; state it as height and width")
+        raise ConfigError(f"{name}: {key} is missing for a step of the file; add it as height and width")
     if isinstance(value, int):
         return (value, value) if square else value
     if isinstance(value, Sequence) and len(value) == 2:
@@ -354,9 +360,7 @@ def _size(config: Mapping[str, Any], key: str, square: bool, name: str) -> int |
             return int(value["height"]), int(value["width"])
         if value.keys() == {"shortest_edge"} and key == "size":
             return int(value["shortest_edge"])
-    raise ConfigError(
-        f"{name}: {key}={value} is not done here; it must be height and width, or (of size) shortest_edge"
-    )
+    raise ConfigError(f"{name}: {key}={value} is not supported; use height and width, or (for size) shortest_edge")
 
 
 def _triple(value: float | Sequence[float]) -> Triple:

@@ -1,4 +1,4 @@
-"""Picture files as RGB pixels and back, and the size of pictures changed: the one door to Pillow."""
+"""Decoding, encoding and resizing of images as RGB arrays, the only use of Pillow."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from optical_jax.errors import DataError
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""What is read. Pillow knows more, but of an EPS file, say, it runs what the file says."""
+"""Supported formats. Pillow has more, some unsafe: it executes the code in EPS files, for instance."""
 MAX_PIXELS = 64_000_000
-"""Of one picture: above what cameras make, and below what fills the memory. Pillow's own limit is four times that."""
+"""Largest image, above common cameras, and below what fills the memory. Pillow's own limit is four times that."""
 
 QUALITY = 80
-"""Of jpegs that are written, to 100."""
+"""Quality of JPEGs written, up to 100."""
 
 Filter = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 FILTERS: dict[str, Image.Resampling] = {
@@ -29,14 +29,14 @@ FILTERS: dict[str, Image.Resampling] = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-"""By name; the values are the numbers under which preprocessor_config.json has them."""
+"""Resampling filters by name; the values are the numbers in preprocessor_config.json."""
 
 
 def read_rgb(path: Path) -> UInt8[np.ndarray, "H W 3"]:
-    """The picture in a file, as `decode_rgb` gives it.
+    """Read an image file, as `decode_rgb`.
 
     Raises:
-      DataError: the file cannot be read, or holds no whole picture.
+      DataError: the file cannot be read, or is not a complete image.
     """
     try:
         data = path.read_bytes()
@@ -46,17 +46,17 @@ def read_rgb(path: Path) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def decode_rgb(data: bytes, name: str) -> UInt8[np.ndarray, "H W 3"]:
-    """The picture in the bytes of a file: upright as EXIF says, on white where it is transparent, of several the first.
+    """Decode an image: rotated by its EXIF orientation, on white if transparent, the first frame of several.
 
     Args:
       data: all bytes of a file of one of `FORMATS`.
       name: of the file, and of the member in it, for messages.
 
     Raises:
-      DataError: empty, no picture, broken, cut off, of more than `MAX_PIXELS`, or with pixels of an unknown scale.
+      DataError: empty, not an image, corrupt, truncated, of more than `MAX_PIXELS`, or with pixels of unknown scale.
     """
     if not data:
-        raise DataError(f"{name}: empty, no picture; make or fetch the file again")
+        raise DataError(f"{name}: empty, not an image; create or download the file again")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             width, height = picture.size
@@ -67,12 +67,12 @@ def decode_rgb(data: bytes, name: str) -> UInt8[np.ndarray, "H W 3"]:
     except DataError:
         raise
     except UnidentifiedImageError:
-        raise DataError(f"{name}: no picture ({', '.join(FORMATS)}), or one cut off at its beginning") from None
+        raise DataError(f"{name}: not an image ({', '.join(FORMATS)}), or truncated in its header") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise DataError(f"{name}: more than {MAX_PIXELS:,} pixels; make it smaller") from None
-    except Exception as error:  # Pillow's decoders raise a dozen kinds on broken files
+    except Exception as error:  # Pillow's decoders raise many types on corrupt files
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{name}: broken picture ({reason}); make or fetch the file again") from error
+        raise DataError(f"{name}: corrupt image ({reason}); create or download the file again") from error
 
 
 def resize_rgb(
@@ -81,20 +81,20 @@ def resize_rgb(
     resample: Filter,
     box: tuple[int, int, int, int] | None = None,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """The picture, or the part of it in `box`, at another size.
+    """Resize an image, or the part of it in `box`.
 
     Args:
-      rgb: the picture.
+      rgb: the image.
       size: height and width of the result.
       resample: filter.
-      box: left, upper, right and lower edge of the part, in pixels.
+      box: left, top, right and bottom edge of the part, in pixels.
     """
     height, width = size
     return np.asarray(Image.fromarray(rgb).resize((width, height), FILTERS[resample], box))
 
 
 def encode_rgb(rgb: UInt8[np.ndarray, "H W 3"], form: Literal["png", "jpeg"]) -> bytes:
-    """The bytes of a file with this picture, as small as the form makes it; a jpeg of `QUALITY`."""
+    """Encode an image as an optimised PNG, or a JPEG of `QUALITY`."""
     file = io.BytesIO()
     options: dict[str, int] = {"quality": QUALITY} if form == "jpeg" else {}
     Image.fromarray(rgb).save(file, form, optimize=True, **options)
@@ -104,13 +104,13 @@ def encode_rgb(rgb: UInt8[np.ndarray, "H W 3"], form: Literal["png", "jpeg"]) ->
 def _upright(picture: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(picture)
-    except Exception:  # broken EXIF data beside a whole picture, read as if they were not there
+    except Exception:  # corrupt EXIF data of an intact image are ignored
         return picture
 
 
 def _to_rgb(picture: Image.Image, name: str) -> UInt8[np.ndarray, "H W 3"]:
     if picture.mode.startswith("I"):
-        # Pillow's conversion of 16-bit grey cuts at 255 in some versions.
+        # Pillow's conversion of 16-bit grey clips at 255 in some versions.
         grey = np.asarray(picture).astype(np.int64)
         if grey.min() < 0 or grey.max() > 65535:
             raise DataError(f"{name}: grey of 32 bits, whose white is not known; save it with 8 or 16 bits")

@@ -1,4 +1,4 @@
-"""Text to token ids and masks: any fast tokenizer, or a vocabulary trained from the bitext."""
+"""Tokenisation to ids and masks with any fast tokenizer, and training of WordPiece vocabularies."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ BERT_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 MIN_VOCAB_SIZE = 64
 MAX_WORD_CHARS = 1000
-"""Longest run without space that is cut into pieces; longer ones are [UNK]. BERT's 100 loses Khmer clauses."""
+"""Longest word that is split into pieces; longer ones are [UNK]. BERT's 100 loses Khmer clauses."""
 KNOWN_CLASSES = (
     "BertTokenizer", "RobertaTokenizer", "XLMRobertaTokenizer", "CLIPTokenizer", "TokenizersBackend",
     "PreTrainedTokenizerFast",
 )  # fmt: skip
-"""Classes that tokenizer_config.json may name, and that are taken at their word beside a model of these types."""
+"""Tokenizer classes in tokenizer_config.json that are loaded directly, for models of KNOWN_MODEL_TYPES."""
 KNOWN_MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "clip", "clip_text_model", "siglip", "siglip_text_model")
 SIGLIP_CLASSES = ("SiglipTokenizer", "GemmaTokenizer", "Siglip2Tokenizer")
-"""Classes that SigLIP's folders name; all that the first one does to a text is in its tokenizer.json, and by itself it
-needs a library of SentencePiece's and is slow."""
+"""Tokenizer classes of SigLIP folders. tokenizer.json has the complete tokenizer; the first class itself is slow and
+needs SentencePiece."""
 LOWER_CASE_CLASSES = SIGLIP_CLASSES[1:]
-"""Those of SigLIP 2, which learned from text in lower case (arXiv 2502.14786, section 2). Its folders name Gemma's,
-which keeps capitals; the last one, of later transformers, does not."""
+"""Classes of SigLIP 2, which was trained on lower-cased text (arXiv 2502.14786, section 2). Its folders name Gemma's,
+which keeps case; the last one, of later transformers, does not."""
 SIGLIP_MODEL_TYPES = ("siglip", "siglip_text_model", None)
-"""None: beside a checkpoint of big_vision lies no config.json."""
+"""None: checkpoints of big_vision have no config.json."""
 
 
 class Tokens(NamedTuple):
@@ -50,14 +50,14 @@ class Tokens(NamedTuple):
     attend: Bool[np.ndarray, "L"]
     keep: Bool[np.ndarray, "L"]
     truncated: bool = False
-    """True where the text was longer than its limit."""
+    """True if the text was truncated."""
 
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
-    """The fast tokenizer in a folder, or of a hub name.
+    """Load the fast tokenizer of a folder or hub name.
 
     Raises:
-      ConfigError: nothing there, a folder without tokenizer files, or a tokenizer without a fast form.
+      ConfigError: no such folder, no tokenizer files in it, or no fast version of the tokenizer.
     """
     folder = Path(path)
     local = folder.is_dir()
@@ -68,24 +68,24 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
     try:
         tokenizer = _from_pretrained(path, local)
     except Exception as e:  # tokenizers raises bare Exceptions, the hub and JSON many kinds
-        what = "the tokenizer is broken" if local else "no such folder, and no tokenizer by this hub name"
+        what = "the tokenizer cannot be loaded" if local else "no such folder, and no tokenizer of this hub name"
         raise ConfigError(f"{path}: {what}: {_first_line(e)}") from e
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        name = _json_of(folder / "tokenizer_config.json").get("tokenizer_class") or "what the folder names"
+        name = _json_of(folder / "tokenizer_config.json").get("tokenizer_class") or "the folder's tokenizer"
         raise ConfigError(
             f"{path}: {name} is not a fast tokenizer; add the tokenizer.json of the same model to its files"
         )
     if tokenizer.pad_token_id is None:
-        raise ConfigError(f"{path}: the tokenizer has no padding token; name one in tokenizer_config.json")
-    for option in ("local_files_only", "is_local"):  # else they are written into every copy that is saved
+        raise ConfigError(f"{path}: the tokenizer has no padding token; add one in tokenizer_config.json")
+    for option in ("local_files_only", "is_local"):  # otherwise saved with every copy
         tokenizer.init_kwargs.pop(option, None)
     return tokenizer
 
 
 def _from_pretrained(path: str | Path, local: bool) -> Any:
-    """What `AutoTokenizer` gives, without it where the files leave no choice: it imports PyTorch where that is.
+    """Load as `AutoTokenizer`, which is avoided for known classes because it imports PyTorch if installed.
 
-    Where it gives no fast one, what tokenizer.json says, whatever class is named. None where there is neither.
+    If that is not a fast tokenizer, tokenizer.json is used, whatever its class; None without one.
     """
     import transformers
 
@@ -97,7 +97,7 @@ def _from_pretrained(path: str | Path, local: bool) -> Any:
         return getattr(transformers, name).from_pretrained(str(path), local_files_only=True)
     try:
         found = transformers.AutoTokenizer.from_pretrained(str(path), local_files_only=local, trust_remote_code=False)
-    except ImportError:  # the class needs a library that is not here
+    except ImportError:  # the class needs a library that is not installed
         found = None
     if isinstance(found, PreTrainedTokenizerFast) or (local and not (Path(path) / "tokenizer.json").is_file()):
         return found
@@ -105,7 +105,7 @@ def _from_pretrained(path: str | Path, local: bool) -> Any:
 
 
 def _known_class(folder: Path) -> str:
-    """The class that a folder's files name; empty where they are not all there, or name anything out of the common."""
+    """Known tokenizer class of a folder; empty if files are missing or name another class."""
     named, model_type = _json_of(folder / "tokenizer_config.json"), _json_of(folder / "config.json").get("model_type")
     name = named.get("tokenizer_class")
     if not (folder / "tokenizer.json").is_file() or not isinstance(name, str) or "auto_map" in named:
@@ -119,7 +119,7 @@ def _known_class(folder: Path) -> str:
 
 
 def _lower_cased(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
-    """The same for text in lower case. A copy that is saved does it too."""
+    """Add lower-casing to a tokenizer, saved copies included."""
     backend = tokenizer.backend_tokenizer
     then = [] if backend.normalizer is None else [backend.normalizer]
     backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *then])
@@ -127,7 +127,7 @@ def _lower_cased(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
 
 
 def _json_of(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty where there is no such file, or something else in it."""
+    """The object in a JSON file; empty if the file is missing or not a JSON object."""
     try:
         found = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
@@ -142,36 +142,36 @@ def tokenize(
     side: Side,
     max_length: int | None = None,
 ) -> list[Tokens]:
-    """Token ids and masks of every text, not padded.
+    """Tokenise texts to ids and masks, without padding.
 
-    The side's marker is inserted behind the first token; texts are cut so that marker and special tokens fit.
-    A text of which `head` would keep no vector (punctuation alone) keeps all of them.
+    The side's marker is inserted after the first token; texts are truncated so that marker and special tokens fit.
+    A text of which `head` would drop every vector (punctuation alone) keeps all of them.
 
     Args:
-      max_length: tokens of a text at most; None takes the head's query_length or document_length.
+      max_length: in tokens; None takes the head's query_length or document_length.
 
     Raises:
       DataError: a text is empty or white space.
-      ConfigError: the limit leaves no room for text, or the tokenizer lacks the [MASK] that augmentation needs.
+      ConfigError: max_length leaves no room for text, or the tokenizer lacks the [MASK] for query augmentation.
     """
     limit = max_length or (head.query_length if side == "query" else head.document_length)
     marker = head.query_marker_id if side == "query" else head.document_marker_id
     room = limit - (marker is not None)
     if room <= tokenizer.num_special_tokens_to_add():
-        raise ConfigError(f"max_length={limit} leaves no room for text beside special tokens; raise it")
+        raise ConfigError(f"max_length={limit} leaves no room for text beside special tokens; increase it")
     for i, text in enumerate(texts):
         if not text or text.isspace():
             raise DataError(f"text {i} is empty; every text needs at least one character")
     augment_to = min(limit, head.query_length) if side == "query" and head.augment_queries else 0
     if augment_to and tokenizer.mask_token_id is None:
-        raise ConfigError("head.augment_queries needs a [MASK] token and the tokenizer has none; turn it off")
+        raise ConfigError("head.augment_queries needs a [MASK] token, but the tokenizer has none; turn it off")
     if not texts:
         return []
     skipped = _skipped_ids(tokenizer, head, side, marker)
     encoded = tokenizer(
         list(texts), truncation=True, max_length=room, return_attention_mask=False, return_token_type_ids=False
     )
-    # Left on, the limit would be written into every copy of the tokenizer that is saved.
+    # Otherwise the truncation would be saved with every copy of the tokenizer.
     tokenizer.backend_tokenizer.no_truncation()
     assert encoded.encodings is not None, "a fast tokenizer gives encodings"
     result = []
@@ -191,7 +191,7 @@ def tokenize(
 
 
 def _skipped_ids(tokenizer: PreTrainedTokenizerFast, head: HeadConfig, side: Side, marker: int | None) -> set[int]:
-    """Ids that give no vector on this side."""
+    """Ids of tokens that give no vector on this side."""
     skipped: set[int] = set()
     if head.skip_punctuation and side == "document":
         # ColBERT's rule: the ids of the single punctuation symbols, as words and (SentencePiece) within words.
@@ -207,7 +207,7 @@ def _skipped_ids(tokenizer: PreTrainedTokenizerFast, head: HeadConfig, side: Sid
 
 
 def pad_tokens(tokens: Sequence[Tokens], length: int, pad_id: int) -> TextInputs:
-    """Right-padded arrays of NumPy, [B, length]; padding is False in both masks."""
+    """Pad tokens on the right to NumPy arrays [B, length]; padding is False in both masks."""
     shape = (len(tokens), length)
     ids, attend, keep = np.full(shape, pad_id, np.int32), np.zeros(shape, bool), np.zeros(shape, bool)
     for row, text in enumerate(tokens):
@@ -219,10 +219,10 @@ def pad_tokens(tokens: Sequence[Tokens], length: int, pad_id: int) -> TextInputs
 
 
 def train_vocabulary(texts: Iterable[str], vocab_size: int, lowercase: bool = True) -> PreTrainedTokenizerFast:
-    """A WordPiece tokenizer of at most `vocab_size` pieces, learned from texts; the same texts give the same ids.
+    """Train a WordPiece tokenizer of at most `vocab_size` pieces; deterministic in the texts.
 
-    BERT's rules but for two things: accents and vowel signs always stay, and a zero-width space parts words (Khmer
-    is written so).
+    BERT's rules with two exceptions: accents and vowel signs are kept, and zero-width spaces separate words (as in
+    Khmer).
     """
     if vocab_size < MIN_VOCAB_SIZE:
         raise ConfigError(
@@ -237,21 +237,21 @@ def train_vocabulary(texts: Iterable[str], vocab_size: int, lowercase: bool = Tr
     for text in texts:
         words.update(split(text))
     if not words:
-        raise DataError("no text to train a vocabulary from; name a bitext with a foreign side")
+        raise DataError("no text to train a vocabulary on; use a bitext with a foreign side")
     counts: Counter[str] = Counter()
     for word, count in words.items():
         for character in word:
             counts[character] += count
-    # Rare characters give way to pieces; a word that has one is [UNK].
+    # Rare characters are dropped in favour of pieces; a word that has one is [UNK].
     alphabet = set(sorted(counts, key=lambda c: (-counts[c], c))[: vocab_size // 3])
     unknown = {ord(c): " " for c in counts.keys() - alphabet}
-    # Also where no word has it inside yet; punctuation and Chinese characters always stand alone.
+    # Word-internal forms of all characters, seen or not; punctuation and Chinese characters are always separate words.
     inner = {c for c in alphabet if len(split(f"a{c}a")) == 1}
-    # The trainer numbers characters in the order of a hash table, which differs from process to process, and breaks
-    # ties by number. Named as special tokens they get their numbers here.
+    # The trainer numbers characters in the order of a hash table, which differs between processes, and breaks ties by
+    # number. As special tokens they get fixed numbers.
     pieces = [*BERT_SPECIALS, *sorted(alphabet), *(f"##{c}" for c in sorted(inner))]
     trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=pieces, show_progress=False)
-    # Each distinct word as often as it occurs, sorted: what was a text does not matter to the trainer.
+    # Each distinct word repeated by its count, sorted: the trainer does not depend on text boundaries.
     lines = (" ".join([word.translate(unknown)] * count) for word, count in sorted(words.items()))
     backend.train_from_iterator(lines, trainer)
     return _wrap(_word_piece(backend.get_vocab(), lowercase))
@@ -260,9 +260,9 @@ def train_vocabulary(texts: Iterable[str], vocab_size: int, lowercase: bool = Tr
 def with_pieces(
     tokenizer: PreTrainedTokenizerFast, pieces: Iterable[str], lowercase: bool = True
 ) -> PreTrainedTokenizerFast:
-    """A tokenizer of `train_vocabulary` that knows these pieces (WordPiece's spelling) beside its own.
+    """Add pieces (in WordPiece spelling) to a tokenizer of `train_vocabulary`, whose own keep their ids.
 
-    Its own keep their ids. A piece that text never comes to, with capitals where they are folded, is left out.
+    Pieces that its normalisation cannot produce, such as capitals under lower-casing, are left out.
     """
     vocab = dict(tokenizer.get_vocab())
     normalise = tokenizer.backend_tokenizer.normalizer.normalize_str
@@ -289,7 +289,7 @@ def _word_piece(vocab: dict[str, int], lowercase: bool) -> Tokenizer:
 
 
 def _wrap(backend: Tokenizer) -> PreTrainedTokenizerFast:
-    """With BERT's template and names for the special tokens, as transformers wants it."""
+    """Wrap for transformers, with BERT's template and special tokens."""
     cls, sep = "[CLS]", "[SEP]"
     backend.post_processor = processors.TemplateProcessing(
         single=f"{cls} $A {sep}",

@@ -20,7 +20,7 @@ from optical_jax.retrieval.image_metrics import (
     mean_rank_variance,
     ranks_by_picture,
     trained_on_sentences,
-    two_way_figures,
+    two_way_metrics,
 )
 from optical_jax.retrieval.image_search import Found
 from optical_jax.retrieval.metrics import Figures, PerQuery
@@ -107,7 +107,7 @@ class PictureEvaluation:
 
     def means(self, system: str) -> dict[str, Figures]:
         return {
-            language: two_way_figures(searched.per_query("t2i"), searched.per_query("i2t"))
+            language: two_way_metrics(searched.per_query("t2i"), searched.per_query("i2t"))
             for language, searched in self.found.get(system, {}).items()
         }
 

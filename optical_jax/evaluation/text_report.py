@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from optical_jax.data.collections.collection import Collection
-from optical_jax.retrieval.metrics import METRICS, Figures, PerQuery, group_means, mean_figures
+from optical_jax.retrieval.metrics import METRICS, Figures, PerQuery, group_means, mean_metrics
 from optical_jax.retrieval.search import Ranking, write_trec_run
 from optical_jax.retrieval.significance import ROUNDS, PairedTest, holm, paired_ttest
 
@@ -74,7 +74,7 @@ class Evaluation:
     """Training pairs that share a sentence with the collection, by language; None where it could not be told."""
 
     def means(self, system: str) -> dict[str, Figures]:
-        return {language: mean_figures(queries) for language, queries in self.per_query.get(system, {}).items()}
+        return {language: mean_metrics(queries) for language, queries in self.per_query.get(system, {}).items()}
 
     def baselines(self) -> list[Baseline]:
         """Every reference beside the system itself, on the queries that both were asked."""
@@ -84,7 +84,7 @@ class Evaluation:
         for name in (name for name in REFERENCES if name in self.per_query):
             both = {lang: [q for q in found if q in own[lang]] for lang, found in self.per_query[name].items()}
             theirs, ours = (
-                [mean_figures({q: per_query[lang][q] for q in queries}) for lang, queries in both.items()]
+                [mean_metrics({q: per_query[lang][q] for q in queries}) for lang, queries in both.items()]
                 for per_query in (self.per_query[name], own)
             )
             p = [_p_of(own[lang], self.per_query[name][lang], queries) for lang, queries in both.items()]

@@ -1,4 +1,4 @@
-"""The table of distillation losses, and the sum of several."""
+"""Distillation losses by name, and weighted sums of them."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ LOSSES: dict[str, Callable[[TokenVectors, TokenVectors, LossConfig], LossOutput]
 
 
 def distillation_loss(student: TokenVectors, teacher: TokenVectors, cfg: LossConfig) -> LossOutput:
-    """The loss `cfg.name`, plus those of `cfg.add` times their weights.
+    """Distillation loss `cfg.name`, plus the losses of `cfg.add` times their weights.
 
     Returns:
-      The sum, with the metrics of all its parts; of one name, the first part's. Where there are several parts, with
-      loss_<name> of each, before its weight.
+      The sum, with the metrics of all its parts (of equal names, the first part's). With several parts also the
+      unweighted loss_<name> of each.
 
     Raises:
       ConfigError: as `parse_added_losses`.

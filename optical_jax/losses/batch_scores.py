@@ -1,4 +1,4 @@
-"""Scores of every text of a batch with every other, worked through in blocks of rows that fit into memory."""
+"""In-batch score matrices (MaxSim, transport, cosine) between all texts of a batch, in blocks that fit into memory."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from optical_jax.partitioning import by_shard, platform
 from optical_jax.types import TokenVectors
 
 BLOCK_NUMBERS = 1 << 24
-"""Numbers that a block of rows holds at a time: 64 MiB of float32."""
+"""Largest number of intermediate values per block of rows: 64 MiB of float32."""
 KEPT_NUMBERS = 1 << 26
-"""Numbers that are kept for the gradient: 256 MiB of float32."""
+"""Largest number of intermediate values stored for the backward pass: 256 MiB of float32."""
 SAME_COSINE = 1.0 - 1e-5
-"""Texts whose mean vectors are at least this close are one text twice, encoded in other company."""
+"""Cosine of mean vectors from which two texts count as duplicates; encoding differs slightly between batches."""
 
 
 def map_rows(f: Callable[..., Any], numbers_a_row: int, *arrays: jax.Array) -> Any:
-    """`f` of each row, in blocks of as many rows as fit; a CPU, which keeps a row near, takes one at a time.
+    """Map `f` over rows in blocks that fit into memory; on a CPU one row at a time, which suits its cache.
 
-    Where all rows together would hold too much, a block's numbers are computed again for the gradient.
+    Where all rows together would hold more than `KEPT_NUMBERS`, the backward pass recomputes each block.
 
     Args:
       f: takes one row of each of `arrays`.
-      numbers_a_row: the most that `f` holds of one row.
+      numbers_a_row: largest number of intermediate values of `f` per row.
     """
     count = len(arrays[0])
     rows = 1 if platform() == "cpu" else max(1, min(count, BLOCK_NUMBERS // max(numbers_a_row, 1)))
@@ -40,7 +40,7 @@ def map_rows(f: Callable[..., Any], numbers_a_row: int, *arrays: jax.Array) -> A
     def of_row(row: tuple[jax.Array, ...]) -> Any:
         return f(*row)
 
-    # Inside a loop nothing is merged with the forward pass anyway.
+    # Inside a loop XLA cannot merge the recomputation with the forward pass anyway.
     kept = count * numbers_a_row <= KEPT_NUMBERS
     each = of_row if kept else jax.checkpoint(of_row, prevent_cse=False)
     return jax.lax.map(each, arrays, batch_size=None if rows == 1 else rows)
@@ -48,9 +48,9 @@ def map_rows(f: Callable[..., Any], numbers_a_row: int, *arrays: jax.Array) -> A
 
 @jax.named_scope("batch_scores")
 def maxsims(queries: TokenVectors, documents: TokenVectors) -> Float[Array, "B N"]:
-    """MaxSim of every query with every document of the batch, N of them; zero where a side has no token.
+    """MaxSim of every query with all N documents of the batch; zero where a side has no token.
 
-    Every device scores its own queries with the documents of all.
+    Every device scores its own queries with the documents of all devices.
     """
     N, T = documents.mask.shape
 
@@ -65,22 +65,22 @@ def query_maxsims(
     mask: Bool[Array, "S"], query: Float[Array, "S E"], real: Bool[Array, "N T"], vectors: Float[Array, "N T E"]
 ) -> Float[Array, "N"]:
     """MaxSim of one query with N documents; zero where a side has no token."""
-    # The query's tokens last: the maximum is then taken of whole vectors of numbers.
+    # The query's tokens last: the maximum then vectorises.
     cosines = jnp.einsum("NTE,SE->NTS", vectors, query, precision=jax.lax.Precision.HIGHEST)
     best = jnp.where(real[:, :, None], cosines, -jnp.inf).max(axis=1)  # [N, S]
     return jnp.where(real.any(axis=1)[:, None] & mask, best, 0.0).sum(axis=1)
 
 
 def mean_maxsims(queries: TokenVectors, documents: TokenVectors) -> Float[Array, "B N"]:
-    """`maxsims` over the query's number of tokens: -1 to 1."""
+    """MaxSim divided by the number of query tokens: -1 to 1."""
     return maxsims(queries, documents) / jnp.maximum(queries.mask.sum(axis=1), 1)[:, None]
 
 
 @jax.named_scope("batch_scores")
 def transport_scores(student: TokenVectors, teacher: TokenVectors, cfg: OtConfig) -> Float[Array, "B N"]:
-    """1 - the mean cost of what is moved between every student text and every teacher text of the batch.
+    """Optimal transport scores: 1 - mean transport cost of every student text with every teacher text of the batch.
 
-    Plans as `cfg` says, constants to differentiation unless it says "through". Zero where a side has no token.
+    Plans by `cfg`, with no gradient through them unless `cfg.gradient` is "through". Zero where a side has no token.
     """
     rows, cols = MASSES[cfg.masses](student), MASSES[cfg.masses](teacher)
     N, T = teacher.mask.shape
@@ -92,7 +92,7 @@ def transport_scores(student: TokenVectors, teacher: TokenVectors, cfg: OtConfig
         cost = jnp.where(cells, cost, 0.0)
         plan = PLANS[cfg.plan](cost, jnp.broadcast_to(row, (N, *row.shape)), col, cfg)
         moved = plan.sum(axis=(1, 2))
-        # Not "moved > 0": what is not a number must stay so.
+        # Not "moved > 0": NaN must stay NaN.
         nothing = moved == 0.0
         return jnp.where(nothing, 0.0, 1.0 - (plan * cost).sum(axis=(1, 2)) / jnp.where(nothing, 1.0, moved))
 
@@ -106,11 +106,11 @@ def transport_scores(student: TokenVectors, teacher: TokenVectors, cfg: OtConfig
 
 
 def mean_cosines(student: TokenVectors, teacher: TokenVectors) -> Float[Array, "B N"]:
-    """Cosine of the mean-pooled vectors of every text with every other."""
+    """Cosines of the mean-pooled vectors of every student text with every teacher text."""
     s, t = pooled_vectors(student), pooled_vectors(teacher)
     return jnp.einsum("BE,NE->BN", s, t, precision=jax.lax.Precision.HIGHEST)
 
 
 def same_texts(side: TokenVectors) -> Bool[Array, "B N"]:
-    """True where two texts of one side are the same, as where one sentence has two translations."""
+    """Duplicates: True where two texts of one side are the same, as when one sentence has two translations."""
     return mean_cosines(side, side) >= SAME_COSINE

@@ -1,4 +1,4 @@
-"""Contrastive distillation: to tell one's own translation from the others of the batch."""
+"""In-batch contrastive (InfoNCE) distillation by MaxSim, mean-pooled cosine or transport cost."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from optical_jax.types import LossOutput, TokenVectors
 
 
 def contrastive_loss(student: TokenVectors, teacher: TokenVectors, cfg: LossConfig) -> LossOutput:
-    """Mean over pairs of -log softmax of the own translation's score among the teacher texts of the batch.
+    """InfoNCE with in-batch negatives: mean over pairs of -log softmax of the positive's score among teacher texts.
 
     Scores are MaxSim over the number of query tokens, divided by `cfg.temperature`. The student's text is the query and
-    the teacher's are the documents, as in search; the other direction, which no search takes, is not trained.
-    Negatives come from the whole batch over all devices, with `training.accumulate` from the part alone. A teacher text
-    equal to the own one is none, nor is a row that fills up a batch.
+    the teacher's are the documents, as in search; the other direction is not trained. Negatives come from the whole
+    batch over all devices, with `training.accumulate` from the part alone. Duplicates of the positive and padding rows
+    are not negatives.
 
     Source: InfoNCE, van den Oord, Li and Vinyals (arXiv 1807.03748), with ColBERT's score.
     """
@@ -26,7 +26,7 @@ def contrastive_loss(student: TokenVectors, teacher: TokenVectors, cfg: LossConf
 
 
 def pooled_contrastive_loss(student: TokenVectors, teacher: TokenVectors, cfg: LossConfig) -> LossOutput:
-    """As `contrastive_loss`, by the cosines of mean-pooled vectors.
+    """InfoNCE as `contrastive_loss`, by the cosines of mean-pooled vectors.
 
     Source: InfoNCE, van den Oord, Li and Vinyals (arXiv 1807.03748).
     """
@@ -34,9 +34,9 @@ def pooled_contrastive_loss(student: TokenVectors, teacher: TokenVectors, cfg: L
 
 
 def ot_contrastive_loss(student: TokenVectors, teacher: TokenVectors, cfg: LossConfig) -> LossOutput:
-    """As `contrastive_loss`, by transport: texts are as alike as moving the one's tokens onto the other's is cheap.
+    """InfoNCE as `contrastive_loss`, scored by 1 - mean optimal transport cost.
 
-    `cfg.ot` chooses the plans, of every text with every other: B^2 of them a step.
+    `cfg.ot` chooses the plan; every text is transported to every other, B^2 problems per step.
 
     Source: the score is that of word mover's distance (Kusner et al., ICML 2015), in OPTICAL's terms.
     """
@@ -44,10 +44,10 @@ def ot_contrastive_loss(student: TokenVectors, teacher: TokenVectors, cfg: LossC
 
 
 def info_nce(scores: Float[Array, "B N"], student: TokenVectors, teacher: TokenVectors, cfg: LossConfig) -> LossOutput:
-    """The loss of scores, row by row, whose right answers are on the diagonal (B = N)."""
+    """InfoNCE of a score matrix whose positives are on the diagonal (B = N)."""
     own = jnp.eye(len(scores), dtype=bool)
     candidates = own | (real_pairs(student, teacher)[None, :] & ~same_texts(teacher))  # [B, N]
-    # Over the own score before the sum: what is easily told comes out as small as it is, one text alone as zero.
+    # Relative to the positive's score before the sum: small losses keep their precision, and a single text gives zero.
     ahead = (scores - jnp.diagonal(scores)[:, None]) / cfg.temperature
     per_pair = jax.nn.logsumexp(jnp.where(candidates, ahead, -jnp.inf), axis=1)  # [B]
     return LossOutput(loss=mean_over_pairs(per_pair, student, teacher), metrics=comparison_metrics(student, teacher))

@@ -1,4 +1,4 @@
-"""Distillation by Gromov-Wasserstein: how a text's tokens lie to each other, beside where they lie."""
+"""Fused Gromov-Wasserstein distillation: distances within each text, and costs between student and teacher."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from optical_jax.types import LossOutput, TokenVectors
 
 
 def gromov_wasserstein_loss(student: TokenVectors, teacher: TokenVectors, cfg: LossConfig) -> LossOutput:
-    """Mean over pairs of fusion <P, C> + (1 - fusion) sum_ijkl (D_ik - D'_jl)^2 P_ij P_kl, with P held constant.
+    """Fused Gromov-Wasserstein: mean over pairs of fusion <P, C> + (1 - fusion) sum_ijkl (D_ik - D'_jl)^2 P_ij P_kl.
 
     D and D' are the distances within the student's and within the teacher's text, C those between them, all by
-    `cfg.ot.cost`; the gradient flows through D and C.
+    `cfg.ot.cost`. The gradient flows through D and C; P is held constant.
 
     Args:
       student: vectors [B, S, E], the trained side.
       teacher: vectors [B, T, E] of the same pairs, of another width E only where `cfg.fusion` is 0.
-      cfg: `fusion`; of `cfg.ot` cost, masses, epsilon, and what steers Sinkhorn (`cfg.ot.plan` does not).
+      cfg: `fusion`; of `cfg.ot` cost, masses, epsilon and the settings of Sinkhorn (`cfg.ot.plan` is not used).
 
     Returns:
       The loss, with plan_entropy and plan_error as of `transport_loss`, `distortion` (the sum above) and
-      `comparison_metrics`. Without C nothing says where the student's vectors lie: with fusion 0 alone they are not
-      comparable with the teacher's.
+      `comparison_metrics`. With fusion 0 the loss is invariant to rotations of the student's vectors, so that alone it
+      does not make them comparable with the teacher's.
 
     Raises:
       ConfigError: vectors of different widths, and a fusion above 0.
@@ -38,8 +38,8 @@ def gromov_wasserstein_loss(student: TokenVectors, teacher: TokenVectors, cfg: L
     widths = student.vectors.shape[2], teacher.vectors.shape[2]
     if cfg.fusion > 0.0 and widths[0] != widths[1]:
         raise ConfigError(
-            f"loss.fusion={cfg.fusion} takes cosines between student vectors of width {widths[0]} and teacher vectors "
-            f"of width {widths[1]}; add --loss.fusion 0"
+            f"loss.fusion={cfg.fusion} needs vectors of equal width, but the student's are {widths[0]} and the "
+            f"teacher's {widths[1]} wide; add --loss.fusion 0"
         )
     of_student, of_teacher = (
         jnp.where(real_cells(side, side), COSTS[cfg.ot.cost](side.vectors, side.vectors), 0.0)

@@ -1,4 +1,4 @@
-"""Contrastive losses between the captions and the pictures of a batch: CLIP's, SigLIP's and FILIP's."""
+"""Image-text contrastive losses over a batch: softmax (CLIP), sigmoid (SigLIP), token-wise (FILIP)."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from optical_jax.partitioning import by_shard
 from optical_jax.types import LossOutput, Scalar, TokenVectors
 
 LARGEST_SCALE = 100.0
-"""Cosines are never multiplied by more, as in CLIP: training is stable then."""
+"""Upper bound of the logit scale (1 / temperature), as in CLIP, for stable training."""
 
 
 def image_text_specs(cfg: ImageTextLossConfig) -> SpecTree:
-    """The parameters of the loss itself: `log_scale` and `bias`, which start as `cfg` says."""
+    """Trainable parameters of the loss, `log_scale` and `bias`, with the initial values of `cfg`."""
     return {
         "log_scale": Spec((), (), constant(-math.log(cfg.start_temperature))),
         "bias": Spec((), (), constant(cfg.bias)),
@@ -41,26 +41,26 @@ def image_text_loss(
     bias: Scalar,
     cfg: ImageTextLossConfig,
 ) -> LossOutput:
-    """The mean of two losses, from captions to pictures and from pictures to captions, over the whole batch.
+    """Symmetric image-text contrastive loss: mean of text-to-image and image-to-text, over the whole batch.
 
-    softmax: -log softmax of the own pair's score in its row, mean over real pairs. sigmoid: -log sigmoid of every
-    score, its sign turned where the two are no pair, summed over the row, mean over real pairs. Scores are cosines of
-    mean vectors ("pooled"), alike in both directions; or ("tokens") from captions the mean over tokens of the best
-    patch's cosine, from pictures the mean over patches of the best token's.
+    softmax: -log softmax of the positive pair's score in its row, mean over real pairs. sigmoid: -log sigmoid of every
+    score, with the sign flipped for negatives, summed over the row, mean over real pairs. Scores are cosines of
+    mean vectors ("pooled"), equal in both directions; or ("tokens") from captions the mean over tokens of the best
+    patch's cosine, from images the mean over patches of the best token's.
 
-    Negatives come from the batch of all devices; two captions of one picture are none of each other's.
+    Negatives come from the batch of all devices; two captions of one image are not negatives of each other.
 
     Args:
-      text: caption vectors [B, S, E]; a row without tokens fills up a batch and counts for nothing.
-      image: vectors [B, T, E] of the picture of each caption.
-      ids: equal where two rows have the same picture.
-      log_scale: natural logarithm of what cosines are multiplied by, which is at most `LARGEST_SCALE`.
-      bias: added to the scaled cosines; softmax does not see it.
+      text: caption vectors [B, S, E]; rows without tokens are padding and are left out.
+      image: vectors [B, T, E] of the image of each caption.
+      ids: equal where two rows have the same image.
+      log_scale: natural logarithm of the factor on the cosines, which is at most `LARGEST_SCALE`.
+      bias: added to the scaled cosines (sigmoid only).
       cfg: which loss; static.
 
     Returns:
-      The loss; as metrics the scale, the own pairs' mean cosine ("pair_cosine"), and the shares of captions that score
-      their picture above all others ("text_first_rank") and of pictures likewise ("image_first_rank").
+      The loss; as metrics the scale, the mean cosine of positive pairs ("pair_cosine"), and the shares of captions
+      that rank their image first ("text_first_rank") and of images that rank their caption first ("image_first_rank").
 
     Sources: Radford et al. (CLIP, ICML 2021); Zhai et al. (SigLIP, ICCV 2023); Yao et al. (FILIP, ICLR 2022).
     """
@@ -90,14 +90,14 @@ def image_text_loss(
     return LossOutput(loss=total, metrics=metrics)
 
 
-# ---- of a row ----------------------------------------------------------------------------------------------------
+# ---- losses by row -----------------------------------------------------------------------------------------------
 
 
 def softmax_loss(
     scores: Float[Array, "B N"], scale: Scalar, bias: Scalar, candidates: Bool[Array, "B N"]
 ) -> Float[Array, "B"]:
     """-log softmax of the diagonal's score among the candidates of its row."""
-    # Over the own score before the sum: what is easily told comes out as small as it is.
+    # Relative to the positive's score before the sum, so that small losses keep their precision.
     ahead = (scores - jnp.diagonal(scores)[:, None]) * scale
     return jax.nn.logsumexp(jnp.where(candidates, ahead, -jnp.inf), axis=1)
 
@@ -105,7 +105,7 @@ def softmax_loss(
 def sigmoid_loss(
     scores: Float[Array, "B N"], scale: Scalar, bias: Scalar, candidates: Bool[Array, "B N"]
 ) -> Float[Array, "B"]:
-    """-log sigmoid of the diagonal's logit and of the others' turned round, summed over the candidates of a row."""
+    """-log sigmoid of the positive's logit and of the negated logits of negatives, summed over a row's candidates."""
     sign = 2.0 * jnp.eye(len(scores), dtype=scores.dtype) - 1.0
     return jnp.where(candidates, jax.nn.softplus(-sign * (scores * scale + bias)), 0.0).sum(axis=1)
 
@@ -125,13 +125,13 @@ def first_rank(scores: Float[Array, "B N"], candidates: Bool[Array, "B N"]) -> F
 
 @jax.named_scope("batch_scores")
 def mean_best_cosines(text: TokenVectors, image: TokenVectors) -> tuple[Float[Array, "B N"], Float[Array, "B N"]]:
-    """FILIP's two scores of every caption with every picture; zero where a side has no token.
+    """FILIP's token-wise scores of every caption with every image; zero where a side has no token.
 
-    Every device scores its own captions with the pictures of all, in blocks that are computed again for the gradient
-    where together they would hold too much.
+    Every device scores its own captions with the images of all devices, in blocks that the backward pass recomputes
+    where together they would take too much memory.
 
     Returns:
-      The mean over a caption's tokens of the best patch's cosine, and the mean over a picture's patches of the best
+      The mean over a caption's tokens of the best patch's cosine, and the mean over an image's patches of the best
       token's.
     """
     N, T = image.mask.shape
@@ -146,7 +146,7 @@ def mean_best_cosines(text: TokenVectors, image: TokenVectors) -> tuple[Float[Ar
 def of_caption(
     mask: Bool[Array, "S"], tokens: Float[Array, "S E"], real: Bool[Array, "N T"], patches: Float[Array, "N T E"]
 ) -> tuple[Float[Array, "N"], Float[Array, "N"]]:
-    """Both scores of one caption with N pictures, from one product."""
+    """Both scores of one caption with N images, from one product."""
     cosines = jnp.einsum("NTE,SE->NTS", patches, tokens, precision=jax.lax.Precision.HIGHEST)
     cells = real[:, :, None] & mask  # [N, T, S]
     cosines = jnp.where(cells, cosines, -jnp.inf)
@@ -160,10 +160,10 @@ def of_caption(
 
 @jax.custom_vjp
 def at_most_largest(log_scale: Scalar) -> Scalar:
-    """`log_scale`, or the logarithm of `LARGEST_SCALE` if that is less.
+    """Clip `log_scale` to the logarithm of `LARGEST_SCALE`.
 
-    Beyond the bound a gradient passes only if descent leads back: with a plain minimum a scale that once went over
-    would stay there for ever.
+    Above the bound the gradient passes only if it decreases the scale; that of a plain minimum would be zero, and the
+    scale could never return.
     """
     return jnp.minimum(log_scale, math.log(LARGEST_SCALE))
 

@@ -1,4 +1,4 @@
-"""OPTICAL's loss: the cost of moving the student's token vectors onto the teacher's."""
+"""Optimal transport distillation (OPTICAL): cost of moving the student's token vectors onto the teacher's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from optical_jax.types import LossOutput, TokenVectors
 
 
 class Transport(NamedTuple):
-    """What is moved where, and at which cost."""
+    """Transport plans, costs and marginals of a batch."""
 
     plan: Float[Array, "B S T"]
     cost: Float[Array, "B S T"]
@@ -28,12 +28,12 @@ class Transport(NamedTuple):
     cols: Float[Array, "B T"]
     """Masses of the student's and the teacher's tokens."""
     prices: Float[Array, "B S"] | None = None
-    """Where masses are learned beside a stopped plan: what a unit of mass more on each student token would cost."""
+    """Dual potentials of the student's tokens (cost per unit of added mass), for learned masses with a stopped plan."""
 
 
 @jax.named_scope("transport")
 def transport(student: TokenVectors, teacher: TokenVectors, cfg: OtConfig) -> Transport:
-    """The plan of every pair; a constant to differentiation, as the cost is not, but for cfg.gradient "through"."""
+    """Transport plan and cost of every pair. The gradient flows through the cost; through the plan only if asked."""
     cost = COSTS[cfg.cost](student.vectors, teacher.vectors)
     cost = jnp.where(real_cells(student, teacher), cost, 0.0)  # [B, S, T]
     rows, cols = MASSES[cfg.masses](student), MASSES[cfg.masses](teacher)
@@ -46,13 +46,13 @@ def transport(student: TokenVectors, teacher: TokenVectors, cfg: OtConfig) -> Tr
 
 
 def transport_loss(student: TokenVectors, teacher: TokenVectors, cfg: LossConfig) -> LossOutput:
-    """Mean over pairs of <P*, C>, in units of the cost (cosine: 0 to 2). The gradient flows through C alone, unless
-    cfg.ot.gradient is "through".
+    """Optimal transport loss: mean over pairs of <P*, C>, in units of the cost (cosine: 0 to 2).
 
-    Plans that may leave mass behind (unbalanced, partial) are divided by the mass they move, so that the loss is the
-    mean cost of what is moved, whatever part that is: undivided, a far pair would move little and teach little, and
-    rates would have to be tuned to the moved mass. What the plan leaves behind does not train; and as the plan is a
-    target, the student gains nothing by moving less. `plan_mass` tells how much is moved.
+    The gradient flows through C alone, unless cfg.ot.gradient is "through". Plans that may leave mass behind
+    (unbalanced, partial) are divided by the mass they move, so that the loss is the mean cost of the mass moved:
+    otherwise distant pairs would move little and get small gradients, and learning rates would depend on the moved
+    mass. Tokens left behind are not trained; as the plan is held constant, the student cannot lower the loss by moving
+    less. `plan_mass` reports how much is moved.
 
     Args:
       student: vectors [B, S, E], the trained side.
@@ -75,7 +75,7 @@ def transport_loss(student: TokenVectors, teacher: TokenVectors, cfg: LossConfig
         some = jnp.where(mass > 0.0, mass, 1.0)
         plan, per_pair = plan / some[:, None, None], per_pair / some
     if moved.prices is not None:
-        # Worth nothing, but its gradient by the masses is that of the regularised cost, as that by C is: the prices.
+        # Zero in value; its gradient with respect to the masses is that of the regularised cost, the dual potentials.
         of_masses = jnp.sum(moved.prices * moved.rows, axis=1)  # [B]
         per_pair += of_masses - jax.lax.stop_gradient(of_masses)
     entropy = plan_entropy(plan, student.mask, teacher.mask)
@@ -89,11 +89,11 @@ def transport_loss(student: TokenVectors, teacher: TokenVectors, cfg: LossConfig
 
 
 def greedy_loss(student: TokenVectors, teacher: TokenVectors, cfg: LossConfig) -> LossOutput:
-    """Mean over pairs and their student tokens of 1 - cosine with the matched teacher token: `transport_loss` along
-    DR.DECR's greedy one-to-one matching (see `greedy_matching`), whatever `cfg.ot` says.
+    """DR.DECR's token loss: mean over pairs and student tokens of 1 - cosine with the matched teacher token.
 
-    What differs from DR.DECR: its squared error of unit vectors is 2 (1 - cosine) / E; its sides are of one length,
-    [MASK] padding included, where here padding is left out and surplus student tokens take their best match.
+    `transport_loss` along the greedy one-to-one matching (see `greedy_matching`), whatever `cfg.ot` says. Differs from
+    DR.DECR, whose squared error of unit vectors is 2 (1 - cosine) / E and whose sides have one length, [MASK] padding
+    included; here padding is left out and surplus student tokens take their best match.
 
     Source: Li et al. (NAACL 2022).
     """

@@ -1,4 +1,4 @@
-"""What every loss shares: means over real pairs, and figures by which curves of different losses are compared."""
+"""Shared by all losses: means over real pairs, and metrics that are comparable across losses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from optical_jax.types import Metrics, Scalar, TokenVectors, mean_pool
 
 
 def real_pairs(student: TokenVectors, teacher: TokenVectors) -> Bool[Array, "B"]:
-    """True where both sides have a token; the other rows fill up a batch and count for nothing."""
+    """True where both sides have a token; the other rows are padding."""
     return student.mask.any(axis=1) & teacher.mask.any(axis=1)
 
 
@@ -22,7 +22,7 @@ def mean_over_pairs(values: Float[Array, "B"], student: TokenVectors, teacher: T
 
 
 def real_cells(student: TokenVectors, teacher: TokenVectors) -> Bool[Array, "B S T"]:
-    """True where a student token meets a teacher token of its own pair."""
+    """Pairwise mask: True where both the student token and the teacher token of a pair are real."""
     return student.mask[:, :, None] & teacher.mask[:, None, :]
 
 
@@ -32,12 +32,12 @@ def mean_over_tokens(values: Float[Array, "B L"], mask: Bool[Array, "B L"]) -> F
 
 
 def at_least_float32(x: Array) -> Array:
-    """Halves as float32; float64 stays what it is."""
+    """Promote to at least float32; float64 is unchanged."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def pooled_vectors(side: TokenVectors) -> Float[Array, "B E"]:
-    """Directions of the mean token vectors; zero for a text without tokens."""
+    """Mean-pooled unit vectors; zero for a text without tokens."""
     return mean_pool(TokenVectors(at_least_float32(side.vectors), side.mask)).vectors[:, 0]
 
 
@@ -48,10 +48,10 @@ def pooled_cosines(student: TokenVectors, teacher: TokenVectors) -> Float[Array,
 
 
 def comparison_metrics(student: TokenVectors, teacher: TokenVectors) -> Metrics:
-    """Figures that do not depend on the loss, float32 means over real pairs.
+    """Metrics that do not depend on the loss, float32 means over real pairs.
 
     greedy_cosine: mean over student tokens of the cosine with the best teacher token (MaxSim over the number of
-    query tokens). pooled_cosine: cosine of the mean-pooled vectors. Between vectors of different widths there are none.
+    query tokens). pooled_cosine: cosine of the mean-pooled vectors. Empty for vectors of different widths.
     """
     if student.vectors.shape[2] != teacher.vectors.shape[2]:
         return {}

@@ -1,4 +1,4 @@
-"""What teaches a retriever to rank: cross entropy against negatives, and agreement with scores that are given."""
+"""Ranking losses for retrievers: cross entropy with hard and in-batch negatives, KL and MarginMSE distillation."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from optical_jax.types import LossOutput, RankingMarks, Scalar, TokenVectors
 def ranking_loss(
     queries: TokenVectors, passages: TokenVectors, marks: RankingMarks, cfg: RankingLossConfig
 ) -> LossOutput:
-    """The weighted sum of `cfg`, each part a float32 mean over queries.
+    """Ranking loss: the weighted sum of `cfg`, each part a float32 mean over queries.
 
     Args:
       queries: vectors [B, Q, E].
       passages: vectors [B * n, P, E]; those of query b are [b * n, (b + 1) * n), the relevant one first.
-      marks: which passages may be negatives of whom, and the scores that are given.
+      marks: which passages may be negatives of which query, and teacher scores from the data.
       cfg: weights, temperature, scale.
 
     Returns:
@@ -57,16 +57,16 @@ def own_scores(queries: TokenVectors, passages: TokenVectors) -> Float[Array, "B
     return jax.vmap(query_maxsims)(queries.mask, queries.vectors, *own)
 
 
-# ---- who is a negative -------------------------------------------------------------------------------------------
+# ---- masks of negatives ------------------------------------------------------------------------------------------
 
 
 def countable(marks: RankingMarks) -> Bool[Array, "B N"]:
-    """True where a passage of the batch is a negative of a query: not judged relevant to it, and counted once."""
+    """Mask of in-batch negatives: passages not judged relevant to the query, each counted once."""
     return marks.first.reshape(1, -1) & ~_is_relevant(marks.passage_ids.reshape(1, -1), marks.relevant)
 
 
 def own_countable(marks: RankingMarks) -> Bool[Array, "B n"]:
-    """The same among a query's own passages."""
+    """Mask of negatives among a query's own passages, each counted once."""
     ids = marks.passage_ids
     earlier = (ids[:, :, None] == ids[:, None, :]) & jnp.tri(ids.shape[1], k=-1, dtype=bool)
     return ~earlier.any(axis=2) & ~_is_relevant(ids, marks.relevant)
@@ -77,7 +77,7 @@ def _is_relevant(ids: Int[Array, "#B n"], relevant: Int[Array, "B R"]) -> Bool[A
 
 
 def given_scores(marks: RankingMarks, scale: float) -> Float[Array, "B n"]:
-    """The data's scores, NaN where there are none or where a passage stands in its row already."""
+    """Scaled teacher scores from the data; NaN where missing, and for repeats of a passage in its row."""
     ids = marks.passage_ids
     again = ((ids[:, :, None] == ids[:, None, :]) & jnp.tri(ids.shape[1], k=-1, dtype=bool)).any(axis=2)
     return jnp.where(again, jnp.nan, marks.scores * scale)
@@ -92,9 +92,9 @@ def cross_entropy(relevant: Float[Array, "B"], scores: Float[Array, "B N"], coun
 
 
 def score_divergence(scores: Float[Array, "B n"], given: Float[Array, "B n"]) -> Scalar:
-    """Mean over queries of KL(softmax(given) || softmax(scores)), over the passages that have a given score.
+    """KL distillation: mean over queries of KL(softmax(given) || softmax(scores)), over passages with a given score.
 
-    A query with fewer than two of them has nothing to teach, and is left out of the mean.
+    Queries with fewer than two such passages are left out of the mean.
     """
     some = jnp.isfinite(given)
     rows = some.sum(axis=1) > 1
@@ -105,16 +105,16 @@ def score_divergence(scores: Float[Array, "B n"], given: Float[Array, "B n"]) ->
 
 
 def _log_softmax(x: Float[Array, "B n"], some: Bool[Array, "B n"]) -> Float[Array, "B n"]:
-    """Over the entries that count; zero at the others, and in rows without any."""
+    """Masked log softmax over the last axis; zero at masked entries, and in rows without any."""
     rows = some.any(axis=1, keepdims=True)
     total = jax.nn.logsumexp(jnp.where(some | ~rows, x, -jnp.inf), axis=1, keepdims=True)
     return jnp.where(some, x - total, 0.0)
 
 
 def margin_error(scores: Float[Array, "B n"], given: Float[Array, "B n"]) -> Scalar:
-    """Mean over queries of the mean squared error of (first - other), over the other passages with a given score.
+    """MarginMSE: mean over queries of the mean squared error of (first - other), over others with a given score.
 
-    A query whose first passage has none, or that has no other, is left out.
+    Queries whose first passage has no score, or that have no other scored passage, are left out.
     """
     some = (jnp.isfinite(given) & jnp.isfinite(given[:, :1]))[:, 1:]
     known = jnp.where(jnp.isfinite(given), given, 0.0)

@@ -1,4 +1,4 @@
-"""Relational distillation: not where the texts of a batch lie, but how they lie to each other."""
+"""Relational knowledge distillation (RKD): distances and angles between the texts of a batch."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from optical_jax.partitioning import by_shard
 from optical_jax.types import LossOutput, Scalar, TokenVectors, unit
 
 ANGLE_WEIGHT = 2.0
-"""Of the angles' loss beside the distances', as in the paper."""
+"""Weight of the angle loss relative to the distance loss, as in the paper."""
 SAME_DISTANCE = (2.0 * (1.0 - SAME_COSINE)) ** 0.5
-"""Of two unit vectors at that cosine: from a text to its double there is no direction."""
+"""Distance of two unit vectors at that cosine; between duplicates an angle is undefined."""
 
 
 def relational_loss(student: TokenVectors, teacher: TokenVectors, cfg: LossConfig) -> LossOutput:
-    """Huber loss of the distances between the texts of a batch, plus twice that of the angles they make.
+    """RKD-DA: Huber loss of the distances between the texts of a batch, plus twice that of their angles.
 
     Texts are unit mean-pooled vectors. Distances are divided by their mean, each side's by its own; an angle is the
     cosine, at one text, of the directions to two others. Means are over ordered pairs and triples of different real
-    texts; angles on a side where the teacher has the same text twice are left out. The two sides' widths E may differ,
-    and nothing says where the student's vectors lie: alone it does not make them comparable with the teacher's. With
+    texts; angles along an edge between teacher duplicates are left out. The two sides' widths E may differ, and the
+    loss is invariant to rotations: alone it does not make student vectors comparable with the teacher's. With
     `training.accumulate` the texts are those of the part.
 
     Source: Park et al. (CVPR 2019), RKD-DA, which also counts each text's distance to itself.
@@ -35,7 +35,7 @@ def relational_loss(student: TokenVectors, teacher: TokenVectors, cfg: LossConfi
     others = real[:, None] & real[None, :] & ~jnp.eye(len(real), dtype=bool)  # [B, N]
     stretched = huber(over_mean(s_far, others) - over_mean(t_far, others))  # [B, N]
     distance = jnp.where(others, stretched, 0.0).sum() / jnp.maximum(others.sum(), 1)
-    # Float: in a batch of 2048 texts there are more triples than an int32 counts.
+    # Float: the number of triples in a batch of 2048 texts overflows int32.
     angle = bends.sum() / jnp.maximum(triples.sum(), 1.0)
     metrics = {"relational_distance": distance, "relational_angle": angle, **comparison_metrics(student, teacher)}
     return LossOutput(loss=distance + ANGLE_WEIGHT * angle, metrics=metrics)
@@ -44,9 +44,9 @@ def relational_loss(student: TokenVectors, teacher: TokenVectors, cfg: LossConfi
 def relations(
     student: Float[Array, "B E"], teacher: Float[Array, "B F"], real: Bool[Array, "B"]
 ) -> tuple[Float[Array, "B N"], Float[Array, "B N"], Float[Array, "B"], Float[Array, "B"]]:
-    """Seen from every text: both sides' distances to all texts, the sum of the angles' losses, and their number.
+    """For every text: both sides' distances to all texts, the sum of the angle losses at it, and their number.
 
-    Every device takes its own texts as the points that the others are seen from.
+    Every device computes those of its own texts.
     """
     B = len(real)
 
@@ -74,7 +74,7 @@ def relations(
 
 
 def length(x: Float[Array, "N E"]) -> Float[Array, "N"]:
-    """Lengths; zero, with a gradient of zero, for the zero vector."""
+    """Norms of rows; zero, with a gradient of zero, for the zero vector."""
     square = jnp.square(x).sum(axis=1)
     return jnp.where(square == 0.0, 0.0, jnp.sqrt(jnp.where(square == 0.0, 1.0, square)))
 
@@ -85,12 +85,12 @@ def cosines(ways: Float[Array, "N E"]) -> Float[Array, "N N"]:
 
 
 def over_mean(far: Float[Array, "B N"], others: Bool[Array, "B N"]) -> Float[Array, "B N"]:
-    """Distances in units of their mean; zero where all texts are one."""
+    """Distances divided by their mean; zero if all texts coincide."""
     mean = jnp.where(others, far, 0.0).sum() / jnp.maximum(others.sum(), 1)
     return far / jnp.where(mean == 0.0, 1.0, mean)
 
 
 def huber(x: Float[Array, "N M"]) -> Float[Array, "N M"]:
-    """Half the square up to 1, linear from there on."""
+    """Huber loss with delta 1: half the square up to 1, linear above."""
     size = jnp.abs(x)
     return jnp.where(size <= 1.0, 0.5 * jnp.square(x), size - 0.5)

@@ -1,4 +1,4 @@
-"""Distillation of scores: to find the same texts of the batch relevant that the teacher finds."""
+"""Score distillation: KL divergence between teacher and student scores of the batch's texts."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from optical_jax.losses.pairs import comparison_metrics, mean_over_pairs, real_p
 from optical_jax.types import LossOutput, TokenVectors
 
 NO_TEXT = -1e30
-"""Logit of what is no text: finite, so that differences of it are no NaN."""
+"""Logit of padding: finite, so that differences are not NaN."""
 
 
 def score_kl_loss(student: TokenVectors, teacher: TokenVectors, cfg: LossConfig) -> LossOutput:
     """Mean over pairs of KL(teacher || student), in nats, between distributions over the teacher texts of the batch.
 
-    A distribution is the softmax of MaxSim over the number of query tokens, divided by `cfg.temperature`: on the
-    teacher's side the English text asks, on the student's its translation. What differs from Translate-Distill: its
-    teacher is a cross-encoder and its passages are found by search; here the teacher is its own, and the passages are
-    the texts of the batch (with `training.accumulate` of the part), so that bitext is all it takes.
+    A distribution is the softmax of MaxSim over the number of query tokens, divided by `cfg.temperature`; the query is
+    the English text for the teacher and its translation for the student. Differs from Translate-Distill, which has a
+    cross-encoder teacher and retrieved passages; here the teacher is the English tower and the passages are the
+    texts of the batch (with `training.accumulate` of the part), so that bitext alone is needed.
 
     Source: Translate-Distill, Yang et al. (ECIR 2024).
     """

@@ -1,4 +1,4 @@
-"""Distillation of whole-text vectors: what a sentence-embedding recipe would do with the same towers."""
+"""Sentence embedding distillation: cosine and MSE losses of mean-pooled vectors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from optical_jax.types import LossOutput, TokenVectors, masked_sum
 
 
 def pooled_cosine_loss(student: TokenVectors, teacher: TokenVectors, cfg: LossConfig) -> LossOutput:
-    """Mean over pairs of 1 - cosine of the mean-pooled vectors; single-vector towers (L = 1) are compared as they are.
+    """Mean over pairs of 1 - cosine of the mean-pooled vectors; single-vector towers (L = 1) are not pooled again.
 
     Source: for unit vectors, half the squared error of Reimers and Gurevych (EMNLP 2020).
     """
@@ -20,12 +20,12 @@ def pooled_cosine_loss(student: TokenVectors, teacher: TokenVectors, cfg: LossCo
 
 
 def pooled_mse_loss(student: TokenVectors, teacher: TokenVectors, cfg: LossConfig) -> LossOutput:
-    """Mean over pairs of the squared distance of the two sides' mean token vectors, summed over E: 0 to 4.
+    """MSE distillation: mean over pairs of the squared distance of mean token vectors, summed over E: 0 to 4.
 
-    The mean of unit vectors is shorter the more they differ, and is not made a unit vector again: so the student also
-    learns how spread out a text is, which `pooled_cosine_loss` leaves open. At L = 1 it is twice that loss. What
-    differs from the paper: it pools hidden states as they are and takes the mean over E, not the sum (a factor that
-    Adam forgets), and has the student embed the English side too.
+    The mean of unit vectors is shorter the more they differ, and is not normalised: so the student also learns the
+    spread of a text's vectors, which `pooled_cosine_loss` ignores. At L = 1 it is twice that loss. Differs from the
+    paper, which pools unnormalised hidden states, takes the mean over E instead of the sum (a factor that Adam
+    cancels), and has the student embed the English side too.
 
     Source: Reimers and Gurevych (EMNLP 2020).
     """

@@ -1,4 +1,4 @@
-"""Multi-head self-attention, with the residual and the norm after it or alone, and the choice of what computes it."""
+"""Multi-head self-attention, and the choice of its implementation (XLA, cuDNN, splash)."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from optical_jax.partitioning import constrain, platform
 from optical_jax.types import Params
 
 MASKED_SCORE = -1e30
-"""Finite, so that a row without any token to attend to gives a mean rather than NaN."""
+"""Finite, so that a query without any key gives a mean rather than NaN."""
 
 LONG_ROW = 512
-"""Tokens of a row from which on `auto` takes a kernel. What kernels save are the scores, L x L a head, and those of
-short rows are few: at 64 tokens less than the activations beside them, and half a block of 128. Where it begins to pay
-was measured nowhere; 512 is where the makers' own examples begin."""
+"""Row length in tokens from which `auto` takes a kernel. Kernels save memory for the scores, L x L per head, which is
+small for short rows: at 64 tokens less than the other activations, and half a block of 128. The break-even point was
+not measured; 512 is the shortest length in the kernels' own examples."""
 
 PLATFORMS = {"cudnn": "cuda", "splash": "tpu"}
-"""What each kernel runs on, as `platform` names it."""
+"""Kernel -> platform it runs on, as `platform` names it."""
 
 
 def attention_specs(cfg: AnyEncoderConfig) -> SpecTree:
@@ -50,13 +50,13 @@ def attention_specs(cfg: AnyEncoderConfig) -> SpecTree:
 
 @jax.named_scope("attention")
 def attention(params: Params, x: Float[Array, "B L D"], mix: Mix, cfg: AnyEncoderConfig) -> Float[Array, "B L D"]:
-    """What every token reads is added to it, and the norm taken after that, as BERT's weights expect."""
+    """Post-norm self-attention block with residual, as in BERT."""
     out = read_others(params, x, mix)
     return constrain(layer_norm(params["norm"], x + out, cfg.norm_eps), ("batch", "length", None))
 
 
 def read_others(params: Params, x: Float[Array, "B L D"], mix: Mix) -> Float[Array, "B L D"]:
-    """Every token reads the tokens that `mix` lets it read. Softmax in float32, whatever the type of `x`."""
+    """Multi-head attention by `mix`, without residual and norm. Softmax in float32, whatever the dtype of `x`."""
     by_head = ("batch", "length", "heads", None)
     query, key, value = (
         constrain(dense(params[name], x), by_head) for name in ("query", "key", "value")
@@ -71,8 +71,8 @@ def mix(
     value: Float[Array, "B T H K"],
     readable: Bool[Array | np.ndarray, "B #L T"],
 ) -> Float[Array, "B L H K"]:
-    """Every query's mean of the values, by softmax over the keys it may read (T; those that read: L)."""
-    # Heads first, and divided by the softmax's sum at the end: on CPU a fifth less time than the other order.
+    """Scaled dot-product attention of L queries over T keys, masked by `readable`."""
+    # Heads first, and division by the softmax's sum at the end: a fifth faster on CPU than the other order.
     query, key, value = (x.transpose(0, 2, 1, 3) for x in (query, key, value))  # [B, H, L, K]
     scores = contract("BHLK,BHTK->BHLT", query * query.shape[-1] ** -0.5, key, "float32")
     scores = jnp.where(readable[:, None], scores, MASKED_SCORE)
@@ -81,7 +81,7 @@ def mix(
     return (mixed / exponents.sum(axis=-1, keepdims=True)).astype(query.dtype).transpose(0, 2, 1, 3)
 
 
-# ---- which -----------------------------------------------------------------------------------------------------
+# ---- implementations -------------------------------------------------------------------------------------------
 
 
 def make_mix(
@@ -92,21 +92,20 @@ def make_mix(
     aligned: bool = False,
     causal: bool = False,
 ) -> Mix:
-    """What lets every token of a batch read the tokens of its own text where `attend` is True.
+    """Attention function of a batch: every token attends to the tokens of its own text where `attend` is True.
 
     Args:
-      cfg: says by what, and of which shape.
-      attend: True on the tokens that are read.
-      text: a number of its own for every text of a row, -1 on padding; None for one text a row.
-      aligned: promises that `attend` is True on the first tokens of every row and on no later ones.
-      causal: a token reads itself and those before it alone. No kernel here does that: they are for long rows, and
-        causal encoders of texts are short.
+      cfg: implementation and shape.
+      attend: True on tokens that may be attended to.
+      text: segment ids, different for every text of a row, -1 on padding; None for one text per row.
+      aligned: promises that `attend` is True on a prefix of every row.
+      causal: causal mask. Always by XLA: kernels are for long rows, and causal text encoders are short.
 
     Raises:
-      ConfigError: as `choose_attention`, or a kernel that was asked for where it reads backwards.
+      ConfigError: as `choose_attention`, or a kernel was set for causal attention.
     """
     if causal and cfg.attention in PLATFORMS:
-        raise ConfigError(f"encoder.attention={cfg.attention} reads both ways, and {cfg.family} forward; take xla")
+        raise ConfigError(f"encoder.attention={cfg.attention} is bidirectional, but {cfg.family} is causal; use xla")
     way = "xla" if causal else choose_attention(cfg, attend.shape[1], platform())
     if way == "cudnn":
         return cudnn_mix(attend, text, aligned=aligned)
@@ -123,10 +122,10 @@ def make_mix(
 def choose_attention(
     cfg: AnyEncoderConfig, length: int, on: str, name: str = "encoder.attention"
 ) -> Literal["xla", "cudnn", "splash"]:
-    """What `cfg.attention` means for rows of `length` tokens on devices of one platform.
+    """Resolve `cfg.attention` for rows of `length` tokens on the platform `on`.
 
     Raises:
-      ConfigError: an explicit choice that cannot be; it is called `name`.
+      ConfigError: an explicit choice that is not supported; the message calls it `name`.
     """
     if cfg.attention == "xla":
         return "xla"
@@ -134,7 +133,7 @@ def choose_attention(
         check_platform(cfg.attention, on, name)
         obstacle = find_obstacle(cfg.attention, cfg, length)
         if obstacle:
-            raise ConfigError(f"{name}={cfg.attention} {obstacle}, or take xla")
+            raise ConfigError(f"{name}={cfg.attention} {obstacle}, or use xla")
         return cfg.attention
     for way in ("cudnn", "splash"):
         if length >= LONG_ROW and PLATFORMS[way] == on and not find_obstacle(way, cfg, length):
@@ -146,19 +145,19 @@ def check_platform(way: str, on: str, name: str) -> None:
     """Raise ConfigError where `way` is a kernel of another platform than `on`."""
     if PLATFORMS.get(way, on) != on:
         device = {"cuda": "NVIDIA GPUs of compute capability 8 and above", "tpu": "TPUs"}[PLATFORMS[way]]
-        raise ConfigError(f"{name}={way} runs on {device}, and the device here is none (platform {on}); take auto")
+        raise ConfigError(f"{name}={way} runs on {device}, not on this device (platform {on}); use auto")
 
 
 def find_obstacle(way: Literal["cudnn", "splash"], cfg: AnyEncoderConfig, length: int) -> str:
-    """Why a kernel does not take this shape, and what would help; empty if it does."""
+    """Reason and remedy if a kernel does not support this shape; empty if it does."""
     head_width = cfg.width // cfg.heads
     if cfg.dtype != "bfloat16":
-        # cuDNN has no other; splash would take float32, and multiply it with fewer bits.
-        return f"works in bfloat16, not in dtype={cfg.dtype}; set dtype=bfloat16"
+        # cuDNN supports only this dtype; splash would accept float32, but multiply with fewer bits.
+        return f"needs bfloat16, not dtype={cfg.dtype}; set dtype=bfloat16"
     if way == "cudnn" and (head_width % 8 or head_width > 128):
-        return f"takes heads of up to 128 coordinates, in eights, not of width / heads = {head_width}; take other heads"
+        return f"needs heads of width 8, 16, ... 128, not width / heads = {head_width}; change the number of heads"
     if way == "cudnn" and length % 2:
-        return f"takes rows of an even number of tokens, not of {length}; pad them to {length + 1}"
+        return f"needs rows of an even number of tokens, not {length}; pad them to {length + 1}"
     if way == "splash" and length % LANES:
-        return f"takes rows of a multiple of {LANES} tokens, not of {length}; pad them to {-(-length // LANES) * LANES}"
+        return f"needs rows of a multiple of {LANES} tokens, not {length}; pad them to {-(-length // LANES) * LANES}"
     return ""

@@ -1,8 +1,7 @@
-"""Attention by kernels that keep no scores: cuDNN's on NVIDIA GPUs, splash attention (Pallas) on TPUs.
+"""Flash attention kernels: cuDNN's on NVIDIA GPUs, splash attention (Pallas) on TPUs.
 
-Each is a function from who may be read to a `Mix`, with its arguments made once for all layers. Both compute what
-`attention.mix` does, and differ from it in rounding, and in what tokens that have nothing to read are given: something
-finite.
+Each function takes attention masks and returns a `Mix`, whose arguments are made once for all layers. Both compute
+`attention.mix` up to rounding; outputs of tokens that attend to nothing differ, but are finite.
 """
 
 from __future__ import annotations
@@ -17,18 +16,18 @@ from jaxtyping import Array, Bool, Int
 from optical_jax.partitioning import by_shard
 
 Mix = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
-"""Query, key and value [B, L, H, K] to what every query reads, [B, L, H, K] in their type."""
+"""Attention over heads: query, key and value [B, L, H, K] -> outputs [B, L, H, K] of the same dtype."""
 
 BY_HEAD = ("batch", None, "heads", None)
 NOBODY = -1
-"""Whose tokens no text reads: the number that padding has in packed rows."""
+"""Segment id of padding in packed rows, which no text attends to."""
 
 LANES = 128
-"""Of a TPU's registers. Splash attention works in blocks of a multiple of them."""
+"""Lanes of a TPU register; block sizes of splash attention are multiples."""
 BLOCKS = (512, 256, LANES)
-"""Tokens of a block, the first that divides a row: larger ones load keys and values less often."""
+"""Block sizes in tokens; the first that divides a row is taken, as larger ones load keys and values less often."""
 MIXED = "mixed"
-"""Name, for rematerialisation, of what the splash kernel keeps for its backward pass."""
+"""Checkpoint name of the splash kernel's residuals, for rematerialisation."""
 
 
 def cudnn_mix(
@@ -38,21 +37,20 @@ def cudnn_mix(
     aligned: bool,
     implementation: Literal["cudnn", "xla"] = "cudnn",
 ) -> Mix:
-    """cuDNN's flash attention.
+    """cuDNN flash attention.
 
     Args:
-      attend: True on the tokens that are read.
-      text: a number of its own for every text of a row; None for one text a row.
-      aligned: `attend` is True on the first tokens of every row alone. cuDNN then skips what lies behind, where it
-        would otherwise read a mask.
+      attend: True on tokens that may be attended to.
+      text: segment ids, different for every text of a row; None for one text per row.
+      aligned: `attend` is True on a prefix of every row. cuDNN then takes lengths instead of a mask and skips padding.
       implementation: "xla" makes the same call without cuDNN.
     """
     if text is None and aligned:
-        # One at least: over nothing at all the softmax would be 0 / 0.
+        # At least 1: a softmax over nothing would be 0 / 0.
         lengths = jnp.maximum(attend.sum(axis=1, dtype=jnp.int32), 1)
 
         def by_length(query: jax.Array, key: jax.Array, value: jax.Array, lengths: jax.Array) -> jax.Array:
-            # Of keys alone: tokens that nobody reads read others all the same.
+            # Lengths of keys only: padding queries still attend to the real tokens.
             return jax.nn.dot_product_attention(
                 query, key, value, key_value_seq_lengths=lengths, implementation=implementation
             )
@@ -70,19 +68,19 @@ def cudnn_mix(
 
 
 def splash_mix(attend: Bool[Array, "B L"], text: Int[Array, "B L"] | None, *, interpret: bool = False) -> Mix:
-    """Splash attention, with its own backward kernels.
+    """Splash attention (Pallas, TPU), with its own backward kernels.
 
     Args:
-      attend: True on the tokens that are read. L is a multiple of `LANES`.
-      text: a number of its own for every text of a row, NOBODY on padding; None for one text a row.
-      interpret: run the kernels as plain JAX, where there is no TPU.
+      attend: True on tokens that may be attended to. L is a multiple of `LANES`.
+      text: segment ids, different for every text of a row, NOBODY on padding; None for one text per row.
+      interpret: run the kernels in interpret mode, without a TPU.
     """
-    # Imported here: it takes a while, and only TPUs need it.
+    # Imported here: slow, and only TPUs need it.
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
-    # A token reads where numbers are equal. Tokens that are not read have the number of padding, which so reads them:
-    # no softmax is over nothing.
+    # Tokens attend where segment ids are equal. Masked keys get the segment id of padding, so that padding queries
+    # attend to them and no softmax is over nothing.
     if text is None:
         text = jnp.where(attend.any(axis=1, keepdims=True), jnp.zeros(attend.shape, jnp.int32), NOBODY)
     reads = text.astype(jnp.int32)

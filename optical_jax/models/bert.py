@@ -1,4 +1,4 @@
-"""The post-norm Transformer encoder: BERT, mBERT, MiniLM, RoBERTa, XLM-R."""
+"""Post-norm Transformer text encoder: BERT, mBERT, MiniLM, RoBERTa, XLM-R."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def encoder_specs(cfg: EncoderConfig) -> SpecTree:
 
 @struct.dataclass
 class Packed:
-    """Which tokens of a row belong together, and where each stands in its text."""
+    """Segment ids and positions of packed sequences."""
 
     text: Int[Array, "B L"]
-    """A number of its own for every text of a row; -1 on padding."""
+    """Segment id, different for every text of a row; -1 on padding."""
     position: Int[Array, "B L"]
-    """From 0 on, below `longest`."""
+    """Position of a token in its text, from 0, below `longest`."""
     longest: int = struct.field(pytree_node=False)
-    """Tokens of a text at most."""
+    """Largest number of tokens per text."""
 
 
 def encode_hidden(
@@ -63,16 +63,17 @@ def encode_hidden(
     """Hidden states of the last layer, in `cfg.dtype`.
 
     Args:
-      params: a tree of `encoder_specs(cfg)`, float32; or what `unstack_layers` makes of one.
+      params: a tree of `encoder_specs(cfg)`, float32; or the result of `unstack_layers` on one.
       ids: token ids, padded with anything.
-      attend: True on the tokens that are read. The others get hidden states too, and touch nobody else's.
+      attend: True on tokens that may be attended to. The others get hidden states too, without effect on the rest.
       cfg: the encoder's shape; static under jit.
-      packed: where a row holds several texts; None for one a row.
-      aligned: promises that `attend` is True on the first tokens of every row and on no later ones, which some
-        kernels are told in fewer words than a mask.
+      packed: for rows of several texts; None for one text per row.
+      aligned: promises that `attend` is True on a prefix of every row, for kernels that take lengths instead of a
+        mask.
 
     Raises:
-      ConfigError: texts longer than the position table, or a `cfg.attention` that this device or these lengths forbid.
+      ConfigError: texts longer than the position table, or a `cfg.attention` that this device or length does not
+        support.
     """
     x = embed(params["embeddings"], ids, cfg, packed)
     mix = make_mix(cfg, jnp.asarray(attend), None if packed is None else packed.text, aligned=aligned)
@@ -87,7 +88,7 @@ def encode_hidden(
 def embed(
     params: Params, ids: Int[Array | np.ndarray, "B L"], cfg: EncoderConfig, packed: Packed | None
 ) -> Float[Array, "B L D"]:
-    """Sum of word, position and token-type embeddings (type 0 throughout), normalised in float32."""
+    """Sum of word, position and token-type embeddings (type 0 throughout), with a layer norm in float32."""
     check_length(ids.shape[1] if packed is None else packed.longest, cfg)
     word = look_up(params["word"]["embedding"], ids, "vocab")  # [B, L, D]
     summed = word + params["token_type"]["embedding"][0] + positions(params["position"]["embedding"], ids, cfg, packed)
@@ -105,16 +106,16 @@ def check_length(longest: int, cfg: EncoderConfig) -> None:
     if longest > cfg.max_length:
         raise ConfigError(
             f"texts of {longest} tokens do not fit encoder.max_positions={cfg.max_positions} "
-            f"({cfg.family}: at most {cfg.max_length} tokens); cut them"
+            f"({cfg.family}: at most {cfg.max_length} tokens); truncate them"
         )
 
 
 def positions(
     table: Float[Array, "P D"], ids: Int[Array | np.ndarray, "B L"], cfg: EncoderConfig, packed: Packed | None
 ) -> Float[Array, "*B L D"]:
-    """The embedding of every token's position, to be added."""
+    """Position embeddings of all tokens."""
     if packed is not None:
-        # A product with ones and zeros: the gradient of a look-up is a scatter, which takes one token after another.
+        # A one-hot matmul: the gradient of a gather is a scatter, which works token by token.
         one_hot = jax.nn.one_hot(packed.position, packed.longest, dtype=jnp.float32)  # [B, L, P]
         rows = constrain(table, ("position", None))[cfg.first_position : cfg.first_position + packed.longest]
         return jnp.einsum("BLP,PD->BLD", one_hot, rows, precision=jax.lax.Precision.HIGHEST)
@@ -124,13 +125,13 @@ def positions(
 
 
 def look_up(table: Float[Array, "V D"], ids: Int[Array | np.ndarray, "B L"], rows: str) -> Float[Array, "B L D"]:
-    """Rows of a table whose first dimension has the logical name `rows`."""
-    # Rows are made whole before the look-up; left to itself the partitioner looks up parts of rows for every text on
+    """Embedding lookup in a table whose first dimension has the logical axis `rows`."""
+    # The table is unsharded along its width first; the partitioner's default looks up partial rows for every text on
     # every device and then gathers texts.
     return constrain(constrain(table, (rows, None))[ids], ("batch", "length", None))
 
 
 def roberta_positions(ids: Int[Array | np.ndarray, "B L"], pad_id: int) -> Int[Array, "B L"]:
-    """Rows of the position table of RoBERTa and XLM-R: real tokens are counted from pad_id + 1, padding is pad_id."""
+    """Position ids of RoBERTa and XLM-R: real tokens count from pad_id + 1, padding is pad_id."""
     real = (ids != pad_id).astype(jnp.int32)
     return jnp.cumsum(real, axis=1) * real + pad_id

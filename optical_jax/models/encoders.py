@@ -1,4 +1,4 @@
-"""Every encoder of texts under one name, by its family, and which vectors each family can give."""
+"""Dispatch over encoder families (BERT, CLIP, SigLIP), and the poolings each supports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from optical_jax.types import Params
 
 TEXT_POOLINGS = {"clip": ("none", "mean", "eos"), "siglip": ("none", "mean", "last")}
 IMAGE_POOLINGS = {"clip": ("none", "mean", "cls"), "siglip": ("none", "mean", "map")}
-"""By family, the values of `HeadConfig.pooling` it knows; the last is what it was trained with."""
+"""Encoder family -> supported values of `HeadConfig.pooling`, the last being the one it was trained with."""
 
 
 def encoder_specs(cfg: AnyEncoderConfig) -> SpecTree:
@@ -35,43 +35,43 @@ def encode_hidden(
     *,
     aligned: bool = False,
 ) -> Float[Array, "B L D"]:
-    """Hidden states of the last layer of any encoder of texts; arguments and errors as of `bert.encode_hidden`."""
+    """Hidden states of the last layer of any text encoder; arguments and errors as of `bert.encode_hidden`."""
     if is_paired(cfg):
         return encode_paired_text(params, ids, attend, cfg, packed)
     return bert.encode_hidden(params, ids, attend, cfg, packed, aligned=aligned)
 
 
 def is_paired(cfg: EncoderConfig) -> bool:
-    """True for the text encoder of a pair with one of pictures."""
+    """True for the text encoder of an image-text dual encoder (CLIP, SigLIP)."""
     return cfg.family in TEXT_POOLINGS
 
 
 def packs(cfg: EncoderConfig) -> bool:
-    """True where texts may lie end to end in rows: where none reads its padding."""
+    """True for encoders that support sequence packing: all but SigLIP, which attends to padding."""
     return cfg.family != "siglip"
 
 
 def poolings(cfg: AnyEncoderConfig) -> tuple[str, ...]:
-    """What `HeadConfig.pooling` may be for an encoder."""
+    """Values of `HeadConfig.pooling` that an encoder supports."""
     if isinstance(cfg, ImageEncoderConfig):
         return IMAGE_POOLINGS[cfg.family]
     return TEXT_POOLINGS.get(cfg.family, ("none", "mean", "cls"))
 
 
 def check_head(cfg: TowerConfig) -> None:
-    """Raise ConfigError for a head that asks of the encoder what it has not."""
+    """Raise ConfigError if the head needs an output that this encoder family does not have."""
     head: HeadConfig = cfg.head
     known = poolings(cfg.encoder)
     if head.pooling not in known:
         raise ConfigError(
-            f"head.pooling={head.pooling!r} is none of an encoder of family {cfg.encoder.family}; take "
+            f"head.pooling={head.pooling!r} is not valid for an encoder of family {cfg.encoder.family}; use "
             f"{', '.join(known)}"
         )
     if head.pooling == "eos" and cfg.encoder.eos_id is None:
-        raise ConfigError("head.pooling='eos' needs encoder.eos_id, the id that texts end with; give it")
+        raise ConfigError("head.pooling='eos' needs encoder.eos_id, the id of the end-of-text token; set it")
     augmented = head.augment_queries and not head.attend_to_augmentation
     if augmented and not isinstance(cfg.encoder, ImageEncoderConfig) and not packs(cfg.encoder):
         raise ConfigError(
-            f"head.augment_queries: an encoder of family {cfg.encoder.family} reads every token; set "
+            f"head.augment_queries: an encoder of family {cfg.encoder.family} attends to every token; set "
             "head.attend_to_augmentation, or leave it out"
         )

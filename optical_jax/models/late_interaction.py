@@ -1,4 +1,4 @@
-"""A tower: an encoder and the head that turns its hidden states into unit vectors, of tokens or texts or pictures."""
+"""Towers: an encoder and a head that gives unit vectors, late interaction (per token or patch) or pooled."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def tower_specs(cfg: TowerConfig) -> SpecTree:
     """Shapes, logical axes and initialisers of every parameter of a tower.
 
     Raises:
-      ConfigError: the encoder or its head cannot be.
+      ConfigError: the config of the encoder or head is not valid.
     """
     check_head(cfg)
     head = {}
@@ -32,26 +32,26 @@ def tower_specs(cfg: TowerConfig) -> SpecTree:
         if cfg.head.projection_bias:
             head["projection"]["bias"] = Spec((cfg.head.projection,), ("vector",), zeros)
     if cfg.head.masses == "learned":
-        # Zeros: equal masses at the start.
+        # Zeros: uniform masses at the start.
         head["mass"] = {"kernel": Spec((cfg.vector_width,), ("vector",), zeros)}
     return {"encoder": encoder_specs(cfg.encoder), "head": head}
 
 
 def encode_tokens(params: Params, inputs: TextInputs | PackedInputs | ImageInputs, cfg: TowerConfig) -> TokenVectors:
-    """Unit vectors of a batch of texts or pictures, in float32.
+    """Encode a batch of texts or images as unit vectors, float32.
 
     Args:
       params: a tree of `tower_specs(cfg)`.
-      inputs: token ids [B, L] with their masks, or packed in rows of several texts; for a tower of pictures pixels.
+      inputs: token ids [B, L] with their masks, or packed in rows of several texts; for an image tower pixels.
       cfg: the tower's shape; static under jit.
 
     Returns:
-      With pooling "none" a vector a token, zero where `inputs.keep` is False, and its weight: `inputs.weight` handed
-      on, or as `cfg.head.masses` says. With any other pooling one vector a text, L = 1, without weight: of the mean
-      over the tokens that are attended to, or of the one token that it names. Of pictures see `encode_pictures`.
+      With pooling "none" one vector per token, zero where `inputs.keep` is False, and its weight: `inputs.weight`, or
+      by `cfg.head.masses`. With any other pooling one vector per text, L = 1, without weight: of the mean over the
+      attended tokens, or of the token that the pooling names. For images see `encode_pictures`.
 
     Raises:
-      ConfigError: texts longer than the position table, or pictures of a size that the encoder does not read.
+      ConfigError: texts longer than the position table, or images of a size that the encoder does not accept.
     """
     if isinstance(inputs, ImageInputs):
         return encode_pictures(params, inputs, cfg)
@@ -79,34 +79,34 @@ def encode_tokens(params: Params, inputs: TextInputs | PackedInputs | ImageInput
         return with_weights(params, to_unit_vectors(params, hidden, cfg), norms, inputs.keep, inputs.weight, cfg)
     if cfg.head.pooling == "mean":
         hidden = masked_sum(hidden.astype(jnp.float32), attend)
-        if cfg.head.projection_bias:  # it shifts the mean, of which otherwise the direction alone counts
+        if cfg.head.projection_bias:  # without a bias the sum has the same direction as the mean
             hidden = hidden / jnp.maximum(attend.sum(axis=1), 1)[:, None, None]
     elif cfg.head.pooling == "eos":
         hidden = masked_sum(hidden, at_end_of_text(ids, attend, cfg.encoder))
     else:
         hidden = hidden[:, :1] if cfg.head.pooling == "cls" else hidden[:, -1:]
-    # A row without tokens pads a batch: it has no vector.
+    # A row without tokens is padding of the batch and has no vector.
     return where_real(to_unit_vectors(params, hidden, cfg), attend.any(axis=1, keepdims=True))
 
 
 def encode_pictures(params: Params, inputs: ImageInputs, cfg: TowerConfig) -> TokenVectors:
-    """Unit vectors of a batch of pictures.
+    """Encode a batch of images as unit vectors.
 
-    Pooled, they are the standard vectors: of CLIP's class token ("cls"), projected, and of SigLIP's attention pooling
-    ("map"). With "none" every patch has a vector, row by row. SigLIP's are its last hidden states after the last norm,
-    which others use too; for CLIP, whose training gives patches no vectors, they are ours: hidden states through the
-    norm and the projection of the class token, without the class token itself. "mean" is the direction of the patches'
-    mean before the projection, and ours as well.
+    Pooled, they are the standard embeddings: CLIP's class token ("cls"), projected, and SigLIP's attention pooling
+    ("map"). With "none" every patch has a vector, row by row: for SigLIP its hidden states after the final norm, as in
+    other work; for CLIP, whose training defines no patch vectors, hidden states through the norm and the projection of
+    the class token, without the class token itself (our choice). "mean" is the direction of the patches' mean before
+    the projection (our choice too).
 
     Returns:
-      vectors [B, L, E], L = 1 or the patches of a picture; all masked where `inputs.keep` is False. Their weight is as
-      `cfg.head.masses` says.
+      vectors [B, L, E], L = 1 or the number of patches; all masked where `inputs.keep` is False. Weights by
+      `cfg.head.masses`.
 
     Raises:
-      ConfigError: the tower reads texts, or pictures of another size.
+      ConfigError: a text tower, or images of another size.
     """
     if not isinstance(cfg, ImageTowerConfig):
-        raise ConfigError(f"a tower of family {cfg.encoder.family} for texts was given pictures; load part='image'")
+        raise ConfigError(f"a text tower of family {cfg.encoder.family} cannot encode images; load part='image'")
     states = encode_patches(params["encoder"], inputs.pixels, cfg.encoder)
     patches = states[:, 1:] if cfg.encoder.family == "clip" else states
     B, L = patches.shape[:2]
@@ -126,7 +126,7 @@ def encode_pictures(params: Params, inputs: ImageInputs, cfg: TowerConfig) -> To
 
 def check_reads_text(cfg: TowerConfig) -> None:
     if isinstance(cfg, ImageTowerConfig):
-        raise ConfigError(f"a tower of family {cfg.encoder.family} for pictures was given texts; load part='text'")
+        raise ConfigError(f"an image tower of family {cfg.encoder.family} cannot encode texts; load part='text'")
 
 
 def where_real(vectors: Float[Array, "B 1 E"], mask: Bool[Array | np.ndarray, "B 1"]) -> TokenVectors:
@@ -134,18 +134,18 @@ def where_real(vectors: Float[Array, "B 1 E"], mask: Bool[Array | np.ndarray, "B
 
 
 def unpack_texts(inputs: PackedInputs) -> TextInputs:
-    """Packed texts a row each, for an encoder that cannot read them packed."""
+    """Unpack texts into one padded row each, for an encoder without sequence packing."""
     ids, attend = (unpack(x[:, :, None], inputs.place, inputs.home)[:, :, 0] for x in (inputs.ids, inputs.attend))
     return TextInputs(ids=ids, attend=attend, keep=inputs.keep, weight=inputs.weight)
 
 
 def to_unit_vectors(params: Params, hidden: Float[Array, "B L D"], cfg: TowerConfig) -> Float[Array, "B L E"]:
-    """The head: projected, if it has a projection, and made unit vectors, float32."""
+    """The head: projection, if any, and L2 normalisation, float32."""
     return unit(project(params, hidden, cfg))
 
 
 def project(params: Params, hidden: Float[Array, "B L D"], cfg: TowerConfig) -> Float[Array, "B L E"]:
-    """Token vectors before they are made unit vectors, float32."""
+    """Token vectors before normalisation, float32."""
     if cfg.head.projection:
         hidden = contract("BLD,DE->BLE", hidden, params["head"]["projection"]["kernel"], "float32")
     hidden = hidden.astype(jnp.float32)
@@ -153,7 +153,7 @@ def project(params: Params, hidden: Float[Array, "B L D"], cfg: TowerConfig) -> 
 
 
 def vector_norms(params: Params, hidden: Float[Array, "B L D"], cfg: TowerConfig) -> Float[Array, "B L 1"]:
-    """Lengths of the vectors before they are made unit vectors; a constant to differentiation."""
+    """Norms of the vectors before normalisation; no gradient."""
     return jnp.linalg.norm(jax.lax.stop_gradient(project(params, hidden, cfg)), axis=-1, keepdims=True)
 
 
@@ -165,7 +165,7 @@ def with_weights(
     weight: Float[Array | np.ndarray, "B L"] | None,
     cfg: TowerConfig,
 ) -> TokenVectors:
-    """Vectors of tokens, zero where masked, with the weights that the head or the inputs (`weight`) give them."""
+    """TokenVectors, zero where masked, with the weights of the head or of the inputs (`weight`)."""
     vectors = jnp.where(keep[:, :, None], vectors, 0.0)
     if norms is not None:
         weight = jnp.where(keep, norms[:, :, 0], 0.0)
@@ -175,23 +175,23 @@ def with_weights(
 
 
 def mass_logits(params: Params, vectors: Float[Array, "B L E"]) -> Float[Array, "B L"]:
-    """Of a head with learned masses: what their softmax over a text is taken of."""
-    # Vectors are a constant here: masses are learned by their own map alone, and move no vector.
+    """Logits of the masses of a head with learned masses; the softmax over a text gives the masses."""
+    # stop_gradient: only the mass kernel is trained by the masses, not the vectors.
     kernel = params["head"]["mass"]["kernel"]
     return jnp.einsum("BLE,E->BL", jax.lax.stop_gradient(vectors), kernel, precision=jax.lax.Precision.HIGHEST)
 
 
 def encode_packed(params: Params, inputs: PackedInputs, cfg: TowerConfig) -> Float[Array, "R L D"]:
-    """Hidden states of packed texts, where the tokens lie; those of padding are finite and mean nothing."""
+    """Hidden states of packed texts, still packed; those of padding are finite but meaningless."""
     S = inputs.place.shape[1]
     packed = Packed(text=inputs.home // S, position=inputs.home % S, longest=S)
     return encode_hidden(params["encoder"], inputs.ids, inputs.attend, cfg.encoder, packed)
 
 
 def unpack(x: Shaped[Array, "R L D"], place: Int[Array, "B S"], home: Int[Array, "R L"]) -> Shaped[Array, "B S D"]:
-    """Packed tokens, a row a text again; zero where a text has no more tokens.
+    """Unpack tokens into one row per text; zero on padding.
 
-    Every real token has one place and one home, so the gradient is a look-up too; left to itself it would be a scatter.
+    Packing is one to one on real tokens, so the custom gradient is a gather too; JAX's own would be a scatter.
     """
     return _unpack(x, place, home)
 
@@ -213,6 +213,6 @@ _unpack.defvjp(_unpack_forward, _unpack_backward)
 
 
 def _pick(x: jax.Array, at: jax.Array) -> jax.Array:
-    """Rows of `x` (its first two dimensions as one) at `at`; zero where that is negative."""
+    """Gather rows of `x` (first two dimensions flattened) at `at`; zero where that is negative."""
     rows = x.reshape(-1, x.shape[-1]).at[jnp.maximum(at, 0)].get(mode="promise_in_bounds")
     return jnp.where((at >= 0)[:, :, None], rows, jnp.zeros((), x.dtype))

@@ -1,4 +1,4 @@
-"""The parts every encoder is made of: dense maps, norms, feed-forward blocks. Each is `f(params, x)` beside its specs.
+"""Layers shared by all encoders: dense, layer norm, feed-forward. Each is `f(params, x)` beside its specs.
 
 Parameters are float32 and are cast to the type of the activations where they are used. Norms compute in float32.
 """
@@ -22,7 +22,7 @@ from optical_jax.types import Params
 
 
 def exact_gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """GELU by the error function, computed in float32; `jax.nn.gelu` takes its complement, which costs more on CPU."""
+    """Exact GELU by the error function, in float32; `jax.nn.gelu` uses erfc, which is slower on CPU."""
     wide = x.astype(jnp.float32)
     return (0.5 * wide * (1.0 + jax.lax.erf(wide * math.sqrt(0.5)))).astype(x.dtype)
 
@@ -34,15 +34,15 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": jax.nn.relu,
 }
 DENSE = "dense"
-"""Name, for rematerialisation, of what dense maps give."""
+"""Checkpoint name of the outputs of dense layers, for rematerialisation."""
 
 
 def contract(
     equation: str, x: Float[Array, "..."], y: Float[Array, "..."], result: Dtype | None = None
 ) -> Float[Array, "..."]:
-    """`einsum` of factors in the type of `x`, summed in float32 and given in the type of `x`, or of `result`.
+    """Mixed-precision `einsum`: factors in the dtype of `x`, summed in float32, returned in that of `x` or `result`.
 
-    Accelerators round float32 operands to fewer bits unless told otherwise; who asks for float32 activations gets them.
+    For float32 activations the precision is HIGHEST, as accelerators round float32 operands to fewer bits by default.
     """
     if x.dtype == jnp.float32:
         return jnp.einsum(equation, x, y, precision=jax.lax.Precision.HIGHEST)
@@ -51,18 +51,18 @@ def contract(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def narrow_contract(equation: str, result: str, x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
-    """`contract` for `x` of fewer bits. Accelerators sum such products in float32 whatever type they give; what several
-    of them sum is given in float32 first.
+    """`contract` for `x` in bfloat16, with a custom gradient.
 
-    With a gradient of its own. JAX's would multiply the float32 gradient of a float32 result by a narrow factor, which
-    is a float32 product, at a fraction of the speed; and it would round the gradient of parameters as it gives it.
+    Accelerators accumulate such products in float32 whatever the output dtype; sums over several devices are made in
+    float32 too. JAX's own gradient would multiply the float32 gradient of a float32 result by a bfloat16 factor, a
+    float32 product at a fraction of the speed, and would round the parameter gradients.
     """
     return narrow_product(equation, x, y.astype(x.dtype), result)
 
 
 def narrow_product(equation: str, x: jax.Array, y: jax.Array, result: Any) -> jax.Array:
-    # Split over a sum's terms, each device gives a part of the sum, which is not to be rounded yet. Elsewhere a float32
-    # result would be written and read again at twice the bytes.
+    # Under tensor parallelism each device has a partial sum, which must not be rounded before the all-reduce. Without
+    # it a float32 result would only double the memory traffic.
     parts = jax.sharding.get_abstract_mesh().shape.get("tensor", 1)
     given = jnp.float32 if parts > 1 else result
     return jnp.einsum(equation, x, y, preferred_element_type=given).astype(result)
@@ -86,14 +86,14 @@ narrow_contract.defvjp(_narrow_forward, _narrow_backward)
 
 
 def dense(params: Params, x: Float[Array, "..."], inputs: int = 1) -> Float[Array, "..."]:
-    """A linear map with bias from the last `inputs` dimensions of `x` to those the kernel has beyond them.
+    """Dense layer with bias, over the last `inputs` dimensions of `x`.
 
-    Tokens are laid in one dimension and widths in one: with more, XLA on CPU transposes the activations for the
+    Tokens and widths are each flattened into one dimension: with more, XLA on CPU transposes the activations for the
     kernel's gradient, and a block's backward pass takes 1.4 times as long.
     """
     tokens, outputs = x.shape[: x.ndim - inputs], params["kernel"].shape[inputs:]
     flat = contract("MI,IO->MO", x.reshape(math.prod(tokens), -1), params["kernel"].reshape(-1, math.prod(outputs)))
-    # Added in float32: so is the bias's gradient, a sum over all tokens.
+    # Added in float32, so that the bias's gradient, a sum over all tokens, is float32 too.
     biased = flat.reshape(*tokens, *outputs).astype(jnp.float32) + params["bias"]
     return checkpoint_name(biased.astype(x.dtype), DENSE)
 
@@ -103,7 +103,7 @@ def layer_norm_specs(width: int) -> SpecTree:
 
 
 def layer_norm(params: Params, x: Float[Array, "*dims D"], eps: float) -> Float[Array, "*dims D"]:
-    """Zero mean and unit variance over the last axis, scaled and shifted; float32 inside, the type of `x` outside."""
+    """Layer norm over the last axis, computed in float32 and returned in the dtype of `x`."""
     wide = x.astype(jnp.float32)
     centred = wide - wide.mean(axis=-1, keepdims=True)
     variance = jnp.square(centred).mean(axis=-1, keepdims=True)
@@ -122,7 +122,7 @@ def feed_forward_specs(cfg: AnyEncoderConfig) -> SpecTree:
 
 @jax.named_scope("feed_forward")
 def feed_forward(params: Params, x: Float[Array, "B L D"], cfg: AnyEncoderConfig) -> Float[Array, "B L D"]:
-    """Two projections with the residual and the norm after them, as BERT's weights expect."""
+    """Post-norm feed-forward block with residual, as in BERT."""
     widened = up_and_down(params, x, cfg)
     return constrain(layer_norm(params["norm"], x + widened, cfg.norm_eps), ("batch", "length", None))
 

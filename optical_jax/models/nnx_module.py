@@ -1,4 +1,4 @@
-"""The tower as a Flax NNX module, for code that is built of modules. The functions underneath are the same."""
+"""A tower as a Flax NNX module, a thin wrapper of the pure functions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class TowerModule(nnx.Module):
 
     Args:
       cfg: the tower's shape.
-      rngs: the stream `params` draws the parameters.
+      rngs: its stream `params` initialises the parameters.
 
     >>> from optical_jax.config import EncoderConfig, TowerConfig
     >>> cfg = TowerConfig(EncoderConfig(vocab_size=50, width=16, layers=1, heads=2, mlp_width=32, max_positions=8))
@@ -34,5 +34,5 @@ class TowerModule(nnx.Module):
         return encode_tokens(self.pure_params(), inputs, self.cfg)
 
     def pure_params(self) -> Params:
-        """The parameter tree of the functions: plain arrays."""
+        """Parameters as nested dicts of plain arrays, as `encode_tokens` takes them."""
         return nnx.to_pure_dict(nnx.state(self.params))

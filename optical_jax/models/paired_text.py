@@ -1,4 +1,4 @@
-"""The text encoders that come with a vision transformer: CLIP's, which is causal, and SigLIP's, which reads padding.
+"""Text encoders of CLIP (causal) and SigLIP (attends to padding).
 
 Sources: Radford et al. (ICML 2021); Zhai et al. (ICCV 2023); Tschannen et al. (arXiv 2502.14786) for SigLIP 2, whose
 checkpoints of fixed resolution are SigLIP's but for the vocabulary.
@@ -20,7 +20,7 @@ from optical_jax.partitioning import constrain
 from optical_jax.types import Params
 
 HIGHEST_ID = 2
-"""The `eos_id` that means a text ends at its highest id: the first checkpoints of CLIP say so in their config.json."""
+"""An `eos_id` of 2, as in the config.json of early CLIP checkpoints, means that a text ends at its highest id."""
 
 
 def paired_text_specs(cfg: EncoderConfig) -> SpecTree:
@@ -48,15 +48,14 @@ def encode_paired_text(
     cfg: EncoderConfig,
     packed: Packed | None = None,
 ) -> Float[Array, "B L D"]:
-    """Hidden states after the last norm, in `cfg.dtype`; arguments and errors as of `bert.encode_hidden`.
+    """Hidden states after the final norm, in `cfg.dtype`; arguments and errors as of `bert.encode_hidden`.
 
-    CLIP's tokens read those before them. SigLIP was trained on texts padded to `max_positions` tokens, and without a
-    mask: here too texts are filled up with `pad_id` and all of it is read, however long the rows are that come in.
-    SigLIP's texts cannot be packed.
+    CLIP's attention is causal. SigLIP was trained on texts padded to `max_positions` tokens without a mask, so texts
+    are padded with `pad_id` to that length here too and padding is attended to. SigLIP's texts cannot be packed.
     """
     L, siglip = ids.shape[1], cfg.family == "siglip"
     if siglip:
-        assert packed is None, "SigLIP reads a text's padding, which packed rows do not have"
+        assert packed is None, "SigLIP attends to padding, which packed rows do not have"
         ids, attend = fill_up(ids, attend, cfg)
     check_length(ids.shape[1] if packed is None else packed.longest, cfg)
     word = look_up(params["embeddings"]["word"]["embedding"], ids, "vocab")
@@ -71,7 +70,7 @@ def encode_paired_text(
 def fill_up(
     ids: Int[Array | np.ndarray, "B L"], attend: Bool[Array | np.ndarray, "B L"], cfg: EncoderConfig
 ) -> tuple[Int[Array, "B P"], Bool[Array, "B P"]]:
-    """Texts of `max_positions` tokens, with `pad_id` behind the real ones.
+    """Pad texts with `pad_id` to `max_positions` tokens.
 
     Raises:
       ConfigError: they are longer.
@@ -85,7 +84,7 @@ def fill_up(
 def at_end_of_text(
     ids: Int[Array | np.ndarray, "B L"], attend: Bool[Array | np.ndarray, "B L"], cfg: EncoderConfig
 ) -> Bool[Array, "B L"]:
-    """True at the one token of each text that CLIP pools: the first of `eos_id`, or the first token where none is.
+    """Mask of CLIP's end-of-text token, which is pooled: the first `eos_id`, or the first token of a text without one.
 
     With `eos_id` 2 it is the first of the text's highest id.
     """

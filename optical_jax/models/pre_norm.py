@@ -1,6 +1,6 @@
-"""Pre-norm Transformer layers: what CLIP, SigLIP and other vision transformers are made of.
+"""Pre-norm Transformer layers, as in CLIP, SigLIP and other vision transformers.
 
-Their parameters have the names of the post-norm ones; a block's norm is taken of what it reads, not of what it gives.
+Parameters have the names of the post-norm layers; the norm is applied to a block's input instead of its output.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def pre_norm_specs(cfg: AnyEncoderConfig) -> SpecTree:
 
 
 def pre_norm_layers(params: Params, x: Float[Array, "B L D"], mix: Mix, cfg: AnyEncoderConfig) -> Float[Array, "B L D"]:
-    """States after the last layer, before any norm: their size grows from layer to layer."""
+    """Hidden states after the last layer, before the final norm."""
 
     def layer(x: jax.Array, params: Any) -> jax.Array:
         return pre_norm_feed_forward(params["mlp"], pre_norm_attention(params["attention"], x, mix, cfg), cfg)

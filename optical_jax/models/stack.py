@@ -1,7 +1,6 @@
-"""A stack of equal layers, run one after the other, and what of them is kept for the backward pass.
+"""Stacks of Transformer layers under `jax.lax.scan`, with rematerialisation.
 
-Layers are stacked on a leading axis and run under `jax.lax.scan`: one layer is compiled, however many there are. Only
-shallow encoders are unrolled.
+Layers are stacked on a leading axis, so that one layer is compiled for any depth. Only shallow encoders are unrolled.
 """
 
 from __future__ import annotations
@@ -18,27 +17,27 @@ from optical_jax.models.layers import DENSE
 from optical_jax.types import Params
 
 UNROLLED_LAYERS = 6
-"""Encoders up to this depth are unrolled whole: a scan stacks every activation that the backward pass needs, which
-takes a seventh of the pass on CPU. Unrolling by parts saves nothing."""
+"""Encoders up to this depth are fully unrolled: a scan stacks the residuals of the backward pass, which takes a seventh
+of the pass on CPU. Partial unrolling saves nothing."""
 KEPT: dict[str, Any] = {
-    # By name, not by `jax.checkpoint_policies.dots_*`: those keep products before they are rounded to the activations'
-    # type, and what a kernel gives is no product to them.
+    # By name, not by `jax.checkpoint_policies.dots_*`: those save products before rounding to the activation dtype,
+    # and do not cover the outputs of attention kernels.
     "dots": jax.checkpoint_policies.save_only_these_names(DENSE, MIXED),
     "full": jax.checkpoint_policies.nothing_saveable,
 }
-"""By the `remat` of an encoder, what the forward pass of a layer keeps for the backward pass, beside its input."""
+"""Encoder `remat` -> checkpoint policy: what a layer's forward pass saves for the backward pass, beside its input."""
 
 
 def run_layers(
     layer: Callable[[jax.Array, Any], jax.Array], x: Float[Array, "B L D"], params: Params, cfg: AnyEncoderConfig
 ) -> Float[Array, "B L D"]:
-    """`x` through all layers.
+    """Apply all layers to `x`.
 
     Args:
-      layer: states and one layer's parameters to states.
-      x: states before the first layer.
+      layer: f(hidden states, parameters of one layer) -> hidden states.
+      x: hidden states before the first layer.
       params: the layers' parameters, stacked, or in a tuple (`unstack_layers`).
-      cfg: says how many there are, and what is kept.
+      cfg: number of layers, and remat.
     """
     if isinstance(params, tuple):
         step = layer if cfg.remat == "none" else jax.checkpoint(layer, policy=KEPT[cfg.remat])
@@ -50,17 +49,17 @@ def run_layers(
         return layer(x, one), None
 
     if cfg.remat != "none":
-        # Between two loops XLA cannot merge the recomputation with the forward pass: no barrier against it is needed.
+        # Across two loops XLA cannot merge the recomputation with the forward pass, so prevent_cse is not needed.
         again = jax.checkpoint(carry, prevent_cse=False, policy=KEPT[cfg.remat])
         return jax.lax.scan(again, x, params)[0]
     return jax.lax.scan(carry, x, params, unroll=cfg.layers <= UNROLLED_LAYERS)[0]
 
 
 def unstack_layers(params: Params) -> Params:
-    """An encoder's parameters with its layers in a tuple.
+    """Unstack an encoder's layers into a tuple of parameter trees.
 
-    For forward passes: out of a stack every call copies each layer's weights before it multiplies by them, which a CPU
-    takes time for. And for layers that differ in whether they are trained.
+    For forward passes on CPU, where slicing a stack copies each layer's weights in every call; and for partly frozen
+    encoders.
     """
     stacked = params["layers"]
     return {

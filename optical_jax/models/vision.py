@@ -1,8 +1,7 @@
-"""Vision transformers: CLIP's and SigLIP's image encoders of fixed resolution.
+"""Vision transformers (ViT): CLIP's and SigLIP's image encoders of fixed resolution.
 
 CLIP: patches without bias, a class token before them, a norm before the first layer, and one after the last. SigLIP:
-patches with bias, no class token, a norm after the last layer, and a learned query that reads all patches (attention
-pooling).
+patches with bias, no class token, a norm after the last layer, and attention pooling by a learned query.
 Sources: Dosovitskiy et al. (ICLR 2021); Radford et al. (ICML 2021); Zhai et al. (CVPR 2022) for the pooling.
 """
 
@@ -27,14 +26,14 @@ from optical_jax.partitioning import constrain
 from optical_jax.types import Params
 
 CUBIC = -0.75
-"""The slope of PyTorch's bicubic kernel at distance one; others take -0.5."""
+"""Parameter a of PyTorch's bicubic kernel, its slope at distance one; others take -0.5."""
 
 
 def vision_specs(cfg: ImageEncoderConfig) -> SpecTree:
     """Shapes, logical axes and initialisers of every parameter of the encoder.
 
     Raises:
-      ConfigError: the width does not divide into the heads, or a picture holds no patch.
+      ConfigError: the width does not divide into the heads, or an image is smaller than a patch.
     """
     check_heads(cfg)
     if cfg.grid < 1:
@@ -64,15 +63,15 @@ def vision_specs(cfg: ImageEncoderConfig) -> SpecTree:
 def encode_patches(
     params: Params, pixels: Float[Array | np.ndarray, "B height width 3"], cfg: ImageEncoderConfig
 ) -> Float[Array, "B L D"]:
-    """Hidden states after the last norm, in `cfg.dtype`: of every patch, row by row; CLIP's class token before them.
+    """Hidden states after the final norm, in `cfg.dtype`: of every patch, row by row; CLIP's class token first.
 
     Args:
-      params: a tree of `vision_specs(cfg)`, float32; or what `unstack_layers` makes of one.
-      pixels: pictures, normalised.
+      params: a tree of `vision_specs(cfg)`, float32; or the result of `unstack_layers` on one.
+      pixels: normalised images.
       cfg: the encoder's shape; static under jit.
 
     Raises:
-      ConfigError: pictures of another size than `cfg.image_size`, where `cfg.interpolate` does not allow them.
+      ConfigError: images of another size than `cfg.image_size`, without `cfg.interpolate`.
     """
     x = embed_patches(params["embeddings"], pixels, cfg)
     everything = jnp.ones(x.shape[:2], bool)
@@ -84,7 +83,7 @@ def encode_patches(
 def embed_patches(
     params: Params, pixels: Float[Array | np.ndarray, "B height width 3"], cfg: ImageEncoderConfig
 ) -> Float[Array, "B L D"]:
-    """Patches mapped to states, with the class token (CLIP), positions and norm (CLIP)."""
+    """Patch and position embeddings; for CLIP with the class token and norm."""
     B, height, width, _ = pixels.shape
     check_size(height, width, cfg)
     P, clip = cfg.patch_size, cfg.family == "clip"
@@ -104,18 +103,20 @@ def embed_patches(
 
 
 def check_size(height: int, width: int, cfg: ImageEncoderConfig) -> None:
-    """Raise ConfigError for a size in pixels that the encoder does not read."""
+    """Raise ConfigError for an image size in pixels that the encoder does not accept."""
     if min(height, width) < cfg.patch_size:
-        raise ConfigError(f"pictures of {height} x {width} pixels hold no patch of {cfg.patch_size}; enlarge them")
+        raise ConfigError(
+            f"images of {height} x {width} pixels are smaller than a patch of {cfg.patch_size}; enlarge them"
+        )
     if not cfg.interpolate and (height, width) != (cfg.image_size, cfg.image_size):
         raise ConfigError(
-            f"pictures of {height} x {width} pixels, and the encoder reads {cfg.image_size} x {cfg.image_size}; resize "
-            "them, or set encoder.interpolate=True"
+            f"images of {height} x {width} pixels do not match the encoder's {cfg.image_size} x {cfg.image_size}; "
+            "resize them, or set encoder.interpolate=True"
         )
 
 
 def attention_pool(params: Params, states: Float[Array, "B L D"], cfg: ImageEncoderConfig) -> Float[Array, "B 1 D"]:
-    """What a learned query reads from all patches, after a feed-forward block: SigLIP's vector of a picture."""
+    """Attention pooling by a learned query over all patches, then a feed-forward block: SigLIP's image vector."""
     heads = params["attention"]
     probe = jnp.broadcast_to(params["probe"]["embedding"], (states.shape[0], 1, cfg.width)).astype(states.dtype)
     query, key, value = dense(heads["query"], probe), dense(heads["key"], states), dense(heads["value"], states)
@@ -127,7 +128,7 @@ def attention_pool(params: Params, states: Float[Array, "B L D"], cfg: ImageEnco
 
 
 def resize_positions(table: Float[Array, "P D"], grid: int, rows: int, columns: int) -> Float[Array, "L D"]:
-    """The position table of a square grid for one of rows x columns patches: bicubic, as transformers does it."""
+    """Interpolate position embeddings of a square grid to rows x columns patches: bicubic, as in transformers."""
     if rows == columns == grid:
         return table
     square = table.reshape(grid, grid, -1)
@@ -138,9 +139,9 @@ def resize_positions(table: Float[Array, "P D"], grid: int, rows: int, columns: 
 
 @functools.lru_cache(maxsize=32)
 def bicubic_weights(size: int, wanted: int) -> np.ndarray:
-    """Weights [wanted, size] of the old places in each new one: PyTorch's `interpolate(mode="bicubic")`.
+    """Bicubic interpolation matrix [wanted, size], as PyTorch's `interpolate(mode="bicubic")`.
 
-    Corners not aligned, no smoothing where it shrinks; beyond the edges the outermost value goes on.
+    align_corners=False, no antialiasing; the edge value is repeated beyond the border.
     """
     weights = np.zeros((wanted, size))
     for i in range(wanted):

@@ -1,4 +1,4 @@
-"""Cost of moving one token vector onto another."""
+"""Transport cost matrices between student and teacher tokens."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def cosine_cost(student: Float[Array, "B S E"], teacher: Float[Array, "B T E"]) 
     Returns:
       Costs in at least float32. A masked (zero) vector is at cost 1 from everything.
     """
-    # HIGHEST: the TF32 and bfloat16 products that GPUs and TPUs default to keep three digits, and at epsilon 0.05
+    # HIGHEST: the default TF32 and bfloat16 products of GPUs and TPUs have three digits, and at epsilon 0.05
     # an error of 1e-3 in the cost moves the plan by two per cent.
     dtype = jnp.promote_types(jnp.promote_types(student.dtype, teacher.dtype), jnp.float32)
     cosine = jnp.einsum(

@@ -1,4 +1,4 @@
-"""Gromov-Wasserstein transport: tokens are matched by how far they lie from the other tokens of their own text."""
+"""Entropic (fused) Gromov-Wasserstein transport: tokens are matched by their distances within their own text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from optical_jax.config import OtConfig
 from optical_jax.ot.sinkhorn import KERNEL_EPSILON, solve_sinkhorn
 
 LINEARISATIONS = 10
-"""Linear problems that are solved one after the other, each by `OtConfig.iterations` of Sinkhorn."""
+"""Outer iterations: linearised problems solved in sequence, each by `OtConfig.iterations` of Sinkhorn."""
 
 
 @jax.named_scope("gromov")
@@ -23,11 +23,11 @@ def gromov_plan(
     fusion: float,
     cfg: OtConfig,
 ) -> Float[Array, "B S T"]:
-    """Entropic fused Gromov-Wasserstein plan that moves the masses `rows` onto `cols`; a constant to differentiation.
+    """Entropic fused Gromov-Wasserstein plan that moves the masses `rows` onto `cols`; no gradient flows through it.
 
-    Looks for a minimum over P of fusion <P, cost> + (1 - fusion) `distortion(P)` - epsilon H(P): from the product of
-    the masses on, the objective is linearised at the plan and the entropic problem with that cost is solved, again and
-    again. The problem is not convex, and what is found depends on the start. Marginals are as of `sinkhorn_plan`.
+    Minimises fusion <P, cost> + (1 - fusion) `distortion(P)` - epsilon H(P) over P: starting from the product of the
+    masses, the objective is repeatedly linearised at the plan and the entropic problem with that cost solved. The
+    problem is not convex, so the result is a local minimum that depends on the start. Marginals as of `sinkhorn_plan`.
 
     Args:
       cost: costs between the sides, 0 to 2.
@@ -43,7 +43,7 @@ def gromov_plan(
     """
     cost, student, teacher, rows, cols = jax.lax.stop_gradient((cost, student, teacher, rows, cols))
     real = (rows > 0.0)[:, :, None] & (cols > 0.0)[:, None, :]  # [B, S, T]
-    # Linear costs reach 2 fusion + 8 (1 - fusion), and the kernel must stay as far inside float32 as at 2.
+    # Linearised costs reach 2 fusion + 8 (1 - fusion), so the bound on epsilon is scaled from costs that reach 2.
     in_log_space = cfg.smallest_epsilon < KERNEL_EPSILON * (fusion + 4.0 * (1.0 - fusion))
 
     def linearise_and_solve(number: jax.Array, plan: jax.Array) -> jax.Array:
@@ -56,7 +56,7 @@ def gromov_plan(
 def distortion(
     student: Float[Array, "B S S"], teacher: Float[Array, "B T T"], plan: Float[Array, "B S T"]
 ) -> Float[Array, "B"]:
-    """Mean squared difference of the distances of what a plan matches: sum_ijkl (C_ik - D_jl)^2 P_ij P_kl.
+    """Gromov-Wasserstein objective of a plan: sum_ijkl (C_ik - D_jl)^2 P_ij P_kl.
 
     Args:
       student: C, zero where there is no token.
@@ -74,7 +74,7 @@ def mismatch(
     plan: Float[Array, "B S T"],
 ) -> Float[Array, "B S T"]:
     """sum_kl (C_ik - D_jl)^2 P_kl of every cell ij, for a plan whose marginals are `rows` and `cols`."""
-    # The square taken apart: nothing has five dimensions.
+    # The square is expanded, so that no intermediate array has five dimensions.
     of_rows = _exact("BSU,BU->BS", jnp.square(student), rows)
     of_cols = _exact("BTU,BU->BT", jnp.square(teacher), cols)
     crossed = _exact("BST,BTU->BSU", _exact("BSU,BUT->BST", student, plan), teacher)

@@ -1,4 +1,4 @@
-"""How much mass each token of a text carries: the marginals of a transport plan."""
+"""Token masses (marginals of a transport plan): uniform, idf, vector norm, learned."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from optical_jax.types import TokenVectors
 
 
 def uniform_mass(tokens: TokenVectors) -> Float[Array, "B L"]:
-    """The same mass on every real token; exactly zero on padding, and on the whole of a row without tokens."""
+    """Uniform mass on every real token; exactly zero on padding, and on a row without tokens."""
     return share_out(jnp.ones(tokens.mask.shape, jnp.promote_types(tokens.vectors.dtype, jnp.float32)), tokens.mask)
 
 
@@ -36,7 +36,7 @@ def _by_weight(tokens: TokenVectors, name: str) -> jax.Array:
 
 
 def norm_mass(tokens: TokenVectors) -> Float[Array, "B L"]:
-    """Mass in proportion to the length of each vector before it was made one, as `HeadConfig.masses` "norm" gives it.
+    """Mass in proportion to the norm of each vector before normalisation, as `HeadConfig.masses` "norm" gives it.
 
     Raises:
       ValueError: the vectors carry no weight.
@@ -47,7 +47,7 @@ def norm_mass(tokens: TokenVectors) -> Float[Array, "B L"]:
 
 
 def learned_mass(tokens: TokenVectors) -> Float[Array, "B L"]:
-    """Mass by softmax of the logits that `HeadConfig.masses` "learned" gives; equal for a side without."""
+    """Mass by softmax of the logits of `HeadConfig.masses` "learned"; uniform for a side without logits."""
     if tokens.weight is None:
         return uniform_mass(tokens)
     logits = jnp.where(tokens.mask, tokens.weight, -1e30)
@@ -55,7 +55,7 @@ def learned_mass(tokens: TokenVectors) -> Float[Array, "B L"]:
 
 
 def share_out(weight: Float[Array, "B L"], mask: Bool[Array, "B L"]) -> Float[Array, "B L"]:
-    """`weight` over the mask, scaled to sum to one a row; a row without tokens stays at zero."""
+    """Normalise `weight` to sum to one over each row's real tokens; a row without tokens stays zero."""
     weight = jnp.where(mask, weight, 0.0)
     total = weight.sum(axis=1, keepdims=True)
     return weight / jnp.where(total > 0.0, total, 1.0)

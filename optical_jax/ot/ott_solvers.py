@@ -1,4 +1,4 @@
-"""ott-jax's solvers over a batch, to compare ours with: training uses none of them."""
+"""ott-jax's Sinkhorn solvers over a batch, for tests and benchmarks; training does not use them."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from optical_jax.config import OtConfig
 from optical_jax.ot.sinkhorn import LOOK_EVERY, Solution
 
 WARM_EPSILONS, WARM_ITERATIONS = 4.0, 10
-"""A rough solution to start from: its epsilon as a multiple of the one that is asked for, and its iterations."""
+"""Warm start: epsilon as a multiple of the requested one, and iterations."""
 
 
 @dataclass(frozen=True)
 class OttChoices:
-    """What ott-jax offers beyond `OtConfig`."""
+    """Solver options of ott-jax beyond `OtConfig`."""
 
     in_log_space: bool = False
     start_epsilon: float = 1.0
-    """First epsilon, as a multiple of the last. Schedules are for log space: KernelGeometry has none."""
+    """First epsilon, as a multiple of the last; schedules need log space."""
     decay: float = 1.0
-    """Of epsilon, an iteration."""
+    """Decay factor of epsilon per iteration."""
     start: Literal["ones", "sorting", "larger epsilon"] = "ones"
-    """sorting: potentials of the assignment along the diagonal, which needs S = T; larger epsilon: those of ten
-    iterations at four times it."""
+    """Initial potentials. sorting: of the assignment along the diagonal, which needs S = T; larger epsilon: of ten
+    iterations at four times epsilon."""
 
 
 @jax.tree_util.register_pytree_node_class
 class KernelGeometry(Geometry):
-    """A geometry by its kernel, computed once.
+    """ott-jax geometry with a precomputed kernel, applied at full precision.
 
     ott-jax raises the kernel to a power (1) at every iteration, for its epsilon schedules, and multiplies at the
     backend's default precision; this one does neither.
@@ -60,7 +60,7 @@ def solve_by_ott(
     cfg: OtConfig,
     choices: OttChoices,
 ) -> Solution:
-    """As `solve_sinkhorn`, but for cells of padding, which may be NaN where a side is empty.
+    """Solve as `solve_sinkhorn` with ott-jax; cells of padding may be NaN where a side is empty.
 
     `cfg.relaxation` is ott's momentum, which has no limit and relaxes the last update too.
     """

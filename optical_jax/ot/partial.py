@@ -1,4 +1,4 @@
-"""Partial entropic transport: a share of the mass is moved, and the plan chooses which."""
+"""Partial entropic optimal transport: only a share of the mass is moved."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from optical_jax.ot.sinkhorn import EMPTY, as_differentiated, log_masses, sinkho
 def partial_plan(
     cost: Float[Array, "B S T"], rows: Float[Array, "B S"], cols: Float[Array, "B T"], cfg: OtConfig
 ) -> Float[Array, "B S T"]:
-    """Minimises <P, C> - epsilon H(P) over the plans of mass `cfg.partial_mass` that take at most `rows` and `cols`.
+    """Partial transport plan: minimises <P, C> - epsilon H(P) over plans of mass `cfg.partial_mass`.
 
-    The last update is of the columns and of the moved mass: that mass is exact and no column is exceeded (to rounding),
-    rows nearly. Works with logarithms whatever epsilon is. At partial_mass 1 it is `sinkhorn_plan`.
+    Marginals are at most `rows` and `cols`. The last update is of the columns and of the moved mass, which is exact; no
+    column is exceeded (to rounding), rows nearly. Always in log space. At partial_mass 1 it is `sinkhorn_plan`.
 
     Args:
       cost: costs of at most about 2.
       rows: masses of the student's tokens, summing to one (or all zero).
       cols: masses of the teacher's tokens, likewise.
-      cfg: epsilon, iterations, partial_mass, and whether the plan is a constant to differentiation.
+      cfg: epsilon, iterations, partial_mass, gradient.
 
-    Source: Benamou et al. (SIAM J. Sci. Comput. 2015), Dykstra's projections; theirs onto the bounds of the columns and
-    onto the mass are one here, which takes fewer rounds.
+    Source: Benamou et al. (SIAM J. Sci. Comput. 2015), Dykstra's projections; those onto the column bounds and onto the
+    mass are merged here, which takes fewer iterations.
     """
     if cfg.partial_mass == 1.0:
         return sinkhorn_plan(cost, rows, cols, cfg)
@@ -44,13 +44,13 @@ def partial_plan(
 
 
 def _fill(reached: Float[Array, "B T"], cols: Float[Array, "B T"], moved: float) -> Float[Array, "B T"]:
-    """Log scalings of the columns: one for all, chosen so that `moved` arrives, but less where a column is full.
+    """Log scalings of the columns: a common one, chosen so that `moved` arrives, but less where a column is full.
 
     Args:
-      reached: logarithm of the mass that a column gets at scaling one.
+      reached: logarithm of the mass that a column receives at scaling one.
     """
     full_at = log_masses(cols) - reached  # [B, T]
-    # What arrives in all when column j is just full: columns that fill before it have their mass, the others less.
+    # Total mass received when column j is just full: columns that fill before it have their mass, the others less.
     shares = jnp.exp(jnp.minimum(full_at[:, :, None] - full_at[:, None, :], 0.0))  # [B, T, T]
     full = jnp.einsum("BTU,BU->BT", shares, cols, precision=jax.lax.Precision.HIGHEST) <= moved
     left = moved - jnp.where(full, cols, 0.0).sum(axis=1)

@@ -1,4 +1,4 @@
-"""Who is matched with whom: the table of transport plans, greedy matching, and how plans are measured."""
+"""Transport plans by name, greedy matching, and metrics of plans (entropy, marginal error)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from optical_jax.ot.sinkhorn import EMPTY, as_differentiated, sinkhorn_plan, unb
 def greedy_plan(
     cost: Float[Array, "B S T"], rows: Float[Array, "B S"], cols: Float[Array, "B T"], cfg: OtConfig
 ) -> Float[Array, "B S T"]:
-    """All mass of every student token on its match by `greedy_matching`; a constant to differentiation.
+    """Greedy plan: all mass of every student token on its match by `greedy_matching`; no gradient.
 
     Source: DR.DECR (Li et al., NAACL 2022).
     """
@@ -28,9 +28,9 @@ def greedy_plan(
 def argmax_plan(
     cost: Float[Array, "B S T"], rows: Float[Array, "B S"], cols: Float[Array, "B T"], cfg: OtConfig
 ) -> Float[Array, "B S T"]:
-    """All mass of every student token on its cheapest teacher token, taken or not; a constant to differentiation.
+    """Argmax plan: all mass of every student token on its nearest teacher token, which several may share; no gradient.
 
-    Source: what MaxSim scores by (Khattab and Zaharia, SIGIR 2020).
+    Source: the matches of MaxSim (Khattab and Zaharia, SIGIR 2020).
     """
     return _to_matches(jnp.where(cols[:, None, :] > 0.0, cost, jnp.inf).argmin(axis=2), cost, rows, cols)
 
@@ -38,9 +38,9 @@ def argmax_plan(
 def softmax_plan(
     cost: Float[Array, "B S T"], rows: Float[Array, "B S"], cols: Float[Array, "B T"], cfg: OtConfig
 ) -> Float[Array, "B S T"]:
-    """Every student token over the teacher tokens by softmax of -cost / epsilon; what they receive is free.
+    """Softmax plan: each student token's mass over the teacher tokens by softmax of -cost / epsilon.
 
-    Source: entropic transport without its second constraint, which leaves attention (Vaswani et al., NeurIPS 2017).
+    Source: entropic transport without the column constraint, which is attention (Vaswani et al., NeurIPS 2017).
     """
     cost, rows, cols = as_differentiated(cost, rows, cols, cfg)
     some = cols[:, None, :] > 0.0
@@ -51,7 +51,7 @@ def softmax_plan(
 def uniform_plan(
     cost: Float[Array, "B S T"], rows: Float[Array, "B S"], cols: Float[Array, "B T"], cfg: OtConfig
 ) -> Float[Array, "B S T"]:
-    """Every student token spread over all teacher tokens by their masses, whatever it costs: what no plan would do."""
+    """Uniform plan: each student token spread over all teacher tokens by their masses, whatever the cost (ablation)."""
     return jax.lax.stop_gradient(rows[:, :, None] * cols[:, None, :])
 
 
@@ -81,19 +81,19 @@ Masses are zero on padding, and so is the plan; a pair with an empty side gets t
 def greedy_matching(
     cost: Float[Array, "B S T"], rows: Bool[Array, "B S"], cols: Bool[Array, "B T"]
 ) -> Int[Array, "B S"]:
-    """The teacher token of every student token, one to one as far as there are enough.
+    """Greedy one-to-one matching: the teacher token of every student token.
 
-    The cheapest remaining cell of a pair is taken and its row and column leave the game, until one side is used up.
-    Student tokens left over (S > T) then take their cheapest teacher token, taken or not; teacher tokens left over
-    (T > S) stay unmatched. Between equal costs the earlier student token, then the earlier teacher token wins.
+    The cheapest remaining cell of a pair is taken and its row and column are removed, until one side is used up.
+    Remaining student tokens (S > T) then take their cheapest teacher token, matched or not; remaining teacher tokens
+    (T > S) stay unmatched. Ties go to the earlier student token, then the earlier teacher token.
 
     Returns:
       Indices along T; meaningless for masked student tokens and for pairs with an empty side.
 
     Source: the token alignment of DR.DECR (Li et al., NAACL 2022), which reorders the teacher's tokens this way.
     """
-    # Cells that are the cheapest of their row and of their column at once are all in the greedy answer, whatever else
-    # is taken before them; so they are taken together, and a few rounds do what one cell at a time takes S for.
+    # Cells that are the cheapest of both their row and their column are all in the greedy matching, whatever else is
+    # taken before them; taking them together needs a few rounds instead of S.
     real = rows[:, :, None] & cols[:, None, :] & jnp.isfinite(cost)  # [B, S, T]
     students, teachers = jnp.arange(cost.shape[1]), jnp.arange(cost.shape[2])
 
@@ -114,13 +114,13 @@ def greedy_matching(
 
 
 def plan_entropy(plan: Float[Array, "B S T"], rows: Bool[Array, "B S"], cols: Bool[Array, "B T"]) -> Float[Array, "B"]:
-    """How spread out each plan is: its entropy over the log of its number of real cells, 0 to 1; 0 for one cell."""
+    """Normalised entropy of each plan: entropy over the log of its number of real cells, 0 to 1; 0 for one cell."""
     cells = jnp.maximum(rows.sum(axis=1) * cols.sum(axis=1), 1)
     entropy = jax.scipy.special.entr(plan).sum(axis=(1, 2))
     return jnp.where(cells > 1, entropy / jnp.log(jnp.maximum(cells, 2).astype(jnp.float32)), 0.0)
 
 
 def plan_error(plan: Float[Array, "B S T"], rows: Float[Array, "B S"], cols: Float[Array, "B T"]) -> Float[Array, "B"]:
-    """L1 distance of each plan's marginals from the masses it should move, both sides added; 0 to 4."""
+    """Marginal error: L1 distance of each plan's marginals from `rows` and `cols`, both sides added; 0 to 4."""
     row_error = jnp.abs(plan.sum(axis=2) - rows).sum(axis=1)
     return row_error + jnp.abs(plan.sum(axis=1) - cols).sum(axis=1)

@@ -1,4 +1,4 @@
-"""Unregularised transport by proximal steps."""
+"""Nearly unregularised optimal transport by proximal point iterations (IPOT)."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from optical_jax.ot.sinkhorn import EMPTY, as_differentiated, log_masses
 def ipot_plan(
     cost: Float[Array, "B S T"], rows: Float[Array, "B S"], cols: Float[Array, "B T"], cfg: OtConfig
 ) -> Float[Array, "B S T"]:
-    """Plan that nears the one of least <P, C> with the masses `rows` and `cols`, entropy aside.
+    """IPOT plan: converges to the plan of least <P, C> with the masses `rows` and `cols`, without entropic bias.
 
-    Each of `cfg.iterations` steps is an entropic problem around the last plan, solved by one Sinkhorn update of either
-    side that starts where the last one ended. `cfg.epsilon` is the step's: small ones near the optimum sooner, and none
-    keeps from it. Rows are exact (to rounding), columns off by what `plan_error` measures. Works with logarithms.
+    Each of `cfg.iterations` proximal steps is an entropic problem around the last plan, solved by one Sinkhorn update
+    of either side, warm-started. `cfg.epsilon` is the step's: smaller ones converge faster, all to the optimum. Row
+    marginals are exact (to rounding), columns off by what `plan_error` measures. In log space.
 
     Args:
       cost: costs of at most about 2.
       rows: masses of the student's tokens, summing to one (or all zero).
       cols: masses of the teacher's tokens, likewise.
-      cfg: epsilon, iterations, and whether the plan is a constant to differentiation.
+      cfg: epsilon, iterations, gradient.
 
     Source: Xie et al. (UAI 2019), algorithm 1 with one inner iteration; rows come last here.
     """
@@ -37,7 +37,7 @@ def ipot_plan(
         near = jnp.where(both, log_plan + exponents, EMPTY)
         g = log_cols - jax.nn.logsumexp(near + f[:, :, None], axis=1)
         f = log_rows - jax.nn.logsumexp(near + g[:, None, :], axis=2)
-        # Scalings of padding mean nothing, and may be as large as EMPTY is small.
+        # Scalings of padding are meaningless, and may be as large as EMPTY is small.
         return jnp.where(both, near + f[:, :, None] + g[:, None, :], EMPTY), jnp.where(rows > 0.0, f, EMPTY)
 
     start = jnp.where(both, 0.0, EMPTY).astype(cost.dtype), jnp.where(rows > 0.0, 0.0, EMPTY).astype(cost.dtype)

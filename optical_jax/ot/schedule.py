@@ -1,4 +1,4 @@
-"""Epsilon over a run: a blurred plan first, a sharp one later."""
+"""Epsilon schedule of optimal transport over a run (annealing)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from optical_jax.config import LossConfig, OtConfig
 
 @dataclass(frozen=True)
 class OtAtStep(OtConfig):
-    """The settings at one step: `epsilon` is traced, and what must be known before is asked of its last value."""
+    """Transport settings at one step: `epsilon` is traced; choices at compile time use its last value."""
 
     epsilon: Any = OtConfig.epsilon
     last_epsilon: float = 0.0
@@ -24,9 +24,9 @@ class OtAtStep(OtConfig):
 
 
 def at_step(cfg: LossConfig, step: jax.Array, steps: int) -> LossConfig:
-    """The loss as step `step` (from 0) of a run of `steps` computes it; `cfg` itself where epsilon has no schedule.
+    """Loss settings at `step` (from 0) of a run of `steps`; `cfg` itself where epsilon has no schedule.
 
-    From epsilon_start at step 0, epsilon falls by one factor a step to reach its last value at epsilon_until * steps.
+    Epsilon decays exponentially from epsilon_start at step 0 to its last value at epsilon_until * steps.
 
     Source: Schmitzer (SIAM J. Sci. Comput. 2019), who scales it within one problem; here it falls over the run.
     """

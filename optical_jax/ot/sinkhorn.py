@@ -1,8 +1,7 @@
-"""Entropic transport, balanced or not, a batch of small padded problems at once, in one compiled loop.
+"""Sinkhorn for entropic optimal transport, balanced or unbalanced, over a batch of small padded problems.
 
-Updates of the two sides' scalings may be over-relaxed: each goes further the way it went. That saves iterations where
-plans are slow to settle, and leaves those that settle at once a little off. docs/performance.md has the solver beside
-ott-jax's.
+Updates may be over-relaxed, which saves iterations for plans that converge slowly and leaves those that converge at
+once slightly less exact. docs/performance.md compares the solver with ott-jax's.
 """
 
 from __future__ import annotations
@@ -17,45 +16,43 @@ from jaxtyping import Array, Float
 from optical_jax.config import OtConfig
 
 KERNEL_EPSILON = 0.05
-"""From this epsilon on the kernel exp(-cost / epsilon) stays far inside float32 (costs reach 2: exp(-40) = 4e-18)."""
+"""Smallest epsilon for which the kernel exp(-cost / epsilon) stays inside float32 (costs reach 2: exp(-40) = 4e-18)."""
 UNROLLED = 5
-"""Iterations of the loop that are written out: fewer turns, each a handful of small products."""
+"""Iterations unrolled per loop step, as each is only a few small products."""
 LOOK_EVERY = 10
-"""Iterations between two looks at the error, where there is a threshold."""
+"""Iterations between two checks of the error, where there is a threshold."""
 FARTHEST = 0.3
-"""Nats by which over-relaxation may exceed the plain update. Near the solution nothing comes close to it; far from it,
-without a limit, a relaxation of 1.9 runs in circles, and scalings leave float32."""
+"""Limit, in nats, of the over-relaxed part of an update. It is never reached near the solution; far from it, without a
+limit, a relaxation of 1.9 oscillates and scalings overflow float32."""
 
 State = tuple[jax.Array, jax.Array]
-"""Of rows [B, S] and of columns [B, T]: scalings, or their logarithms."""
+"""Scalings of rows [B, S] and of columns [B, T], or their logarithms."""
 
 
 class Solution(NamedTuple):
-    """Plans, and what they took."""
+    """Plans, iteration counts and dual potentials."""
 
     plan: Float[Array, "B S T"]
     iterations: Float[Array, "B"]
-    """Done for each pair. Under a threshold the batch goes on as long as its slowest pair."""
+    """Iterations of each pair. With a threshold the batch runs until its slowest pair has converged."""
     prices: Float[Array, "B S"] | None = None
-    """Of a unit of mass more on a student token, up to a constant of the pair and in units of the cost: the dual
-    potential. Zero on padding."""
+    """Dual potentials of the student's tokens, in units of the cost, up to a constant per pair; zero on padding."""
 
 
 def sinkhorn_plan(
     cost: Float[Array, "B S T"], rows: Float[Array, "B S"], cols: Float[Array, "B T"], cfg: OtConfig
 ) -> Float[Array, "B S T"]:
-    """Entropic plan that moves the masses `rows` onto `cols`.
+    """Sinkhorn plan: the entropic plan that moves the masses `rows` onto `cols`.
 
-    The last update is of the rows, and is plain: their sums are exact (to rounding), those of the columns are off by
-    what `plan_error` measures. Zero masses get exactly zero; a pair with an empty side gets the zero plan.
+    The last update is of the rows, and not relaxed: row sums are exact (to rounding), column sums are off by what
+    `plan_error` measures. Zero masses get exactly zero; a pair with an empty side gets the zero plan.
 
     Args:
       cost: costs of at most about 2.
       rows: masses of the student's tokens, summing to one (or all zero).
       cols: masses of the teacher's tokens, likewise.
-      cfg: epsilon, iterations, relaxation (1 is Sinkhorn's), the threshold on the columns' L1 error below which a pair
-        stops early (0: never), and whether the plan is a constant to differentiation. A pair's plan depends on no other
-        pair of the batch.
+      cfg: epsilon, iterations, relaxation (1 is plain Sinkhorn), the threshold on the columns' L1 error below which a
+        pair stops early (0: never), and gradient. A pair's plan depends on no other pair of the batch.
 
     Source: Cuturi (NeurIPS 2013); over-relaxation as in Thibault et al. (Algorithms 2021), with a limit on each step
     in place of their adapted relaxation.
@@ -66,13 +63,13 @@ def sinkhorn_plan(
 def unbalanced_plan(
     cost: Float[Array, "B S T"], rows: Float[Array, "B S"], cols: Float[Array, "B T"], cfg: OtConfig
 ) -> Float[Array, "B S T"]:
-    """Entropic plan whose marginals may differ from the masses, at a price: it minimises
+    """Unbalanced entropic plan, whose marginals may differ from the masses at a penalty: it minimises
 
         <P, C> + epsilon KL(P | a b^T) + marginal_weight (KL(P 1 | a) + KL(P^T 1 | b)),  KL(x | y) = x log(x/y) - x + y.
 
     With marginal_weight to infinity it is `sinkhorn_plan`. Every iteration takes the share marginal_weight /
-    (marginal_weight + epsilon) of a plain update's logarithm, so that share to the power of twice the iterations is
-    left of the error in the moved mass: 1e-4 at the defaults, but 0.14 at epsilon 0.01.
+    (marginal_weight + epsilon) of a plain update's logarithm, so the error in the moved mass shrinks by that share to
+    the power of twice the iterations: to 1e-4 at the defaults, but to 0.14 at epsilon 0.01.
 
     Source: Chizat et al. (Mathematics of Computation 2018), scaling algorithm with KL marginals.
     """
@@ -81,7 +78,7 @@ def unbalanced_plan(
 
 
 def needs_log_space(cfg: OtConfig) -> bool:
-    """Whether the kernel would leave float32 at any step of the run."""
+    """Whether the kernel would underflow float32 at any step of the run."""
     return cfg.smallest_epsilon < KERNEL_EPSILON
 
 
@@ -94,9 +91,9 @@ def solve_sinkhorn(
     in_log_space: bool,
     power: Any = 1.0,
 ) -> Solution:
-    """As `sinkhorn_plan`, in the space that is asked for; the kernel's is for epsilons from KERNEL_EPSILON on.
+    """Solve as `sinkhorn_plan`, in log space or with the kernel (for epsilon from KERNEL_EPSILON on).
 
-    `power` is that of the updates: 1 where the masses must be moved, below where their marginals are relaxed by KL.
+    `power` is the exponent of the updates: 1 for balanced problems, below 1 for marginals relaxed by KL.
     """
     cost, rows, cols = as_differentiated(cost, rows, cols, cfg)
     space = (_log_space if in_log_space else _kernel_space)(cost, rows, cols, cfg, power)
@@ -108,9 +105,9 @@ def solve_sinkhorn(
 
 
 def as_differentiated(cost: jax.Array, rows: jax.Array, cols: jax.Array, cfg: OtConfig) -> tuple[jax.Array, ...]:
-    """A problem in at least float32; a constant, unless the gradient is to go through the plan.
+    """The problem in at least float32, under stop_gradient unless `cfg.gradient` is "through".
 
-    A constant keeps no iteration for a backward pass.
+    Under stop_gradient no iteration is stored for a backward pass.
     """
     dtype = jnp.promote_types(cost.dtype, jnp.float32)
     problem = (cost.astype(dtype), rows.astype(dtype), cols.astype(dtype))
@@ -118,18 +115,18 @@ def as_differentiated(cost: jax.Array, rows: jax.Array, cols: jax.Array, cfg: Ot
 
 
 class Space(NamedTuple):
-    """How scalings u, v are held, so that u K v has the masses: as they are, or as logarithms."""
+    """Sinkhorn updates of the scalings u, v of u K v, either of their values or of their logarithms."""
 
     start: State
     to_rows: Callable[[jax.Array], jax.Array]
-    """Scalings of the rows that give them their masses, from those of the columns."""
+    """Row scalings that match the row masses, from the column scalings."""
     to_cols: Callable[[jax.Array], jax.Array]
     relaxed: Callable[[jax.Array, jax.Array], jax.Array]
-    """f(new, old): as far again as `relaxation` says."""
+    """f(new, old): the over-relaxed update."""
     plan: Callable[[jax.Array, jax.Array], jax.Array]
 
     def iterate(self, state: State, count: int) -> State:
-        """`count` updates of both sides, relaxed but for the last."""
+        """`count` updates of both sides, all but the last relaxed."""
 
         def turn(number: Any, state: State) -> State:
             u, v = state
@@ -146,9 +143,9 @@ def _all_iterations(space: Space, rows: jax.Array, cols: jax.Array, cfg: OtConfi
 
 
 def _until_settled(space: Space, rows: jax.Array, cols: jax.Array, cfg: OtConfig) -> tuple[State, jax.Array]:
-    """Blocks of iterations until no pair is off by more than the threshold; one that is settled stays as it is."""
+    """Iterate in blocks until every pair is within the threshold; converged pairs are not updated further."""
 
-    # What has one side alone has nothing to settle, and would keep the others going.
+    # A pair with an empty side never converges, and would keep the loop running.
     possible = (rows > 0.0).any(axis=1) & (cols > 0.0).any(axis=1)
 
     def unsettled(state: State, iterations: jax.Array) -> jax.Array:
@@ -165,7 +162,7 @@ def _until_settled(space: Space, rows: jax.Array, cols: jax.Array, cfg: OtConfig
         iterations = jnp.where(left, iterations + LOOK_EVERY, iterations)
         return state, iterations, left & unsettled(state, iterations)
 
-    # What is left over of whole blocks comes first, so that their length is known when this is compiled.
+    # The remainder comes first, so that all later blocks have one static length.
     first = (cfg.iterations - 1) % LOOK_EVERY + 1
     state, iterations = space.iterate(space.start, first), jnp.full(len(cols), first, jnp.float32)
     state, iterations, _ = jax.lax.while_loop(any_left, block, (state, iterations, unsettled(state, iterations)))
@@ -173,11 +170,11 @@ def _until_settled(space: Space, rows: jax.Array, cols: jax.Array, cfg: OtConfig
 
 
 def _kernel_space(cost: jax.Array, rows: jax.Array, cols: jax.Array, cfg: OtConfig, power: Any) -> Space:
-    """Scalings of the kernel: two products of a matrix and a vector an iteration."""
+    """Updates with the kernel: two matrix-vector products per iteration."""
     kernel = jnp.exp(-cost / cfg.epsilon)  # [B, S, T]
 
     def scaled(mass: jax.Array, reached: jax.Array) -> jax.Array:
-        # Nothing reaches a token of a pair whose other side is empty.
+        # Zero for tokens of a pair whose other side is empty.
         reached = jnp.where(reached > 0.0, reached, 1.0)
         plain = isinstance(power, float) and power == 1.0
         return jnp.where(mass > 0.0, mass / (reached if plain else jnp.exp(power * jnp.log(reached))), 0.0)
@@ -191,7 +188,7 @@ def _kernel_space(cost: jax.Array, rows: jax.Array, cols: jax.Array, cfg: OtConf
     def relaxed(new: jax.Array, old: jax.Array) -> jax.Array:
         if cfg.relaxation == 1.0:
             return new
-        # Not `**`, which takes as long as both products. Masses of zero stay zero, whatever their logarithm.
+        # Not `**`, which is as slow as both products. Zero masses stay zero, whatever their logarithm.
         some = (new > 0.0) & (old > 0.0)
         nats = jnp.log(jnp.where(some, new, 1.0) / jnp.where(some, old, 1.0))
         return new * jnp.exp(jnp.clip((cfg.relaxation - 1.0) * nats, -FARTHEST, FARTHEST))
@@ -204,7 +201,7 @@ def _kernel_space(cost: jax.Array, rows: jax.Array, cols: jax.Array, cfg: OtConf
 
 
 def _log_space(cost: jax.Array, rows: jax.Array, cols: jax.Array, cfg: OtConfig, power: Any) -> Space:
-    """The same with logarithms of everything, where the kernel would leave float32."""
+    """Updates in log space, for epsilons at which the kernel would underflow float32."""
     exponents = -cost / cfg.epsilon  # [B, S, T]
     log_rows, log_cols = log_masses(rows), log_masses(cols)
 
@@ -227,9 +224,9 @@ def _log_space(cost: jax.Array, rows: jax.Array, cols: jax.Array, cfg: OtConfig,
 
 
 def log_masses(mass: Float[Array, "B L"]) -> Float[Array, "B L"]:
-    """Their logarithms; `EMPTY` for none."""
+    """Logarithms of masses; `EMPTY` for zero."""
     return jnp.where(mass > 0.0, jnp.log(jnp.where(mass > 0.0, mass, 1.0)), EMPTY)
 
 
 EMPTY = -1e30
-"""Logarithm of a mass of zero: finite, so that sums of it are no NaN."""
+"""Logarithm of a mass of zero: finite, so that sums are not NaN."""

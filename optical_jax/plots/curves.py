@@ -1,4 +1,4 @@
-"""Curves of a training, recall by depth, the profile of a step."""
+"""Plots of training curves, recall by depth and language, and the profile of a training step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from optical_jax.plots.style import FAINT_INK, INK, drawing, save
 DEPTHS = (1, 5, 10, 100)
 
 
-# Okabe and Ito's, which the colour-blind tell apart too; without its yellow, which is too faint on white.
+# Okabe and Ito's colour-blind-safe palette, without its yellow, which is too faint on white.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 STROKES = ("-", (0, (5, 2)), (0, (1, 1.5)))
 SYSTEMS: dict[str, dict[str, Any]] = {
@@ -33,12 +33,12 @@ LANGUAGES_A_ROW = 5
 
 
 def draw_training(records: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """The records of a metrics.jsonl: loss by step; dev R@1, and RR@10 as a thin line, by step for each language."""
+    """Plot a metrics.jsonl: loss by step; dev R@1, and RR@10 as a thin line, by step for each language."""
     losses = [(record["step"], record["loss"]) for record in records if "loss" in record]
     dev = [record for record in records if record.get("dev")]
     languages = list(dict.fromkeys(language for record in dev for language in record["dev"]))
     with drawing(languages):
-        # The legend stands beside the panels, in as many columns as it takes.
+        # The legend is beside the panels, in as many columns as needed.
         figure = Figure(figsize=(9.6 + 0.9 * (len(languages) // 13) if dev else 4.8, 3.6), layout="constrained")
         panels = figure.subplots(1, 2 if dev else 1, squeeze=False)[0]
         panels[0].plot([s for s, _ in losses], [x for _, x in losses], color=COLOURS[0], marker=".", markersize=5)
@@ -61,7 +61,7 @@ def draw_training(records: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def draw_evaluation(figures: Mapping[str, Any], path: Path) -> None:
-    """A metrics.json of eval.py: the share of relevant documents among the first k, a panel a language."""
+    """Plot a metrics.json of eval.py: recall within the first k documents, one panel per language."""
     own = figures["system"]
     systems = {own: figures["languages"], **figures["references"]}
     languages = list(figures["languages"])
@@ -90,11 +90,11 @@ def draw_evaluation(figures: Mapping[str, Any], path: Path) -> None:
 
 
 KINDS = {"teacher": "#009e73", "student forward": "#56b4e9", "student backward": "#0072b2", "transport": "#d55e00"}
-"""Colours of parts, by what stands before a colon in their names; the others are grey."""
+"""Colours of parts, by the prefix of their names before a colon; others are grey."""
 
 
 def draw_profile(profile: Mapping[str, Any], path: Path) -> None:
-    """The profile of a bench's figures: a bar a part of the step, in milliseconds and in per cent."""
+    """Plot the profile of a benchmark: one bar per part of a training step, in milliseconds and per cent."""
     parts, shares = list(profile["seconds"]), profile["shares"]
     took = [1e3 * profile["seconds"][part] for part in parts]
     with drawing(parts):
@@ -116,38 +116,37 @@ log = logging.getLogger(__name__)
 
 
 def try_to_draw(draw: Callable[[Any, Path], None], content: Any, path: Path) -> bool:
-    """Call `draw(content, path)`; if it fails, log why in one line and go on without the plot.
+    """Call `draw(content, path)`; if it fails, log the reason in one line and continue without the plot.
 
     Returns:
       True if it was drawn.
 
     Raises:
-      OSError: the disk is full or read-only, which ends every command the same way.
+      OSError: the disk is full or read-only, which is an error in every command.
     """
     try:
         draw(content, path)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in MACHINE_ERRNOS:
             raise
-        # An older picture would show something else.
+        # An older plot would be out of date.
         with contextlib.suppress(OSError):
             path.unlink()
-        log.warning("%s could not be drawn, all else is there: %s: %s", path, type(error).__name__, error)
+        log.warning("%s could not be plotted; all other files are complete: %s: %s", path, type(error).__name__, error)
         return False
     return True
 
 
 WAYS = {"t2i": "captions look for pictures", "i2t": "pictures look for captions"}
 ROW = 0.27
-"""Inches a language."""
+"""Height per language, in inches."""
 MARKS = {"untrained": "|", "teacher": "D"}
 
 
 def draw_recalls(figures: Mapping[str, Any], path: Path) -> None:
-    """A metrics.json of eval.py on pictures: R@1 of the system as a dot, from which a line leads to its R@10; and the
-    R@1 of its references.
+    """Plot a metrics.json of eval.py on images: R@1 of the system as a dot with a line to its R@10, and R@1 of others.
 
-    Languages stand in the order of their rSum, the best first.
+    Languages are ordered by rSum, the best first.
     """
     own, references = figures["system"], figures["references"]
     languages = sorted(figures["languages"], key=lambda language: -figures["languages"][language]["rSum"])

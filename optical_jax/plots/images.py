@@ -1,4 +1,4 @@
-"""Pictures of what was found for captions, and of where in a picture a caption's tokens are matched."""
+"""Contact sheets of retrieved images, and heat maps of transport plans over an image."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from matplotlib.patches import Rectangle
 from optical_jax.plots.style import FAINT_INK, INK, drawing, measure, save
 
 RIGHT = "#009e73"
-"""Frame and mark of a right picture; the mark tells it without its colour too."""
+"""Colour of the frame and tick of a relevant image; the tick is readable without colour too."""
 CELL = 1.45
-"""Inches of a picture's longest side."""
+"""Longest side of an image, in inches."""
 MARGIN, GAP, ROW_GAP = 0.2, 0.16, 0.28
 QUERY_SIZE, NOTE_SIZE = 12, 9
 QUERY_LINE, NOTE_LINE, QUERY_GAP = 0.24, 0.17, 0.07
@@ -32,10 +32,10 @@ class SheetPicture(NamedTuple):
 
 
 def contact_sheet(rows: Sequence[tuple[str, Sequence[SheetPicture]]], path: Path) -> None:
-    """A PNG with a row a query: its text, and the pictures found for it with titles and scores, right ones marked.
+    """Plot retrieved images as a PNG, one row per query, with titles and scores and the relevant ones marked.
 
     Args:
-      rows: query text and what was found, best first. A query may have found nothing.
+      rows: query text and results, best first, possibly none.
       path: of the PNG.
     """
     texts = [text for query, found in rows for text in (query, *(picture.title for picture in found))]
@@ -58,7 +58,7 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[SheetPicture]]], path: Path
 
 
 def draw_found(page: Any, found: SheetPicture, left: float, top: float) -> None:
-    """One picture in its cell, centred, framed, with score and title below."""
+    """Draw one image in its cell, centred and framed, with score and title below."""
     colour, middle, bottom = RIGHT if found.is_right else FAINT_INK, left + CELL / 2, top + CELL + 0.04
     width, height = (CELL * side / max(found.picture.shape[:2]) for side in found.picture.shape[1::-1])
     x, y = middle - width / 2, top + (CELL - height) / 2
@@ -73,12 +73,12 @@ def draw_found(page: Any, found: SheetPicture, left: float, top: float) -> None:
     page.text(middle, bottom + NOTE_LINE, title, size=NOTE_SIZE, color=FAINT_INK, ha="center", va="top")
 
 
-# ---- plans over pictures -----------------------------------------------------------------------------------------
+# ---- plans over images -------------------------------------------------------------------------------------------
 
 HEAT = "#d55e00"
 MOST_OPAQUE = 0.85
 PANEL = 2.2
-"""Inches of a panel's longest side."""
+"""Longest side of a panel, in inches."""
 PANELS_A_ROW = 4
 TITLE_LINE = 0.26
 
@@ -86,22 +86,22 @@ TITLE_LINE = 0.26
 def plan_over_picture(
     path: Path, picture: UInt8[np.ndarray, "H W 3"], plan: Float[np.ndarray, "L rows cols"], tokens: Sequence[str]
 ) -> None:
-    """A PNG with a panel a caption token: the picture in grey, and over it where the token's mass goes.
+    """Plot a plan over an image as a PNG: one panel per caption token, the image in grey under a heat map of its mass.
 
-    Colour is as strong as the patch's share of the token's mass, on one scale for all panels; a title has the token and
-    the largest share of any patch.
+    Opacity is the patch's share of the token's mass, on one scale for all panels; a title has the token and the largest
+    share of any patch.
 
     Args:
       path: of the PNG.
-      picture: what the patches cover; of a cropped picture, the crop.
+      picture: the part of the image that the patches cover.
       plan: mass moved between each token and each patch, at least zero; a token without mass is left grey.
-      tokens: one a panel, at least one.
+      tokens: one per panel, at least one.
 
     Raises:
-      ValueError: other numbers of tokens and of panels, or none.
+      ValueError: the numbers of tokens and panels differ or are zero.
     """
     if len(plan) != len(tokens) or not len(plan):
-        raise ValueError(f"{len(tokens)} tokens for {len(plan)} panels; give a token a panel, and at least one")
+        raise ValueError(f"{len(tokens)} tokens for {len(plan)} panels; use one token per panel, and at least one")
     mass = plan.sum(axis=(1, 2), keepdims=True)
     shares = np.divide(plan, mass, out=np.zeros(plan.shape), where=mass > 0)
     largest = shares.max()
@@ -130,13 +130,13 @@ def plan_over_picture(
 
 
 def in_grey(picture: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
-    """Without colour and lighter, so that what is laid over it stands out."""
+    """Convert to light grey, as a background for a heat map."""
     luma = picture @ np.array([0.299, 0.587, 0.114])
     return np.repeat((90 + luma * 165 / 255)[:, :, None], 3, axis=2).astype(np.uint8)
 
 
 def heat(shares: Float[np.ndarray, "rows cols"], largest: float) -> Float[np.ndarray, "rows cols 4"]:
-    """One colour, as opaque as a patch's share of `largest`."""
+    """RGBA heat map of one colour, with opacity by each patch's share of `largest`."""
     opaque = MOST_OPAQUE * shares / largest if largest > 0 else np.zeros_like(shares)
     return np.concatenate([np.broadcast_to(to_rgb(HEAT), (*shares.shape, 3)), opaque[:, :, None]], axis=2)
 
@@ -145,7 +145,7 @@ def heat(shares: Float[np.ndarray, "rows cols"], largest: float) -> Float[np.nda
 
 
 def new_page(width: float, height: float) -> tuple[Figure, Any]:
-    """A figure, and one set of axes over all of it, in inches from the upper left corner."""
+    """A figure with one set of axes over all of it, in inches from the upper left corner."""
     figure = Figure(figsize=(width, height))
     page = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     page.set(xlim=(0, width), ylim=(height, 0))
@@ -161,7 +161,7 @@ def place_picture(
 
 
 def wrap(text: str, size: float, width: float) -> list[str]:
-    """Lines no wider than `width` inches, broken between words, and inside a word that is wider itself."""
+    """Wrap text to lines of at most `width` inches, breaking inside words only if they are wider than a line."""
     lines = [""]
     for word in text.split():
         joined = f"{lines[-1]} {word}".strip()
@@ -179,14 +179,14 @@ def wrap(text: str, size: float, width: float) -> list[str]:
 
 
 def fit(text: str, size: float, width: float) -> str:
-    """The text, cut short with "…" if it is wider than `width` inches."""
+    """Truncate text with "…" to `width` inches."""
     if measure(text, size) <= width:
         return text
     return text[: longest_start(text, size, width - measure("…", size))] + "…"
 
 
 def longest_start(text: str, size: float, width: float) -> int:
-    """The most letters, at least one, that `width` inches hold."""
+    """Number of letters, at least one, that fit into `width` inches."""
     low, high = 1, len(text)
     while low < high:
         middle = (low + high + 1) // 2

@@ -15,12 +15,12 @@ from matplotlib.patches import Rectangle
 from optical_jax.plots.style import FAINT_INK, INK, drawing, measure, save
 
 SHARES = LinearSegmentedColormap.from_list("shares", ["#f1f6fb", "#c9dff0", "#86bcdc", "#3c89bd", "#1b5794", "#0b2f5e"])
-"""From nothing to all of a word's mass; each step is darker by about as much as the last."""
+"""Colour map of shares of a word's mass from 0 to 1, of about uniform lightness steps."""
 NUMBERED = 0.05
-"""Shares below it are left without a number."""
+"""Smallest share that is printed as a number."""
 CAPTION = "Which English word each foreign word is matched to"
 PAGE = 10.8
-"""Inches that panels may take side by side: at 700 pixels across, words are then as large as text."""
+"""Largest width in inches of panels side by side: at 700 pixels, words are then as large as body text."""
 PANELS_A_ROW = 3
 WORD_SIZE, NUMBER_SIZE, TITLE_SIZE, CAPTION_SIZE = 12, 10.5, 12, 15
 CELL_WIDTH, CELL_HEIGHT = 0.66, 0.4
@@ -28,12 +28,12 @@ WIDEST_CELL = 1.25
 MARGIN, PANEL_GAP, ROW_GAP, WORD_GAP = 0.2, 0.4, 0.35, 0.12
 HEAD_HEIGHT, TITLE_HEIGHT, CAPTION_HEIGHT = 0.28, 0.28, 0.5
 SLANT = 40
-"""Degrees by which column words are turned where they are wider than a cell."""
+"""Rotation in degrees of column words that are wider than a cell."""
 LONGEST_WORD = 30
 
 
 class WordPlan(Protocol):
-    """A transport plan between the words of two texts, as `alignment.plans.AlignedPlan` is."""
+    """A transport plan between the words of two texts, such as `alignment.plans.AlignedPlan`."""
 
     @property
     def foreign(self) -> Sequence[str]: ...
@@ -43,16 +43,16 @@ class WordPlan(Protocol):
 
 
 def draw_plans(plans: Sequence[WordPlan], path: Path, titles: Sequence[str] = ()) -> None:
-    """Heat maps, a panel a pair: foreign words down, English words across, and where each row's mass goes, in per cent.
+    """Plot heat maps of plans, one panel per pair: foreign words as rows, English words as columns, rows in per cent.
 
     Args:
       plans: one or more, from `align_texts`.
-      titles: one a plan, such as "Swahili · mbwa mkubwa"; none for none.
+      titles: one per plan, such as "Swahili · mbwa mkubwa", or empty.
     """
     words = [[shorten(word) for word in (*plan.foreign, *plan.english)] for plan in plans]
     with drawing([CAPTION, *titles, *(word for each in words for word in each)]):
         panels = [PlanPanel(plan, title) for plan, title in zip(plans, titles or [""] * len(plans), strict=True)]
-        # As many side by side as the page holds; a column is as wide, a row as high, as its largest panel.
+        # As many side by side as fit; a column is as wide, and a row as high, as its largest panel.
         for count in range(min(PANELS_A_ROW, len(panels)), 0, -1):
             columns = [panels[n::count] for n in range(count)]
             widths = [max(p.label for p in c) + max(p.width for p in c) for c in columns]
@@ -80,7 +80,7 @@ def draw_plans(plans: Sequence[WordPlan], path: Path, titles: Sequence[str] = ()
 
 
 class PlanPanel:
-    """One heat map and the room it takes, in inches."""
+    """One heat map and its size, in inches."""
 
     def __init__(self, plan: WordPlan, title: str) -> None:
         self.shares, self.title = plan.shares(), title
@@ -94,13 +94,13 @@ class PlanPanel:
         self.head = (
             (max(across) * np.sin(turned) if self.slanted else 0.0) + HEAD_HEIGHT + (TITLE_HEIGHT if title else 0.0)
         )
-        # The last slanted word hangs over its column; so may a long title.
+        # The last slanted word may extend beyond its column, as may a long title.
         over = max((n + 0.5) * self.cell + w * np.cos(turned) for n, w in enumerate(across)) if self.slanted else 0.0
         named = measure(title, TITLE_SIZE, bold=True) - self.label
         self.width, self.height = max(self.cell * len(across), over, named), CELL_HEIGHT * len(self.rows)
 
     def draw(self, page: Any, edge: float, left: float, top: float) -> None:
-        """With the first cell at (left, top), and the title at the edge."""
+        """Draw with the first cell at (left, top), and the title at the edge."""
         if self.title:
             page.text(edge, top - self.head, self.title, size=TITLE_SIZE, color=INK, fontweight="bold", va="top")
         for n, word in enumerate(self.columns):
@@ -132,7 +132,7 @@ def shorten(word: str) -> str:
 
 
 def readable_on(colour: Any) -> str:
-    """Dark or white, whichever has more contrast (WCAG's ratio) with the colour behind."""
+    """Text colour, dark or white, with the higher contrast (WCAG) to the background colour."""
     behind = luminance(colour)
     return INK if (behind + 0.05) / (luminance(INK) + 0.05) > 1.05 / (behind + 0.05) else "white"
 

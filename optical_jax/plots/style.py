@@ -1,7 +1,4 @@
-"""Pictures of plans, of training, of results and of a step's time; and the style of all pictures that matplotlib draws.
-
-Figures are objects of their own: pyplot, with its windows and its current figure, is left alone.
-"""
+"""Matplotlib style, fonts and PNG output of all plots. pyplot and its global state are not used."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ from matplotlib.ft2font import FT2Font
 log = logging.getLogger(__name__)
 
 FONT = "DejaVu Sans"
-"""Comes with matplotlib: Latin, Greek, Cyrillic, Arabic and some more."""
+"""Matplotlib's default font, with Latin, Greek, Cyrillic, Arabic and some other scripts."""
 INK, FAINT_INK = "#12263f", "#5b6b7f"
 MOST_PIXELS = 8000
 
@@ -32,7 +29,7 @@ MOST_PIXELS = 8000
 
 
 def measure(text: str, size: float, *, bold: bool = False) -> float:
-    """Width of a text in inches, in the fonts of the moment."""
+    """Width of a text in inches, in the current fonts."""
     figure = Figure(dpi=100)
     drawn = figure.text(0, 0, text, size=size, fontweight="bold" if bold else "normal")
     return drawn.get_window_extent(FigureCanvasAgg(figure).get_renderer()).width / 100
@@ -67,16 +64,16 @@ STYLE = {
 
 @contextmanager
 def drawing(texts: Iterable[str]) -> Iterator[None]:
-    """Our style and fonts for these texts, whatever the user's matplotlibrc says; afterwards all is as it was.
+    """Context with our style and fonts for these texts, whatever the user's matplotlibrc says.
 
-    Letters that no font here has are drawn as boxes, and told in one line.
+    Letters that no installed font has are drawn as boxes, with one warning.
     """
     families, missing = find_fonts("".join(texts))
     if missing:
         names = [unicodedata.name(letter, f"U+{ord(letter):04X}") for letter in missing]
         scripts = sorted({name.split()[0].title() for name in names})
         log.warning(
-            "no font here has %s letters, so the picture shows boxes for them; install one, such as Noto Sans %s",
+            "no installed font has %s letters, so the plot shows boxes for them; install one, such as Noto Sans %s",
             ", ".join(scripts),
             scripts[0],
         )
@@ -87,7 +84,7 @@ def drawing(texts: Iterable[str]) -> Iterator[None]:
         settings: dict[Any, Any] = {**STYLE, "font.family": families}
         matplotlib.rcParams.update(settings)
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        # It would tell of every fallback font that has no bold letters.
+        # It would warn of every fallback font without a bold weight.
         fonts_log.setLevel(logging.ERROR)
         try:
             yield
@@ -96,12 +93,12 @@ def drawing(texts: Iterable[str]) -> Iterator[None]:
 
 
 def find_fonts(text: str) -> tuple[list[str], list[str]]:
-    """Families that together have the letters of `text`, as far as there are fonts; and the letters none has."""
-    # Joiners, direction marks and the like are not drawn.
+    """Font families that together cover the letters of `text`, and the letters that no font has."""
+    # Control and format characters (joiners, direction marks) are not drawn.
     wanted = {c for c in text if unicodedata.category(c)[0] != "C" and not c.isspace()}
     families, missing = [FONT], wanted - letters_of(next(f.fname for f in fontManager.ttflist if f.name == FONT))
     for font in sorted(fontManager.ttflist, key=preference) if missing else ():
-        # "Last Resort" has a box for every letter there is.
+        # "Last Resort" has only boxes, for every letter.
         if not font.name.startswith("Last Resort") and (found := missing & letters_of(font.fname)):
             families.append(font.name)
             missing -= found
@@ -111,14 +108,14 @@ def find_fonts(text: str) -> tuple[list[str], list[str]]:
 
 
 def preference(font: FontEntry) -> tuple[Any, ...]:
-    """Upright before slanted, regular before light and bold, Noto Sans before others; then by name."""
+    """Sort key of fonts: upright before slanted, regular before light and bold, Noto Sans before others; then name."""
     weight = font.weight if isinstance(font.weight, int) else 400
     return font.style != "normal", abs(weight - 400), not font.name.startswith("Noto Sans"), font.name
 
 
 @cache
 def letters_of(file: str) -> frozenset[str]:
-    """Empty for a font that cannot be read, or that has pictures instead of outlines, such as colour emoji."""
+    """Letters of a font; empty if it cannot be read or has bitmaps instead of outlines, such as colour emoji."""
     try:
         font = FT2Font(file)
         return frozenset(map(chr, font.get_charmap())) if font.scalable else frozenset()
@@ -127,7 +124,7 @@ def letters_of(file: str) -> frozenset[str]:
 
 
 def save(figure: Figure, path: Path, dpi: float) -> None:
-    """Write a PNG whole or not at all: a kill in the middle leaves the old one."""
+    """Write a PNG atomically: an interrupted write leaves the old file."""
     figure.set_dpi(min(dpi, MOST_PIXELS / max(figure.get_size_inches())))
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(path.name + ".new")

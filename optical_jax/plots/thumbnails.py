@@ -1,4 +1,4 @@
-"""Small pictures for pages: made smaller, and written into a URL of their own."""
+"""Thumbnails of images, as data: URLs for HTML pages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from optical_jax.data.rgb import encode_rgb, resize_rgb
 
 
 def thumbnail(picture: UInt8[np.ndarray, "H W 3"], side: int) -> UInt8[np.ndarray, "h w 3"]:
-    """The picture with its longest side at most `side` pixels, its shape kept; never made larger."""
+    """Downscale an image to a longest side of at most `side` pixels, keeping its aspect ratio."""
     height, width, _ = picture.shape
     scale = min(1.0, side / max(height, width))
     size = max(1, round(height * scale)), max(1, round(width * scale))
@@ -19,7 +19,7 @@ def thumbnail(picture: UInt8[np.ndarray, "H W 3"], side: int) -> UInt8[np.ndarra
 
 
 def data_uri(picture: UInt8[np.ndarray, "H W 3"]) -> str:
-    """The picture as a data: URL, in JPEG or PNG, whichever is smaller: photographs in one, drawings in the other."""
+    """Encode an image as a data: URL, in JPEG or PNG, whichever is smaller."""
     written = {"png": encode_rgb(picture, "png"), "jpeg": encode_rgb(picture, "jpeg")}
     smallest = min(written, key=lambda form: len(written[form]))
     return f"data:image/{smallest};base64,{base64.b64encode(written[smallest]).decode()}"

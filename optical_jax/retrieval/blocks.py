@@ -1,4 +1,4 @@
-"""Blocks of encoded texts in shapes that are compiled once, and what a block of documents scores on the devices."""
+"""Batches (blocks) of encoded texts in few static shapes, and their MaxSim scoring and top-k on devices."""
 
 from __future__ import annotations
 
@@ -19,15 +19,14 @@ from optical_jax.retrieval.scoring import score_tokens
 from optical_jax.types import TokenVectors
 
 BLOCK_TOKENS = {"cpu": 1 << 12, "other": 1 << 16}
-"""Tokens of documents that are scored at a time: on a CPU as many as it keeps near; elsewhere a call should last longer
-than it takes to make."""
+"""Document tokens per block: on a CPU sized to the cache; on accelerators large enough to hide the dispatch time."""
 CHUNK_TOKENS, CHUNK_QUERIES = 1 << 11, 128
-"""Tokens and queries that a block of documents is scored with at a time."""
+"""Largest number of tokens and of queries in a chunk, which is scored against a block at a time."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """Encoded texts of about one length, and where they stand among all."""
+    """Encoded texts of similar length, and their positions among all texts."""
 
     positions: Int[np.ndarray, "R"]
     vectors: TokenVectors
@@ -38,7 +37,7 @@ def block_tokens() -> int:
 
 
 def cut_into_blocks(lengths: Int[np.ndarray, "N"]) -> Iterator[slice]:
-    """Runs of texts that fill about `block_tokens` if all are padded to the longest; best sorted, longest first."""
+    """Slices of texts that fill about `block_tokens` when padded to their longest; best sorted, longest first."""
     start = 0
     while start < len(lengths):
         size = rows_of(int(lengths[start]))
@@ -48,7 +47,7 @@ def cut_into_blocks(lengths: Int[np.ndarray, "N"]) -> Iterator[slice]:
 
 
 def blocks_of(texts: Sequence[Float[np.ndarray, "l E"]]) -> Iterator[Block]:
-    """Blocks, in float32, of texts whose vectors are there already, without padding."""
+    """Blocks, in float32, of texts that are encoded already, given without padding."""
     lengths = np.array([len(text) for text in texts])
     order = np.argsort(-lengths, kind="stable")
     for rows in cut_into_blocks(lengths[order]):
@@ -62,9 +61,9 @@ def rows_of(length: int) -> int:
 
 
 def blocked_length(length: int) -> int:
-    """Blocks have one of a few lengths, so that few are compiled.
+    """Padded length of a block, one of few, to limit compilations.
 
-    Longer than it takes by an eighth at most (or 4) on a CPU, elsewhere, where a shape takes longer, by a half (or 8).
+    Padding is at most an eighth (or 4 tokens) on a CPU, elsewhere, where compiling is slower, a half (or 8).
     """
     return padded_length(length, *(MANY_LENGTHS if jax.default_backend() == "cpu" else FEW_LENGTHS))
 
@@ -72,16 +71,16 @@ def blocked_length(length: int) -> int:
 def without_gaps(
     vectors: Float[np.ndarray, "N L E"], mask: Bool[np.ndarray, "N L"], rows: Int[np.ndarray, "R"]
 ) -> TokenVectors:
-    """Some rows, real tokens first, and no more padding than a block needs. MaxSim knows no order of tokens."""
+    """Select rows with their real tokens first and the padding of a block; MaxSim does not depend on token order."""
     text, place = np.nonzero(mask[rows])
     return pad_block(vectors[rows[text], place], mask[rows].sum(axis=1))
 
 
 def pad_block(vectors: Float[np.ndarray, "tokens E"], lengths: Int[np.ndarray, "R"]) -> TokenVectors:
-    """Texts whose vectors stand end to end, a row each of the length that a block of them has."""
+    """Pad concatenated vectors of texts into one row per text of the block's length."""
     mask = np.arange(blocked_length(int(lengths.max()))) < lengths[:, None]
     if mask.all():
-        # Not copied: they may lie on disk.
+        # Without a copy: the vectors may be memory-mapped.
         padded = vectors.reshape(*mask.shape, vectors.shape[1])
     else:
         padded = np.zeros((*mask.shape, vectors.shape[1]), vectors.dtype)
@@ -94,18 +93,18 @@ def pad_block(vectors: Float[np.ndarray, "tokens E"], lengths: Int[np.ndarray, "
 
 @dataclass(frozen=True)
 class Chunk:
-    """Queries whose tokens stand in one list on the device, without padding between them."""
+    """Queries with all tokens concatenated on the device, without padding between them."""
 
     positions: Int[np.ndarray, "q"]
     tokens: Float[Array, "T E"]
     owner: Int[Array, "T"]
-    """Which of the queries a token belongs to; `size` is none."""
+    """Index of the query that a token belongs to; `size` for padding."""
     size: int
-    """A power of two, at least as many as there are queries."""
+    """Number of queries rounded up to a power of two."""
 
 
 def chunks_of(blocks: Sequence[Block]) -> Iterator[Chunk]:
-    """All queries in chunks of few shapes, each put on the device once."""
+    """Split all queries into chunks of few shapes, each transferred to the device once."""
     positions, rows = [], []
     for block in blocks:
         vectors, mask = np.asarray(block.vectors.vectors, np.float32), np.asarray(block.vectors.mask)
@@ -140,19 +139,19 @@ def _everywhere(x: np.ndarray) -> Array:
 
 @dataclass(frozen=True)
 class Held:
-    """A block of documents on the devices, filled up to a shape that is compiled already."""
+    """A block of documents on the devices, padded to a shape that is compiled already."""
 
     positions: Int[np.ndarray, "R"]
-    """Where each stands among all; 0 for a row that only fills up, whose tokens are all masked."""
+    """Position of each among all documents; 0 for padding rows, whose tokens are all masked."""
     vectors: Float[Array, "R P E"]
     mask: Bool[Array, "R P"]
     id_rank: Int[Array, "R"]
-    """Of every row the rank of its document's id."""
+    """Rank of each row's document id, for ties."""
     mesh: Mesh
 
 
 def hold(block: Block, id_rank: Int[np.ndarray, "N"]) -> Held:
-    """A block put on the devices: over the mesh in context (`jax.set_mesh`), or on one."""
+    """Transfer a block to the devices: sharded over the mesh in context (`jax.set_mesh`), or to one device."""
     vectors, mask = np.asarray(block.vectors.vectors), np.asarray(block.vectors.mask)
     mesh = jax.sharding.get_mesh()
     shards = shards_in_context()
@@ -166,7 +165,7 @@ def hold(block: Block, id_rank: Int[np.ndarray, "N"]) -> Held:
 
 
 def scores_of_block(chunk: Chunk, held: Held) -> Float[Array, "b R"]:
-    """Scores of a chunk's queries with all documents of a block, each device its part."""
+    """MaxSim of a chunk's queries with all documents of a block, each device scoring its shard."""
     if held.mesh.empty:
         return _scores(chunk.tokens, chunk.owner, chunk.size, held.vectors, held.mask)
     arrays: Any = (chunk.tokens, chunk.owner, held.vectors, held.mask)
@@ -188,22 +187,22 @@ def _scores_by_device(*arrays: jax.Array, size: int, mesh: Mesh) -> jax.Array:
 
 
 def _specs() -> tuple[PartitionSpec, PartitionSpec, PartitionSpec]:
-    """What every device has whole, what is split by documents, and what is split by documents in its columns."""
+    """Partition specs: replicated, sharded by documents along rows, and sharded by documents along columns."""
     split = partition_spec(("batch",))
     return PartitionSpec(), split, PartitionSpec(None, split[0])
 
 
 @struct.dataclass
 class Best:
-    """The best documents so far of a chunk's queries, on the devices: of each its own, K columns a device."""
+    """Running top-k documents of a chunk's queries, per device: each device has its own K columns."""
 
     scores: Float[Array, "b K"]
-    """-inf where a device has seen fewer."""
+    """-inf where a device has scored fewer documents."""
     id_ranks: Int[Array, "b K"]
 
 
 def no_best(chunk: Chunk, depth: int) -> Best:
-    """Before the first block, over the mesh in context or on one device."""
+    """Empty top-k before the first block, over the mesh in context or on one device."""
     mesh = jax.sharding.get_mesh()
     shape = chunk.size, depth * shards_in_context()
     where = None if mesh.empty else NamedSharding(mesh, _specs()[2])
@@ -212,7 +211,7 @@ def no_best(chunk: Chunk, depth: int) -> Best:
 
 
 def keep_best(best: Best, chunk: Chunk, held: Held) -> Best:
-    """Take in a block of documents. Nothing leaves a device, and ties go by id, as in `TopDocuments`."""
+    """Merge the scores of a block into the top-k, without communication; ties by id, as in `TopDocuments`."""
     arrays: Any = (chunk.tokens, chunk.owner, held.vectors, held.mask, held.id_rank)
     if held.mesh.empty:
         return _keep_best(best, *arrays, size=chunk.size)
@@ -228,7 +227,7 @@ def _keep_best(
         jnp.concatenate([best.scores, scores], axis=1),
         jnp.concatenate([best.id_ranks, jnp.broadcast_to(id_rank, scores.shape)], axis=1),
     )
-    # Ascending: NaN stands last, is kept, and is found where scores are merged.
+    # Ascending: NaN sorts last, so it is kept and detected when scores are merged.
     both = jax.lax.sort(both, dimension=1, num_keys=2)
     return Best(*(x[:, -best.scores.shape[1] :] for x in both))
 
@@ -246,10 +245,10 @@ def _keep_best_by_device(best: Best, *arrays: jax.Array, size: int, mesh: Mesh) 
 
 
 FEW_LENGTHS, MANY_LENGTHS = (4, 8), (16, 4)
-"""For `padded_length`. Few where compiling a shape takes as long as many batches."""
+"""Arguments `parts`, `least` of `padded_length`; FEW where compiling a shape takes as long as many batches."""
 
 
 def padded_length(length: int, parts: int, least: int) -> int:
-    """The next of a few lengths: a multiple of `least`, or of a `parts`-th of the power of two that holds it."""
+    """Round a length up to a multiple of `least`, or of 1 / `parts` of the next power of two."""
     step = max(least, (1 << max(length - 1, 1).bit_length()) // parts)
     return -(-max(length, 1) // step) * step

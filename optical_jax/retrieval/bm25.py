@@ -1,4 +1,4 @@
-"""BM25 over the words as they stand: what a system gets that knows nothing of the other language but shared words."""
+"""BM25 baseline over untranslated words: matches only words that both languages share."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from optical_jax.retrieval.search import DEPTH, Ranking, TopDocuments, ranks_of_
 
 
 def make_bm25(documents: Mapping[str, str], depth: int = DEPTH) -> Callable[[Sequence[str]], Ranking]:
-    """Index documents (id -> text); the function returned ranks them for queries by Lucene's BM25 (k1 1.5, b 0.75).
+    """Index documents (id -> text) for BM25 (Lucene's, k1 1.5, b 0.75); the function returned ranks them for queries.
 
-    Documents that share no word with the query are not found.
+    Documents that share no word with the query are not returned.
     """
     ids, texts = list(documents), [words(text) for text in documents.values()]
     positions = np.arange(len(ids))
-    # It logs at DEBUG whatever the application asks for.
+    # It logs at DEBUG by default, whatever the application's level.
     logging.getLogger("bm25s").setLevel(logging.WARNING)
     index = bm25s.BM25()
-    # A collection of marks alone has no words to index, and no query finds anything in it.
+    # bm25s cannot index a collection without any word, such as one of punctuation alone.
     has_words = any(texts)
     if has_words:
         index.index(texts, show_progress=False)

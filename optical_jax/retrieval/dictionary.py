@@ -1,4 +1,4 @@
-"""Dictionary translation: a lexicon counted in bitext, and BM25 over what the query's words may mean in English."""
+"""Dictionary query translation: a bilingual lexicon estimated from bitext, and BM25 over translated queries (PSQ)."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from optical_jax.data.text.translation_table import mutual_translations
 from optical_jax.retrieval.search import DEPTH, Ranking, TopDocuments, ranks_of_ids
 
 K1, B = 1.5, 0.75
-"""Those of `baselines.make_bm25`."""
+"""BM25 parameters, as in `bm25.make_bm25`."""
 TRANSLATIONS = 8
 MAX_CELLS = 10_000_000
 
 Lexicon = Mapping[str, Mapping[str, float]]
-"""Foreign word -> English word -> probability; those of a word sum to one."""
+"""Foreign word -> English word -> probability; the probabilities of a word sum to one."""
 
 
 def count_lexicon(
     english: Sequence[str], foreign: Sequence[str], translations: int = TRANSLATIONS, max_cells: int = MAX_CELLS
 ) -> Lexicon:
-    """The most probable translations of every foreign word, by IBM Model 1 over the words of sentence pairs.
+    """Estimate a bilingual lexicon from sentence pairs by IBM Model 1: the most probable translations of every word.
 
     Args:
       english, foreign: the sides of the pairs.
-      translations: kept of a word.
-      max_cells: memory limit, in pairs of words (about 70 bytes each). Of more bitext evenly spaced pairs are taken.
+      translations: number kept per word.
+      max_cells: memory limit, in pairs of words (about 70 bytes each). A larger bitext is subsampled evenly.
 
     Source: `mutual_translations`, with its geometric mean.
     """
@@ -54,7 +54,7 @@ def count_lexicon(
 
 
 def _ids(texts: Sequence[str]) -> tuple[list[str], list[np.ndarray]]:
-    """All words, and each text as numbers of words."""
+    """The vocabulary, and each text as word ids."""
     known: dict[str, int] = {}
     ids = [np.array([known.setdefault(word, len(known)) for word in words(text)], np.int64) for text in texts]
     return list(known), ids
@@ -63,11 +63,11 @@ def _ids(texts: Sequence[str]) -> tuple[list[str], list[np.ndarray]]:
 def make_dictionary_bm25(
     documents: Mapping[str, str], depth: int = DEPTH
 ) -> Callable[[Sequence[str], Lexicon], Ranking]:
-    """Index documents (id -> text); the function returned ranks them for foreign queries through a lexicon.
+    """Index documents (id -> text) for probabilistic structured queries; the function returned ranks them.
 
-    A query word counts in a document as often as its translations do, each by its probability, and occurs in as many
-    documents likewise; BM25 (Lucene's form) takes these counts. A word that the lexicon lacks stands for itself, which
-    finds names and numbers. Documents in which nothing is found are left out.
+    Term and document frequencies of a query word are those of its translations, weighted by probability; BM25 (Lucene's
+    form) uses these counts. A word that the lexicon lacks is searched as it is, which finds names and numbers.
+    Documents that match nothing are left out.
 
     Source: Darwish and Oard (SIGIR 2003), probabilistic structured queries; without probabilities Pirkola (SIGIR 1998).
     """
@@ -79,7 +79,7 @@ def make_dictionary_bm25(
         lengths[n] = len(found)
         terms.extend(known.setdefault(word, len(known)) for word in found)
     of = np.repeat(np.arange(len(ids), dtype=np.int32), lengths)
-    # Entries at one place are summed: how often a word stands in a document.
+    # Duplicate entries are summed, to term frequencies.
     entries = np.ones(len(terms), np.float32), (np.frombuffer(terms, np.int32), of)
     counts = scipy.sparse.csr_array(entries, shape=(len(known), len(ids)))  # [V, N]
     frequency = np.diff(counts.indptr)

@@ -1,7 +1,7 @@
-"""Encoded documents on disk: bfloat16 vectors end to end, read in blocks, so that a collection need not fit in memory.
+"""Document vectors on disk in bfloat16, memory-mapped and read in blocks: a collection need not fit in memory.
 
-A folder holds `vectors.bf16` (all vectors, mapped, never read whole), `offsets.npy` (where each document begins),
-`ids.txt` (a line a document) and, written last, `documents.json` (width, count, and what the vectors are of).
+A folder holds `vectors.bf16` (all vectors, concatenated), `offsets.npy` (first vector of each document), `ids.txt`
+(one line per document) and, written last, `documents.json` (width, count and metadata).
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ FILES = {ABOUT, "vectors.bf16", "offsets.npy", "ids.txt"}
 
 
 class DocumentVectors:
-    """A folder that `write_document_vectors` wrote.
+    """Document vectors in a folder that `write_document_vectors` wrote.
 
     Raises:
-      ConfigError: the folder holds none, or not all.
+      ConfigError: the folder has no vectors, or an incomplete set.
     """
 
     def __init__(self, folder: Path):
         if not (folder / ABOUT).is_file():
-            raise ConfigError(f"{folder} holds no whole document vectors (no documents.json); write them anew")
+            raise ConfigError(f"{folder} is not a complete folder of document vectors (no documents.json); rewrite it")
         self.about: dict[str, Any] = read_json(folder / ABOUT)
         self.width: int = self.about["width"]
         self.ids = (folder / "ids.txt").read_text(encoding="utf-8").split("\n")[:-1]
@@ -41,14 +41,14 @@ class DocumentVectors:
         self._path = folder / "vectors.bf16"
         size = self._path.stat().st_size
         if size != int(self.offsets[-1]) * self.width * 2 or len(self.ids) != len(self.offsets) - 1:
-            raise DataError(f"{self._path}: {size} bytes do not belong to {len(self.ids)} documents; write them anew")
+            raise DataError(f"{self._path}: {size} bytes do not match {len(self.ids)} documents; rewrite the folder")
 
     def blocks(self) -> Iterator[Block]:
-        """All documents in their order. A block's pages can be dropped when the next is asked for."""
+        """All documents in order, as blocks; the memory of a block can be freed once the next is requested."""
         lengths = np.diff(self.offsets)
         for rows in cut_into_blocks(lengths):
             first, last = int(self.offsets[rows.start]), int(self.offsets[rows.stop])
-            # Mapped anew for each block: pages of a mapping that is gone do not count as this process's.
+            # A new mapping per block: pages of a closed mapping do not count as this process's memory.
             flat = np.memmap(self._path, ml_dtypes.bfloat16, "r", 2 * first * self.width, (last - first, self.width))
             yield Block(np.arange(rows.start, rows.stop), pad_block(flat, lengths[rows]))
 
@@ -61,14 +61,14 @@ def write_document_vectors(
     about: dict[str, Any],
     advance: Callable[[int], None] = lambda count: None,
 ) -> DocumentVectors:
-    """Encoded blocks, whatever their order, as a folder; what was there is written over.
+    """Write encoded blocks, in any order, to a folder of document vectors, overwriting what is there.
 
-    Each process writes files of its own and renames them when they are whole: of several that write the same the last
-    stays, and who reads the old files goes on reading them.
+    Atomic: each process writes temporary files and renames them when complete. Of several writers the last one wins,
+    and readers of the old files are not affected.
 
     Args:
-      ids: of the documents that the blocks' positions count; without line breaks.
-      about: what the vectors are of, kept in documents.json.
+      ids: document ids by position, without line breaks.
+      about: metadata for documents.json.
     """
     folder.mkdir(parents=True, exist_ok=True)
     drop_leftovers(folder)
@@ -86,7 +86,7 @@ def write_document_vectors(
             np.save(offsets, np.concatenate([[0], np.cumsum(np.concatenate(lengths), dtype=np.int64)]))
             for written in (file, names, offsets):
                 written.flush()
-            # Without it the folder is not whole, as long as its files belong to two writers.
+            # Without documents.json the folder counts as incomplete while files of two writers may be mixed.
             (folder / ABOUT).unlink(missing_ok=True)
             for written in (file, names, offsets):
                 new = Path(written.name)
@@ -96,7 +96,7 @@ def write_document_vectors(
 
 
 def is_file_of_ours(path: Path) -> bool:
-    """True for a file of such a folder, and for one that a writer is at, or left when it was killed."""
+    """True for a file of such a folder, and for a temporary file of a running or killed writer."""
     return re.sub(r"(\.\d+)?\.new$", "", path.name) in FILES
 
 
@@ -105,7 +105,7 @@ def own_ending() -> str:
 
 
 def open_new(path: Path) -> IO[bytes]:
-    """A file of this process's own beside the one it will replace, locked for as long as it is open."""
+    """Open a temporary file beside the one it will replace, locked while open."""
     while True:
         file = path.with_name(path.name + own_ending()).open("wb")
         # Another process may take it for a leftover before it is locked.
@@ -115,7 +115,7 @@ def open_new(path: Path) -> IO[bytes]:
 
 
 def drop_leftovers(folder: Path) -> None:
-    """Delete what killed writers left, which may be as large as the collection: files that no process holds locked."""
+    """Delete temporary files of killed writers (those not locked), which may be as large as the collection."""
     for name in FILES - {ABOUT}:
         for path in folder.glob(f"{name}*.new"):
             try:

@@ -1,4 +1,4 @@
-"""Several rankings of the same documents joined into one, by places alone: their scores need not be comparable."""
+"""Reciprocal rank fusion of several rankings; their scores need not be comparable."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 from optical_jax.retrieval.search import DEPTH, Ranking, TopDocuments, ranks_of_ids
 
 K = 60
-"""As Cormack et al. have it: the larger, the less the first places count over those behind them."""
+"""Constant of Cormack et al.; the larger, the less the top ranks dominate."""
 
 
 def reciprocal_rank_fusion(rankings: Sequence[Ranking], ids: Sequence[str], depth: int = DEPTH) -> Ranking:
-    """The documents in the order of sum 1 / (60 + place), places from 1, over the rankings that have them.
+    """Rank documents by sum 1 / (60 + rank), ranks from 1, over the rankings that contain them.
 
     Args:
-      rankings: one or more, a row a query, the same queries in each.
-      ids: of all documents; ties stand in descending order of theirs.
-      depth: documents kept a query.
+      rankings: one or more, one row per query, the same queries in each.
+      ids: of all documents; ties are broken by descending id.
+      depth: documents kept per query.
 
     Source: Cormack, Clarke and Büttcher, Reciprocal rank fusion (SIGIR 2009).
     """

@@ -1,7 +1,7 @@
-"""Figures of text-image retrieval, both ways, as its literature counts them.
+"""Metrics of text-image retrieval in both directions: R@k, median and mean rank, rSum, mean rank variance.
 
-R@k there is the share of queries with a right answer among the first k (Success@k of ir-measures), not the share of
-right answers found, which `evaluation.metrics` has under that name: a picture has several captions, and one is enough.
+R@k is here, as in the image-text literature, the share of queries with a relevant result among the first k (Success@k
+of ir-measures), not recall as in `retrieval.metrics`: an image has several captions, and one is enough.
 """
 
 from __future__ import annotations
@@ -17,41 +17,41 @@ from optical_jax.retrieval.search import Ranking
 
 DEPTHS = (1, 5, 10)
 RECALLS = tuple(f"R@{k}" for k in DEPTHS)
-"""What paired tests compare: `significance.compare_runs(a, b, metrics=RECALLS)`."""
+"""Metrics for paired tests: `significance.compare_runs(a, b, metrics=RECALLS)`."""
 WAYS = ("t2i", "i2t")
-"""Captions asking for pictures, and pictures for captions."""
+"""Text-to-image (captions as queries) and image-to-text retrieval."""
 FIGURES = (*(f"{way} {name}" for way in WAYS for name in (*RECALLS, "median_rank", "mean_rank")), "rSum")
-"""Figures of a language; "rSum" is the sum of the six recalls in per cent, 0 to 600."""
+"""Metrics of a language; "rSum" is the sum of the six recalls in per cent, 0 to 600."""
 LEARNERS = {
     "image_tower": "the image tower is known to have learned from",
     "student": "the student was shown",
 }
-"""Who may have learned from the pictures before, as `pictures_trained_on` of metrics.json calls it, and in words."""
+"""Keys of `pictures_trained_on` in metrics.json, models that may have been trained on test images -> their wording."""
 
 
 def trained_on_sentences(found: Mapping[str, Any]) -> list[str]:
-    """What metrics.json says of pictures that were learned from before they were ranked; nothing of what is unknown."""
+    """Sentences on contamination: how many of the ranked images were in training data, by metrics.json, if known."""
     counts = found.get("pictures_trained_on", {})
     return [
-        f"Of its {found['pictures']:,} pictures {told} {counts[who]:,}."
-        for who, told in LEARNERS.items()
+        f"Of its {found['pictures']:,} pictures {wording} {counts[who]:,}."
+        for who, wording in LEARNERS.items()
         if counts.get(who) is not None
     ]
 
 
 def first_ranks(ranking: Ranking, right: Sequence[Collection[int]], documents: int) -> Int[np.ndarray, "B"]:
-    """Rank of the first right document of every query, from 1.
+    """Rank of the first relevant document of every query, from 1.
 
     Args:
-      ranking: of all documents; ties are broken as `search` does.
-      right: positions of each query's right documents, one or more.
-      documents: how many there are. A right one that could not be scored (it has no vector) stands last.
+      ranking: of all documents; ties are broken as in `search`.
+      right: positions of each query's relevant documents, one or more.
+      documents: their number. A relevant one that could not be scored (it has no vector) ranks last.
 
     Raises:
-      ValueError: queries without a right document, or one whose right documents all lie below the ranking's depth.
+      ValueError: queries without a relevant document, or with all relevant documents below the ranking's depth.
     """
     if len(right) != len(ranking.documents) or not all(map(len, right)):
-        raise ValueError(f"{len(ranking.documents)} queries need as many sets of right documents, none of them empty")
+        raise ValueError(f"{len(ranking.documents)} queries need as many sets of relevant documents, none empty")
     counts = [len(each) for each in right]
     wanted = np.repeat(np.arange(len(right)), counts) * documents + np.concatenate([list(each) for each in right])
     found = ranking.documents + np.arange(len(right))[:, None] * documents
@@ -59,24 +59,24 @@ def first_ranks(ranking: Ranking, right: Sequence[Collection[int]], documents: i
     depth = hit.shape[1]
     if depth < documents and not hit.any(axis=1).all():
         raise ValueError(
-            f"a right document lies below depth={depth} of {documents}, so its rank is not known; rank all documents"
+            f"a relevant document is below depth={depth} of {documents}, so its rank is unknown; rank all documents"
         )
     return np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, documents)
 
 
-def per_query_figures(ranks: Mapping[str, float]) -> PerQuery:
-    """Query id -> R@1, R@5, R@10 (0 or 1 each) and rank, from query id -> rank of the first right document."""
+def per_query_metrics(ranks: Mapping[str, float]) -> PerQuery:
+    """Query id -> R@1, R@5, R@10 (0 or 1 each) and rank, from query id -> rank of the first relevant document."""
     return {
         query: {f"R@{k}": float(rank <= k) for k in DEPTHS} | {"rank": float(rank)} for query, rank in ranks.items()
     }
 
 
-def two_way_figures(t2i: PerQuery, i2t: PerQuery) -> Figures:
-    """`FIGURES` of one language, and how many queries there were each way ("t2i queries", "i2t queries").
+def two_way_metrics(t2i: PerQuery, i2t: PerQuery) -> Figures:
+    """Metrics of one language in both directions (`FIGURES`), and the number of queries in each.
 
     Args:
-      t2i: of captions, from `per_query_figures`.
-      i2t: of pictures.
+      t2i: metrics of captions as queries, from `per_query_metrics`.
+      i2t: metrics of images as queries.
     """
     figures: Figures = {}
     for way, per_query in zip(WAYS, (t2i, i2t), strict=True):
@@ -96,7 +96,7 @@ def image_group_means(languages: Mapping[str, Figures], low_resource: Collection
 
 
 def ranks_by_picture(ranks: Mapping[str, float], picture_of: Mapping[str, str]) -> dict[str, float]:
-    """Picture id -> mean rank of its captions, from caption id -> rank: a language's captions are not another's."""
+    """Image id -> mean rank of its captions, from caption id -> rank, to compare languages with different captions."""
     found: dict[str, list[float]] = {}
     for caption, rank in ranks.items():
         found.setdefault(picture_of[caption], []).append(rank)
@@ -104,17 +104,17 @@ def ranks_by_picture(ranks: Mapping[str, float], picture_of: Mapping[str, str]) 
 
 
 def mean_rank_variance(ranks: Mapping[str, Mapping[str, float]]) -> dict[str, float] | None:
-    """How much a picture's rank depends on the language it is asked in: 0 where every language ranks alike.
+    """Mean rank variance (MRV): how much an image's rank depends on the query language; 0 if all languages agree.
 
-    The variance of a picture's rank over all languages, and its mean over pictures ("MRV", in squared ranks). Pictures
-    count that every language asks for. The variance is that of the languages there are (divided by their number).
+    The variance of an image's rank over languages (population variance), averaged over images, in squared ranks. Only
+    images that have queries in every language count.
 
     Args:
-      ranks: language -> picture id (from `ranks_by_picture`, or the asking picture's own) -> rank.
+      ranks: language -> image id (from `ranks_by_picture`, or the query image's own) -> rank.
 
     Returns:
-      "MRV", with the number of "languages" and "pictures"; None where there are fewer than two languages, or no picture
-      that all of them ask for.
+      "MRV", with the number of "languages" and "pictures"; None for fewer than two languages, or without an image that
+      all of them share.
 
     Source: Nie et al. (KDD 2024, arXiv 2406.18254), whose text beyond the abstract could not be had.
     """

@@ -1,7 +1,7 @@
-"""Captions and pictures that look for each other, exactly: the rank of every right answer, whatever its place.
+"""Exact text-to-image and image-to-text search over a whole set, with the rank of every relevant result.
 
-The vectors of a set's pictures are held together, float32: means and variances of ranks need all places, not the first
-thousand. Rankings are made of some queries at a time, and cut once their ranks are known.
+All vectors of a set's images are held in memory, float32: mean and variance of ranks need complete rankings, not the
+top 1000. Queries are ranked in batches, and each ranking is truncated once its ranks are known.
 """
 
 from __future__ import annotations
@@ -14,34 +14,34 @@ from jaxtyping import Float, Int
 
 from optical_jax.data.images.captions import Caption
 from optical_jax.retrieval.blocks import Block, blocks_of
-from optical_jax.retrieval.image_metrics import first_ranks, per_query_figures
+from optical_jax.retrieval.image_metrics import first_ranks, per_query_metrics
 from optical_jax.retrieval.metrics import PerQuery
 from optical_jax.retrieval.search import DEPTH, Ranking, rank
 
 Vectors = Float[np.ndarray, "l E"]
-"""Those of one text or picture, without padding."""
+"""Vectors of one text or image, without padding."""
 MOST_SCORES = 1 << 24
-"""Of a ranking while all its places are there, which takes about 30 bytes each."""
+"""Largest number of scores in a batch of complete rankings, at about 30 bytes each."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What one way of asking found."""
+    """Results of one retrieval direction."""
 
     queries: tuple[str, ...]
-    """Their ids."""
+    """Query ids."""
     ranks: Int[np.ndarray, "B"]
-    """Of the first right document of each, from 1."""
+    """Rank of each query's first relevant document, from 1."""
     ranking: Ranking
     """The first `DEPTH` documents."""
 
     @property
     def per_query(self) -> PerQuery:
-        return per_query_figures(dict(zip(self.queries, self.ranks.tolist(), strict=True)))
+        return per_query_metrics(dict(zip(self.queries, self.ranks.tolist(), strict=True)))
 
 
 def by_position(blocks: Iterable[Block], count: int) -> list[Vectors]:
-    """The vectors of `count` texts or pictures that come in blocks."""
+    """Vectors of `count` texts or images by position, from blocks."""
     found: list[Vectors] = [np.zeros((0, 0), np.float32)] * count
     for block in blocks:
         vectors, mask = np.asarray(block.vectors.vectors, np.float32), np.asarray(block.vectors.mask)
@@ -56,19 +56,19 @@ def search_both_ways(
     pictures: Sequence[str],
     picture_vectors: Sequence[Vectors],
 ) -> tuple[Found, Found]:
-    """Captions of one language look for their picture among all, and pictures for one of their captions.
+    """Text-to-image and image-to-text search, in this order, for the captions of one language.
 
-    Scores are MaxSim's, of who asks: of a caption the sum over its tokens of the best patch's cosine, of a picture the
-    sum over its patches of the best token's; with a vector a side both are the cosine.
+    Scores are MaxSim from the query's side: for a caption the sum over its tokens of the best patch's cosine, for an
+    image the sum over its patches of the best token's; the cosine for single vectors.
 
     Args:
-      captions: id -> the picture's id, and the text.
+      captions: id -> the image's id, and the text.
       caption_vectors: in the same order.
-      pictures: ids. Those without a caption here are searched, and do not ask.
+      pictures: image ids. Images without a caption here are candidates, but not queries.
       picture_vectors: in the same order.
 
     Raises:
-      ConfigError: captions and pictures have vectors of different widths, or a score is not a number.
+      ConfigError: captions and images have vectors of different widths, or a score is NaN.
     """
     names, place = list(captions), {name: n for n, name in enumerate(pictures)}
     of_picture: dict[int, list[int]] = {}
@@ -95,7 +95,7 @@ def rank_all(
     documents: Sequence[Vectors],
     right: Sequence[Collection[int]],
 ) -> Found:
-    """Rank all documents for every query; `right` has the positions of each query's right ones."""
+    """Rank all documents for every query; `right` has the positions of each query's relevant ones."""
     most = max(1, MOST_SCORES // len(documents))
     blocks = list(blocks_of(documents))
     ranks: list[np.ndarray] = []

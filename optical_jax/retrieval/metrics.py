@@ -1,4 +1,4 @@
-"""Figures of a ranking against graded judgements, by ir-measures, a query at a time and as means."""
+"""Retrieval metrics (nDCG@10, RR@10, R@k, AP) by ir-measures, per query and as means over queries and languages."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from ir_measures import AP, RR, P, R, nDCG
 from optical_jax.data.collections.collection import Qrels
 
 METRICS = ("AP", "nDCG@10", "RR@10", "R@1", "R@5", "R@10", "R@100", "P@10")
-"""Names as ir-measures writes them. A grade above 0 is relevant; nDCG takes the grade itself as gain."""
+"""Metric names of ir-measures. A grade above 0 is relevant; the gain of nDCG is the grade itself."""
 
 Run = Mapping[str, Mapping[str, float]]
 """Query id -> document id -> score."""
 Figures = dict[str, float]
 """Metric -> value."""
 PerQuery = dict[str, Figures]
-"""Query id -> figures."""
+"""Query id -> metric -> value."""
 
 
 def evaluate_run(run: Run, qrels: Qrels) -> PerQuery:
-    """Figures of every judged query; one that the run lacks counts as zero, one that is not judged is passed over.
+    """Metrics of every judged query; a query missing from the run counts as zero, one without judgements is skipped.
 
     Ties of scores are broken by document id, descending, as trec_eval does.
     """
@@ -29,14 +29,14 @@ def evaluate_run(run: Run, qrels: Qrels) -> PerQuery:
     found: dict[str, Figures] = {query: {} for query in qrels}
     for metric in ir_measures.pytrec_eval.iter_calc(measures, qrels, run):
         if metric.measure == RR:
-            # ir-measures takes RR@10 itself from MS MARCO's script, which breaks ties the other way.
+            # RR@10 of ir-measures is from MS MARCO's script, which breaks ties the other way.
             found[metric.query_id]["RR@10"] = metric.value if metric.value >= 1 / 10 else 0.0
         else:
             found[metric.query_id][str(metric.measure)] = metric.value
     return {query: {name: figures[name] for name in METRICS} for query, figures in found.items()}
 
 
-def mean_figures(per_query: Mapping[str, Mapping[str, float]]) -> Figures:
+def mean_metrics(per_query: Mapping[str, Mapping[str, float]]) -> Figures:
     """The mean of each metric over queries, and their number as "queries"."""
     means = {name: sum(figures[name] for figures in per_query.values()) / len(per_query) for name in METRICS}
     return means | {"queries": len(per_query)}
@@ -45,7 +45,7 @@ def mean_figures(per_query: Mapping[str, Mapping[str, float]]) -> Figures:
 def group_means(
     languages: Mapping[str, Figures], low_resource: Collection[str], metrics: Sequence[str] = METRICS
 ) -> dict[str, Figures | None]:
-    """Means of `metrics` over the low- and the high-resource languages, each counting once, and high - low ("gap").
+    """Macro averages of `metrics` over low- and high-resource languages, and high - low ("gap").
 
     A group without languages is None, and so is the gap then.
     """

@@ -1,4 +1,4 @@
-"""The one score: MaxSim, exact, worked through in blocks so that all similarities of all tokens are never held."""
+"""Exact MaxSim (late interaction), in blocks that bound the memory of token similarities."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from jaxtyping import Array, Bool, Float, Int
 from optical_jax.types import TokenVectors
 
 BLOCK_SIMILARITIES = 1 << 22
-"""Token similarities held at a time: 16 MiB of float32, which a CPU's cache still helps."""
+"""Token similarities per block: 16 MiB of float32, still cache-friendly on CPU."""
 BLOCK_TOKENS = 1 << 11
-"""Tokens of a block's queries at most, where there are more."""
+"""Largest number of query tokens per block."""
 
 
 def maxsim(queries: TokenVectors, documents: TokenVectors) -> Float[Array, "B N"]:
@@ -43,7 +43,7 @@ def maxsim(queries: TokenVectors, documents: TokenVectors) -> Float[Array, "B N"
     (B, Q, E), other_E = queries.vectors.shape, documents.vectors.shape[2]
     if other_E != E:
         raise ValueError(
-            f"queries have vectors of width {E} and documents of width {other_E}; encode both with towers that agree"
+            f"queries have vectors of width {E} and documents of width {other_E}; use towers of equal vector width"
         )
     b = max(1, min(B, BLOCK_TOKENS // max(Q, 1)))
     return _maxsim(queries.vectors, queries.mask, documents.vectors, documents.mask, b)
@@ -73,13 +73,13 @@ def score_tokens(
     documents: Float[Array, "N P E"],
     mask: Bool[Array, "N P"],
 ) -> Float[Array, "b N"]:
-    """MaxSim of queries whose tokens stand in one list, without padding between them.
+    """MaxSim of queries whose tokens are concatenated, without padding between them.
 
     Args:
       tokens: unit vectors.
-      owner: number of the query that a token belongs to; `queries` or more belongs to none.
-      queries: how many there are, static.
-      documents: float32 or bfloat16; sums are float32 either way. With bfloat16 accelerators take 16 bits of a token.
+      owner: index of the query that a token belongs to; `queries` or more for padding.
+      queries: their number, static.
+      documents: float32 or bfloat16; sums are float32 either way. With bfloat16, accelerators use 16 bits of a token.
       mask: as in `maxsim`.
 
     Returns:
@@ -92,11 +92,11 @@ def score_tokens(
     def one_block(block: tuple[jax.Array, jax.Array]) -> jax.Array:
         vectors, real = block
         similarity = _similarities(vectors, tokens)  # [n, P, T]
-        # Tokens last: the maximum is then taken of whole vectors of numbers, nearly at the product's speed.
+        # Tokens last: the maximum then vectorises, nearly at the speed of the product.
         best = jnp.where(real[:, :, None], similarity, -jnp.inf).max(axis=1, initial=-jnp.inf)
         some = real.any(axis=1)[:, None]
         total = _exact("nT,Tb->nb", jnp.where(some, best, 0.0), sums)
-        # A query without tokens would otherwise score a document without any 0, above many real ones.
+        # Without tokens in a document a query would score it 0, above many real ones.
         return jnp.where(some, total, -jnp.inf)
 
     blocks = _in_blocks(documents, n), _in_blocks(mask, n)
@@ -106,8 +106,8 @@ def score_tokens(
 def _similarities(documents: Float[Array, "n P E"], tokens: Float[Array, "T E"]) -> Float[Array, "n P T"]:
     if documents.dtype != jnp.bfloat16 or jax.default_backend() == "cpu":
         return _exact("nPE,TE->nPT", documents.astype(jnp.float32), tokens.astype(jnp.float32))
-    # Two products of bfloat16 do what six would: the documents are bfloat16, a token is the sum of two such numbers
-    # but for its last eight bits. `reduce_precision`, because a cast there and back may be optimised away.
+    # Two bfloat16 products instead of six: documents are bfloat16 already, and a token is the sum of two bfloat16
+    # numbers up to its last eight bits. `reduce_precision`, because a round-trip cast may be optimised away.
     tokens = tokens.astype(jnp.float32)
     high = jax.lax.reduce_precision(tokens, exponent_bits=8, mantissa_bits=7)
     first, second = (
@@ -122,7 +122,7 @@ def _exact(subscripts: str, a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def _in_blocks(x: Array, size: int) -> Array:
-    """[rows, ...] as [blocks, size, ...]; the last block is filled up with rows of zeros (masked tokens)."""
+    """Reshape [rows, ...] to [blocks, size, ...]; the last block is padded with zeros (masked tokens)."""
     blocks = -(-len(x) // size)
     filled = jnp.pad(x, [(0, blocks * size - len(x)), *[(0, 0)] * (x.ndim - 1)])
     return filled.reshape(blocks, size, *x.shape[1:])

@@ -1,6 +1,6 @@
-"""Exact search: encode documents block by block, score every query, keep the best. No block outlives its scoring.
+"""Exact (brute-force) search: documents are encoded block by block, scored, and reduced to the top k of each query.
 
-Scores are float32; documents that tie stand in descending order of their ids, as trec_eval breaks ties.
+Scores are float32; ties are broken by descending document id, as in trec_eval.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from optical_jax.retrieval.blocks import (
 from optical_jax.types import TokenVectors
 
 DEPTH = 1000
-"""Documents kept a query."""
+"""Documents kept per query."""
 WINDOW_TEXTS, WINDOW_CHARACTERS = 4096, 1 << 17
-"""Texts encoded at a time at most, and as many as have so many characters if all were as long as the longest."""
+"""Largest number of texts encoded at a time, and of characters if all were as long as the longest."""
 WINDOW_BATCHES = 4
-"""Times as much on accelerators, for each part of a batch: about so many batches as `towers.encode` makes there."""
+"""Factor on both on accelerators, per shard of the batch: about the number of batches that `towers.encode` makes."""
 ABSENT = np.iinfo(np.int64).min
-"""Key of a place in a ranking that no document takes."""
+"""Sort key of an empty rank."""
 
 Encode = Callable[[Sequence[str]], TokenVectors]
 Advance = Callable[[int], None]
@@ -46,7 +46,7 @@ Name = TypeVar("Name", bound=Hashable)
 
 @dataclass(frozen=True)
 class Ranking:
-    """The documents found for each query, best first. Rows may be short: position -1 fills them."""
+    """Ranked documents of each query, best first; short rows are padded with position -1."""
 
     documents: Int[np.ndarray, "B K"]
     """Positions in the collection."""
@@ -61,34 +61,32 @@ class Ranking:
 
 
 class TopDocuments:
-    """The best documents so far of every query, merged from scores that come in pieces of any shape.
+    """Running top-k documents of every query, merged from scores in pieces of any shape.
 
-    One sortable integer holds a score (high half) and the rank of its document's id (low half): so the order is total
-    and what a merge keeps depends neither on the pieces nor on their sequence.
+    A sortable integer key combines a score (high half) and the rank of the document's id (low half): the order is total
+    and the result does not depend on how scores are split or ordered.
     """
 
     def __init__(self, queries: int, id_rank: Int[np.ndarray, "N"], depth: int = DEPTH) -> None:
-        """For so many queries and the documents of `ranks_of_ids`."""
+        """Empty, for this many queries and the documents of `ranks_of_ids`."""
         self._id_rank, self._position = id_rank, np.argsort(id_rank)
         self._keys = np.full((queries, min(depth, len(id_rank))), ABSENT)
         self._least = np.full(queries, -np.inf, np.float32)
-        """Score of the worst document that is kept, once there are enough."""
+        """Score of the last document kept, once there are `depth`."""
 
     def add(
         self, queries: Int[np.ndarray, "R"], documents: Int[np.ndarray, "*#R n"], scores: Float[np.ndarray, "R n"]
     ) -> None:
-        """Take in scores of some queries and documents, given by position: the same for all, or a row a query.
+        """Merge scores of some queries and documents, given by position: the same for all queries, or a row per query.
 
         Documents at -inf are left out.
 
         Raises:
-          ConfigError: a score is not a number.
+          ConfigError: a score is NaN.
         """
         if np.isnan(scores).any():
-            raise ConfigError(
-                "scores are not numbers (NaN): the weights of a tower are broken; load another checkpoint"
-            )
-        # Of a large collection few documents of a piece get in: the others are not sorted.
+            raise ConfigError("scores are NaN, so the weights of a tower are not finite; load another checkpoint")
+        # Most documents of a large collection are below the threshold and need no sorting.
         fit = (scores >= self._least[queries, None]) & ~np.isneginf(scores)
         some = fit.any(axis=1)
         if not some.any():
@@ -116,7 +114,7 @@ class TopDocuments:
 
 
 def ranks_of_ids(ids: Sequence[str]) -> Int[np.ndarray, "N"]:
-    """Of every id its place among them all, sorted."""
+    """Rank of every id in sorted order."""
     ranks = np.empty(len(ids), np.int64)
     ranks[sorted(range(len(ids)), key=ids.__getitem__)] = np.arange(len(ids))
     return ranks
@@ -127,12 +125,12 @@ def _scores_of(keys: Int[np.ndarray, "*dims"]) -> Float[np.ndarray, "*dims"]:
 
 
 def _ordered(bits: Int[np.ndarray, "*dims"]) -> Int[np.ndarray, "*dims"]:
-    """Bits of float32 as integers of the same order; its own inverse."""
+    """Map float32 bits to integers of the same order; its own inverse."""
     return np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits)
 
 
 def encode_blocks(texts: Sequence[str], encode: Encode, advance: Advance = lambda count: None) -> Iterator[Block]:
-    """Encode texts, longest first: texts of a length share a block, and what does not fit in memory fails at once."""
+    """Encode texts, longest first: texts of similar length share a block, and running out of memory shows at once."""
     order = np.array(sorted(range(len(texts)), key=lambda n: -len(texts[n])), dtype=np.int64)
     more = 1 if jax.default_backend() == "cpu" else WINDOW_BATCHES * shards_in_context()
     start = 0
@@ -162,12 +160,12 @@ def search(
     Args:
       queries: encoded sets (a language, a system), from `encode_blocks`.
       documents: id -> text.
-      encode: the document side.
-      depth: documents kept a query.
-      advance: told how many documents were just encoded and scored.
+      encode: encoder of documents.
+      depth: documents kept per query.
+      advance: progress callback, called with the number of documents just encoded and scored.
 
     Returns:
-      Of every set a ranking, its rows in the order of the set's positions.
+      A ranking per set, with rows in the order of the set's positions.
 
     Raises:
       ConfigError: as `rank`.
@@ -183,14 +181,14 @@ def rank(
     depth: int = DEPTH,
     advance: Advance = lambda count: None,
 ) -> dict[Name, Ranking]:
-    """Rank documents that come in blocks, encoded now or read from disk.
+    """Rank documents given as encoded blocks, from an encoder or from disk.
 
-    Under `jax.set_mesh` every device scores its part of a block. A CPU merges a block's scores as they come; other
-    devices keep the best `depth` of what each has seen, and hand them on once, after the last block.
+    Under `jax.set_mesh` every device scores its shard of a block. On a CPU the scores of each block are merged on the
+    host; other devices keep their own top `depth`, which is transferred once, after the last block.
 
     Args:
       queries: as in `search`.
-      ids: of all documents; a block's positions count these.
+      ids: of all documents, by the positions of the blocks.
       documents: blocks, each document in one of them.
       depth, advance: as in `search`.
 
@@ -198,7 +196,7 @@ def rank(
       As `search`.
 
     Raises:
-      ConfigError: queries and documents differ in width, or a score is not a number.
+      ConfigError: queries and documents differ in width, or a score is NaN.
     """
     ranks = ranks_of_ids(ids)
     tops = {name: TopDocuments(sum(len(b.positions) for b in blocks), ranks, depth) for name, blocks in queries.items()}
@@ -211,7 +209,7 @@ def rank(
                 if chunk.tokens.shape[1] != held.vectors.shape[2]:
                     raise ConfigError(
                         f"queries have vectors of width {chunk.tokens.shape[1]} and documents of width "
-                        f"{held.vectors.shape[2]}; encode both with towers that agree"
+                        f"{held.vectors.shape[2]}; use towers of equal vector width"
                     )
             yield held
             advance(len(block.positions))
@@ -224,7 +222,7 @@ def rank(
 
 
 def host_merges() -> bool:
-    """True where scores lie with the host already."""
+    """True on a single CPU device, where scores are in host memory already."""
     return jax.default_backend() == "cpu" and shards_in_context() == 1
 
 
@@ -252,7 +250,7 @@ def merge_on_devices(
     before = best[-1:]
     for held in blocks:
         best = [keep_best(kept, chunk, held) for kept, (_, chunk) in zip(best, chunks, strict=True)]
-        # Blocks are read faster than they are scored: no more than two wait on the devices.
+        # Blocks are read faster than they are scored: at most two are queued on the devices.
         jax.block_until_ready(before)
         before = best[-1:]
     position = np.argsort(id_rank)
@@ -264,7 +262,7 @@ def merge_on_devices(
 def write_trec_run(
     path: Path, ranking: Ranking, query_ids: Sequence[str], document_ids: Sequence[str], tag: str
 ) -> None:
-    """A TREC run file: query Q0 document rank score tag. Nine digits are what a float32 needs to survive."""
+    """Write a TREC run file: query Q0 document rank score tag, with nine digits so that float32 scores round-trip."""
     with path.open("w", encoding="utf-8") as file:
         for query, found, scores in zip(query_ids, ranking.documents, ranking.scores, strict=True):
             for rank, (n, score) in enumerate(zip(found, scores, strict=True), start=1):

@@ -1,4 +1,4 @@
-"""Is one run better than another, or lucky? Paired tests over queries, corrected for how many are made."""
+"""Significance of the difference of two runs: paired randomisation and t-tests over queries, Holm-corrected."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from scipy import stats
 from optical_jax.retrieval.metrics import METRICS, PerQuery
 
 ROUNDS = 10_000
-"""Sign flips drawn; few enough queries are counted through instead."""
+"""Random sign flips; with few enough queries all are enumerated instead."""
 
 
 @dataclass(frozen=True)
 class PairedTest:
-    """One metric in one language, over the same queries of two runs. Holm's values hold for the whole table."""
+    """Paired tests of one metric in one language. The Holm-corrected p-values are over the whole table."""
 
     language: str
     metric: str
@@ -36,13 +36,13 @@ class PairedTest:
 def compare_runs(
     a: Mapping[str, PerQuery], b: Mapping[str, PerQuery], seed: int = 0, metrics: Sequence[str] = METRICS
 ) -> list[PairedTest]:
-    """Test each of `metrics` in every language (language -> query -> figures), b against a.
+    """Test the difference b - a of each of `metrics` in every language (language -> query -> metric -> value).
 
     Raises:
       ValueError: the two differ in languages or in queries.
     """
     if a.keys() != b.keys():
-        raise ValueError(f"languages differ: {', '.join(a)} against {', '.join(b)}; evaluate both on the same")
+        raise ValueError(f"languages differ: {', '.join(a)} and {', '.join(b)}; evaluate both on the same")
     cells: list[tuple[str, str, int, float, float]] = []
     p_randomisation: list[float] = []
     p_ttest: list[float] = []
@@ -63,14 +63,14 @@ def compare_runs(
 def randomisation_test(
     differences: Float[np.ndarray, "B M"], seed: int = 0, rounds: int = ROUNDS
 ) -> Float[np.ndarray, "M"]:
-    """Two-sided p of each column's mean under random signs: which run a query's figure came from does not matter.
+    """Paired randomisation test: two-sided p of each column's mean under random sign flips.
 
-    Exact where all 2^B signs are no more than `rounds`; else drawn, and the observed signs are counted in.
+    Exact if all 2^B sign vectors are at most `rounds`; else sampled, with the observed one included.
     """
     queries = len(differences)
     exact = 2**queries <= rounds
     observed = np.abs(differences.sum(axis=0))
-    # Sums of the same numbers in another order differ in their last bits; such a sum is as extreme as the observed.
+    # Tolerance for rounding: sums of the same numbers in another order count as equally extreme.
     bound = observed - 1e-9 * np.abs(differences).sum(axis=0)
     hits, drawn = np.zeros(differences.shape[1]), 0
     for signs in _all_signs(queries) if exact else _random_signs(queries, rounds, seed):
@@ -84,18 +84,18 @@ def _all_signs(queries: int) -> Iterator[np.ndarray]:
 
 
 def _random_signs(queries: int, rounds: int, seed: int, block: int = 1000) -> Iterator[np.ndarray]:
-    """In blocks, so that a hundred thousand queries need no gigabytes."""
+    """In blocks, to bound memory for large query sets."""
     rng = np.random.default_rng(seed)
     for start in range(0, rounds, block):
         yield rng.integers(0, 2, size=(min(block, rounds - start), queries)) * 2.0 - 1.0
 
 
 def paired_ttest(differences: Float[np.ndarray, "B M"]) -> Float[np.ndarray, "M"]:
-    """Two-sided p of Student's paired t-test, a column at a time.
+    """Two-sided p of Student's paired t-test, per column.
 
-    Differences that are all zero give 1; of a single query nothing can be told, which gives 1 too.
+    1 if all differences are zero, and for a single query.
     """
-    # Differences equal but for rounding have no variance to divide by.
+    # Differences that are equal up to rounding have no variance to divide by.
     varies = np.ptp(differences, axis=0) > 1e-12 * np.abs(differences).max(axis=0)
     p = np.where(np.any(differences != 0, axis=0) & (len(differences) > 1), 0.0, 1.0)
     if varies.any():
@@ -104,7 +104,7 @@ def paired_ttest(differences: Float[np.ndarray, "B M"]) -> Float[np.ndarray, "M"
 
 
 def holm(p: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
-    """p-values adjusted by Holm's step-down procedure: below alpha means significant with all N tests in view."""
+    """Holm-Bonferroni adjusted p-values: below alpha means significant over all N tests."""
     order = np.argsort(p)
     steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     adjusted = np.empty_like(p)

@@ -283,7 +283,7 @@ def test_pieces_devanagari_and_eighty_columns(run, capsys, caplog):
 def test_another_loss_is_told(tmp_path, capsys):
     run = make_run(tmp_path / "b", LossConfig(name="greedy"))
     assert align("--run", run, FOREIGN, ENGLISH) == 0
-    assert "this run learned by greedy: the plan is not what it learned from\n" in capsys.readouterr().out
+    assert "this run was trained with loss greedy, not with this plan\n" in capsys.readouterr().out
 
 
 def test_idf_masses_are_counted_or_told(tmp_path, capsys):
@@ -298,12 +298,12 @@ def test_idf_masses_are_counted_or_told(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "code", "message"),
     [
-        (["--run", "RUN", "--checkpoint", "first", "a", "b"], 2, "checkpoint=first is none"),
+        (["--run", "RUN", "--checkpoint", "first", "a", "b"], 2, "checkpoint=first is not valid"),
         (["--run", "RUN", "--checkpoint", "8", "a", "b"], 2, "8"),
         (["--run", "RUN", " ", "b"], 2, "the foreign text is empty"),
-        (["--run", "RUN", "--out", "a.jpg", "a", "b"], 2, "out=a.jpg is no picture"),
-        (["--run", "RUN/nothing", "a", "b"], 2, "holds no run"),
-        (["--run", "RUN", "\u200b", "b"], 3, "is a word to this tokenizer"),
+        (["--run", "RUN", "--out", "a.jpg", "a", "b"], 2, "out=a.jpg must be a file that ends in .png"),
+        (["--run", "RUN/nothing", "a", "b"], 2, "is not a run"),
+        (["--run", "RUN", "\u200b", "b"], 3, "has no words for this tokenizer"),
     ],
 )
 def test_wrong_commands(run, flags, code, message, capsys):

@@ -89,7 +89,7 @@ def test_a_tower_that_is_its_own_teacher_aligns_a_text_with_itself():
 
 
 def test_what_cannot_be():
-    with pytest.raises(ConfigError, match="rule='best' draws no links; take one of forward, "):
+    with pytest.raises(ConfigError, match="rule='best' is not valid; use one of forward, "):
         alignment_quality(*TOWERS, [(FOREIGN, ENGLISH)], OtConfig(), rule="best")
     with pytest.raises(ConfigError, match="one vector a text"):
         alignment_quality(make_tower(0, pooling="mean"), TOWERS[1], [(FOREIGN, ENGLISH)], OtConfig())
@@ -152,11 +152,11 @@ def test_bitext_without_gold_pairs_epsilon_and_another_language(run, files, tmp_
 @pytest.mark.parametrize(
     ("flags", "code", "message"),
     [
-        (["a", "b", "--bitext", "BITEXT"], 2, "give two texts or a bitext"),
-        (["--gold", "GOLD", "a", "b"], 2, "name them with --bitext"),
-        (["--bitext", "BITEXT", "--pairs", "0"], 2, "pairs=0 is impossible"),
-        (["--bitext", "BITEXT", "--epsilon", "0"], 2, "epsilon=0.0 is impossible"),
-        (["--bitext", "BITEXT", "--out", "a.png"], 2, "out=a.png is no JSON file"),
+        (["a", "b", "--bitext", "BITEXT"], 2, "use two texts or a bitext"),
+        (["--gold", "GOLD", "a", "b"], 2, "add --bitext"),
+        (["--bitext", "BITEXT", "--pairs", "0"], 2, "pairs=0 is not valid"),
+        (["--bitext", "BITEXT", "--epsilon", "0"], 2, "epsilon=0.0 is not valid"),
+        (["--bitext", "BITEXT", "--out", "a.png"], 2, "out=a.png must be a file that ends in .json"),
         (["--bitext", "BITEXT", "BITEXT"], 2, "has sw twice"),
         (["--bitext", "BITEXT", "so=BITEXT", "--gold", "GOLD"], 2, "write sw=FILE"),
         (["--bitext", "BITEXT", "--gold", "sw=GOLD.no"], 3, "no such file of gold links"),

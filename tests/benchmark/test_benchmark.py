@@ -20,7 +20,7 @@ from optical_jax.benchmark.devices import known_peak
 from optical_jax.benchmark.options import BenchCommand, check, check_extra
 from optical_jax.benchmark.presets import drawn_pairs, first_pairs, preset_tower
 from optical_jax.benchmark.profile import PARTS
-from optical_jax.benchmark.report import flat, print_comparison, ratio_of, read_figures, told
+from optical_jax.benchmark.report import flat, print_comparison, ratio_of, read_figures
 from optical_jax.benchmark.run import check_devices, check_rows, make_work, startup_flags, step_config
 from optical_jax.benchmark.step import WARM_UP_STEPS, Runner, bitext_loader, row_figures
 from optical_jax.benchmark.timing import Times, paired_ratio
@@ -82,13 +82,13 @@ def test_medians_and_ratios():
         ({"from_disk": True, "parts": ("step",)}, "from_disk is for the part search"),
         ({"peer": "torch", "parts": ("search",)}, "peer=torch is for the part step"),
         ({"peer_compile": True}, "peer_compile is for --peer torch"),
-        ({"attention": "cudnn"}, "attention=cudnn works in bfloat16; add --dtype bfloat16"),
+        ({"attention": "cudnn"}, "attention=cudnn needs bfloat16; add --dtype bfloat16"),
         ({"json": "no/such/folder/x.json"}, "no such folder"),
         ({"json": "."}, "json=. is a folder; name a file"),
         ({"trace": __file__}, "is a file; name a folder"),
-        ({"parts": ()}, "parts names none"),
-        ({"documents": 20_001}, "documents=20001 are more than are searched in memory; add --from-disk"),
-        ({"compare": ("a.json",)}, "compare takes two files, and here are 1"),
+        ({"parts": ()}, "parts is empty"),
+        ({"documents": 20_001}, "documents=20001 is too many to search in memory; add --from-disk"),
+        ({"compare": ("a.json",)}, "compare needs two files, not 1"),
     ],
 )
 def test_impossible_flags(flags, said):
@@ -117,7 +117,9 @@ def test_the_other_side_wants_its_extra(monkeypatch):
 def test_the_other_side_is_no_match_for_many_devices():
     """Tests have 8."""
     check_devices(BenchCommand())
-    with pytest.raises(ConfigError, match=r"8 of them are no match for it; show one \(CUDA_VISIBLE_DEVICES=0\)"):
+    with pytest.raises(
+        ConfigError, match=r"8 of them cannot be compared with it; make one visible \(CUDA_VISIBLE_DEVICES=0\)"
+    ):
         check_devices(BenchCommand(peer="torch"))
     with pytest.raises(ConfigError, match="--attention=splash runs on TPUs"):
         check_devices(BenchCommand(attention="splash", dtype="bfloat16"))
@@ -131,7 +133,7 @@ def test_rows_as_they_are_and_kernels_that_do_not_take_them():
     cfg = step_config(short)
     assert row_figures(cfg, work, bitext_loader(cfg, work, 1)) == {"row_length": 64, "attention": "xla"}
     splash = dataclasses.replace(short, attention="splash")
-    with pytest.raises(ConfigError, match=r"multiple of 128 tokens, not of 64; pad them to 128 by --row-length"):
+    with pytest.raises(ConfigError, match=r"multiple of 128 tokens, not 64; pad them to 128 by --row-length"):
         check_rows(splash, work)
     check_rows(dataclasses.replace(splash, row_length=128), work)
 
@@ -191,14 +193,14 @@ def test_two_files_side_by_side():
 def test_files_of_something_else_are_refused(tmp_path):
     (tmp_path / "a.json").write_text('{"versions": {}, "device": {}, "work": "none"}')
     (tmp_path / "b.json").write_text("no")
-    for name, said in (("a", "something else"), ("b", "is no JSON"), ("c", "no such file")):
+    for name, said in (("a", "is not a results file"), ("b", "is not JSON"), ("c", "no such file")):
         with pytest.raises(ConfigError, match=said):
             read_figures(str(tmp_path / f"{name}.json"))
 
 
 def test_figures_are_told_shortly():
     assert dict(flat({"a": {"b": 1, "c": {"d": 2}}, "e": 3})) == {"a.b": 1, "a.c.d": 2, "e": 3}
-    assert [told(x) for x in (1234567, 1234.5, 0.01234, None, "cpu", True)] == [
+    assert [format_value(x) for x in (1234567, 1234.5, 0.01234, None, "cpu", True)] == [
         "1,234,567", "1,234", "0.01234", "-", "cpu", "True",
     ]  # fmt: skip
 

@@ -85,7 +85,7 @@ def test_one_vector_has_no_plan(tmp_path):
     pair = make_pair(tmp_path / "pair", 5, "pooled", ("mean", "cls"))
     text, image = (load(pair, part=part) for part in ("text", "image"))
     for towers in ((text, by_patches(image)), (load(make_pair(tmp_path / "b", 6), part="text"), image)):
-        with pytest.raises(ConfigError, match="there is no plan"):
+        with pytest.raises(ConfigError, match="and no plan"):
             align_picture(*towers, CAPTION, picture(0), OtConfig())
 
 
@@ -95,7 +95,7 @@ def test_a_picture_and_lines(run, file, capsys):
     path = run / "align" / "Paka-analala-kwenye-mkeka--cat.png"
     assert printed[-1] == f"picture: {path}"
     assert imread(path).ndim == 3
-    assert printed[0] == "3 x 3 patches; of each word the one that gets most of its mass"
+    assert printed[0] == "3 x 3 patches; for each word the one with most of its mass"
     assert [line.split()[0] for line in printed[2:6]] == ["Paka", "analala", "kwenye", "mkeka."]
     found = align_picture(load(run), load(run, part="image"), CAPTION, picture(0), OtConfig())
     for line, plan in zip(printed[2:6], found.plan, strict=True):
@@ -121,12 +121,12 @@ def test_a_teacher_run_and_another_pair(run, file, tmp_path, capsys):
         (["--image", "FILE"], 2, "no caption given"),
         (["--image", "FILE", "paka", "cat"], 2, "a second text is given, 'cat'"),
         (["paka", "--image", "FILE", "--bitext", "sw=x"], 2, "bitext=sw=x and image="),
-        (["--image", "FILE", "--out", "a.json", "paka"], 2, "out=a.json is no picture"),
+        (["--image", "FILE", "--out", "a.json", "paka"], 2, "out=a.json must be a file that ends in .png"),
         (["--image", "FILE", "--checkpoint", "99", "paka"], 2, "has no checkpoint 99"),
-        (["--image", "FILE", "--epsilon", "0", "paka"], 2, "epsilon=0.0 is impossible"),
+        (["--image", "FILE", "--epsilon", "0", "paka"], 2, "epsilon=0.0 is not valid"),
         (["--pictures-by", "x", "paka", "cat"], 2, "pictures_by=x is for --image"),
         (["--image", "nowhere.png", "paka"], 3, "nowhere.png: cannot be read"),
-        (["--image", "TEXT", "paka"], 3, "no picture"),
+        (["--image", "TEXT", "paka"], 3, "not an image"),
         (["--image", "FILE", "\N{SOFT HYPHEN}"], 3, "nothing of"),
         (["--run", "PLAIN", "--image", "FILE", "paka"], 2, "with --pictures-by"),
     ],

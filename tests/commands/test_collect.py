@@ -62,7 +62,7 @@ def test_several_splits_and_triples(tmp_path, quick_collect):
     assert sorted(p.name for p in (out / "qrels").iterdir()) == ["dev.small.tsv", "train.tsv"]
     code, _, told = quick_collect(*words)
     assert (code, told.count("\n")) == (2, 1)
-    assert "is there already" in told
+    assert "already exists" in told
 
 
 def test_bad_lines_are_left_out_up_to_a_number(tmp_path, quick_collect):

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from optical_jax import __main__ as package_main
-from optical_jax.commands import align, evaluate, export, names, search, train
-from optical_jax.commands import entry as doors
+from optical_jax.commands import align, entry, evaluate, export, names, search, train
 from optical_jax.config import Config, DataConfig, OptimizerConfig, to_json
 from optical_jax.config.files import load_config_file
 from optical_jax.data.text.bitext import load_bitext
@@ -68,7 +67,7 @@ def test_help_of_the_small_commands_imports_nothing_heavy(words):
 def test_a_label_that_no_language_can_have_is_refused(label, tmp_path):
     file = tmp_path / "pairs.tsv"
     file.write_text("a cat\tpaka\n")
-    with pytest.raises(ConfigError, match="not in small letters" if label == "SW" else f"{label} is no language code"):
+    with pytest.raises(ConfigError, match="not in lower case" if label == "SW" else f"{label} is not a language code"):
         load_bitext(DataConfig(bitext=(f"{label}={file}",)))
 
 
@@ -84,13 +83,13 @@ def test_a_stopped_command_tells_what_to_type(capsys, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sys, "argv", ["train.py", "--config", "configs/tiny.py", "--run", "runs/my run"])
-    assert doors.open_door(stopped) == Interrupted.exit_code
+    assert entry.run_command_line(stopped) == Interrupted.exit_code
     last = capsys.readouterr().err.splitlines()[-1].strip()
     assert shlex.split(last) == ["python", *sys.argv]
     monkeypatch.setattr(sys, "argv", ["/x/optical_jax/__main__.py", "eval", "--run", "a"])
-    assert doors.typed_command() == "python -m optical_jax eval --run a"
+    assert entry.typed_command() == "python -m optical_jax eval --run a"
     monkeypatch.setattr(sys, "argv", ["/x/pytest/__main__.py", "tests"])
-    assert doors.typed_command() == ""
+    assert entry.typed_command() == ""
 
 
 def test_dev_lines_fit_a_terminal_and_say_the_mean():
@@ -173,16 +172,16 @@ def test_a_signal_is_noted_though_nobody_can_be_told(monkeypatch):
 )
 def test_a_users_own_xla_flags_stay(monkeypatch, given, expected):
     monkeypatch.setenv("XLA_FLAGS", given)
-    doors.add_xla_flag("--xla_a=1")
+    entry.add_xla_flag("--xla_a=1")
     assert os.environ["XLA_FLAGS"] == expected
 
 
 def test_the_products_of_a_command_are_eigens():
     program = """
 import jax, jax.numpy as jnp
-from optical_jax.commands.entry import open_door
+from optical_jax.commands.entry import run_command_line
 compiled = lambda: jax.jit(lambda x: x @ x).lower(jnp.ones((256, 256))).compile().as_text()
-open_door(lambda: print("ynn_fusion" in compiled()))
+run_command_line(lambda: print("ynn_fusion" in compiled()))
 """
     env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
     done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, check=True)

@@ -171,7 +171,7 @@ def test_a_picture_that_fails_takes_no_result_with_it_but_a_full_disk_is_told(ru
     (folder / "curves.png").mkdir(parents=True)
     assert main(command) == 0
     assert (folder / "metrics.json").is_file()
-    assert "curves.png could not be drawn, all else is there: IsADirectoryError" in caplog.text
+    assert "curves.png could not be plotted; all other files are complete: IsADirectoryError" in caplog.text
     (folder / "curves.png").rmdir()
     (folder / "curves.png.new").symlink_to("/dev/full")
     assert main(command) == 5
@@ -323,7 +323,7 @@ def test_package_as_a_program(capsys):
     assert package_main.main([]) == 0
     assert "eval" in capsys.readouterr().out
     assert package_main.main(["nonsense"]) == 2
-    assert "there are: demo, train, eval" in capsys.readouterr().err
+    assert "available: demo, train, eval" in capsys.readouterr().err
     assert package_main.main(["eval", "--collection", "x"]) == 2
 
 

@@ -176,8 +176,8 @@ def test_the_command_writes_the_checkpoint_asked_for(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"--run": "nowhere"}, "run=nowhere holds no run"),
-        ({"--checkpoint": "newest"}, "checkpoint='newest' is none; give last, best or a step"),
+        ({"--run": "nowhere"}, "run=nowhere is not a run"),
+        ({"--checkpoint": "newest"}, "checkpoint='newest' is not valid; use last, best or a step number"),
         ({"--checkpoint": "7"}, "has no checkpoint 7; it has 1, 2"),
         ({"--out": "."}, "exists and is not an exported tower"),
     ],

@@ -261,24 +261,24 @@ def test_dev_figures_of_a_tower_that_knows_no_picture(folder, run):
 @pytest.mark.parametrize(
     ("wrong", "code", "said"),
     [
-        (["--text.path", ""], 2, "text.path='' is impossible; name a tower of texts"),
+        (["--text.path", ""], 2, "text.path='' is not valid; name a text tower"),
         (["--text.path", "/no/such/folder"], 2, "/no/such/folder"),
         (["--text.projection", "99"], 2, "text.projection=99 is wider than the tower's vectors; give at most 48"),
         (["--text.max-length", "999"], 2, "text.max_length=999 is more than the tower reads"),
         (["--data.images", "/no/such/folder"], 3, "/no/such/folder is no folder"),
         (["--data.splits", "tset"], 3, "has no captions.<lang>.tset.jsonl"),
-        (["--data.splits", "train", "train"], 2, "data.splits=('train', 'train') is impossible; name each once"),
+        (["--data.splits", "train", "train"], 2, "data.splits=('train', 'train') is not valid; name each once"),
         (["--data.language", "sw"], 3, "has no captions.sw.train.jsonl"),
-        (["--data.global-batch", "1"], 2, "data.global_batch=1 is impossible; the loss compares"),
+        (["--data.global-batch", "1"], 2, "data.global_batch=1 is not valid; the loss compares"),
         (["--data.global-batch", "12"], 2, "data.global_batch=12 does not divide into 8 shards"),
         (["--image.patch-size", "7"], 2, "image.image_size=24 does not divide into patches of image.patch_size=7"),
         (["--image.heads", "3"], 2, "image.width=16 does not divide into image.heads=3"),
-        (["--image.locked"], 2, "image.locked=True leaves a drawn tower as it is drawn"),
-        (["--image.pooling", "auto"], 2, "image.pooling='auto' does as files say"),
-        (["--image.path", str(TINY)], 2, "image.image_size=24 is of a drawn tower"),
+        (["--image.locked"], 2, "image.locked=True would freeze random weights"),
+        (["--image.pooling", "auto"], 2, "image.pooling='auto' needs a checkpoint"),
+        (["--image.path", str(TINY)], 2, "image.image_size=24 is for random initialisation"),
         (["--augmentation.area", "0.9", "0.5"], 2, "augmentation.area=(0.9, 0.5)"),
-        (["--loss.temperature", "0.001"], 2, "loss.temperature=0.001 is impossible"),
-        (["--checkpoint.best-metric", "RR@10"], 2, "checkpoint.best_metric='RR@10' is impossible; take one of t2i R@1"),
+        (["--loss.temperature", "0.001"], 2, "loss.temperature=0.001 is not valid"),
+        (["--checkpoint.best-metric", "RR@10"], 2, "checkpoint.best_metric='RR@10' is not valid; use one of t2i R@1"),
     ],
 )  # fmt: skip
 def test_wrong_settings(wrong, code, said, flags, tmp_path, capsys):
@@ -302,7 +302,7 @@ def test_broken_pictures_are_told_before_anything_is_trained(flags, folder, tmp_
     assert image_teacher([*flags, *both]) == 3
     told = capsys.readouterr().err
     assert "2 of 6 pictures cannot be read" in told
-    assert all(f"{name}.png: no picture" in told for name in ("train1", "dev1"))
+    assert all(f"{name}.png: not an image" in told for name in ("train1", "dev1"))
     assert not (tmp_path / "x" / "config.json").exists()
     # Unasked, the first is told when it is met.
     assert image_teacher([*flags, *both, "--data.no-check-pictures", "--data.dev-split", ""]) == 3

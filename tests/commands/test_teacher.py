@@ -177,16 +177,16 @@ def test_markers_and_lengths_of_the_start():
 @pytest.mark.parametrize(
     ("flags_of_it", "code", "said"),
     [
-        (["--data.passages", "0"], 2, "data.passages=0 is impossible; give at least 1"),
-        (["--loss.contrastive", "0", "--loss.kl", "0"], 2, "are all 0; give one of them a weight"),
-        (["--data.passages", "1"], 2, "data.passages=1 is impossible; kl and margin_mse compare two"),
-        (["--loss.temperature", "0"], 2, "loss.temperature=0.0 is impossible; give a number above 0"),
-        (["--encoder.path", ""], 2, "encoder.path='' is impossible; name an encoder"),
+        (["--data.passages", "0"], 2, "data.passages=0 is not valid; use at least 1"),
+        (["--loss.contrastive", "0", "--loss.kl", "0"], 2, "are all 0; set one of them above 0"),
+        (["--data.passages", "1"], 2, "data.passages=1 is not valid; kl and margin_mse compare 2"),
+        (["--loss.temperature", "0"], 2, "loss.temperature=0.0 is not valid; use a number above 0"),
+        (["--encoder.path", ""], 2, "encoder.path='' is not valid; name an encoder"),
         (["--encoder.path", "/no/such/folder"], 2, "/no/such/folder"),
         (["--encoder.projection", "99"], 2, "encoder.projection=99 is wider than the encoder's vectors"),
         (["--encoder.frozen-layers", "3"], 2, "encoder.frozen_layers=3 is more than the encoder's 2 layers"),
         (["--encoder.document-length", "500"], 2, "encoder.document_length=500 is more than the encoder reads"),
-        (["--checkpoint.best-metric", "R@7"], 2, "checkpoint.best_metric='R@7' is impossible; take one of R@1"),
+        (["--checkpoint.best-metric", "R@7"], 2, "checkpoint.best_metric='R@7' is not valid; use one of R@1"),
         (["--data.train", "/no/such.tsv"], 3, "/no/such.tsv does not exist"),
         (["--data.global-batch", "12"], 2, "data.global_batch=12 does not divide into 8 shards"),
     ],
@@ -220,9 +220,9 @@ def test_runs_of_two_kinds_are_told_apart(run, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (["--depth", "5", "2"], "depth=5 2 is impossible"),
-        (["--negatives", "0"], "negatives=0 is impossible"),
-        (["--out", "mined.txt"], "out=mined.txt tells no form"),
+        (["--depth", "5", "2"], "depth=5 2 is not valid"),
+        (["--negatives", "0"], "negatives=0 is not valid"),
+        (["--out", "mined.txt"], "out=mined.txt must end in .tsv"),
     ],
 )
 def test_wrong_flags_of_mining(wrong, said, folder, capsys):

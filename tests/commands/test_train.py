@@ -223,12 +223,12 @@ def broken(tmp_path: Path, text: str | bytes) -> str:
     ("flags", "code", "said"),
     [
         (["--no-such-flag", "5"], 2, "no-such-flag"),
-        (["--training.steps", "-5"], 2, "error: training.steps=-5 is impossible; give 0 or more"),
+        (["--training.steps", "-5"], 2, "error: training.steps=-5 is not valid; use 0 or more"),
         (["--loss.name", "magic"], 2, "magic"),
         (
             ["--config", "configs/none.py"],
             2,
-            "error: config=configs/none.py does not exist; there are: configs/demo.py",
+            "error: config=configs/none.py does not exist; available: configs/demo.py",
         ),
         (["--teacher.path", "configs"], 2, "error: "),
         (["--student.path", "/no/such/folder"], 2, "error: "),
@@ -237,7 +237,7 @@ def broken(tmp_path: Path, text: str | bytes) -> str:
         (
             ["--teacher.attention", "splash", "--teacher.dtype", "bfloat16"],
             2,
-            "error: teacher.attention=splash runs on TPUs, and the device here is none (platform cpu); take auto",
+            "error: teacher.attention=splash runs on TPUs, not on this device (platform cpu); use auto",
         ),
         (["--data.bitext", "/no/such/sw.train.tsv"], 3, "error: /no/such/sw.train.tsv"),
     ],

@@ -1,4 +1,4 @@
-"""Settings: what is impossible is refused by name; files and flags give a Config; none of it imports JAX."""
+"""Settings: invalid values are refused by name; files and flags give a Config; none of it imports JAX."""
 
 import dataclasses
 import re
@@ -51,36 +51,36 @@ def test_a_plain_config_is_fine():
     [
         (replace(FINE, run=""), "run=''"),
         (replace(FINE, teacher=TeacherConfig()), "teacher.path=''"),
-        (replace(FINE, training=TrainingConfig(steps=-5)), "training.steps=-5 is impossible; give 0 or more"),
-        (replace(FINE, data=DataConfig(max_pairs=None)), "data.max_pairs=None is impossible; give a whole number"),
-        (replace(FINE, data=DataConfig(max_pairs=True)), "data.max_pairs=True is impossible; give a whole number"),
-        (replace(FINE, data=DataConfig(code_switch=None)), "data.code_switch=None is impossible; give a number"),
+        (replace(FINE, training=TrainingConfig(steps=-5)), "training.steps=-5 is not valid; use 0 or more"),
+        (replace(FINE, data=DataConfig(max_pairs=None)), "data.max_pairs=None is not valid; use an integer"),
+        (replace(FINE, data=DataConfig(max_pairs=True)), "data.max_pairs=True is not valid; use an integer"),
+        (replace(FINE, data=DataConfig(code_switch=None)), "data.code_switch=None is not valid; use a number"),
         (
             replace(FINE, data=DataConfig(bitext="sw.tsv")),
-            "data.bitext='sw.tsv' is impossible; give a text each, in a t",
+            "data.bitext='sw.tsv' is not valid; use a string each, in a t",
         ),
-        (replace(FINE, data=DataConfig(bitext=(3,))), "data.bitext=(3,) is impossible; give a text each, in a tuple"),
-        (replace(FINE, data=DataConfig(min_score="1")), "data.min_score='1' is impossible; give a number or None"),
+        (replace(FINE, data=DataConfig(bitext=(3,))), "data.bitext=(3,) is not valid; use a string each, in a tuple"),
+        (replace(FINE, data=DataConfig(min_score="1")), "data.min_score='1' is not valid; use a number or None"),
         (
             replace(FINE, student=StudentConfig(vocab_size=1e4)),
-            "student.vocab_size=10000.0 is impossible; give a whole",
+            "student.vocab_size=10000.0 is not valid; use an integer",
         ),
-        (replace(FINE, student=StudentConfig(lowercase="no")), "student.lowercase='no' is impossible; give True or F"),
-        (replace(FINE, optimizer=OptimizerConfig(b1=None)), "optimizer.b1=None is impossible; give a number"),
+        (replace(FINE, student=StudentConfig(lowercase="no")), "student.lowercase='no' is not valid; use True or F"),
+        (replace(FINE, optimizer=OptimizerConfig(b1=None)), "optimizer.b1=None is not valid; use a number"),
         (
             replace(FINE, teacher=replace(FINE.teacher, max_length=None)),
-            "teacher.max_length=None is impossible; give a",
+            "teacher.max_length=None is not valid; use a",
         ),
-        (replace(FINE, loss=None), "loss=None is impossible; give LossConfig(...)"),
-        (replace(FINE, loss=LossConfig), "is impossible; give LossConfig(...)"),
-        (replace(FINE, loss=OtConfig()), "is impossible; give LossConfig(...)"),
-        (replace(FINE, seed=np.int64(3)), "seed=np.int64(3) is impossible; give a whole number"),
+        (replace(FINE, loss=None), "loss=None is not valid; use LossConfig(...)"),
+        (replace(FINE, loss=LossConfig), "is not valid; use LossConfig(...)"),
+        (replace(FINE, loss=OtConfig()), "is not valid; use LossConfig(...)"),
+        (replace(FINE, seed=np.int64(3)), "seed=np.int64(3) is not valid; use an integer"),
         (replace(FINE, optimizer=OptimizerConfig(peak_lr=0.0)), "optimizer.peak_lr=0.0"),
         (replace(FINE, optimizer=OptimizerConfig(b2=1.0)), "optimizer.b2=1.0"),
         (replace(FINE, data=DataConfig(batching="buckets", buckets=(32, 16))), "data.buckets=(32, 16)"),
         (replace(FINE, data=DataConfig(batching="buckets", buckets=(16,))), "must hold max_length=64"),
         (replace(FINE, data=DataConfig(global_batch=0)), "data.global_batch=0"),
-        (replace(FINE, student=StudentConfig(size=SizeConfig(width=32))), "give all four above 0, or none"),
+        (replace(FINE, student=StudentConfig(size=SizeConfig(width=32))), "use all four above 0, or none"),
         (replace(FINE, student=StudentConfig(size=SizeConfig(32, 2, 5, 64))), "student.size.width=32 does not divide"),
         (with_ot(plan="exact", relaxation=1.5), "loss.ot.relaxation=1.5 is for plan=sinkhorn, unbalanced, not for"),
         (with_ot(plan="ipot", threshold=0.1), "loss.ot.threshold=0.1 is for plan=sinkhorn, not for"),
@@ -90,41 +90,47 @@ def test_a_plain_config_is_fine():
         (with_ot(plan="argmax", epsilon=0.01), "loss.ot.epsilon=0.01 is for plan=sinkhorn, unbalanced, partial, ipot"),
         (with_ot(plan="greedy", iterations=9), "loss.ot.iterations=9 is for plan="),
         (with_ot(epsilon_until=0.9), "loss.ot.epsilon_until=0.9 ends a schedule"),
-        (with_ot(plan="foo"), "loss.ot.plan='foo' is impossible; take one of sinkhorn, unbalanced,"),
-        (with_loss("foo"), "loss.name='foo' is impossible; take one of transport,"),
+        (with_ot(plan="foo"), "loss.ot.plan='foo' is not valid; use one of sinkhorn, unbalanced,"),
+        (with_loss("foo"), "loss.name='foo' is not valid; use one of transport,"),
         (with_loss("greedy", ot=OtConfig(masses="norm")), "loss.ot.masses='norm' is for loss transport, ot_contr"),
         (with_loss("gromov_wasserstein", ot=OtConfig(gradient="through")), "loss.ot.gradient='through' is for loss"),
-        (with_loss("gromov_wasserstein", ot=OtConfig(plan="exact")), "loss.ot.plan='exact' is not what loss gromov"),
+        (
+            with_loss("gromov_wasserstein", ot=OtConfig(plan="exact")),
+            "loss.ot.plan='exact' is not supported by loss gromov",
+        ),
         (
             with_loss("transport", temperature=0.1),
             "loss.temperature=0.1 is for loss contrastive, pooled_contrastive, ot_con",
         ),
         (with_loss("pooled_mse", fusion=0.1), "loss.fusion=0.1 is for loss gromov_wasserstein, not for pooled_mse"),
         (with_ot(plan="uniform", epsilon_start=1.0), "loss.ot.epsilon_start=1.0 is for plan="),
-        (with_ot(threshold=0.1, gradient="through"), "loss.ot.threshold=0.1 stops at another iteration"),
+        (with_ot(threshold=0.1, gradient="through"), "loss.ot.threshold=0.1 stops each pair at another"),
         (with_ot(epsilon_start=0.01), "loss.ot.epsilon_start=0.01 is below loss.ot.epsilon=0.05"),
-        (with_ot(plan="exact", masses="idf"), "loss.ot.masses='idf' is not what an assignment moves"),
-        (with_ot(plan="softmax", masses="learned"), "loss.ot.masses='learned' learns by the prices"),
+        (with_ot(plan="exact", masses="idf"), "loss.ot.masses='idf' is ignored by an assignment"),
+        (with_ot(plan="softmax", masses="learned"), "loss.ot.masses='learned' needs the dual potentials"),
         (with_loss("gromov_wasserstein", OtConfig(masses="learned")), "not by loss.name='gromov_wasserstein'"),
         (
             replace(with_ot(masses="idf"), teacher=TeacherConfig(path="teacher", pooling="mean")),
-            "loss.ot.masses='idf' weighs tokens, and teacher.pooling='mean' leaves one vector",
+            "loss.ot.masses='idf' weighs tokens, but teacher.pooling='mean' gives one vector",
         ),
         (
             replace(with_ot(masses="norm"), teacher=TeacherConfig(path="teacher", cache="kept")),
-            "teacher.cache keeps none; leave the cache out",
+            "which teacher.cache lacks; leave the cache out",
         ),
-        (replace(FINE, licences=("tico19",)), "licences='tico19' names no part or no licence; write NAME=LICENCE"),
+        (replace(FINE, licences=("tico19",)), "licences='tico19' lacks a name or a licence; write NAME=LICENCE"),
         (replace(FINE, licences=("=MIT",)), "licences='=MIT'"),
         (replace(FINE, licences=("tico19= ",)), "licences='tico19= '"),
-        (replace(FINE, licences=("a=MIT", "a=CC0 1.0")), "licences: a is 'MIT' and 'CC0 1.0'; give one licence a part"),
+        (
+            replace(FINE, licences=("a=MIT", "a=CC0 1.0")),
+            "licences: a is 'MIT' and 'CC0 1.0'; use one licence per source",
+        ),
         (
             replace(FINE, loss=LossConfig("transport", add=("contrastiv=1",))),
-            "'contrastiv=1' names no loss; did you mean contrastive?",
+            "'contrastiv=1' is not a loss; did you mean contrastive?",
         ),
         (
             replace(FINE, loss=LossConfig("transport", add=("x=1",))),
-            "loss.add='x=1' names no loss; take one of transport, gromov_w",
+            "loss.add='x=1' is not a loss; use one of transport, gromov_w",
         ),
         (
             replace(FINE, loss=LossConfig("transport", add=("greedy",))),
@@ -133,11 +139,11 @@ def test_a_plain_config_is_fine():
         (replace(FINE, loss=LossConfig("transport", add=("greedy=much",))), "loss.add='greedy=much' has no weight"),
         (
             replace(FINE, loss=LossConfig("transport", add=("greedy=0",))),
-            "loss.add='greedy=0' has an impossible weight",
+            "loss.add='greedy=0' does not have a valid weight",
         ),
         (
             replace(FINE, loss=LossConfig("transport", add=("greedy=nan",))),
-            "loss.add='greedy=nan' has an impossible weight",
+            "loss.add='greedy=nan' does not have a valid weight",
         ),
         (
             replace(FINE, loss=LossConfig("transport", add=("greedy=1", "greedy=2"))),
@@ -145,15 +151,15 @@ def test_a_plain_config_is_fine():
         ),
         (
             replace(FINE, loss=LossConfig("transport", add=("transport=1",))),
-            "adds the loss that loss.name=transport is already",
+            "repeats loss.name=transport; leave it out",
         ),
         (
             replace(FINE, loss=LossConfig(name="contrastive"), data=DataConfig(global_batch=1)),
-            "data.global_batch=1 in training.accumulate=1 parts is one pair at a time, and loss contrastive",
+            "data.global_batch=1 in training.accumulate=1 parts is one pair at a time, but loss contrastive",
         ),
         (
             replace(FINE, loss=LossConfig("transport", add=("relational=1",)), training=TrainingConfig(accumulate=64)),
-            "in training.accumulate=64 parts is one pair at a time, and loss relational",
+            "in training.accumulate=64 parts is one pair at a time, but loss relational",
         ),
     ],
 )
@@ -207,7 +213,7 @@ def test_a_missing_config_file_names_those_that_exist(tmp_path, monkeypatch):
     for name, function in (("somali.py", "get_config"), ("images/teacher.py", "get_config"), ("study.py", "get_study")):
         (tmp_path / "configs" / name).write_text(f"def {function}():\n    pass\n")
     monkeypatch.chdir(tmp_path)
-    known = r"there are: configs/images/teacher.py, configs/somali.py$"
+    known = r"available: configs/images/teacher.py, configs/somali.py$"
     with pytest.raises(ConfigError, match=rf"config=configs/other.py does not exist; {known}"):
         load_config_file("configs/other.py", Config)
 
@@ -223,7 +229,7 @@ def test_a_missing_config_file_names_those_that_exist(tmp_path, monkeypatch):
             r"broken\.py:1: optical_jax\.loss_config is part of optical_jax\.config now",
         ),
         ("from optical_jax.config import Config\ndef get_config(): return Config(stepz=5)", r"broken\.py:2 .*stepz"),
-        ("from optical_jax.config import Config\ndef get_config(): return Config(seed='1')", "^seed='1' is impossible"),
+        ("from optical_jax.config import Config\ndef get_config(): return Config(seed='1')", "^seed='1' is not valid"),
     ],
 )
 def test_a_broken_config_file_is_a_config_error(tmp_path, text, said):

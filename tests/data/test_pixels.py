@@ -130,7 +130,7 @@ def test_from_a_folder_of_today_and_of_before(tmp_path):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"image_processor_type": "Siglip2ImageProcessor"}, "Siglip2ImageProcessor is not read here; there are CLIP"),
+        ({"image_processor_type": "Siglip2ImageProcessor"}, "Siglip2ImageProcessor is not supported; use one of CLIP"),
         ({}, "image_processor_type=absent"),
         ({"image_processor_type": "CLIPImageProcessor", "do_pad": True}, "do_pad"),
         ({"image_processor_type": "CLIPImageProcessor", "size": {"longest_edge": 9}}, "longest_edge"),

@@ -159,13 +159,13 @@ def test_empty():
     "data", [b"hello", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 1 1\n", b"<svg/>", b"\x89PNG"]
 )
 def test_no_picture(data):
-    refused(data, "no picture")
+    refused(data, "not an image")
 
 
 @pytest.mark.parametrize("form", ["BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP"])
 def test_cut_off(form):
     data = encoded(Image.fromarray(drawn(64, 64)), form)
-    refused(data[: len(data) // 2], "broken picture|cut off")
+    refused(data[: len(data) // 2], "corrupt image|truncated")
 
 
 def png_of(width, height):
@@ -186,7 +186,7 @@ def test_more_pixels_than_fit_are_refused_unread(side):
 
 
 def test_as_many_pixels_as_fit_are_read():
-    refused(png_of(8000, 8000), "broken picture")  # nothing but the header is there
+    refused(png_of(8000, 8000), "corrupt image")  # nothing but the header is there
 
 
 def test_pixels_of_unknown_scale():

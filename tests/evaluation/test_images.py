@@ -342,9 +342,9 @@ def test_ranks_do_not_depend_on_how_many_are_made_at_a_time(monkeypatch):
         (["--model", "RUN"], 2, "is a run; give --run"),
         (["--model", "TEXT"], 2, "has only the text tower"),
         (["--run", "RUN", "--collection", "TEXTS", "--against", "pictures"], 2, "is no set of pictures; leave it out"),
-        (["--run", "RUN", "--collection", "TEXTS", "--pictures-by", "PAIR"], 2, "has no pictures; leave it out"),
+        (["--run", "RUN", "--collection", "TEXTS", "--pictures-by", "PAIR"], 2, "has no images; leave it out"),
         (["--run", "RUN", "--collection", "CAPTIONS", "--against", "pictures"], 3, "has no pictures: no"),
-        (["--run", "RUN", "--collection", "BROKEN"], 3, "p3.png: no picture"),
+        (["--run", "RUN", "--collection", "BROKEN"], 3, "p3.png: not an image"),
     ],
 )
 def test_errors_are_one_line_and_an_exit_code(runs, pair, drawn, tmp_path, capsys, flags, code, message):

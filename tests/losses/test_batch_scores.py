@@ -269,7 +269,7 @@ def test_gromov_between_towers_of_different_widths():
     assert np.any(grad)
     assert metrics.keys() == {"plan_entropy", "plan_error", "distortion"}
     assert loss == metrics["distortion"]
-    with pytest.raises(ConfigError, match=r"loss.fusion=0.5 .* width 9 .* width 6; add --loss.fusion 0"):
+    with pytest.raises(ConfigError, match=r"loss.fusion=0.5 .* are 9 .* 6 wide; add --loss.fusion 0"):
         LOSSES["gromov_wasserstein"](student, teacher, LossConfig(name="gromov_wasserstein"))
 
 

@@ -270,10 +270,10 @@ def test_a_scale_that_is_not_learned_has_no_gradient(name):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"temperature": 0.001}, r"loss.temperature=0.001 is impossible; give at least 0.01"),
+        ({"temperature": 0.001}, r"loss.temperature=0.001 is not valid; use at least 0.01"),
         ({"temperature": math.nan}, r"loss.temperature=nan"),
         ({"bias": math.inf}, r"loss.bias=inf"),
-        ({"interaction": "patches"}, r"loss.interaction='patches' is impossible; take one of pooled, tokens"),
+        ({"interaction": "patches"}, r"loss.interaction='patches' is not valid; use one of pooled, tokens"),
     ],
 )
 def test_settings_that_cannot_be(change, said):

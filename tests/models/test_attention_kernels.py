@@ -212,14 +212,19 @@ def test_auto_takes_a_kernel_for_long_rows_where_it_runs():
 @pytest.mark.parametrize(
     ("changed", "length", "on", "said"),
     [
-        ({"attention": "cudnn"}, 64, "cpu", r"x\.attention=cudnn runs on NVIDIA GPUs .* \(platform cpu\); take auto"),
-        ({"attention": "splash"}, 128, "cuda", r"x\.attention=splash runs on TPUs, .* \(platform cuda\); take auto"),
-        ({"attention": "cudnn", "dtype": "float32"}, 64, "cuda", "works in bfloat16, not in dtype=float32; set dtype"),
-        ({"attention": "splash", "dtype": "float32"}, 128, "tpu", "works in bfloat16, not in dtype=float32"),
-        ({"attention": "cudnn", "heads": 4}, 64, "cuda", "not of width / heads = 192; take other heads, or take xla"),
+        ({"attention": "cudnn"}, 64, "cpu", r"x\.attention=cudnn runs on NVIDIA GPUs .* \(platform cpu\); use auto"),
+        ({"attention": "splash"}, 128, "cuda", r"x\.attention=splash runs on TPUs, .* \(platform cuda\); use auto"),
+        ({"attention": "cudnn", "dtype": "float32"}, 64, "cuda", "needs bfloat16, not dtype=float32; set dtype"),
+        ({"attention": "splash", "dtype": "float32"}, 128, "tpu", "needs bfloat16, not dtype=float32"),
+        (
+            {"attention": "cudnn", "heads": 4},
+            64,
+            "cuda",
+            "not width / heads = 192; change the number of heads, or use xla",
+        ),
         ({"attention": "cudnn", "heads": 64}, 64, "cuda", "not of width / heads = 12;"),
-        ({"attention": "cudnn"}, 65, "cuda", "an even number of tokens, not of 65; pad them to 66"),
-        ({"attention": "splash"}, 64, "tpu", "a multiple of 128 tokens, not of 64; pad them to 128, or take xla"),
+        ({"attention": "cudnn"}, 65, "cuda", "an even number of tokens, not 65; pad them to 66"),
+        ({"attention": "splash"}, 64, "tpu", "a multiple of 128 tokens, not 64; pad them to 128, or use xla"),
         ({"attention": "splash"}, 129, "tpu", "pad them to 256"),
     ],
 )

@@ -76,7 +76,7 @@ def test_towers_of_before_the_policies_are_read():
 
 def test_a_config_file_that_says_yes_is_told_what_to_write():
     cfg = replace(Config(run="x"), teacher=replace(Config().teacher, path="y"))
-    with pytest.raises(ConfigError, match=r"student\.remat=True is impossible; take one of none, dots, full"):
+    with pytest.raises(ConfigError, match=r"student\.remat=True is not valid; use one of none, dots, full"):
         validate(replace(cfg, student=StudentConfig(remat=True)))  # pyright: ignore[reportArgumentType]
 
 

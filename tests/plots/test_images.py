@@ -185,5 +185,5 @@ def test_grey_keeps_order_and_is_light():
 
 @pytest.mark.parametrize(("panels", "tokens"), [(2, ["a"]), (0, [])])
 def test_a_token_a_panel(panels, tokens, tmp_path):
-    with pytest.raises(ValueError, match="give a token a panel"):
+    with pytest.raises(ValueError, match="use one token per panel"):
         plan_over_picture(tmp_path / "a.png", plain((0, 0, 0)), np.ones((panels, 2, 2)), tokens)

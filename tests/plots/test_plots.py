@@ -196,7 +196,7 @@ def test_letters_that_no_font_has_are_told_in_one_line_and_drawn_on(tmp_path, ca
     assert (tmp_path / "a.png").is_file()
     (record,) = caplog.records
     assert record.name == "optical_jax.plots.style"
-    assert "no font here has Anatolian" in record.getMessage()
+    assert "no installed font has Anatolian" in record.getMessage()
     assert "\n" not in record.getMessage()
 
 
@@ -245,4 +245,4 @@ def test_a_drawing_that_fails_otherwise_is_told_and_leaves_no_stale_picture(tmp_
     path.write_bytes(b"older")
     assert not try_to_draw(draw_evaluation, {"languages": {}}, path)
     assert not path.exists()
-    assert "a.png could not be drawn" in caplog.text
+    assert "a.png could not be plotted" in caplog.text

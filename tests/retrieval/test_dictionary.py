@@ -9,7 +9,7 @@ from optical_jax.data.collections.collection import read_collection
 from optical_jax.data.text.translation_table import translation_table
 from optical_jax.retrieval.bm25 import make_bm25
 from optical_jax.retrieval.dictionary import count_lexicon, make_dictionary_bm25
-from optical_jax.retrieval.metrics import evaluate_run, mean_figures
+from optical_jax.retrieval.metrics import evaluate_run, mean_metrics
 
 NOUNS = {"cat": "paka", "dog": "mbwa", "bird": "ndege", "fish": "samaki"}
 VERBS = {"sleeps": "analala", "eats": "anakula", "walks": "anatembea"}
@@ -88,5 +88,5 @@ def test_real_pairs_find_more_than_shared_words(data_dir):
         make_bm25(collection.documents)(list(asked.values())),
         make_dictionary_bm25(collection.documents)(list(asked.values()), lexicon),
     )
-    plain, by_dictionary = (mean_figures(evaluate_run(r.as_run(list(asked), ids), qrels))["AP"] for r in rankings)
+    plain, by_dictionary = (mean_metrics(evaluate_run(r.as_run(list(asked), ids), qrels))["AP"] for r in rankings)
     assert by_dictionary > plain + 0.4

@@ -56,10 +56,10 @@ def test_what_is_not_whole_is_refused(tmp_path):
     written(tmp_path, tokens(9, 5, seed=0), [f"d{n}" for n in range(9)])
     file = tmp_path / "vectors.bf16"
     file.write_bytes(file.read_bytes()[:-2])
-    with pytest.raises(DataError, match=r"vectors\.bf16: \d+ bytes do not belong to 9 documents"):
+    with pytest.raises(DataError, match=r"vectors\.bf16: \d+ bytes do not match 9 documents"):
         DocumentVectors(tmp_path)
     (tmp_path / "documents.json").unlink()
-    with pytest.raises(ConfigError, match="no whole document vectors"):
+    with pytest.raises(ConfigError, match="not a complete folder of document vectors"):
         DocumentVectors(tmp_path)
 
 

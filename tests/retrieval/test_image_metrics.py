@@ -11,9 +11,9 @@ from optical_jax.retrieval.image_metrics import (
     first_ranks,
     image_group_means,
     mean_rank_variance,
-    per_query_figures,
+    per_query_metrics,
     ranks_by_picture,
-    two_way_figures,
+    two_way_metrics,
 )
 from optical_jax.retrieval.search import Ranking, TopDocuments, ranks_of_ids
 from optical_jax.retrieval.significance import compare_runs, randomisation_test
@@ -64,7 +64,7 @@ def test_recall_is_ir_measures_success(levels):
     run = top.ranking().as_run(names, ids)
     qrels = {name: {ids[n]: 1 for n in each} for name, each in zip(names, right, strict=True)}
     ranks = first_ranks(top.ranking(), right, documents)
-    found = per_query_figures(dict(zip(names, ranks.tolist(), strict=True)))
+    found = per_query_metrics(dict(zip(names, ranks.tolist(), strict=True)))
     for metric in ir_measures.iter_calc([Success @ 1, Success @ 5, Success @ 10], qrels, run):
         name = str(metric.measure).replace("Success", "R")
         assert found[metric.query_id][name] == metric.value, (metric.query_id, name)
@@ -75,9 +75,9 @@ def test_recall_is_ir_measures_success(levels):
 
 def test_figures_of_both_ways_by_hand():
     """Captions at 1, 2, 6, 30; pictures at 1, 11."""
-    t2i = per_query_figures({"a": 1, "b": 2, "c": 6, "d": 30})
+    t2i = per_query_metrics({"a": 1, "b": 2, "c": 6, "d": 30})
     assert t2i["c"] == {"R@1": 0.0, "R@5": 0.0, "R@10": 1.0, "rank": 6.0}
-    figures = two_way_figures(t2i, per_query_figures({"x": 1, "y": 11}))
+    figures = two_way_metrics(t2i, per_query_metrics({"x": 1, "y": 11}))
     assert figures == {
         "t2i R@1": 0.25, "t2i R@5": 0.5, "t2i R@10": 0.75, "t2i median_rank": 4.0, "t2i mean_rank": 9.75,
         "t2i queries": 4, "i2t R@1": 0.5, "i2t R@5": 0.5, "i2t R@10": 0.5, "i2t median_rank": 6.0,
@@ -88,8 +88,8 @@ def test_figures_of_both_ways_by_hand():
 
 def test_groups_are_the_setting_s_and_each_language_counts_once():
     def of(ranks):
-        per_query = per_query_figures({str(n): rank for n, rank in enumerate(ranks)})
-        return two_way_figures(per_query, per_query)
+        per_query = per_query_metrics({str(n): rank for n, rank in enumerate(ranks)})
+        return two_way_metrics(per_query, per_query)
 
     languages = {"sw": of([1]), "so": of([20, 20, 20]), "de": of([1, 1])}
     groups = image_group_means(languages, ("sw", "so"))
@@ -101,8 +101,8 @@ def test_groups_are_the_setting_s_and_each_language_counts_once():
 
 def test_paired_tests_take_them():
     """Runs of 30 captions: the second finds twelve more at once, and nothing else changes."""
-    before = {"sw": per_query_figures({str(n): 2 for n in range(30)})}
-    after = {"sw": per_query_figures({str(n): 1 if n < 12 else 2 for n in range(30)})}
+    before = {"sw": per_query_metrics({str(n): 2 for n in range(30)})}
+    after = {"sw": per_query_metrics({str(n): 1 if n < 12 else 2 for n in range(30)})}
     tests = {test.metric: test for test in compare_runs(before, after, metrics=RECALLS)}
     assert list(tests) == ["R@1", "R@5", "R@10"]
     assert tests["R@1"].difference == pytest.approx(0.4)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from optical_jax.retrieval.metrics import METRICS, evaluate_run, group_means, mean_figures
+from optical_jax.retrieval.metrics import METRICS, evaluate_run, group_means, mean_metrics
 
 
 def test_graded_judgements_by_hand():
@@ -32,7 +32,7 @@ def test_every_metric_breaks_ties_by_document_id_descending():
 def test_missing_queries_count_as_zero_and_unjudged_ones_not_at_all():
     per_query = evaluate_run({"q1": {"d": 1.0}, "other": {"d": 1.0}}, {"q1": {"d": 1}, "q2": {"d": 1}})
     assert per_query["q2"] == dict.fromkeys(METRICS, 0.0)
-    means = mean_figures(per_query)
+    means = mean_metrics(per_query)
     assert means["queries"] == 2
     assert means["R@1"] == means["AP"] == 0.5
 
@@ -79,7 +79,7 @@ def test_agrees_with_ranx():
     names = {"AP": "map", "nDCG@10": "ndcg@10", "RR@10": "mrr@10", "R@1": "recall@1", "R@5": "recall@5",
              "R@10": "recall@10", "R@100": "recall@100", "P@10": "precision@10"}  # fmt: skip
     theirs = ranx.evaluate(ranx.Qrels(positive), ranx.Run(run), list(names.values()))
-    ours = mean_figures(evaluate_run(run, qrels))
+    ours = mean_metrics(evaluate_run(run, qrels))
     assert {names[m]: ours[m] for m in METRICS} == pytest.approx(theirs, abs=1e-9)
 
 

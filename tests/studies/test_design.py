@@ -59,7 +59,7 @@ def test_the_tiny_study_is_fair():
         ({"budget": "minutes"}, "budget='minutes'; give 'pairs' or 'seconds'"),
         ({"arms": (FIRST, replace(SECOND, trials=TOLD))}, "trials differ in checkpoint.best_metric"),
         ({"arms": (FIRST, replace(SECOND, trials=ANSWERING))}, "student.sides=documents"),
-        ({"arms": (FIRST, replace(SECOND, trials=WRONG))}, "optimizer.peak_lr=-1.0 is impossible"),
+        ({"arms": (FIRST, replace(SECOND, trials=WRONG))}, "optimizer.peak_lr=-1.0 is not valid"),
         ({"arms": (FIRST, replace(SECOND, trials=UNTOLD))}, "data.dev_pairs=0"),
     ],
 )

@@ -1,8 +1,7 @@
-"""Training batches: batch i is a pure function of the data, the seed and i.
+"""Data loader for bitext: batch i is a pure function of the data, the seed and i.
 
-`epochs` says which pairs an epoch holds, a layout (`buckets` or `packing`) in which batches and shapes they go.
-
-So a position is one number, whatever the number of processes: process p of P takes rows [p B / P, (p + 1) B / P).
+`epochs` chooses the pairs of an epoch, a layout (`buckets` or `packing`) the batches and their shapes. A position is
+one number, whatever the number of processes: process p of P takes rows [p B / P, (p + 1) B / P).
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ from optical_jax.errors import ConfigError
 from optical_jax.types import Batch, PackedInputs, TextInputs, TokenVectors
 
 Weights = tuple[Float[np.ndarray, "V"] | None, Float[np.ndarray, "V"] | None]
-"""Weight of a token by its id, for the student's and the teacher's side."""
+"""Token weights by id, for the student's and the teacher's side."""
 
 
 class BatchSource:
-    """Batch i as a random-access source for grain; one process's rows of it."""
+    """Random-access source of batches for grain; one process's rows of batch i."""
 
     def __init__(self, streams: Streams, layout: Buckets | Packing, batch: int, rows: slice):
         self.streams, self.layout, self.rows = streams, layout, rows
@@ -60,7 +59,7 @@ class BatchSource:
         return self.layout.side("teacher", pairs, self.rows, self.weights[1])
 
     def epoch(self, number: int) -> Int[np.ndarray, "batches B"]:
-        """The pairs of every batch of an epoch."""
+        """Pairs of every batch of an epoch."""
         with self._lock:
             if number not in self._epochs:
                 while len(self._epochs) >= CACHED_EPOCHS:
@@ -71,35 +70,35 @@ class BatchSource:
 
 
 class PictureVectors(Protocol):
-    """What knows the vectors of pictures by their numbers."""
+    """Lookup of image vectors by image index."""
 
     def rows(self, pictures: Int[np.ndarray, "B"]) -> TokenVectors: ...
 
 
 @dataclass(frozen=True)
 class PictureCaptions:
-    """Captions, tokenised, each with its picture."""
+    """Tokenised captions, each with its image."""
 
     captions: Sequence[Mapping[str, FlatTokens]]
-    """By language; several are the same captions tokenised in other ways, taken in turn."""
+    """Captions by language; several entries are versions of the same captions, used alternately."""
     picture: Mapping[str, Int[np.ndarray, "n"]]
-    """By language, the number of each caption's picture."""
+    """Language -> image index of each caption."""
 
 
 class PictureSource(BatchSource):
-    """Batches whose teacher side is the vectors of the captions' pictures, made before."""
+    """Batches whose teacher side is precomputed vectors of the captions' images."""
 
     vectors: PictureVectors
     picture: Int[np.ndarray, "n"]
-    """Number of each caption's picture, in the order of the joined pairs."""
+    """Image index of each caption, in the order of the joined pairs."""
 
     def _teacher(self, pairs: Int[np.ndarray, "B"]) -> TokenVectors:
-        # Rows beyond are the same captions tokenised in another way.
+        # Further rows are other versions of the same captions.
         return self.vectors.rows(self.picture[pairs[self.rows] % len(self.picture)])
 
 
 class MixedSource:
-    """Batches of bitext and of pictures in turn, evenly: of the first n, floor(n * share) are of pictures."""
+    """Interleaved batches of bitext and captioned images: of the first n, floor(n * share) are of images."""
 
     def __init__(self, bitext: BatchSource, pictures: PictureSource, share: float):
         self.bitext, self.pictures, self.share = bitext, pictures, share
@@ -114,12 +113,12 @@ class MixedSource:
         return self.bitext[index - of_pictures]
 
     def pictures_before(self, index: int) -> int:
-        """How many batches below `index` are of pictures."""
+        """Number of image batches before `index`."""
         return math.floor(int(index) * self.share)
 
 
 class Loader(Batches):
-    """The batches of a run that learns from bitext."""
+    """Data loader of a student's training."""
 
     def __init__(self, source: BatchSource, fingerprint: str, mixed: MixedSource | None = None):
         super().__init__(source if mixed is None else mixed, fingerprint)
@@ -127,7 +126,7 @@ class Loader(Batches):
 
     @property
     def epoch_size(self) -> int:
-        """Batches of an epoch of the bitext."""
+        """Batches per epoch of the bitext."""
         return self._source.batches
 
     @property
@@ -139,7 +138,7 @@ class Loader(Batches):
         return self.layout.pairs.teacher
 
     def pairs_of(self, start: int, stop: int) -> Int[np.ndarray, "n"]:
-        """The pairs of bitext of batches [start, stop), each once, in the order in which they come."""
+        """Distinct bitext pairs of batches [start, stop), in order of first use."""
         source, size = self._source, self.epoch_size
         if self._mixed is not None:
             start, stop = (step - self._mixed.pictures_before(step) for step in (start, stop))
@@ -152,12 +151,12 @@ class Loader(Batches):
         return np.concatenate(steps)[np.sort(first)]
 
     def read_teacher_from(self, cached: CachedTexts) -> None:
-        """Batches that are made from now on have the teacher's vectors instead of its tokens, where all are there."""
+        """Use cached teacher vectors instead of tokens in all further batches for which all are cached."""
         self._source.cached = cached
 
     def read_pictures_from(self, vectors: PictureVectors) -> None:
-        """Where batches of pictures have the teacher's side from; to be said before the first batch is taken."""
-        assert self._mixed is not None, "made without pictures"
+        """Set the source of image vectors; call it before the first batch is taken."""
+        assert self._mixed is not None, "made without images"
         self._mixed.pictures.vectors = vectors
 
 
@@ -174,19 +173,19 @@ def make_loader(
     parts: int = 1,
     pictures: PictureCaptions | None = None,
 ) -> Loader:
-    """The batches of a run, from the first on.
+    """Data loader of a student's training, from the first batch on.
 
     Args:
       pairs: tokenised pairs by language.
-      versions: the same pairs tokenised in other ways (another side, other words switched), taken in turn with `pairs`.
-      idf: give every token its inverse document frequency in these pairs as weight.
-      process_index, process_count: each process gets its equal part of every batch's rows.
-      shards: ways the batch is split over the devices.
-      parts: parts a batch is worked through in (gradient accumulation).
-      pictures: captions whose teacher side is their pictures, in cfg.pictures_share of the batches.
+      versions: other versions of the same pairs (another side, code-switched), used alternately with `pairs`.
+      idf: weigh every token by its inverse document frequency in these pairs.
+      process_index, process_count: each process gets an equal part of every batch's rows.
+      shards: number of shards of the batch over the devices.
+      parts: number of parts of gradient accumulation.
+      pictures: captions whose teacher side is their images, in cfg.pictures_share of the batches.
 
     Raises:
-      ConfigError: buckets, weights, temperature or batch size cannot be.
+      ConfigError: buckets, weights, temperature or batch size are not valid.
     """
     if cfg.global_batch < 1 or cfg.global_batch % process_count:
         raise ConfigError(
@@ -199,9 +198,9 @@ def make_loader(
         joined = [join_pairs(list(one.values())) for one in each]
         source.weights = lowest_idf([p.student for p in joined]), lowest_idf([p.teacher for p in joined])
     if pictures is not None:
-        # By the captions' lengths alone batches are laid out; pictures are all of one length.
+        # The layout depends on the captions' lengths alone; images have one length.
         captions = [{language: TokenizedPairs(t, t) for language, t in one.items()} for one in pictures.captions]
-        # Another seed: the bitext may be the same captions, which would come in the same order.
+        # Another seed, as the bitext may be the same captions, which would come in the same order.
         own_seed = zlib.crc32(f"pictures {seed}".encode())
         of_pictures = make_source(PictureSource, captions, cfg, own_seed, **split)
         of_pictures.picture = np.concatenate(list(pictures.picture.values()))
@@ -223,7 +222,7 @@ def make_source(
     shards: int,
     parts: int,
 ) -> Source:
-    """One process's rows of batches of these pairs, in the layout that `cfg` says."""
+    """Source of one process's rows of batches of these pairs, in the layout of `cfg`."""
     sizes, batch = {language: len(of) for language, of in versions[0].items()}, cfg.global_batch
     quotas = language_quotas(sizes, cfg, math.ceil(sum(sizes.values()) / batch) * batch)
     layout = make_layout(
@@ -246,19 +245,19 @@ def make_layout(
     if shards % process_count:
         raise ConfigError(
             f"data.batching=packed: {shards} shards of a batch do not divide over {process_count} processes; "
-            "choose mesh.data and mesh.fsdp so that they do, or data.batching=buckets"
+            "change mesh.data and mesh.fsdp, or use data.batching=buckets"
         )
     return Packing(joined, cfg.row_length, cfg.global_batch, shards, parts)
 
 
 def lowest_idf(versions: Sequence[FlatTokens]) -> Float[np.ndarray, "V"]:
-    """Weight by id over versions of the same texts, each by itself: a marker in all texts of one weighs nothing."""
+    """Lowest idf by token id over versions of the same texts: a marker in all texts of a version weighs nothing."""
     size = max(max(int(tokens.ids.max()), tokens.pad_id) for tokens in versions) + 1
     return np.minimum.reduce([idf_table(tokens, size) for tokens in versions])
 
 
 def _fingerprint(source: BatchSource, cfg: DataConfig, mixed: MixedSource | None) -> str:
-    """Of all that decides what batch i holds."""
+    """Hash of everything that determines the batches."""
     digest = blake2b(digest_size=8)
     for one in (source, *([mixed.pictures] if mixed else [])):
         layout = one.layout.buckets if isinstance(one.layout, Buckets) else "packed"

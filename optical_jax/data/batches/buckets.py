@@ -1,6 +1,6 @@
-"""Batches by length: each pair goes to the smallest bucket that holds both its sides.
+"""Length bucketing: each pair goes to the smallest bucket that holds both its sides.
 
-The pairs that do not fill a batch move on to the next larger bucket. The order of the batches is shuffled.
+Pairs that do not fill a batch move to the next larger bucket. The order of batches is shuffled.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from optical_jax.types import TextInputs
 
 
 class Buckets:
-    """The layout of `data.batching=buckets`: one shape a padded length."""
+    """Batch layout of `data.batching=buckets`: one shape per padded length."""
 
     def __init__(self, pairs: TokenizedPairs, buckets: tuple[int, ...], batch: int):
         self.pairs, self.batch = pairs, batch
@@ -23,7 +23,7 @@ class Buckets:
 
     @property
     def row_lengths(self) -> tuple[int, ...]:
-        """Tokens of a row, over all batches."""
+        """Row lengths in tokens that occur in batches."""
         return self.buckets
 
     def arrange(self, pairs: Int[np.ndarray, "places"], rng: np.random.Generator) -> Int[np.ndarray, "batches B"]:
@@ -41,7 +41,7 @@ class Buckets:
     def side(
         self, name: str, pairs: Int[np.ndarray, "B"], rows: slice, weights: Float[np.ndarray, "V"] | None
     ) -> TextInputs:
-        """One side of a batch, "student" or "teacher": those rows of it, padded as the whole batch is."""
+        """Rows of one side of a batch, "student" or "teacher", padded to the length of the whole batch."""
         longest = int(self.lengths[pairs].max())
         length = self.buckets[int(np.searchsorted(self.buckets, longest))]
         return getattr(self.pairs, name).rows(pairs[rows], length, weights)
@@ -50,10 +50,10 @@ class Buckets:
 def _used_buckets(buckets: tuple[int, ...], longest: int) -> tuple[int, ...]:
     """The buckets up to the first that holds the longest text."""
     if not buckets or list(buckets) != sorted(set(buckets)) or buckets[0] < 1:
-        raise ConfigError(f"data.buckets={buckets} must be lengths in rising order")
+        raise ConfigError(f"data.buckets={buckets} must be in rising order; use lengths such as 16 32 64")
     if buckets[-1] < longest:
         raise ConfigError(
-            f"data.buckets={buckets} hold no text of {longest} tokens; add {longest}, or lower student.max_length and "
-            "teacher.max_length"
+            f"data.buckets={buckets} are too short for a text of {longest} tokens; add {longest}, or decrease "
+            "student.max_length and teacher.max_length"
         )
     return tuple(buckets[: int(np.searchsorted(buckets, longest)) + 1])

@@ -1,4 +1,4 @@
-"""Captions with their pictures, for a student that learns from pictures: which captions, and of which pictures."""
+"""Captioned images for a student's training: selection of captions and their images."""
 
 from __future__ import annotations
 
@@ -22,40 +22,40 @@ from optical_jax.data.text.formats import InputFile, fingerprint
 from optical_jax.errors import DataError
 
 ALL_PICTURES = ": pictures"
-"""Behind a set's name, what one digest of several pictures is called."""
+"""Suffix of a set's name for the joint digest of its images."""
 
 
 @dataclass(frozen=True)
 class PicturePairs:
-    """The captions of a run's languages, each with its picture."""
+    """Captions of a run's languages, each with its image."""
 
     spec: str
     captions: dict[str, list[str]]
     """Language -> texts."""
     picture: dict[str, Int[np.ndarray, "n"]]
-    """Language -> of each caption its picture's place in `ids`."""
+    """Language -> index in `ids` of each caption's image."""
     ids: list[str]
-    """Pictures that a caption names."""
+    """Ids of images with a caption."""
     pictures: Pictures
     dropped: dict[str, dict[str, int]]
-    """Language -> reason -> captions that were left out."""
+    """Language -> reason -> number of captions left out."""
     files: tuple[InputFile, ...]
-    """Captions, and archives of pictures."""
+    """Caption files and image archives."""
     left_out: Mapping[str, int]
-    """Reason -> rows of the set that make no caption with a picture, in all these languages together."""
+    """Reason -> rows of the set that give no captioned image, over all these languages."""
 
     @cached_property
     def digests(self) -> list[bytes]:
-        """Of the pictures as they lie there, in the order of `ids`."""
+        """Digests of the image files, in the order of `ids`."""
         return [self.pictures.digest(identity) for identity in self.ids]
 
     def inputs(self) -> dict[str, str]:
-        """Path -> sha256 of every file; of pictures that are a file each, one digest of all that are named."""
+        """Path -> sha256 of every input file; one joint digest for all images with captions."""
         found = {file.path: file.sha256 for file in self.files}
         return found | {f"{self.spec}{ALL_PICTURES}": sha256(b"".join(self.digests)).hexdigest()}
 
     def reports(self) -> list[dict[str, Any]]:
-        """What became of the captions, for bitext.json."""
+        """Caption statistics for bitext.json."""
         return [
             {
                 "language": language,
@@ -69,7 +69,7 @@ class PicturePairs:
         ]
 
     def lines(self) -> list[str]:
-        """The same for people, a line a language, and one of what the set leaves out."""
+        """Printed caption statistics, one line per language, and one of rows that the set leaves out."""
         counts = ", ".join(f"{reason} {count:,}" for reason, count in self.left_out.items())
         left_out = [f"{', '.join(self.captions)} pictures: left out of {self.spec}: {counts}"] if counts else []
         return [
@@ -80,10 +80,10 @@ class PicturePairs:
 
 
 def read_picture_pairs(cfg: DataConfig, languages: list[str], dev: Mapping[str, Bitext]) -> PicturePairs:
-    """The captions of data.pictures, of its train split, in the languages that a run learns.
+    """Read the captions of data.pictures, train split, in a run's languages.
 
-    A caption is left out, and counted, where it stands twice on one picture, or is the foreign side of a dev pair; and
-    beyond data.max_pairs a language, by a hash of the picture, so that languages keep the same ones.
+    Captions are dropped, and counted, if they are repeated for an image, or the foreign side of a dev pair; and beyond
+    data.max_pairs per language, by a hash of the image, so that languages keep the same ones.
 
     Raises:
       ConfigError, DataError: as `read_image_set`; no caption of a language is left.
@@ -107,7 +107,7 @@ def read_picture_pairs(cfg: DataConfig, languages: list[str], dev: Mapping[str, 
 def _of_language(
     cfg: DataConfig, found: ImageTextSet, language: str, dev: Bitext | None
 ) -> tuple[list[str], list[str], dict[str, int]]:
-    """Texts, the picture of each, and how many were left out for which reason."""
+    """Texts, the image of each, and the number dropped by reason."""
     own = found.captions[language if language in found.captions else our_code(language)]
     kept_out = {text_key(text) for text in dev.foreign} if dev else set()
     dropped, seen = Counter[str](), set[tuple[str, str]]()

@@ -1,9 +1,9 @@
-"""Which pairs an epoch holds, and the share of every language in it.
+"""Epochs and language sampling: which pairs an epoch holds, and the share of every language.
 
-Each language has an endless stream of pairs: permutation after permutation of its pairs, drawn from the seed. An epoch
-is ceil(pairs / global_batch) batches; it takes a fixed number of pairs from every stream (its share, by temperature or
-weights), so at temperature 1 every pair once, and the few places that are left in the last batch go to the first pairs
-of the next permutation: nothing is lost, and no pair is ever seen twice more than another of its language.
+Each language has an endless stream of its pairs: one random permutation after another, by the seed. An epoch is
+ceil(pairs / global_batch) batches with a fixed number of pairs from every stream (its share, by temperature or
+weights). At temperature 1 that is every pair once, and the last batch is filled from the next permutation: nothing is
+dropped, and the counts of two pairs of a language never differ by more than one.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from optical_jax.errors import ConfigError
 
 @dataclass(frozen=True)
 class Streams:
-    """The languages' streams of pairs; epoch e in O(pairs), whatever came before it."""
+    """Streams of pairs by language; any epoch is computed in O(pairs)."""
 
     sizes: Mapping[str, int]
     """Pairs of each language, in the order of the joined pairs."""
     quotas: Mapping[str, int]
-    """Places of an epoch that each language gets."""
+    """Number of pairs of each language in an epoch."""
     seed: int
     versions: int = 1
-    """Of every pair; version v of pair n of the joined pairs is row v * pairs + n. Pass k over a language takes version
-    (n + k) % versions: each in as many passes, and an equal part of the pairs in each."""
+    """Versions of every pair; version v of pair n of the joined pairs is row v * pairs + n. Pass k over a language
+    takes version (n + k) % versions, so that versions are balanced over passes and within each pass."""
 
     def epoch(self, number: int) -> Int[np.ndarray, "places"]:
-        """The epoch's pairs, as rows of the joined pairs; languages one after the other, each in its stream's order."""
+        """Pairs of an epoch, as rows of the joined pairs, by language, each in its stream's order."""
         first, parts = 0, []
         for language, size in self.sizes.items():
             start = number * self.quotas[language]
@@ -50,7 +50,7 @@ class Streams:
     def _stream(
         self, language: str, size: int, start: int, stop: int
     ) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
-        """Places [start, stop) of the language's permutations, one after the other, and which one each is of."""
+        """Entries [start, stop) of the language's concatenated permutations, and the permutation each is from."""
         if stop == start:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
         first, last = start // size, (stop - 1) // size
@@ -60,9 +60,9 @@ class Streams:
 
 
 def language_quotas(sizes: Mapping[str, int], cfg: DataConfig, places: int) -> dict[str, int]:
-    """How many of an epoch's places each language gets: by data.weights, or pairs ** (1 / temperature).
+    """Number of pairs per language in an epoch, by data.weights or pairs ** (1 / temperature).
 
-    Whole numbers by the largest remainder; a language with a weight above 0 gets one place at least.
+    Rounded by largest remainder; a language with a weight above 0 gets at least one.
     """
     if cfg.weights:
         weights = _parse_weights(cfg.weights, sizes)
@@ -70,14 +70,14 @@ def language_quotas(sizes: Mapping[str, int], cfg: DataConfig, places: int) -> d
         largest = max(sizes.values())
         weights = {language: (size / largest) ** (1 / cfg.temperature) for language, size in sizes.items()}
     else:
-        raise ConfigError(f"data.temperature={cfg.temperature} must be above 0 (1 takes the languages as they are)")
+        raise ConfigError(f"data.temperature={cfg.temperature} must be above 0 (1 samples in proportion to size)")
     total = sum(weights.values())
     exact = {language: places * weight / total for language, weight in weights.items()}
     quotas = {language: max(math.floor(share), int(share > 0)) for language, share in exact.items()}
     by_remainder = sorted(exact, key=lambda language: quotas[language] - exact[language])
     for language in by_remainder[: max(0, places - sum(quotas.values()))]:
         quotas[language] += 1
-    while sum(quotas.values()) > places:  # the places that tiny shares were given
+    while sum(quotas.values()) > places:  # small shares were rounded up to one
         quotas[max(quotas, key=lambda language: quotas[language])] -= 1
     return quotas
 
@@ -89,13 +89,13 @@ def _parse_weights(entries: tuple[str, ...], sizes: Mapping[str, int]) -> dict[s
         try:
             weights[language] = float(value)
         except ValueError:
-            raise ConfigError(f"data.weights={entry}: not LANG=NUMBER") from None
+            raise ConfigError(f"data.weights={entry} is not LANG=NUMBER; write sw=2") from None
         if not 0 <= weights[language] < math.inf:
-            raise ConfigError(f"data.weights={entry}: a weight is a number from 0 up")
+            raise ConfigError(f"data.weights={entry} is not a valid weight; use a number from 0 up")
     if unknown := sorted(weights.keys() - sizes.keys()):
-        raise ConfigError(f"data.weights={unknown[0]}=...: no bitext of this language; there are {', '.join(sizes)}")
+        raise ConfigError(f"data.weights={unknown[0]}=...: no bitext of this language; available: {', '.join(sizes)}")
     if missing := sorted(sizes.keys() - weights.keys()):
-        raise ConfigError(f"data.weights: none for {missing[0]}; give every language one (0 leaves it out)")
+        raise ConfigError(f"data.weights: none for {missing[0]}; add one for every language (0 leaves it out)")
     if not any(weights.values()):
-        raise ConfigError("data.weights are all 0; give one language more")
+        raise ConfigError("data.weights are all 0; set one above 0")
     return {language: weights[language] for language in sizes}

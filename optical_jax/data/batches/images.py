@@ -1,4 +1,4 @@
-"""Batches of pictures with captions: batch i is a pure function of the data, the seed and i."""
+"""Data loader for captioned images: batch i is a pure function of the data, the seed and i."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from optical_jax.errors import ConfigError
 from optical_jax.types import ImageInputs, ImageTextBatch, TextInputs, TokenVectors
 
 PASSES = 2**31
-"""More passes over a language than there will be: every one takes the next caption of each picture."""
+"""More passes over a language than ever occur; each takes the next caption of every image."""
 LENGTH_STEP = 8
-"""All batches have texts of one padded length, the longest's, which is a multiple of this where the limit allows."""
+"""Texts are padded to the longest one, rounded up to a multiple of this within the maximum length."""
 AUGMENT = zlib.crc32(b"augment")
 
 
 class HeldVectors:
-    """Token vectors of all captions, computed before: float16, in memory, without padding."""
+    """Precomputed token vectors of all captions: float16, in memory, without padding."""
 
     def __init__(self, vectors: Sequence[Float16[np.ndarray, "n E"]]) -> None:
         """
@@ -43,7 +43,7 @@ class HeldVectors:
         self.longest = max(map(len, vectors))
 
     def rows(self, captions: Int[np.ndarray, "B"]) -> TokenVectors:
-        """Those captions, padded to the longest of all."""
+        """Vectors of the given captions, padded to the longest of all."""
         starts = np.where(captions > 0, self._ends[captions - 1], 0)
         mask = np.arange(self.longest) < (self._ends[captions] - starts)[:, None]  # [B, L]
         at = np.where(mask, starts[:, None] + np.arange(self.longest), 0)
@@ -52,16 +52,16 @@ class HeldVectors:
 
 
 class PixelRows:
-    """Pictures as an array of pixels [N, H, W, 3] that is never whole: those of a slice are decoded for it."""
+    """Lazy array of pixels [N, H, W, 3]: images are decoded when a slice is read."""
 
     dtype = np.dtype(np.float32)
 
     def __init__(self, pictures: Pictures, ids: Sequence[str], recipe: PictureRecipe) -> None:
         """
         Args:
-          pictures: by id.
-          ids: of the N wanted, in order.
-          recipe: of the encoder.
+          pictures: images by id.
+          ids: of the N images, in order.
+          recipe: preprocessing of the encoder.
         """
         self.pictures, self.ids, self.recipe = pictures, list(ids), recipe
 
@@ -75,7 +75,7 @@ class PixelRows:
     def __getitem__(self, rows: slice) -> Float32[np.ndarray, "n H W 3"]:
         """
         Raises:
-          DataError: one of the pictures is broken.
+          DataError: an image is corrupt.
         """
         ids = self.ids[rows]
         found = np.empty((len(ids), *self.recipe.size, 3), np.float32)
@@ -85,11 +85,11 @@ class PixelRows:
 
 
 class ImageTextSource:
-    """Batch i, one process's rows of it.
+    """Random-access source of image-text batches; one process's rows of batch i.
 
-    A pair is a picture that has captions in a language, and comes with one of them. Each language has a stream of its
-    pairs, permutation after permutation, of which an epoch takes its share (see `epochs`). Which caption of a pair is
-    the first is drawn; from one permutation to the next the others follow, so that none is met twice more than another.
+    A pair is an image with one of its captions in a language. Each language has a stream of random permutations of its
+    pairs, of which an epoch takes its share (see `epochs`). The first caption of a pair is random; later permutations
+    cycle through the others, so that they are used equally often.
     """
 
     def __init__(
@@ -108,8 +108,8 @@ class ImageTextSource:
         """
         Args:
           tokens: of the captions of `captions_in_order`.
-          length: padded, of every text.
-          rows: of the global batch, this process's.
+          length: padded length of every text.
+          rows: this process's rows of the global batch.
         """
         self.tokens, self.augmentation, self.length, self.rows, self.seed = tokens, augmentation, length, rows, seed
         self.held: HeldVectors | None = None
@@ -133,7 +133,7 @@ class ImageTextSource:
     def __getitem__(self, index: int) -> ImageTextBatch:
         """
         Raises:
-          DataError: a picture is broken.
+          DataError: an image is corrupt.
         """
         pairs, captions = self.pairs_of(int(index))
         arrays: Any = self.picture[pairs[self.rows]]
@@ -147,7 +147,7 @@ class ImageTextSource:
         return self.tokens.rows(captions, self.length) if self.held is None else self.held.rows(captions)
 
     def pairs_of(self, index: int) -> tuple[Int[np.ndarray, "B"], Int[np.ndarray, "B"]]:
-        """The pairs of a global batch, and the caption that each comes with, among all."""
+        """Pairs of a global batch, and the index of each one's caption among all."""
         number, step = divmod(index, self.batches)
         version, pairs = np.divmod(self._epoch(number)[step], len(self.picture))
         return pairs, self.first[pairs] + (self.begin[pairs] + version) % self.counts[pairs]
@@ -159,7 +159,7 @@ class ImageTextSource:
             return chosen[:]
         found = np.empty(chosen.shape, np.float32)
         for n, identity in enumerate(chosen.ids):
-            # By the row of the global batch, so that processes agree however many they are.
+            # Keyed by the row of the global batch, independent of the number of processes.
             key = (self.seed, AUGMENT, index, self.rows.start + n)
             found[n] = augmented_pixels(chosen.pictures[identity], chosen.recipe, self.augmentation, key)
         return found
@@ -170,7 +170,7 @@ class ImageTextSource:
 
 
 class ImageLoader(Batches):
-    """The batches of a run that learns from pictures with captions."""
+    """Data loader of an image-text teacher's training."""
 
     def __init__(self, source: ImageTextSource, fingerprint: str, threads: int) -> None:
         super().__init__(source, fingerprint, threads)
@@ -178,26 +178,26 @@ class ImageLoader(Batches):
 
     @property
     def epoch_size(self) -> int:
-        """Batches of an epoch."""
+        """Batches per epoch."""
         return self._source.batches
 
     @property
     def text_length(self) -> int:
-        """Tokens of every text, padding included."""
+        """Padded length of every text, in tokens."""
         return self._source.length
 
     @property
     def texts(self) -> FlatTokens:
-        """Of all captions, in the order of `captions_in_order`."""
+        """Tokens of all captions, in the order of `captions_in_order`."""
         return self._source.tokens
 
     def read_texts_from(self, held: HeldVectors) -> None:
-        """Batches that are made from now on have these vectors instead of the captions' tokens."""
+        """Use precomputed vectors instead of the captions' tokens in all further batches."""
         self._source.held = held
 
 
 def captions_in_order(found: ImageTextSet) -> list[str]:
-    """Texts language by language, picture by picture, caption by caption."""
+    """All caption texts, by language, image and caption."""
     return [
         found.captions[language][caption].text
         for language in found.captions
@@ -221,32 +221,32 @@ def make_image_loader(
     process_index: int = 0,
     process_count: int = 1,
 ) -> ImageLoader:
-    """The batches of a run, from the first on.
+    """Data loader of an image-text teacher's training, from the first batch on.
 
     Args:
-      found: a set with its pictures.
+      found: a set with its images.
       tokenizer: a fast tokenizer of transformers.
       head: markers and lengths of the texts.
-      recipe: size and normalisation of the pictures.
-      cfg: global_batch, and temperature or weights, by which languages share it.
+      recipe: size and normalisation of the images.
+      cfg: global_batch, and temperature or weights for language sampling.
       seed: of the order, the captions and the augmentation.
       side: of the texts.
-      max_length: tokens of a text at most; None takes the head's.
-      augmentation: how far pictures are changed; None not at all.
-      threads: batches that are decoded at a time; each takes its memory.
-      process_index, process_count: each process gets its equal part of every batch's rows.
+      max_length: in tokens; None takes the head's.
+      augmentation: None for none.
+      threads: batches decoded in parallel; each takes its own memory.
+      process_index, process_count: each process gets an equal part of every batch's rows.
 
     Raises:
-      ConfigError: the set was read without pictures, or batch size, threads, temperature or weights cannot be.
+      ConfigError: the set was read without images, or batch size, threads, temperature or weights are not valid.
     """
     if found.pictures is None:
-        raise ConfigError(f"images={found.name}: read as text alone; read it with its pictures")
+        raise ConfigError(f"images={found.name} was read as text only; read it with its images")
     if cfg.global_batch < 1 or cfg.global_batch % process_count:
         raise ConfigError(
             f"data.global_batch={cfg.global_batch} does not divide over {process_count} processes; use a multiple of it"
         )
     if threads < 1:
-        raise ConfigError(f"data.threads={threads}: at least one must decode")
+        raise ConfigError(f"data.threads={threads} is not valid; use at least 1")
     texts = captions_in_order(found)
     chunks = (
         tokenize(tokenizer, texts[i : i + TOKENIZE_AT_ONCE], head, side, max_length)
@@ -262,7 +262,7 @@ def make_image_loader(
 
 
 def _fingerprint(source: ImageTextSource, cfg: DataConfig) -> str:
-    """Of all that decides what batch i holds, but for what is in the files of the pictures."""
+    """Hash of everything that determines the batches, except the contents of image files."""
     streams = source.streams
     settings = (dict(streams.sizes), dict(streams.quotas), cfg.global_batch, source.seed, source.length)
     pictures = (source.pixels.ids, source.pixels.recipe, source.augmentation)

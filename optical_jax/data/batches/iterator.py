@@ -1,4 +1,4 @@
-"""An endless, resumable iterator over batches (Grain)."""
+"""Endless, resumable batch iterator with prefetching (Grain)."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import grain
 from optical_jax.errors import ConfigError
 
 ENDLESS = 2**40
-"""Batches of the source: as good as without end."""
+"""Length of sources, practically infinite."""
 PREFETCHED_BATCHES = 2
 CACHED_EPOCHS = 2
 
 
 class Batches:
-    """An endless iterator over a source's batches; the next ones are made in threads meanwhile."""
+    """Endless iterator over a source's batches, prefetched in threads."""
 
     def __init__(self, source: Any, fingerprint: str, threads: int = 1):
         """
         Args:
-          source: `source[i]` is batch i for every i below `len(source)`, and nothing else decides it.
-          fingerprint: of all that decides what batch i holds.
-          threads: batches that are made at a time.
+          source: random-access source; `source[i]` is batch i, a pure function of i.
+          fingerprint: hash of everything that determines the batches.
+          threads: number of batches prepared in parallel.
         """
         self._fingerprint = fingerprint
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(PREFETCHED_BATCHES, threads))
@@ -36,14 +36,14 @@ class Batches:
         return next(self._batches)
 
     def state(self) -> dict[str, Any]:
-        """The position, for `restore`: plain numbers and strings, the same in every process."""
+        """Position for `restore`, as plain numbers and strings, the same in every process."""
         return {"next_batch": int(self._batches.get_state()["next_index"]), "fingerprint": self._fingerprint}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on as if the batches before that position had been taken.
+        """Resume at a saved position.
 
         Raises:
-          ConfigError: the position belongs to other data, another seed or batch size.
+          ConfigError: the position is of other data, another seed or batch size.
         """
         if state["fingerprint"] != self._fingerprint:
             raise ConfigError(

@@ -1,9 +1,9 @@
-"""Batches without padding: the texts of each side laid end to end in rows, any mix of lengths in every batch.
+"""Sequence packing: the texts of each side end to end in rows, with batches of one shape and any mix of lengths.
 
-All batches of a run are to have one shape, whatever texts they hold. So an epoch's pairs are sorted by the length of
-the student's side and cut into as many strata as a batch has pairs; each batch gets one pair of every stratum. The
-student's tokens of two batches then differ by less than the longest text. Within a stratum the pairs are dealt so that
-the teacher's tokens even out too: the longest to the batch that has fewest.
+To keep one shape, an epoch's pairs are sorted by the length of the student's side and cut into as many strata as a
+batch has pairs; each batch gets one pair of every stratum, so that the student tokens of two batches differ by less
+than the longest text. Within a stratum pairs are assigned so that teacher tokens balance too: the longest to the batch
+with the fewest.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from optical_jax.data.batches.tokens import FlatTokens, TokenizedPairs
 from optical_jax.types import PackedInputs
 
 PACKED_AHEAD = 50_000
-"""Pairs that are packed before the first step, to learn how many rows a batch takes: all epochs are alike."""
+"""Pairs that are packed before the first step to determine the rows per batch; epochs are statistically alike."""
 
 
 def deal(
@@ -28,14 +28,14 @@ def deal(
     batch: int,
     rng: np.random.Generator,
 ) -> Int[np.ndarray, "batches B"]:
-    """Pairs in batches of about the same sum of `by`, and of `evened`; column k of a batch is from stratum k."""
+    """Stratified batches of pairs with balanced sums of `by` and of `evened`; column k of a batch is of stratum k."""
     mixed = rng.permutation(len(pairs))
     strata = mixed[np.argsort(by[mixed], kind="stable")].reshape(batch, -1)
     batches = strata.shape[1]
     total, dealt = np.zeros(batches), np.empty((batches, batch), np.int64)
     for k in rng.permutation(batch):
         longest_first = strata[k][np.argsort(-evened[strata[k]], kind="stable")]
-        # A share of one token, drawn: batches with equal sums take turns at random.
+        # Random noise below one token breaks ties between batches.
         emptiest_first = np.argsort(total + rng.random(batches))
         dealt[emptiest_first, k] = longest_first
         total[emptiest_first] += evened[longest_first]
@@ -43,10 +43,10 @@ def deal(
 
 
 def fit(lengths: Int[np.ndarray, "n"], row_length: int) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"], int]:
-    """Row and start of every text, and the rows needed: longest first, each into the fullest row with room for it."""
+    """Best-fit-decreasing bin packing: row and start of every text, and the number of rows."""
     row, start = np.empty(len(lengths), np.int64), np.empty(len(lengths), np.int64)
     with_room: list[list[int]] = [[] for _ in range(row_length + 1)]
-    some, rows = 0, 0  # bit r of `some`: there are rows with room for r tokens
+    some, rows = 0, 0  # bit r of `some`: a row has room for r tokens
     for n in np.argsort(-lengths, kind="stable").tolist():
         length = int(lengths[n])
         fitting = some >> length
@@ -64,10 +64,10 @@ def fit(lengths: Int[np.ndarray, "n"], row_length: int) -> tuple[Int[np.ndarray,
 
 
 class Packing:
-    """The layout of `data.batching=packed`: rows of `row_length` tokens, as many on each side as the run needs.
+    """Batch layout of `data.batching=packed`: rows of `row_length` tokens, their number fixed per side.
 
-    A batch falls into `groups` that are packed apart: one a shard of the batch and part of gradient accumulation, so
-    that no text lies across two.
+    A batch is divided into `groups` that are packed separately, one per shard and part of gradient accumulation, so
+    that no text spans two.
     """
 
     def __init__(self, pairs: TokenizedPairs, row_length: int, batch: int, shards: int = 1, parts: int = 1):
@@ -75,11 +75,11 @@ class Packing:
         self.longest = {"student": int(pairs.student.lengths.max()), "teacher": int(pairs.teacher.lengths.max())}
         self.row_length = max(row_length, *self.longest.values())
         self.rows = {"student": 0, "teacher": 0}
-        """Rows of a group, in every batch that does with them."""
+        """Rows per group, in every batch for which they suffice."""
 
     @property
     def row_lengths(self) -> tuple[int, ...]:
-        """Tokens of a row, over all batches."""
+        """Row lengths in tokens that occur in batches."""
         return (self.row_length,)
 
     def arrange(self, pairs: Int[np.ndarray, "places"], rng: np.random.Generator) -> Int[np.ndarray, "batches B"]:
@@ -95,21 +95,21 @@ class Packing:
         return deal(pairs, self.pairs.student.lengths[pairs], self.pairs.teacher.lengths[pairs], size, rng)
 
     def learn_rows(self, batches: Iterable[Int[np.ndarray, "B"]]) -> None:
-        """Make room for every one of these batches. One that needs more later on has a shape of its own."""
+        """Set rows per group to the most that these batches need; later ones that need more get their own shape."""
         for pairs in batches:
             for name in self.rows:
                 self.rows[name] = max(self.rows[name], self._fit_groups(name, pairs)[1])
 
     def _groups(self, pairs: Int[np.ndarray, "B"]) -> Int[np.ndarray, "G b"]:
-        """Places in the batch of every group's pairs."""
+        """Indices into the batch of every group's pairs."""
         shards = self.groups // self.parts
         places = np.arange(len(pairs)).reshape(shards, -1, self.parts)
         return places.transpose(0, 2, 1).reshape(self.groups, -1)
 
     def _fit_groups(self, name: str, pairs: Int[np.ndarray, "B"]) -> tuple[list[tuple[np.ndarray, np.ndarray]], int]:
-        """Row and start of every pair's text in its group, and the rows that the largest group needs.
+        """Row and start of every pair's text in its group, and the rows of the largest group.
 
-        All groups, so that every process finds the same.
+        Computed for all groups, so that every process gets the same.
         """
         lengths: np.ndarray = getattr(self.pairs, name).lengths
         found = [fit(lengths[pairs[group]], self.row_length) for group in self._groups(pairs)]
@@ -118,11 +118,11 @@ class Packing:
     def side(
         self, name: str, pairs: Int[np.ndarray, "B"], rows: slice, weights: Float[np.ndarray, "V"] | None
     ) -> PackedInputs:
-        """One side of a batch, "student" or "teacher": the groups that hold those rows of it."""
+        """One side of a batch, "student" or "teacher": the groups of the given rows."""
         tokens: FlatTokens = getattr(self.pairs, name)
         L, S = self.row_length, self.longest[name]
         fitted, needed = self._fit_groups(name, pairs)
-        # Of this batch alone: what other batches needed must not change how this one is computed.
+        # Of this batch alone: batches must not depend on earlier ones.
         R, G = max(self.rows[name], needed), self.groups
         padded = tokens.rows(pairs, S, weights)
         real = np.arange(S) < tokens.lengths[pairs][:, None]  # [B, S]
@@ -138,12 +138,12 @@ class Packing:
             home[g, at[there]] = np.arange(b * S).reshape(b, S)[there]
 
         def by_part(x: np.ndarray) -> np.ndarray:
-            """[G, n, ...] as [shards * n * parts, ...], part by part in turn within a shard."""
+            """Reshape [G, n, ...] to [shards * n * parts, ...], with parts interleaved within a shard."""
             shards = G // self.parts
             cut = x.reshape(shards, self.parts, *x.shape[1:]).swapaxes(1, 2)
             return cut.reshape(shards * x.shape[1] * self.parts, *x.shape[2:])
 
-        # This process's share of the batch is a run of shards, so the same share of the rows.
+        # This process's part of the batch is contiguous in shards, so it is the same part of the rows.
         share = slice(rows.start * G * R // len(pairs), rows.stop * G * R // len(pairs))
         arrays: dict[str, Any] = {
             "ids": by_part(ids.reshape(G, R, L))[share],

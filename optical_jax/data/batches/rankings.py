@@ -1,4 +1,4 @@
-"""Batches of queries with their passages: batch i is a pure function of the data, the seed and i."""
+"""Batches of queries with relevant passages and sampled negatives, a pure function of the data, the seed and i."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from optical_jax.errors import ConfigError
 from optical_jax.types import RankingBatch, RankingMarks
 
 QUERY_ROW = 64
-"""Tokens of a row of packed queries, if none is longer."""
+"""Tokens per row of packed queries, if none is longer."""
 LOOKED_AT = 200
-"""Batches that are packed before the first step, to learn how many rows a batch takes."""
+"""Batches that are packed before the first step to determine the rows per batch."""
 
 
 class RankingSource:
-    """Batch i, one process's rows of it.
+    """Random-access source of ranking batches; one process's rows of batch i.
 
-    An epoch holds every pair of a query and a passage relevant to it once, in an order drawn anew, and fills its last
-    batch from the next. The other passages of a row are drawn from the query's own, without repetition; where it has
-    too few, its relevant passage stands again and counts for nothing.
+    An epoch has every pair of a query and a relevant passage once, reshuffled, and fills its last batch from the next
+    epoch. Negatives are sampled from the query's own, without replacement; if there are too few, the relevant passage
+    is repeated and ignored.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class RankingSource:
         )
 
     def texts_of(self, index: int) -> tuple[Int[np.ndarray, "B"], Int[np.ndarray, "B n"]]:
-        """The queries of the global batch, and the passages of each, the relevant one first."""
+        """Queries of a global batch, and the passages of each, the relevant one first."""
         number, step = divmod(index, self.batches)
         queries, relevant = self.pairs[self._epoch(number)[step * self.batch : (step + 1) * self.batch]].T
         rng = self.streams.rng("passages", index)
@@ -84,7 +84,7 @@ class RankingSource:
         return queries, passages
 
     def marks(self, queries: Int[np.ndarray, "B"], passages: Int[np.ndarray, "B n"]) -> RankingMarks:
-        """This process's rows of what is known of a batch."""
+        """Relevance and scores of this process's rows of a batch."""
         first = np.zeros(passages.size, bool)
         first[np.unique(passages, return_index=True)[1]] = True
         mine = range(*self.rows.indices(len(queries)))
@@ -116,7 +116,7 @@ class RankingSource:
 def tokenize_texts(
     tokenizer: Any, head: HeadConfig, texts: list[str], side: Side, max_length: int | None = None
 ) -> FlatTokens:
-    """All texts of one side, cut to `max_length`, or to the head's length."""
+    """Tokenise all texts of one side, truncated to `max_length` or the head's length."""
     chunks = (
         tokenize(tokenizer, texts[i : i + TOKENIZE_AT_ONCE], head, side, max_length)
         for i in range(0, len(texts), TOKENIZE_AT_ONCE)
@@ -125,7 +125,7 @@ def tokenize_texts(
 
 
 def passage_length(cfg: RankingDataConfig, head: HeadConfig) -> int:
-    """Tokens that passages are cut to in training."""
+    """Length in tokens to which passages are truncated in training."""
     return min(cfg.passage_length or head.document_length, head.document_length)
 
 
@@ -141,17 +141,17 @@ def make_ranking_batches(
     shards: int = 1,
     parts: int = 1,
 ) -> tuple[Batches, RankingSource]:
-    """The batches of a run, from the first on, and what makes them.
+    """Data loader of a teacher's training: batches from the first on, and their source.
 
     Args:
-      rankings: what is relevant to whom.
+      rankings: relevance judgements.
       tokenizer: a fast tokenizer of transformers.
       head: markers and lengths of the texts.
-      cfg: batch size, passages a query, rows.
-      seed: of the order and of the passages drawn.
-      process_index, process_count: each process gets its equal part of every batch's rows.
-      shards: ways the batch is split over the devices.
-      parts: parts in which a batch is encoded.
+      cfg: batch size, passages per query, rows.
+      seed: of the order and of the sampled negatives.
+      process_index, process_count: each process gets an equal part of every batch's rows.
+      shards: number of shards of the batch over the devices.
+      parts: number of parts in which a batch is encoded.
 
     Raises:
       ConfigError: the batch does not divide over the processes.

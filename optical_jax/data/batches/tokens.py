@@ -1,4 +1,4 @@
-"""Tokenised bitext in flat arrays: a million pairs in a few hundred megabytes, any row at once."""
+"""Tokenised bitext in flat arrays with offsets (a few hundred megabytes per million pairs), and idf weights."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from optical_jax.data.tokenization import Side, Tokens, tokenize
 from optical_jax.types import TextInputs
 
 IDF_FLOOR = 0.01
-"""Added to every weight, so that a text of tokens that stand in all texts still has mass."""
+"""Added to every weight, so that tokens that occur in all texts still have mass."""
 TOKENIZE_AT_ONCE = 10_000
 IDF_TOKENS_AT_ONCE = 2**22
 
 
 @dataclass(frozen=True)
 class TokenSide:
-    """How one side of the bitext is tokenised, and the pad id of its batches."""
+    """Tokenisation settings of one side of the bitext."""
 
     tokenizer: PreTrainedTokenizerFast
     head: HeadConfig
@@ -34,14 +34,14 @@ class TokenSide:
 
 @dataclass(frozen=True)
 class FlatTokens:
-    """The tokens of N texts end to end; text n is [offsets[n], offsets[n + 1])."""
+    """Concatenated tokens of N texts; text n is [offsets[n], offsets[n + 1])."""
 
     ids: Int[np.ndarray, "tokens"]
     offsets: Int[np.ndarray, "N+1"]
     attend: Bool[np.ndarray, "tokens"] | None
-    """None where every token is attended to."""
+    """None if every token may be attended to."""
     keep: Bool[np.ndarray, "tokens"] | None
-    """None where every token gives a vector."""
+    """None if every token gives a vector."""
     pad_id: int
     truncated: int = 0
 
@@ -55,7 +55,7 @@ class FlatTokens:
     def rows(
         self, texts: Int[np.ndarray, "B"], length: int, weights: Float[np.ndarray, "V"] | None = None
     ) -> TextInputs:
-        """Those texts, right-padded to `length`; with a weight a token where a table by id is given."""
+        """The given texts, right-padded to `length`, with token weights from a table by id if given."""
         starts, lengths = self.offsets[texts], self.offsets[texts + 1] - self.offsets[texts]
         if lengths.max() > length:
             raise ValueError(f"a text of {lengths.max()} tokens does not fit length={length}")
@@ -71,7 +71,7 @@ class FlatTokens:
 
 @dataclass(frozen=True)
 class TokenizedPairs:
-    """The pairs of one language (or of several, joined), both sides in the same order."""
+    """Tokenised pairs of one language (or several, joined), both sides in the same order."""
 
     student: FlatTokens
     teacher: FlatTokens
@@ -81,7 +81,7 @@ class TokenizedPairs:
 
 
 def flatten_tokens(chunks: Iterable[Sequence[Tokens]], pad_id: int) -> FlatTokens:
-    """Texts end to end; a mask that is True throughout is left out."""
+    """Concatenate tokenised texts; a mask that is all True is None."""
     ids, lengths, attend, keep = [], [], [], []
     truncated = 0
     for chunk in chunks:
@@ -103,7 +103,7 @@ def flatten_tokens(chunks: Iterable[Sequence[Tokens]], pad_id: int) -> FlatToken
 
 
 def tokenize_pairs(bitext: Bitext, student: TokenSide, teacher: TokenSide) -> TokenizedPairs:
-    """Foreign texts for the student, English texts for the teacher; lengths go into the bitext's report."""
+    """Tokenise foreign texts for the student and English texts for the teacher; adds lengths to the bitext's report."""
     sides = {}
     for name, texts, how in (("student", bitext.foreign, student), ("teacher", bitext.english, teacher)):
         flat = sides[name] = tokenize_texts(texts, how)
@@ -120,7 +120,7 @@ def tokenize_texts(texts: Sequence[str], how: TokenSide) -> FlatTokens:
 
 
 def take_texts(tokens: FlatTokens, which: Int[np.ndarray, "n"]) -> FlatTokens:
-    """Those texts, in that order."""
+    """Select texts, in the given order."""
     lengths = tokens.lengths[which]
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     at = np.repeat(tokens.offsets[which] - offsets[:-1], lengths) + np.arange(offsets[-1])
@@ -129,7 +129,7 @@ def take_texts(tokens: FlatTokens, which: Int[np.ndarray, "n"]) -> FlatTokens:
 
 
 def join_pairs(pairs: Sequence[TokenizedPairs]) -> TokenizedPairs:
-    """All pairs in one, in the order given."""
+    """Concatenate pairs, in the order given."""
     return TokenizedPairs(join_tokens([p.student for p in pairs]), join_tokens([p.teacher for p in pairs]))
 
 
@@ -155,14 +155,14 @@ def join_tokens(parts: Sequence[FlatTokens]) -> FlatTokens:
 
 
 def idf_table(tokens: FlatTokens, vocab_size: int = 0) -> Float[np.ndarray, "V"]:
-    """The weight of every id that occurs in these texts, and of those below `vocab_size`."""
+    """Inverse document frequency by token id, of all ids in these texts and below `vocab_size`."""
     return idf_weights(tokens.ids, tokens.offsets, max(int(tokens.ids.max()) + 1, tokens.pad_id + 1, vocab_size))
 
 
 def idf_weights(
     ids: Int[np.ndarray, "tokens"], offsets: Int[np.ndarray, "N+1"], vocab_size: int
 ) -> Float[np.ndarray, "V"]:
-    """log((N + 1) / (df + 1)) + IDF_FLOOR for every id, df being the texts of N that hold it."""
+    """log((N + 1) / (df + 1)) + IDF_FLOOR for every id, df being the number of the N texts that contain it."""
     texts = len(offsets) - 1
     counts = np.zeros(vocab_size, np.int64)
     step = max(1, IDF_TOKENS_AT_ONCE * texts // len(ids))

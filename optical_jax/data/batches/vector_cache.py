@@ -1,4 +1,4 @@
-"""Token vectors of texts on disk: float16, memory-mapped, found by what was encoded.
+"""On-disk cache of token vectors: float16, memory-mapped, keyed by a hash of the encoder's inputs.
 
 A folder holds pairs of files. `N.vectors` is the vectors, end to end; `N.index` a record a text: its key, where its
 vectors begin, how many there are, and their checksum. Vectors are written before their record, and a record that is
@@ -28,7 +28,7 @@ RECORD = np.dtype([("key", "S16"), ("start", "<u8"), ("count", "<u4"), ("checksu
 
 
 def text_keys(tokens: FlatTokens) -> list[bytes]:
-    """A key of 16 bytes for every text: of its ids and masks, which are all that an encoder sees."""
+    """Cache keys, 16 bytes per text: a hash of ids and masks, the complete input of an encoder."""
     keys = []
     for a, b in zip(tokens.offsets[:-1].tolist(), tokens.offsets[1:].tolist(), strict=True):
         digest = blake2b(tokens.ids[a:b].tobytes(), digest_size=16)
@@ -39,7 +39,7 @@ def text_keys(tokens: FlatTokens) -> list[bytes]:
 
 
 class VectorCache:
-    """A folder of vectors of one width. Open it once a process; `close` lets another process write on."""
+    """Cache folder of vectors of one width. Open it once per process; `close` releases its files to other writers."""
 
     def __init__(self, folder: Path, width: int):
         folder.mkdir(parents=True, exist_ok=True)
@@ -59,11 +59,11 @@ class VectorCache:
 
     @property
     def bytes(self) -> int:
-        """Of all vectors that are there."""
+        """Size of all cached vectors, in bytes."""
         return sum(count for _, _, count, _ in self._found.values()) * self.width * 2
 
     def reload(self) -> None:
-        """Look at all files of the folder anew."""
+        """Read the index of all files in the folder again."""
         self._found, self._parts = {}, []
         for index in sorted(self.folder.glob("*.index")):
             vectors = index.with_suffix(".vectors")
@@ -74,12 +74,12 @@ class VectorCache:
             ends = records["start"] + records["count"]
             for key, start, count, checksum in records[ends <= size].tolist():
                 key = key.ljust(16, b"\0")  # NumPy cuts trailing zero bytes off a string
-                # Twice only where one of them was damaged.
+                # A key occurs twice only if one entry was corrupt.
                 if key not in self._found or self.get(key) is None:
                     self._found[key] = (len(self._parts) - 1, start, count, checksum)
 
     def get(self, key: bytes) -> Float16[np.ndarray, "n E"] | None:
-        """A text's vectors; None where they are not there, or damaged."""
+        """Vectors of a text; None if missing or corrupt."""
         if key not in self._found:
             return None
         part, start, count, checksum = self._found[key]
@@ -90,7 +90,7 @@ class VectorCache:
         return vectors
 
     def append(self, keys: Sequence[bytes], vectors: Sequence[Float16[np.ndarray, "n E"]]) -> None:
-        """Write texts' vectors; they can be read after `reload`."""
+        """Write vectors of texts, readable after `reload`."""
         if self._writer is None:
             self._writer = self._open_writer()
         vector_file, index_file, _ = self._writer
@@ -105,7 +105,7 @@ class VectorCache:
         index_file.flush()
 
     def close(self) -> None:
-        """Close the files that were written."""
+        """Close the files being written."""
         for file in self._writer or ():
             file.close()
         self._writer = None
@@ -134,39 +134,39 @@ def _whole_records(index: Path) -> bytes:
 
 
 class CachedPictures:
-    """The vectors of a run's pictures, read from the cache: all have as many."""
+    """Patch vectors of a run's images, read from the cache, of equal number per image."""
 
     def __init__(self, cache: VectorCache, keys: Sequence[bytes], length: int):
         """
         Args:
-          keys: of the pictures, in their order.
-          length: vectors of a picture.
+          keys: of the images, in order.
+          length: vectors per image.
         """
         self.cache, self.keys, self.length = cache, keys, length
 
     def rows(self, pictures: Int[np.ndarray, "B"]) -> TokenVectors:
-        """Vectors of these pictures.
+        """Vectors of the given images.
 
         Raises:
-          MachineError: they are not there, or damaged since the run began.
+          MachineError: they are missing, or were corrupted since the run started.
         """
         found = [self.cache.get(self.keys[n]) for n in pictures.tolist()]
         if any(one is None or len(one) != self.length for one in found):
             raise MachineError(
-                f"{self.cache.folder}: vectors of pictures are damaged; the same command makes them anew"
+                f"{self.cache.folder}: image vectors are corrupt; run the same command again to recompute them"
             )
         return TokenVectors(np.stack(found), np.ones((len(found), self.length), bool))  # pyright: ignore
 
 
 class CachedTexts:
-    """The texts of a run's teacher side, read from the cache instead of encoded."""
+    """Teacher vectors of a run's texts, read from the cache."""
 
     def __init__(self, cache: VectorCache, tokens: FlatTokens, keys: Sequence[bytes], *, pooled: bool):
         self.cache, self.tokens, self.keys, self.pooled = cache, tokens, keys, pooled
         self.longest = int(tokens.lengths.max())
 
     def rows(self, texts: Int[np.ndarray, "B"], weights: Float[np.ndarray, "V"] | None) -> TokenVectors | None:
-        """Vectors of these texts, padded; None where one of them is not in the cache."""
+        """Vectors of the given texts, padded; None if one of them is not in the cache."""
         found = [self.cache.get(self.keys[n]) for n in texts.tolist()]
         length = 1 if self.pooled else self.longest
         vectors = np.zeros((len(texts), length, self.cache.width), np.float16)

@@ -1,4 +1,4 @@
-"""Bitext: pairs of sentences by language, cleaned, split into train and dev, every line accounted for."""
+"""Bitext loading: sentence pairs by language, filtered, deduplicated and split into train and dev."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from optical_jax.data.text.report import BitextReport
 from optical_jax.errors import ConfigError, DataError
 
 RATIO_FREE_CHARS = 20
-"""Pairs whose sides are both shorter than this are not held to the length ratio."""
+"""Pairs with both sides shorter than this are exempt from the length ratio."""
 WIDE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]")
-"""Characters of Chinese, Japanese and Korean that say about as much as three Latin letters."""
+"""Chinese, Japanese and Korean characters, which count as three Latin letters in the length ratio."""
 HELD_OUT_SHARE = 0.1
-"""At most this share of a language is held out as dev where no dev file is given."""
+"""Largest share of a language that is held out as dev where there is no dev file."""
 
 
 @dataclass(frozen=True)
 class Bitext:
-    """The pairs of one language, NFC."""
+    """Sentence pairs of one language, NFC-normalised."""
 
     language: str
     english: list[str]
@@ -42,11 +42,11 @@ class Bitext:
 class BitextSplits:
     train: dict[str, Bitext]
     dev: dict[str, Bitext]
-    """Languages without a dev pair are absent."""
+    """Languages without dev pairs are absent."""
 
 
 class _Letters(dict[int, str | None]):
-    """A translation table that drops all but letters, marks and digits, filled as characters turn up."""
+    """Translation table that drops all but letters, marks and digits, filled lazily."""
 
     def __missing__(self, code: int) -> str | None:
         kept = chr(code) if unicodedata.category(chr(code))[0] in "LMN" else None
@@ -58,20 +58,20 @@ _LETTERS = _Letters()
 
 
 def text_key(text: str) -> str:
-    """What makes two texts the same: letters, marks and digits after NFKC and case folding.
+    """Key for deduplication: letters, marks and digits of a text after NFKC and case folding.
 
-    A text without any keeps its signs.
+    A text without any keeps its other characters.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
     return folded.translate(_LETTERS) or folded.strip()  # pyright: ignore[reportArgumentType]
 
 
 def load_bitext(cfg: DataConfig) -> BitextSplits:
-    """Training and dev pairs of every language that data.bitext names.
+    """Load training and dev pairs of every language in data.bitext.
 
     Raises:
-      ConfigError: no bitext named, an entry without a language, a column or score setting that cannot be.
-      DataError: a file is missing, empty or broken, or no pair of a language is left.
+      ConfigError: data.bitext is empty, an entry has no language, or a column or score setting is not valid.
+      DataError: a file is missing, empty or malformed, or no pair of a language is left.
     """
     splits = read_dev(cfg, read_bitext(cfg))
     if not cfg.max_pairs:
@@ -80,14 +80,14 @@ def load_bitext(cfg: DataConfig) -> BitextSplits:
 
 
 def _at_most(bitext: Bitext, pairs: int) -> Bitext:
-    """By the English side alone: languages that translate the same texts keep the same ones."""
+    """Subsample by a hash of the English side: languages with the same English texts keep the same ones."""
     english = [(text_key(text),) for text in bitext.english]
     chosen = _lowest_hashes(english, range(len(english)), pairs)
     return _select(bitext, chosen, {"over_max_pairs": len(english) - len(chosen)})
 
 
 def read_bitext(cfg: DataConfig) -> dict[str, Bitext]:
-    """The training pairs of data.bitext by language, before any dev pair is held out."""
+    """Read the training pairs of data.bitext by language, before dev pairs are held out."""
     if not cfg.bitext:
         raise ConfigError("data.bitext is empty; name at least one file: --data.bitext sw=FILE")
     bitexts = _read_all(cfg, [parse_entry(entry, "data.bitext") for entry in cfg.bitext])
@@ -134,7 +134,7 @@ def _read_language(cfg: DataConfig, language: str, sources: Sequence[Source]) ->
             elif reason := _reason_to_drop(left, right, line, cfg, seen):
                 report.dropped[reason] += 1
             else:
-                # One object for equal strings: parallel sets repeat their English in every language.
+                # Interned: parallel sets repeat their English in every language.
                 english.append(sys.intern(left))
                 foreign.append(right)
     return _counted(Bitext(language, english, foreign, report, files))
@@ -145,7 +145,7 @@ def _clean(text: str) -> str:
 
 
 def _reason_to_drop(english: str, foreign: str, line: Line, cfg: DataConfig, seen: set[bytes]) -> str:
-    """Why a pair is left out; empty for a pair to keep, which is then noted in `seen`."""
+    """Reason for which a pair is filtered out; empty for a pair to keep, which is added to `seen`."""
     chars = len(english), len(foreign)
     if cfg.min_score is not None and line.score is not None and line.score < cfg.min_score:
         return "low_score"
@@ -181,13 +181,13 @@ def _counted(bitext: Bitext) -> Bitext:
 
 
 def read_dev(cfg: DataConfig, bitexts: Mapping[str, Bitext]) -> BitextSplits:
-    """Train and dev by language: data.dev, or <lang>.dev.* beside <lang>.train.*, or pairs held out of training.
+    """Train and dev splits by language: data.dev, or <lang>.dev.* beside <lang>.train.*, or held-out training pairs.
 
-    At most data.dev_pairs a language, chosen by a hash of the text, so that neither order nor other files matter.
-    A dev pair with a side that stands in the training text of its language is dropped and counted.
+    At most data.dev_pairs per language, chosen by a hash of the text, independent of order and of other files. Dev
+    pairs with a side that occurs in the training text of their language are dropped and counted.
 
     Raises:
-      DataError: a dev file is missing or broken, or all its pairs stand in the training text.
+      DataError: a dev file is missing or malformed, or all its pairs are in the training text.
     """
     if cfg.dev_pairs <= 0:
         return BitextSplits(dict(bitexts), {})
@@ -217,7 +217,7 @@ def _trim_dev(dev: Bitext, train: Bitext | None, dev_pairs: int) -> Bitext:
 
 
 def _hold_out(bitext: Bitext, dev_pairs: int) -> tuple[Bitext, Bitext]:
-    """(the rest, pairs neither side of which stands in another pair, so that nothing of them is seen in training)."""
+    """(train, held out): held-out pairs share neither side with another pair, so that training does not see them."""
     keys = _keys(bitext)
     english, foreign = Counter(a for a, _ in keys), Counter(b for _, b in keys)
     unique = [i for i, (a, b) in enumerate(keys) if english[a] == foreign[b] == 1]
@@ -236,7 +236,7 @@ def _lowest_hashes(keys: Sequence[tuple[str, ...]], among: Sequence[int], n: int
 
 
 def _select(bitext: Bitext, chosen: Collection[int], dropped: Mapping[str, int]) -> Bitext:
-    """Those pairs in their order; the others must be counted in `dropped`."""
+    """Select pairs, in order; the others must be counted in `dropped`."""
     report = replace(bitext.report, dropped=bitext.report.dropped + Counter(dropped))
     english = [text for i, text in enumerate(bitext.english) if i in chosen]
     foreign = [text for i, text in enumerate(bitext.foreign) if i in chosen]
@@ -247,7 +247,7 @@ def _select(bitext: Bitext, chosen: Collection[int], dropped: Mapping[str, int])
 
 
 def overlap(train: Mapping[str, Bitext], texts: Iterable[str]) -> dict[str, int]:
-    """Training pairs of each language with a side that is one of `texts` (a collection's queries and documents)."""
+    """Contamination: number of training pairs per language with a side among `texts` (queries and documents)."""
     keys = {text_key(text) for text in texts}
     return {
         language: sum(text_key(a) in keys or text_key(b) in keys for a, b in zip(bt.english, bt.foreign, strict=True))

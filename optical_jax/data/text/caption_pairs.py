@@ -1,4 +1,4 @@
-"""Captions of the same pictures in two languages, or their keywords, as pairs of texts: no picture is looked at."""
+"""Bitext from captions (or keywords) of the same images in two languages; images are not read."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from optical_jax.errors import ConfigError
 
 ENGLISH = "en"
 NO_ENGLISH = "no_english_caption"
-"""Why captions are left out: their picture has none in English."""
+"""Reason for leaving captions out: their image has none in English."""
 
 
 @dataclass(frozen=True)
 class CaptionSource(Source):
-    """An entry of data.bitext that names a set of pictures with captions."""
+    """An entry of data.bitext that is a set of captioned images."""
 
     spec: str = ""
-    """As `read_image_set` takes it."""
+    """Set, as for `read_image_set`."""
     split: str = "train"
     alone: bool = False
-    """The split was named: no other one is looked at, and dev pairs are held out of it unless they are named too."""
+    """The entry names a split: its dev split is not used, and dev pairs are held out unless data.dev is set."""
     keywords: bool = False
-    """Not the captions but the keywords beside them make pairs."""
+    """Pair keywords instead of captions."""
 
     @property
     def name(self) -> str:
@@ -42,18 +42,18 @@ class CaptionSource(Source):
     def left_out(self) -> dict[str, int]:
         with_english, own = self.captions.captions_of_pictures(ENGLISH), self.captions.captions[self.code]
         missing = sum(caption.picture not in with_english for caption in own.values())
-        # The set counts its rows over both languages, and the reason says so.
+        # The set counts rows over both languages, so the reason names both.
         of_set = {f"{reason} ({ENGLISH}, {self.code})": n for reason, n in self.captions.left_out.items()}
         return of_set | ({NO_ENGLISH: missing} if missing else {})
 
     @property
     def code(self) -> str:
-        """The language as the set calls it."""
+        """Language code in the set."""
         return self.language if self.language in self.captions.captions else our_code(self.language)
 
     @cached_property
     def captions(self) -> ImageTextSet:
-        """Read once, when they are asked for.
+        """Captions or keywords of both languages, read lazily once.
 
         Raises:
           ConfigError, DataError: as `read_image_set` or `read_keywords`.
@@ -64,10 +64,10 @@ class CaptionSource(Source):
         return read_image_set(self.spec, self.split, languages, text_only=True)
 
     def lines(self, cfg: DataConfig) -> Iterator[Line]:
-        """A pair for every foreign caption whose picture has one in English.
+        """A pair for every foreign caption whose image has one in English.
 
-        The k-th caption of a picture goes with its k-th English one; where there are fewer of these they are gone
-        through again, and where there are more the last ones are not used.
+        The k-th caption of an image is paired with its k-th English one, cycling if there are fewer English captions;
+        surplus English captions are not used.
         """
         if cfg.score_column:
             raise ConfigError(
@@ -82,7 +82,7 @@ class CaptionSource(Source):
                     yield Line(f"{self.spec}: {self.language} {caption}", text, own[caption].text)
 
     def dev_siblings(self) -> list[Source]:
-        """The set's dev split, where no split was named and that has both languages."""
+        """The set's dev split, unless the entry names a split or a language is missing in it."""
         if self.alone:
             return []
         sibling = replace(self, split="dev")

@@ -1,4 +1,4 @@
-"""Foreign text with some of its words in English: lexicons as files, and what they do to a text."""
+"""Code-switching augmentation: foreign words replaced by English translations; lexicon files."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from optical_jax.data.text.entries import parse_entry
 from optical_jax.errors import ConfigError, DataError
 
 SWITCHED_VERSIONS = 4
-"""Of every pair, each with other words switched; all are tokenised before the first step."""
+"""Code-switched versions of every pair, all tokenised before the first step."""
 _SPACED = re.compile(r"[^\s\u200b]+")
-"""What stands between spaces, zero-width ones too."""
+"""Words between spaces, including zero-width spaces."""
 
 
 class Entry(NamedTuple):
     english: str
     share: float = 1.0
-    """Of what the word's plans move to English words, the part that goes to this one, 0 to 1."""
+    """Share of the word's transported mass on this English word, 0 to 1."""
     count: int = 0
-    """How often the word occurred with a plan."""
+    """Occurrences of the word."""
 
 
 Lexicon = Mapping[str, Entry]
-"""By `word_key`."""
+"""Word by `word_key` -> translation."""
 
 
 def word_key(word: str) -> str:
-    """What makes two words the same."""
+    """Lexicon key of a word: case-folded, NFC."""
     return unicodedata.normalize("NFC", word.casefold())
 
 
 def bare_words(text: str) -> Iterator[tuple[int, int]]:
-    """First character of every word between spaces, and the one behind its last; signs at its edges are none of it."""
+    """Spans (start, end) of space-separated words, without leading and trailing punctuation."""
     for match in _SPACED.finditer(text):
         start, end = match.span()
         while start < end and _is_sign(text[start]):
@@ -57,7 +57,7 @@ def _is_sign(character: str) -> bool:
 
 
 def switch_words(text: str, lexicon: Lexicon, share: float, rng: np.random.Generator) -> str:
-    """The text with each word that the lexicon has replaced with that probability; signs and spaces stay."""
+    """Replace each word of the lexicon by its translation with probability `share`; punctuation and spaces stay."""
     parts, done = [], 0
     for start, end in bare_words(text):
         entry = lexicon.get(word_key(text[start:end]))
@@ -68,14 +68,14 @@ def switch_words(text: str, lexicon: Lexicon, share: float, rng: np.random.Gener
 
 
 def switched(bitext: Bitext, lexicon: Lexicon, share: float, seed: int, version: int) -> Bitext:
-    """The pairs with their foreign side switched; the same for the same seed and version."""
+    """Code-switch the foreign side of all pairs; deterministic in seed and version."""
     purpose, language = (zlib.crc32(name.encode()) for name in ("code_switch", bitext.language))
     rng = np.random.default_rng([seed, purpose, language, version])
     return replace(bitext, foreign=[switch_words(text, lexicon, share, rng) for text in bitext.foreign])
 
 
 def share_of_words(texts: Sequence[str], lexicon: Lexicon) -> float:
-    """Running words that the lexicon has, 0 to 1."""
+    """Coverage: share of running words that are in the lexicon, 0 to 1."""
     words = [word_key(text[start:end]) for text in texts for start, end in bare_words(text)]
     return sum(word in lexicon for word in words) / max(len(words), 1)
 
@@ -88,16 +88,16 @@ def lexicon_file(folder: Path, language: str) -> Path:
 
 
 def write_lexicon(path: Path, lexicon: Lexicon) -> None:
-    """A line a word, in the order of the alphabet: word, English, share, count, with tabs between."""
+    """Write a TSV, one line per word, sorted: word, English, share, count."""
     lines = (f"{word}\t{e.english}\t{e.share:.3f}\t{e.count}\n" for word, e in sorted(lexicon.items()))
     path.write_text("".join(lines), encoding="utf-8")
 
 
 def read_lexicon(path: Path) -> dict[str, Entry]:
-    """A file of `write_lexicon`'s form; share and count may be missing. Of several lines for a word the first counts.
+    """Read a lexicon TSV as of `write_lexicon`; share and count are optional. The first line of a word counts.
 
     Raises:
-      DataError: a line is not of that form, or there is none; file, line, what.
+      DataError: a line is malformed, or the file is empty; file, line, reason.
     """
     found: dict[str, Entry] = {}
     for number, line, fault in raw_lines(path):
@@ -107,35 +107,36 @@ def read_lexicon(path: Path) -> dict[str, Entry]:
             continue
         word, *rest = (cell.strip() for cell in line.split("\t"))
         if not word or not rest or not rest[0]:
-            raise DataError(f"{path}:{number}: no word and its English with a tab between; write WORD<TAB>ENGLISH")
+            raise DataError(f"{path}:{number} is not a word and its English with a tab; write WORD<TAB>ENGLISH")
         try:
             share, count = float(rest[1]) if len(rest) > 1 else 1.0, int(rest[2]) if len(rest) > 2 else 0
         except ValueError:
             raise DataError(
-                f"{path}:{number}: {' '.join(rest[1:3])!r} is no share and count; write them as 0.5 and 12, or leave "
-                "them out"
+                f"{path}:{number}: {' '.join(rest[1:3])!r} is not share and count; write 0.5 and 12, or leave them out"
             ) from None
         found.setdefault(word_key(unicodedata.normalize("NFC", word)), Entry(rest[0], share, count))
     if not found:
-        raise DataError(f"{path}: no word in it; write WORD<TAB>ENGLISH a line, or leave data.lexicon out")
+        raise DataError(f"{path}: the lexicon is empty; write WORD<TAB>ENGLISH lines, or leave data.lexicon out")
     return found
 
 
 def read_lexicons(entries: Sequence[str], languages: Sequence[str]) -> dict[str, dict[str, Entry]]:
-    """The lexicons of data.lexicon, one for each of these languages.
+    """Read the lexicons of data.lexicon, one for each of these languages.
 
     Raises:
-      ConfigError: a language has none or two, or there is none of its bitext.
-      DataError: a file is missing or broken.
+      ConfigError: a language has no lexicon or several, or a lexicon's language has no bitext.
+      DataError: a file is missing or malformed.
     """
     found: dict[str, dict[str, Entry]] = {}
     for entry in entries:
         source = parse_entry(entry, "data.lexicon")
         if source.language not in languages:
-            raise ConfigError(f"data.lexicon={entry}: no bitext of {source.language}; there are {', '.join(languages)}")
+            raise ConfigError(
+                f"data.lexicon={entry}: no bitext of {source.language}; available: {', '.join(languages)}"
+            )
         if source.language in found or len(source.paths) != 1:
-            raise ConfigError(f"data.lexicon={entry}: give each language one file, as in sw=FILE")
+            raise ConfigError(f"data.lexicon={entry}: use one file per language, as in sw=FILE")
         found[source.language] = read_lexicon(source.paths[0])
     if missing := [language for language in languages if language not in found]:
-        raise ConfigError(f"data.lexicon: none for {missing[0]}; give every language of the bitext one")
+        raise ConfigError(f"data.lexicon: none for {missing[0]}; add one for every language of the bitext")
     return found

@@ -1,4 +1,4 @@
-"""Entries of data.bitext: LANG=PATH, captions:FOLDER and folders."""
+"""Parsing of data.bitext entries: LANG=PATH, Moses pairs, captions:FOLDER."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from optical_jax.errors import ConfigError, DataError
 ENTRY = re.compile(rf"(?:(?P<lang>{LANGUAGE})=)?(?P<path>.+)")
 LABELLED = re.compile(r"(?P<label>[^/=]+)=.+")
 CAPTIONS = re.compile(r"(?P<what>captions|keywords)(?:/(?P<split>[^:/]+))?:(?P<spec>.+)")
-"""captions:SPEC or captions/SPLIT:SPEC, a set of pictures with captions; or their keywords."""
+"""captions:SPEC or captions/SPLIT:SPEC, a set of captioned images; or keywords:SPEC, their keywords."""
 
 
 def parse_entry(entry: str, field: str) -> Source:
-    """What one entry of data.bitext or data.dev names; `$NAME` in it is replaced from the environment.
+    """Parse an entry of data.bitext or data.dev into a source; `$NAME` is expanded from the environment.
 
     Raises:
-      ConfigError: the language is not to be seen, or a variable is not set.
+      ConfigError: the language is missing, or a variable is not set.
       DataError: a file is missing.
     """
     match = ENTRY.fullmatch(expand_variables(entry, field))
     if not match:
-        raise ConfigError(f"{field}={entry}: no file named; write LANG=FILE")
+        raise ConfigError(f"{field}={entry} has no file; write LANG=FILE")
     if captions := CAPTIONS.fullmatch(match["path"]):
         return _caption_source(captions, match["lang"] or "", entry, field)
     whole = Path(os.path.expanduser(match["path"]))
     labelled = None if match["lang"] or whole.exists() else LABELLED.fullmatch(match["path"])
     if labelled:
         raise ConfigError(
-            f"{field}={entry}: {labelled['label']} is no language code; "
+            f"{field}={entry}: {labelled['label']} is not a language code; "
             "write two or three letters of ISO 639, as in sw=FILE"
         )
     paths = (whole,)
@@ -58,16 +58,14 @@ def parse_entry(entry: str, field: str) -> Source:
 
 def _check_language(language: str, entry: str, field: str) -> None:
     if not language.partition("-")[0].partition("_")[0].islower():
-        raise ConfigError(
-            f"{field}={entry}: language {language} is not in small letters; write {language.lower()}=FILE"
-        )
+        raise ConfigError(f"{field}={entry}: language {language} is not in lower case; write {language.lower()}=FILE")
 
 
 def _caption_source(found: re.Match[str], language: str, entry: str, field: str) -> Source:
     from optical_jax.data.text.caption_pairs import CaptionSource
 
     if not language:
-        raise ConfigError(f"{field}={entry}: {found['what']} are there in several languages; write LANG={entry}")
+        raise ConfigError(f"{field}={entry}: no language for the {found['what']}; write LANG={entry}")
     _check_language(language, entry, field)
     name, colon, roots = found["spec"].rpartition(":")
     folders = [os.path.expanduser(root) for root in roots.split(",")]
@@ -80,10 +78,10 @@ def _caption_source(found: re.Match[str], language: str, entry: str, field: str)
 
 
 def for_each_language(cfg: Config) -> dict[str, Config]:
-    """One student a language: the config with the files of each language alone, and a run folder RUN/LANG.
+    """Split a config into one per language, each with that language's files alone and the run folder RUN/LANG.
 
     Args:
-      cfg: of one student for all; data.weights, which have no meaning for one language, are left out.
+      cfg: of one student for all languages; data.weights, meaningless for one language, is dropped.
 
     Raises:
       ConfigError, DataError: as `parse_entry`.

@@ -1,4 +1,4 @@
-"""Words to be looked for: folded so that they match, in any script."""
+"""Word tokenisation and case folding for BM25 and dictionaries, in any script."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ def words(text: str) -> list[str]:
 
 @functools.cache
 def _in_word(character: str) -> bool:
-    """Marks belong to words: without them Devanagari and Khmer fall apart (Python's \\w leaves them out)."""
+    """Letters, digits and marks; Python's \\w excludes marks, which would split words of Devanagari and Khmer."""
     return unicodedata.category(character)[0] in "LMN"

@@ -1,4 +1,4 @@
-"""Files of sentence pairs: how an entry of the config names them, and every line of each form as a pair or a fault."""
+"""Bitext file formats (TSV, JSONL, Moses): parsing of lines into sentence pairs or faults."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class Source:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All that it is read from."""
+        """All files of the source."""
         return self.paths
 
     @property
     def left_out(self) -> dict[str, int]:
-        """Reason -> what could be no pair for it, and is no line."""
+        """Reason -> number of candidates that give no pair and are not counted as lines."""
         return {}
 
     def lines(self, cfg: DataConfig) -> Iterator[Line]:
@@ -46,7 +46,7 @@ class Source:
         return read_lines(self, cfg)
 
     def dev_siblings(self) -> list[Source]:
-        """<lang>.dev.* beside <lang>.train.*."""
+        """Dev sources: <lang>.dev.* beside <lang>.train.*."""
         path = self.paths[0]
         match = FILE_NAME.fullmatch(path.name)
         if len(self.paths) > 1 or not match or match["split"] != "train":
@@ -63,7 +63,7 @@ class InputFile:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a source: its pair, or the fault that makes it no pair."""
+    """One line of a source: a sentence pair, or the reason why it is malformed."""
 
     where: str
     """FILE:LINE"""
@@ -78,10 +78,10 @@ def fingerprint(path: Path) -> InputFile:
 
 
 def read_lines(source: Source, cfg: DataConfig) -> Iterator[Line]:
-    """Every line of a source, in order; the form is told by the file's name.
+    """Every line of a source, in order; the format is detected by the file name.
 
     Raises:
-      DataError: a file is empty or its gzip is broken; the files of a Moses pair differ in length.
+      DataError: a file is empty or its gzip is corrupt; the files of a Moses pair differ in length.
     """
     if len(source.paths) == 2:
         return _read_moses(source, cfg)
@@ -160,12 +160,12 @@ def _read_moses(source: Source, cfg: DataConfig) -> Iterator[Line]:
 
 
 def _line(where: str, values: dict[str, Any], fault: str = "") -> Line:
-    """A line whose cells are there; they may still be empty, no text, or no number."""
+    """A line with all cells present, which may still be empty or of the wrong type."""
     if fault:
         return Line(where, fault=fault)
     for side in ("english", "foreign"):
         if not isinstance(values[side], str):
-            return Line(where, fault=f"the {side} side is no text")
+            return Line(where, fault=f"the {side} side is not a text")
         if not values[side].strip():
             return Line(where, fault=f"the {side} side is empty")
     score = values.get("score")
@@ -181,5 +181,5 @@ def _line(where: str, values: dict[str, Any], fault: str = "") -> Line:
 
 def _column(value: str, field: str) -> int:
     if not value.isdecimal():
-        raise ConfigError(f"data.{field}={value}: a TSV column is a number counted from 0")
+        raise ConfigError(f"data.{field}={value} is not a TSV column; use a number, counted from 0")
     return int(value)

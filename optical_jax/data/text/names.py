@@ -1,8 +1,7 @@
-"""Names of languages, places, money and hours in some hundred languages: free bitext for a first try.
+"""Bitext of names from Unicode CLDR (languages, places, currencies, time zones) in over a hundred languages.
 
-Unicode's CLDR has them, Babel carries them (extra `demo`; licence Unicode-3.0). They are real translations, made by
-people, short and alike, so that one can hold out phrases whose words are known: "Samara Summer Time" where "Samara
-Time" and "Tonga Summer Time" were seen.
+By Babel (extra `demo`; licence Unicode-3.0). They are human translations, short and compositional, so that phrases of
+known words can be held out: "Samara Summer Time" where "Samara Time" and "Tonga Summer Time" are in training.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from optical_jax.data.text.bitext import text_key
 from optical_jax.errors import ConfigError
 
 LOCALES = {"tl": "fil"}
-"""Where CLDR's code is not ours: it has Tagalog under Filipino."""
+"""Our language code -> CLDR's, where they differ: Tagalog is under Filipino."""
 KINDS = ("languages", "territories", "scripts", "variants", "currencies")
 NEARLY_EQUAL = 0.7
-"""Two sides this alike (difflib's ratio of their letters) teach nothing but copying: Kanada, Canada."""
+"""Pairs whose sides are at least this similar (difflib's ratio of their letters) only teach copying: Kanada, Canada."""
 SPLITS = ("train", "dev", "test")
 
 WORD_GAPS = re.compile(r"[\s\u2013/-]+")
@@ -34,29 +33,29 @@ Names = dict[str, str]
 
 @dataclass(frozen=True)
 class NameSplits:
-    """Language -> pairs, by split. A concept (an English name) stands in one split, the same in all languages."""
+    """Language -> pairs, by split. A concept (an English name) is in the same split in all languages."""
 
     train: dict[str, Names]
     dev: dict[str, Names]
     test: dict[str, Names]
     left_out: dict[str, Counter[str]]
-    """Language -> reason -> names that are not used."""
+    """Language -> reason -> number of names left out."""
 
 
 def read_names(language: str) -> dict[str, str]:
-    """CLDR's names of one language, by their keys.
+    """Read CLDR's names in one language, by key.
 
     Raises:
-      ConfigError: Babel is missing, or it has no such language.
+      ConfigError: Babel is missing, or does not have the language.
     """
     try:
         from babel import Locale, UnknownLocaleError
     except ImportError:
-        raise ConfigError("names come with Babel, which is not installed; pip install -e '.[demo]'") from None
+        raise ConfigError("names need Babel, which is not installed; pip install -e '.[demo]'") from None
     try:
         locale = Locale.parse(LOCALES.get(language, language), sep="-")
     except (UnknownLocaleError, ValueError):
-        raise ConfigError(f"lang={language}: CLDR has no such language; give an ISO 639 code such as sw") from None
+        raise ConfigError(f"lang={language}: CLDR has no such language; use an ISO 639 code such as sw") from None
     names = {f"{kind}.{key}": str(text) for kind in KINDS for key, text in getattr(locale, kind).items()}
     for zone, forms in locale.meta_zones.items():
         names |= {f"zones.{zone}.{form}": str(text) for form, text in forms.get("long", {}).items()}
@@ -64,7 +63,7 @@ def read_names(language: str) -> dict[str, str]:
 
 
 def words(text: str) -> list[str]:
-    """What must have been seen: a text's words by their letters, parted at spaces and hyphens.
+    """Word keys of a text, split at spaces and hyphens; those of a held-out phrase must all be in training.
 
     >>> words("Samara-Sommerzeit (UTC)")
     ['samara', 'sommerzeit', 'utc']
@@ -77,9 +76,9 @@ def nearly_equal(a: str, b: str) -> bool:
 
 
 def usable_pairs(english: Mapping[str, str], foreign: Mapping[str, str]) -> tuple[Names, Counter[str]]:
-    """English name -> foreign name, and how many were left out why.
+    """One-to-one pairs of English name -> foreign name, and the number left out by reason.
 
-    One English name has one translation, and one translation one English name: the first in the order of the keys.
+    Of several translations, or several English names, the first in key order is kept.
     """
     pairs: Names = {}
     seen: set[str] = set()
@@ -97,27 +96,27 @@ def usable_pairs(english: Mapping[str, str], foreign: Mapping[str, str]) -> tupl
 
 
 def english_concepts() -> dict[str, str]:
-    """CLDR's English names, those that differ in case or punctuation alone written alike."""
+    """CLDR's English names by key, with variants in case or punctuation unified."""
     names, first = read_names("en"), {}
     return {key: first.setdefault(text_key(name), name) for key, name in sorted(names.items())}
 
 
 def split_names(languages: Sequence[str]) -> NameSplits:
-    """Hold out phrases by combination.
+    """Compositional train, dev and test splits: held-out phrases consist of words seen in training.
 
-    A concept is held out if, in every language that has it, it has several words on both sides, each of which still
-    stands in a training pair of that language. Which ones are tried first is decided by a hash of the English name;
-    every fourth that can be held out is for dev, the others for test.
+    A concept is held out if, in every language that has it, it has several words on both sides, each of which remains
+    in a training pair of that language. Candidates are tried in the order of a hash of the English name; every fourth
+    one held out is for dev, the others for test.
 
     Raises:
-      ConfigError: as `read_names`; or a language has no pair to learn from.
+      ConfigError: as `read_names`; or a language has no usable pair.
     """
     english = english_concepts()
     found = {language: usable_pairs(english, read_names(language)) for language in languages}
     pairs = {language: names for language, (names, _) in found.items()}
     for language, names in pairs.items():
         if not names:
-            raise ConfigError(f"lang={language}: CLDR has no names in it that differ from the English; take another")
+            raise ConfigError(f"lang={language}: CLDR has no names in it that differ from the English; use another")
     counts = {
         language: Counter(word for pair in names.items() for word in _words_of_pair(pair))
         for language, names in pairs.items()
@@ -143,19 +142,19 @@ def split_names(languages: Sequence[str]) -> NameSplits:
 
 
 def write_names(folder: Path, splits: NameSplits) -> None:
-    """Bitext (`<lang>.train.tsv`, `<lang>.dev.tsv`) and a collection of the held-out phrases in one folder.
+    """Write bitext (`<lang>.train.tsv`, `<lang>.dev.tsv`) and a BEIR collection of the held-out phrases to one folder.
 
-    What an earlier call wrote there is replaced. The collection's documents are all English names, trained on or not;
-    its split is called test. `en.txt` has them a line each.
+    Files of an earlier call are replaced. The collection's documents are all English names, in training or not; its
+    split is test. `en.txt` has them one per line.
 
     Raises:
-      ConfigError: the folder holds something else.
+      ConfigError: the folder has other contents.
     """
     source = folder / "SOURCE.txt"
     if folder.is_dir() and any(folder.iterdir()):
         if not source.is_file() or source.read_text(encoding="utf-8") != SOURCE + "\n":
-            raise ConfigError(f"{folder} holds files of yours, which would be written over; name a new folder")
-        # Numbers of names differ from call to call: a language of an earlier one would be judged by this one's.
+            raise ConfigError(f"{folder} has other files, which would be overwritten; name a new folder")
+        # Ids of names differ between calls, so files of languages of an earlier call would not match.
         for pattern in ("*.train.tsv", "*.dev.tsv", "queries.*.jsonl"):
             for old in folder.glob(pattern):
                 old.unlink()

@@ -1,4 +1,4 @@
-"""What became of every line of a bitext, and how long its texts are: as JSON for bitext.json, as lines for people."""
+"""Bitext statistics (pairs kept, dropped by reason, bad lines, token lengths), as bitext.json and as printed lines."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ PERCENTILES = (50, 90, 99, 100)
 
 @dataclass
 class SideLengths:
-    """Lengths in tokens of one side, after cutting."""
+    """Lengths in tokens of one side, after truncation."""
 
     tokens: int
     truncated: int
-    """Texts that were cut to the limit."""
+    """Number of truncated texts."""
     percentiles: dict[str, int]
 
     @classmethod
@@ -32,7 +32,7 @@ class SideLengths:
 
 @dataclass
 class BitextReport:
-    """Every line of a language's files is kept, dropped for a reason, or listed as bad: the three add up."""
+    """Counts of a language's lines: kept, dropped by reason, and bad lines add up to all lines."""
 
     language: str
     files: list[InputFile] = field(default_factory=list)
@@ -41,18 +41,18 @@ class BitextReport:
     dropped: Counter[str] = field(default_factory=Counter)
     """Pairs left out, by reason."""
     bad_lines: list[str] = field(default_factory=list)
-    """FILE:LINE: what, of lines that are no pair (data.max_bad_lines lets some be)."""
+    """FILE:LINE: reason, of malformed lines (up to data.max_bad_lines)."""
     english_characters: int = 0
     foreign_characters: int = 0
     lengths: dict[str, SideLengths] = field(default_factory=dict)
-    """By tower (student, teacher), filled in by tokenisation."""
+    """Token lengths by tower (student, teacher), set by tokenisation."""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self) | {"dropped": dict(sorted(self.dropped.items()))}
 
 
 def report_lines(reports: Mapping[str, Iterable[BitextReport]]) -> list[str]:
-    """Two or three short lines a language and split; `reports` maps the split's name to its reports."""
+    """Printed summary, two or three lines per language and split; `reports` maps split names to reports."""
     lines = []
     for split, of_split in reports.items():
         for report in of_split:

@@ -1,4 +1,4 @@
-"""Translation probabilities of word pieces, counted in bitext (IBM model 1, both ways)."""
+"""Translation probabilities of words or word pieces, estimated from bitext by IBM Model 1."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ def translation_table(
     top: int = 8,
     max_cells: int = MAX_CELLS,
 ) -> scipy.sparse.csr_array:
-    """What foreign pieces translate to, counted in bitext: IBM Model 1 with an empty foreign word, by EM.
+    """Translation table p(English | foreign) by IBM Model 1 with an empty foreign word, trained by EM.
 
     Args:
       english: token ids of each pair's English side.
       foreign: token ids of its other side.
       english_size: size of the English vocabulary, V.
       foreign_size: size of the foreign vocabulary, W.
-      english_special: ids that translate nothing ([CLS], [SEP], ...).
-      foreign_special: ids that are left without a translation.
-      iterations: rounds of EM.
-      top: most probable translations that are kept; they are scaled to sum to one.
-      max_cells: memory limit, in token pairs (about 70 bytes each). Of more bitext, evenly spaced pairs are taken.
+      english_special: ids to ignore ([CLS], [SEP], ...).
+      foreign_special: ids that get no translation.
+      iterations: of EM.
+      top: number of most probable translations to keep; they are scaled to sum to one.
+      max_cells: memory limit, in token pairs (about 70 bytes each). A larger bitext is subsampled evenly.
 
     Returns:
-      p(English piece | foreign piece) [W, V]; the row of a piece that never occurs is empty.
+      p(English piece | foreign piece) [W, V]; rows of pieces that do not occur are empty.
 
     Source: Brown et al. (Computational Linguistics 19(2), 1993), model 1.
     """
@@ -46,11 +46,11 @@ def translation_table(
     stride = max(1, -(-cells // max_cells))
     e_ids, e_lengths = _flatten(english[::stride], english_special)
     f_ids, f_lengths = _flatten(foreign[::stride], foreign_special)
-    # The empty word, id W, stands behind every foreign sentence and takes what has no counterpart.
+    # The empty word, id W, at the end of every foreign sentence, takes tokens without a counterpart.
     f_ids = np.insert(f_ids, np.cumsum(f_lengths), foreign_size)
     f_lengths = f_lengths + 1
 
-    # One cell for every English token and foreign token of a pair; the cells of one English token are neighbours.
+    # One cell per English token and foreign token of a pair; the cells of one English token are contiguous.
     per_token = np.repeat(f_lengths, e_lengths)
     first_foreign = np.repeat(np.cumsum(f_lengths) - f_lengths, e_lengths)
     first_cell = np.cumsum(per_token) - per_token
@@ -84,14 +84,14 @@ def mutual_translations(
     power: float = 1.0,
     max_cells: int = MAX_CELLS,
 ) -> scipy.sparse.csr_array:
-    """As `translation_table`, counted both ways: weights are (p(English | foreign) p(foreign | English))^power.
+    """Bidirectional translation table: weights are (p(English | foreign) p(foreign | English))^power.
 
-    One direction alone translates rare pieces to any others that stood beside them. A piece whose candidates do not
+    One direction alone translates rare pieces to any pieces that occur beside them. A piece whose candidates do not
     translate back to it keeps those of the one direction.
 
     Args:
-      candidates: most probable translations in one direction, of which the other chooses.
-      power: 1/2 makes the geometric mean; 1 is sharper.
+      candidates: number of most probable translations per direction.
+      power: 1/2 for the geometric mean; 1 is sharper.
 
     Source: Wang and Oard (SIGIR 2006), who take the geometric mean.
     """
@@ -116,7 +116,7 @@ def mutual_translations(
 
 
 def best_of_rows(weights: Any, top: int) -> scipy.sparse.csr_array:
-    """The largest `top` weights of each row of a sparse array, scaled to sum to one; of equal ones the earlier's."""
+    """Top `top` weights of each row of a sparse array, scaled to sum to one; ties go to the earlier column."""
     cells: Any = scipy.sparse.coo_array(weights)
     row, column, weight = cells.row, cells.col, cells.data
     height, width = cells.shape
@@ -130,7 +130,7 @@ def best_of_rows(weights: Any, top: int) -> scipy.sparse.csr_array:
 
 
 def _flatten(texts: Sequence[np.ndarray], special: Collection[int]) -> tuple[np.ndarray, np.ndarray]:
-    """All ids in one row, special ones left out, and how many each text has."""
+    """Concatenated ids without special ones, and the length of each text."""
     ids = np.concatenate([np.zeros(0, np.int64), *texts]).astype(np.int64)
     text = np.repeat(np.arange(len(texts)), [len(t) for t in texts])
     real = ~np.isin(ids, list(special))

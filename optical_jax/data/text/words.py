@@ -1,4 +1,4 @@
-"""Where the words of a text stand: as its spaces have them, or parted from the signs written on them."""
+"""Word spans of a text: split at spaces, or with punctuation separated."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import unicodedata
 from optical_jax.data.text.bitext import WIDE
 
 Span = tuple[int, int]
-"""First character of a word, and the one behind its last."""
+"""Start and end (exclusive) of a word, in characters."""
 
 _WORD = re.compile("L+(?:'+L+)*|W|S")
-"""Over kinds of characters. An apostrophe between letters is part of the word: ng'ombe, don't, l'eau."""
+"""Over character kinds. An apostrophe between letters is part of the word: ng'ombe, don't, l'eau."""
 
 
 class _Kinds(dict[int, str]):
-    """A translation table of characters to L (letter, mark, digit), W (a word by itself), S (sign), ' and space."""
+    """Translation table of characters to kinds: L (letter, mark, digit), W (CJK, a word each), S (sign), ', space."""
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
         category = unicodedata.category(character)
         if WIDE.fullmatch(character):
             kind = "W"
-        # Joiners of Indic and Arabic scripts stand within words.
+        # Zero-width joiners are part of words in Indic and Arabic scripts.
         elif category[0] in "LMN" or character in "\u200c\u200d":
             kind = "L"
         elif character in "'\N{RIGHT SINGLE QUOTATION MARK}":
@@ -37,12 +37,12 @@ _KINDS = _Kinds()
 
 
 def spaced_words(text: str) -> list[Span]:
-    """Words of a text that is tokenised already: what stands between spaces."""
+    """Spans of space-separated words, for tokenised texts."""
     return [match.span() for match in re.finditer(r"\S+", text)]
 
 
 def split_words(text: str) -> list[Span]:
-    """Words of a text as it is written, without its signs; Chinese, Japanese and Korean characters are words each.
+    """Spans of the words of raw text, without punctuation; every Chinese, Japanese or Korean character is a word.
 
     >>> [text[a:b] for text in ["Ng'ombe, mbuzi (2)!"] for a, b in split_words(text)]
     ["Ng'ombe", 'mbuzi', '2']

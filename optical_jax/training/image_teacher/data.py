@@ -19,7 +19,7 @@ from optical_jax.data.images.sources import read_image_set
 from optical_jax.data.text.bitext import text_key
 from optical_jax.files import sha256_file
 from optical_jax.retrieval.blocks import Block
-from optical_jax.retrieval.image_metrics import two_way_figures
+from optical_jax.retrieval.image_metrics import two_way_metrics
 from optical_jax.retrieval.image_search import by_position, search_both_ways
 from optical_jax.retrieval.search import encode_blocks
 from optical_jax.towers.images import encode_images
@@ -227,7 +227,7 @@ def make_dev_figures(dev: Mapping[str, ImageTextSet], pair: TowerPair, language:
             asked = [caption.text for caption in captions.values()]
             texts = by_position(text_blocks(text, asked, pooled=pooled), len(captions))
             images = by_position(encode_images(image, pictures, ids, pooled=pooled), len(ids))
-            figures = two_way_figures(*(way.per_query for way in search_both_ways(captions, texts, ids, images)))
+            figures = two_way_metrics(*(way.per_query for way in search_both_ways(captions, texts, ids, images)))
             found[name] = {figure: figures[figure] for figure in DEV_FIGURES}
         return found
 

@@ -15,7 +15,7 @@ from optical_jax.data.collections.rankings import hold_out, load_dev, load_ranki
 from optical_jax.errors import ConfigError
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.partitioning import batch_shards
-from optical_jax.retrieval.metrics import evaluate_run, mean_figures
+from optical_jax.retrieval.metrics import evaluate_run
 from optical_jax.retrieval.search import encode_blocks, search
 from optical_jax.runs.load import load
 from optical_jax.towers.tower import encode
@@ -157,7 +157,7 @@ def dev_evaluation(language: str, start: Tower, dev: DevSet | None) -> Callable[
         blocks = list(encode_blocks(list(dev.queries.values()), lambda texts: encode(asks, texts)))
         ranking = search({"dev": blocks}, dev.documents, lambda texts: encode(answers, texts))["dev"]
         found = evaluate_run(ranking.as_run(list(dev.queries), list(dev.documents)), dev.qrels)
-        means = mean_figures(found)
+        means = mean_metrics(found)
         return {language: {name: means[name] for name in DEV_METRICS}}
 
     return evaluate

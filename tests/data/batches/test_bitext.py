@@ -88,12 +88,12 @@ def test_buckets_above_the_longest_text_are_not_used():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"buckets": (4, 8)}, r"data\.buckets=\(4, 8\) hold no text of 16 tokens; add 16"),
+        ({"buckets": (4, 8)}, r"data\.buckets=\(4, 8\) are too short for a text of 16 tokens; add 16"),
         ({"buckets": (8, 4, 16)}, "rising order"),
         ({"buckets": ()}, "rising order"),
-        ({"weights": ("sw=1", "xx=2")}, r"data\.weights=xx=\.\.\.: no bitext of this language; there are sw, so"),
+        ({"weights": ("sw=1", "xx=2")}, r"data\.weights=xx=\.\.\.: no bitext of this language; available: sw, so"),
         ({"weights": ("sw=1",)}, "none for so"),
-        ({"weights": ("sw=a",)}, "not LANG=NUMBER"),
+        ({"weights": ("sw=a",)}, "is not LANG=NUMBER"),
         ({"weights": ("sw=-1", "so=2")}, "from 0 up"),
         ({"weights": ("sw=0", "so=0")}, "all 0"),
         ({"temperature": 0.0}, r"data\.temperature=0\.0 must be above 0"),

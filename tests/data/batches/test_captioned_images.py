@@ -187,7 +187,7 @@ def test_damage_while_a_run_goes_on_is_told(pair, pictures, tmp_path):
     parts = prepare(cfg, None)
     vectors = cached(parts, cfg, tmp_path)
     vectors.cache._found.clear()
-    with pytest.raises(MachineError, match="the same command makes them anew"):
+    with pytest.raises(MachineError, match="run the same command again to recompute them"):
         vectors.rows(np.array([0]))
 
 
@@ -291,9 +291,9 @@ def test_transport_between_single_vectors_is_the_cosine(pair, pictures, tmp_path
 @pytest.mark.parametrize(
     ("data", "loss", "said"),
     [
-        ({"pictures_share": 0.0}, LossConfig("transport"), "data.pictures_share=0.0 is impossible"),
-        ({"pictures_share": 1.5}, LossConfig("transport"), "data.pictures_share=1.5 is impossible"),
-        ({"pictures": "", "pictures_share": 0.2}, LossConfig("transport"), "there are none; name a set"),
+        ({"pictures_share": 0.0}, LossConfig("transport"), "data.pictures_share=0.0 is not valid"),
+        ({"pictures_share": 1.5}, LossConfig("transport"), "data.pictures_share=1.5 is not valid"),
+        ({"pictures": "", "pictures_share": 0.2}, LossConfig("transport"), "which is empty; set data.pictures"),
         ({}, LossConfig("transport", ot=OtConfig(masses="idf")), "the patches of data.pictures have no such weight"),
     ],
 )

@@ -211,7 +211,7 @@ GOOD = b"The child reads.\tMtoto anasoma.\n"
         ("sw.train.jsonl", b"{\n", "not JSON"),
         ("sw.train.jsonl", b"[1]\n", "not a JSON object"),
         ("sw.train.jsonl", b'{"en": "Water"}\n', "no key 'sw'"),
-        ("sw.train.jsonl", b'{"en": "Water", "sw": 3}\n', "the foreign side is no text"),
+        ("sw.train.jsonl", b'{"en": "Water", "sw": 3}\n', "the foreign side is not a text"),
     ],
 )
 def test_broken_line_is_named_or_skipped(tmp_path, name, bad, message):
@@ -290,7 +290,7 @@ def test_missing_files(tmp_path):
 
 def test_settings_that_cannot_be(tmp_path):
     path = tsv(tmp_path / "sw.train.tsv")
-    with pytest.raises(ConfigError, match=r"data\.english_column=en: a TSV column is a number"):
+    with pytest.raises(ConfigError, match=r"data\.english_column=en is not a TSV column"):
         read_bitext(config(path, english_column="en"))
     with pytest.raises(ConfigError, match=r"data\.min_score=1\.0 needs data\.score_column"):
         read_bitext(config(path, min_score=1.0))

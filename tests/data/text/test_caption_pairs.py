@@ -180,7 +180,7 @@ def test_a_dev_split_that_is_broken_is_no_dev_split_that_is_not_there(tmp_path, 
         ("captions:{}", ConfigError, "write LANG=captions:"),
         ("sw={}", DataError, "is a folder, not a file (data.bitext=sw="),
         ("sw={}", DataError, "for the captions in it write sw=captions:"),
-        ("keywords:{}", ConfigError, "keywords are there in several languages; write LANG=keywords:"),
+        ("keywords:{}", ConfigError, "no language for the keywords; write LANG=keywords:"),
         ("SW=captions:{}", ConfigError, "write sw=FILE"),
         ("sw=captions:{}/none", DataError, "none: no such folder (data.bitext=sw=captions:"),
         ("fr=captions:{}", DataError, "has no captions.fr.train.jsonl[.gz]; its languages: en, sw"),
@@ -204,5 +204,5 @@ def test_captions_have_no_scores(pictures):
 
 
 def test_a_lexicon_is_no_caption(pictures):
-    with pytest.raises(ConfigError, match="give each language one file"):
+    with pytest.raises(ConfigError, match="use one file per language"):
         read_lexicons((f"sw=captions:{pictures}",), ["sw"])

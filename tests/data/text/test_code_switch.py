@@ -98,10 +98,10 @@ def test_a_lexicon_by_hand(tmp_path):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("maji water\n", r"own.tsv:1: no word and its English with a tab"),
+        ("maji water\n", r"own.tsv:1 is not a word and its English with a tab"),
         ("maji\twater\nsamaki\t\n", r"own.tsv:2: no word and its English"),
-        ("maji\twater\tmuch\n", r"own.tsv:1: 'much' is no share and count"),
-        ("\n", r"own.tsv: no word in it"),
+        ("maji\twater\tmuch\n", r"own.tsv:1: 'much' is not share and count"),
+        ("\n", r"own.tsv: the lexicon is empty"),
     ],
 )
 def test_a_broken_lexicon_is_told_by_file_and_line(tmp_path, content, told):
@@ -115,7 +115,7 @@ def test_every_language_has_one_lexicon(tmp_path):
     path = tmp_path / "own.tsv"
     path.write_text("maji\twater\n", "utf-8")
     for entries, languages, told in (
-        ([f"sw={path}"], ["so"], "no bitext of sw; there are so"),
+        ([f"sw={path}"], ["so"], "no bitext of sw; available: so"),
         ([f"sw={path}"], ["sw", "so"], "none for so"),
         ([f"sw={path}", f"sw={path}"], ["sw"], "one file"),
     ):
@@ -209,11 +209,14 @@ def settings(student: StudentConfig | None = None, **data) -> Config:
 @pytest.mark.parametrize(
     ("cfg", "told"),
     [
-        (settings(code_switch=1.5), "data.code_switch=1.5 is impossible"),
-        (settings(lexicon=("sw=y",)), "data.code_switch takes words from, and that is 0"),
-        (settings(StudentConfig(vocabulary="train"), code_switch=0.2), "new_embeddings='random' makes one whose plans"),
-        (settings(StudentConfig(head="drawn"), code_switch=0.2), "student.head='drawn' makes one whose plans"),
-        (settings(StudentConfig(freeze_layers=-1)), "student.freeze_layers=-1 is impossible"),
+        (settings(code_switch=1.5), "data.code_switch=1.5 is not valid"),
+        (settings(lexicon=("sw=y",)), "data.lexicon is for data.code_switch, which is 0"),
+        (
+            settings(StudentConfig(vocabulary="train"), code_switch=0.2),
+            "are meaningless with student.new_embeddings='random'",
+        ),
+        (settings(StudentConfig(head="drawn"), code_switch=0.2), "are meaningless with student.head='drawn'"),
+        (settings(StudentConfig(freeze_layers=-1)), "student.freeze_layers=-1 is not valid"),
     ],
 )
 def test_settings_that_cannot_be(cfg, told):

@@ -132,7 +132,7 @@ def test_a_second_call_replaces_the_first(tmp_path, capsys):
 def test_files_of_others_are_not_written_over(tmp_path, capsys):
     (tmp_path / "sw.train.tsv").write_text("mine")
     assert main(["--lang", "sw", "--out", str(tmp_path)]) == 2
-    assert "holds files of yours" in capsys.readouterr().err
+    assert "has other files, which would be overwritten" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["sw.train.tsv"]
     assert (tmp_path / "sw.train.tsv").read_text() == "mine"
 
@@ -140,4 +140,4 @@ def test_files_of_others_are_not_written_over(tmp_path, capsys):
 def test_a_folder_inside_a_file(tmp_path, capsys):
     (tmp_path / "file").write_text("mine")
     assert main(["--lang", "sw", "--out", str(tmp_path / "file" / "names")]) == 2
-    assert "lies in, a file" in capsys.readouterr().err
+    assert "is a file, or inside one" in capsys.readouterr().err

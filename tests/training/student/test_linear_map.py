@@ -194,13 +194,13 @@ def test_a_whole_run_without_a_step(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"student": StudentConfig(head="fitted")}, "name one: --student.path PATH"),
-        ({"student": StudentConfig(path="x", head="fitted", vocabulary="train")}, "student.vocabulary='train' makes"),
+        ({"student": StudentConfig(head="fitted")}, "add --student.path PATH"),
+        ({"student": StudentConfig(path="x", head="fitted", vocabulary="train")}, "student.vocabulary='train' changes"),
         ({"student": StudentConfig(path="x", head="fitted", size=SizeConfig(8, 1, 1, 8))}, "student.size=SizeConfig"),
-        ({"student": StudentConfig(path="x", head="fitted", ridge=-1.0)}, "student.ridge=-1.0 is impossible"),
+        ({"student": StudentConfig(path="x", head="fitted", ridge=-1.0)}, "student.ridge=-1.0 is not valid"),
         ({"student": StudentConfig(path="x")}, "training.steps=0 trains nothing"),
         ({"student": StudentConfig(path="x", ridge=2.0), "training": TrainingConfig()}, "student.ridge=2.0 is for"),
-        ({"training": TrainingConfig(steps=-1)}, "training.steps=-1 is impossible"),
+        ({"training": TrainingConfig(steps=-1)}, "training.steps=-1 is not valid"),
     ],
 )
 def test_impossible_settings_of_a_fitted_head(change, said):

@@ -54,7 +54,7 @@ def test_a_run_that_goes_on_switches_the_same_words(tmp_path):
     file.write_text("mwalimu\tbread\n", "utf-8")
     assert not same(first, batches(prepare(cfg, folder)))
     file.unlink()
-    with pytest.raises(ConfigError, match=r"lexicon.sw.tsv is missing, by which this run switches words"):
+    with pytest.raises(ConfigError, match=r"lexicon.sw.tsv, a lexicon of this run.s code switching, is missing"):
         prepare(cfg, folder)
 
 
