@@ -104,7 +104,7 @@ def test_what_is_possible_after_all():
 
 def test_the_other_side_wants_its_extra(monkeypatch):
     there = {"torch"}
-    monkeypatch.setattr("optical_jax.commands.bench.find_spec", lambda name: name if name in there else None)
+    monkeypatch.setattr("optical_jax.benchmark.options.find_spec", lambda name: name if name in there else None)
     check_extra(BenchCommand(peer="torch"))
     with pytest.raises(ConfigError, match=r"needs sentence_transformers, which is not installed; .*parity"):
         check_extra(BenchCommand(peer="torch", collection=".", model="."))

@@ -196,7 +196,8 @@ def on_terminal(code: str, columns: int) -> str:
 def test_a_terminal_gets_lines_that_fit():
     """Chinese characters take two columns; what a file holds does not steer the terminal."""
     code = (
-        "from optical_jax.commands.search import Hit, print_hits\n"
+        "from optical_jax.commands.search import print_hits\n"
+        "from optical_jax.index.texts import Hit\n"
         "hits = [Hit('q', 1, 12.5, 7, 'short'), Hit('q', 2, 1.25, 1234567, 'long ' * 20),\n"
         "        Hit('q', 3, 1.0, 8, '\\u4e2d' * 40), Hit('q', 4, 0.5, 9, 'a\\x1b[31mb\\tc')]\n"
         "print_hits(['q'], [hits])\n"

@@ -331,7 +331,7 @@ from dataclasses import replace
 from optical_jax.config import (
     CheckpointConfig, Config, DataConfig, OptimizerConfig, StudentConfig, TeacherConfig, TrainingConfig
 )
-from optical_jax.loss_config import LossConfig
+from optical_jax.config import LossConfig
 from optical_jax.studies.design import Arm, Study
 
 BASE = Config(
