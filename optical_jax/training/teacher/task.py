@@ -15,7 +15,7 @@ from optical_jax.data.collections.rankings import hold_out, load_dev, load_ranki
 from optical_jax.errors import ConfigError
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.partitioning import batch_shards
-from optical_jax.retrieval.metrics import evaluate_run
+from optical_jax.retrieval.metrics import evaluate_run, mean_metrics
 from optical_jax.retrieval.search import encode_blocks, search
 from optical_jax.runs.load import load
 from optical_jax.towers.tower import encode
