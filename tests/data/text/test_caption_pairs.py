@@ -94,8 +94,8 @@ def test_dev_keywords_are_those_of_the_dev_split_or_held_out(tmp_path):
 @pytest.mark.parametrize(
     ("keywords", "said"),
     [
-        ([["paka"], "paka"], "captions.sw.train.jsonl:2: keywords are no texts"),
-        ([["paka"], ["paka", 3]], "captions.sw.train.jsonl:2: keywords are no texts"),
+        ([["paka"], "paka"], "captions.sw.train.jsonl:2: keywords are not texts"),
+        ([["paka"], ["paka", 3]], "captions.sw.train.jsonl:2: keywords are not texts"),
         ([[], []], "captions.sw.train.jsonl has no keywords"),
         ([["paka"], [" "]], "captions.sw.train.jsonl:2: picture 'p1' has an empty caption"),
     ],
@@ -165,7 +165,7 @@ def test_a_dev_split_that_is_there_is_taken(tmp_path, name, files, dev):
     ("name", "files", "said"),
     [
         ("multi30k", MULTI30K | {"val.txt": "1.jpg\n2.jpg\n", "val.en": "A\n", "val.de": "B\n"}, "has 1 lines and"),
-        ("multi30k", MULTI30K | {"val.en": "A cat.\n", "val.de": "Eine Katze.\n"}, "lacks the names of its pictures"),
+        ("multi30k", MULTI30K | {"val.en": "A cat.\n", "val.de": "Eine Katze.\n"}, "lacks the names of its images"),
         ("wit", WIT | {DEV_OF_WIT: "language\n"}, "no column image_url"),
     ],
 )
