@@ -88,7 +88,7 @@ def broken(name: str, content: str | bytes, message: str, error: type = DataErro
         broken("queries.sw.jsonl.gz", gzip.compress(b"x" * 100)[:-9], "not a complete gzip file"),
         broken("queries.sw.jsonl.gz", gzip.compress(b""), "queries.sw.jsonl.gz is empty"),
         broken("qrels/dev.tsv", "", "dev.tsv is empty"),
-        broken("qrels/dev.tsv", "q1\td1\t1\n", "dev.tsv:1: a judgement where the header must stand"),
+        broken("qrels/dev.tsv", "q1\td1\t1\n", "dev.tsv:1: a judgement in place of the header"),
         broken("qrels/dev.tsv", QRELS + "q3\td1\n", "dev.tsv:5: 2 columns"),
         broken("qrels/dev.tsv", QRELS + "q3\td1\t0.5\n", "dev.tsv:5: score '0.5' is not an integer"),
         broken("qrels/dev.tsv", QRELS + "q1\td1\t1\n", "dev.tsv:5: .* judged twice"),

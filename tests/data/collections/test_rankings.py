@@ -85,7 +85,7 @@ def test_triples_of_ids_and_gzip(tmp_path):
     [
         ("x.tsv", "", "is empty"),
         ("x.tsv", "a\tb\n", ":1: 2 columns; a line has three"),
-        ("x.tsv", "a\tb\tc\na\tb\n", ":2: 2 columns, and 3 before"),
+        ("x.tsv", "a\tb\tc\na\tb\n", ":2: 2 columns, but 3 before"),
         ("x.tsv", "a\tb\t\n", ":1: column 3 is empty"),
         ("x.tsv", "q\t0\td\tyes\n", ":1: grade 'yes' is not an integer"),
         ("x.csv", "a,b,c\n", "the format is read from the name"),
