@@ -1,4 +1,4 @@
-"""How an exported folder is used from elsewhere: for each library the Python code, fitted to the tower, as text."""
+"""Python code for model cards: encoding with an exported tower in transformers, Sentence Transformers, optical_jax."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from optical_jax.models.paired_text import HIGHEST_ID
 
 
 def recipes(cfg: TowerConfig, folder: str, special_ids: tuple[int, ...] = ()) -> dict[str, str]:
-    """By library, code that defines or shows how queries are encoded: for each that loads an exported tower."""
+    """Code that encodes queries, by library, for every library that loads the exported tower."""
     found = {"transformers alone": transformers_recipe(cfg, folder, special_ids)}
     if not is_pair_family(cfg):
         found["Sentence Transformers 6"] = sentence_transformers_recipe(cfg, folder)
@@ -21,12 +21,12 @@ def recipes(cfg: TowerConfig, folder: str, special_ids: tuple[int, ...] = ()) ->
 
 
 def transformers_recipe(cfg: TowerConfig, folder: str, special_ids: tuple[int, ...] = ()) -> str:
-    """Code that defines `encode(texts)`: queries to unit vectors, from PyTorch, transformers and safetensors alone.
+    """Code of `encode(texts)`, queries to unit vectors, with PyTorch, transformers and safetensors alone.
 
     Args:
       cfg: the tower's shape.
       folder: the name the code loads from.
-      special_ids: of the tokenizer; only asked for where the head drops their vectors.
+      special_ids: of the tokenizer; used only if the head drops their vectors.
     """
     head, family = cfg.head, cfg.encoder.family
     marked, augmented = head.query_marker_id is not None, head.augment_queries
@@ -102,9 +102,9 @@ def _what_it_gives(cfg: TowerConfig) -> str:
 
 
 def _with_markers(cfg: TowerConfig) -> list[str]:
-    """Lines from `batch` to `ids` and `attend`: the marker behind the first token, [MASK] or padding at the end.
+    """Code from `batch` to `ids` and `attend`: adds the marker after the first token, [MASK] or padding at the end.
 
-    SigLIP's texts are padded to the length it was trained with.
+    SigLIP texts are padded to the length of its training.
     """
     head = cfg.head
     lines = ['    rows = batch["input_ids"]']
@@ -150,11 +150,11 @@ def own_recipe(folder: str, teacher: str) -> str:
 
 
 def special_token_ids(tokenizer: Any) -> tuple[int, ...]:
-    """Of the tokens whose vectors a head may drop, as `tokenize` counts them."""
+    """Ids of the special tokens whose vectors a head may drop, as in `tokenize`."""
     ids = (tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id)
     return tuple(sorted({i for i in ids if isinstance(i, int)}))
 
 
 def quoted(text: str) -> str:
-    """As a string of Python or YAML: both read JSON's."""
+    """A Python string literal; JSON strings are valid ones."""
     return json.dumps(text, ensure_ascii=False)

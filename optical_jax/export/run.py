@@ -1,4 +1,4 @@
-"""A run's models as Hugging Face folders, with their cards."""
+"""Export a run's models as Hugging Face folders with model cards."""
 
 from __future__ import annotations
 
@@ -10,64 +10,62 @@ from optical_jax.errors import ConfigError
 from optical_jax.export.options import ExportCommand
 
 if TYPE_CHECKING:
-    from optical_jax.export.student_card import CardFacts, Model
+    from optical_jax.export.card import Model
+    from optical_jax.export.student_card import CardFacts
     from optical_jax.towers.tower import Tower
 
 
 def write_pair(run: Path, out: Path, step: int, command: ExportCommand) -> None:
-    """Both towers of an image-text teacher's run, with their card."""
+    """Save both towers of an image-text teacher's run, with their model card."""
     from optical_jax.export.image_teacher_card import PairFacts, image_teacher_card
-    from optical_jax.runs.metrics import read_metrics
     from optical_jax.runs.pair import trained_pair
     from optical_jax.towers.pair import save_pair
 
-    pair, config = trained_pair(run, step), read_record(run / "config.json")
-    facts = PairFacts(
-        name=run.resolve().name,
-        folder=out.resolve().name,
-        pair=pair,
-        step=step,
-        text=model_of(config, "text"),
-        image=model_of(config, "image"),
-        license=command.license.strip(),
-        config=config,
-        env=read_record(run / "env.json"),
-        images=read_record(run / "images.json"),
-        metrics=read_metrics(run / "metrics.jsonl"),
-    )
+    pair, records = trained_pair(run, step), run_records(run, out, step, command.license)
+    text, image = (model_of(records["config"], part) for part in ("text", "image"))
+    facts = PairFacts(pair=pair, text=text, image=image, images=read_record(run / "images.json"), **records)
     save_pair(pair, out, image_teacher_card(facts), dtype=command.dtype)
     print(f"wrote the {command.checkpoint} pair of {run} to {out}")
 
 
 def gather_facts(run: Path, out: Path, step: int, tower: Tower, license: str) -> CardFacts:
-    """What the run's files tell; a file that is not there (a run of parts, an older one) tells nothing."""
+    """Read what the card of a text tower shows."""
     from optical_jax.export.recipe import special_token_ids
     from optical_jax.export.student_card import CardFacts
-    from optical_jax.runs.metrics import read_metrics
 
-    config = read_record(run / "config.json")
+    records = run_records(run, out, step, license)
+    start, data = ("encoder", "rankings.json") if "encoder" in records["config"] else ("student", "bitext.json")
     return CardFacts(
-        name=run.resolve().name,
-        folder=out.resolve().name,
         tower=tower.cfg,
-        step=step,
         special_ids=special_token_ids(tower.tokenizer),
-        teacher=model_of(config, "teacher"),
-        start=model_of(config, "encoder" if "encoder" in config else "student"),
-        license=license.strip(),
-        config=config,
-        env=read_record(run / "env.json"),
-        bitext=read_record(run / ("rankings.json" if "encoder" in config else "bitext.json")),
-        metrics=read_metrics(run / "metrics.jsonl"),
-        # A study's tables of one way of asking are its own; eval.py's have both.
+        teacher=model_of(records["config"], "teacher"),
+        start=model_of(records["config"], start),
+        bitext=read_record(run / data),
+        # Records with "way" are a study's, of one direction of retrieval; eval.py's have both.
         evaluations=[
             found for path in sorted(run.glob("eval/*/metrics.json")) if "way" not in (found := read_record(path))
         ],
+        **records,
     )
 
 
+def run_records(run: Path, out: Path, step: int, license: str) -> dict[str, Any]:
+    """The fields of `RunFacts`; records that an old run lacks are empty."""
+    from optical_jax.runs.metrics import read_metrics
+
+    return {
+        "name": run.resolve().name,
+        "folder": out.resolve().name,
+        "step": step,
+        "license": license.strip(),
+        "config": read_record(run / "config.json"),
+        "env": read_record(run / "env.json"),
+        "metrics": read_metrics(run / "metrics.jsonl"),
+    }
+
+
 def read_record(path: Path) -> dict[str, Any]:
-    """A JSON file of the run, or nothing where there is none.
+    """Read a JSON record of the run; empty if there is none.
 
     Raises:
       ConfigError: it is broken.
@@ -81,8 +79,8 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def model_of(config: Mapping[str, Any], role: str) -> Model:
-    """The model at `<role>.path`, under the name that others know it by: no path of this machine."""
-    from optical_jax.export.student_card import Model
+    """The model at `<role>.path` by its Hub or folder name, without the path on this machine."""
+    from optical_jax.export.card import Model
     from optical_jax.models.formats.pretrained import HUB_NAME, SHIPPED
 
     path = config.get(role, {}).get("path", "")

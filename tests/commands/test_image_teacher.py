@@ -159,7 +159,7 @@ def test_the_towers_of_a_run_and_of_its_export_are_the_same(run, folder, tmp_pat
     assert logits["logit_scale"] != np.float32(-np.log(0.07))
     assert open_source(str(out)).seen_images == open_source(str(run)).seen_images
     card = (out / "README.md").read_text()
-    for said in ("license: apache-2.0", "| bars | train | 45 | 89 |", "No such picture was trained on", "t2i R@5"):
+    for said in ("license: apache-2.0", "| bars | train | 45 | 89 |", "No such image was trained on", "t2i R@5"):
         assert said in card
     assert str(folder) not in card
     assert str(run) not in card
@@ -301,7 +301,7 @@ def test_broken_pictures_are_told_before_anything_is_trained(flags, folder, tmp_
     both = ["--data.images", str(folder), str(broken), "--run", str(tmp_path / "x")]
     assert image_teacher([*flags, *both]) == 3
     told = capsys.readouterr().err
-    assert "2 of 6 pictures cannot be read" in told
+    assert "2 of 6 images cannot be read" in told
     assert all(f"{name}.png: not an image" in told for name in ("train1", "dev1"))
     assert not (tmp_path / "x" / "config.json").exists()
     # Unasked, the first is told when it is met.

@@ -246,14 +246,14 @@ def test_a_file_of_boxes(tmp_path):
     ("text", "message"),
     [
         ("", "is empty"),
-        ('{"_id": "a"}\n', "b.jsonl:1: not the boxes of a picture"),
-        ("[]\n", "b.jsonl:1: not the boxes of a picture"),
-        ('{"_id": 1, "boxes": []}\n', "b.jsonl:1: not the boxes of a picture"),
+        ('{"_id": "a"}\n', "b.jsonl:1: not the boxes of an image"),
+        ("[]\n", "b.jsonl:1: not the boxes of an image"),
+        ('{"_id": 1, "boxes": []}\n', "b.jsonl:1: not the boxes of an image"),
         ('{"_id": "a", "boxes": [[0, 0, 1]]}\n', r"b.jsonl:1: boxes\[0\] is \[0, 0, 1\]; it must be"),
         ('{"_id": "a", "boxes": [[0, 0, 1, 1], [3, 0, 3, 1]]}\n', r"boxes\[1\] is \[3, 0, 3, 1\]"),
         ('{"_id": "a", "boxes": [[0, 0, NaN, 1]]}\n', r"boxes\[0\] is \[0, 0, nan, 1\]"),
         ('{"_id": "a", "boxes": [[0, 0, true, 1]]}\n', r"boxes\[0\]"),
-        ('{"_id": "a", "boxes": []}\n{"_id": "a", "boxes": []}\n', "b.jsonl:2: picture 'a' stands twice"),
+        ('{"_id": "a", "boxes": []}\n{"_id": "a", "boxes": []}\n', "b.jsonl:2: image 'a' is a duplicate"),
     ],
 )
 def test_what_is_no_file_of_boxes(tmp_path, text, message):

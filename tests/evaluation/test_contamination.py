@@ -14,8 +14,9 @@ from optical_jax.config import DataConfig, ImageStageConfig
 from optical_jax.data.batches.captioned_images import read_picture_pairs
 from optical_jax.data.text.bitext import load_bitext
 from optical_jax.evaluation import images as evaluate_pictures
-from optical_jax.export.image_teacher_card import PairFacts, title, trained_on
-from optical_jax.export.student_card import Model, evaluation
+from optical_jax.export.card import Model
+from optical_jax.export.image_teacher_card import PairFacts, description, trained_on
+from optical_jax.export.student_card import evaluation
 from optical_jax.towers.pair import load_pair
 from optical_jax.training.image_teacher.data import read_stage_data
 from tests.helpers.drawn_images import write_set
@@ -95,15 +96,15 @@ def facts(pair: Path, dev: dict | None, config: dict, image: str = "") -> PairFa
 @pytest.mark.parametrize(
     ("seen", "image", "said"),
     [
-        ((15, 29), "", "These pictures and captions were trained on."),
-        ((0, 0), "", "No such picture was trained on."),
-        ((0, 0), "clip", "No such picture is known to have been trained on."),
-        ((0, 14), "", "No such picture was trained on; of their 29 captions 14 stand among those trained on."),
-        ((3, 0), "", "Of these 15 pictures 3 were trained on."),
+        ((15, 29), "", "These images and captions were trained on."),
+        ((0, 0), "", "No such image was trained on."),
+        ((0, 0), "clip", "No such image is known to have been trained on."),
+        ((0, 14), "", "No such image was trained on; of their 29 captions 14 are among those trained on."),
+        ((3, 0), "", "Of these 15 images 3 were trained on."),
         (
             (3, 7),
             "clip",
-            "Of these 15 pictures 3 were trained on; of their 29 captions 7 stand among those trained on.",
+            "Of these 15 images 3 were trained on; of their 29 captions 7 are among those trained on.",
         ),
     ],
 )
@@ -113,23 +114,23 @@ def test_the_card_tells_by_count_what_was_trained_on(pair, seen, image, said):
 
 
 def test_of_a_run_that_did_not_count_the_card_says_only_what_the_splits_tell(pair):
-    for splits, said in ((["train"], ""), (["train", "dev"], "These pictures were trained on.")):
+    for splits, said in ((["train"], ""), (["train", "dev"], "These images were trained on.")):
         assert trained_on(facts(pair, None, {"data": {"dev_split": "dev", "splits": splits}})) == said
 
 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"locked": True, "projection": 0}, "The tower of texts is `minilm`, as it was; that of pictures"),
+        ({"locked": True, "projection": 0}, "The text encoder is `minilm`, as it was; the image encoder"),
         (
             {"locked": True, "projection": 40},
-            "is `minilm`, as it was, but for a projection to 40 dimensions that was trained; that of pictures",
+            "is `minilm`, as it was, but for a projection to 40 dimensions that was trained; the image encoder",
         ),
-        ({"locked": False, "projection": 0}, "The tower of texts began as `minilm`; that of pictures"),
+        ({"locked": False, "projection": 0}, "The text encoder began as `minilm`; the image encoder"),
     ],
 )
 def test_the_card_tells_what_of_the_texts_tower_was_trained(pair, settings, said):
-    assert said in title(facts(pair, None, {"text": settings}))
+    assert said in description(facts(pair, None, {"text": settings}))
 
 
 # ---- of pictures that are ranked -----------------------------------------------------------------------------------

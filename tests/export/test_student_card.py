@@ -21,7 +21,8 @@ from optical_jax.config import (
     TowerConfig,
     to_json,
 )
-from optical_jax.export.student_card import CardFacts, Model, file_name, model_card, part_name
+from optical_jax.export.card import Model
+from optical_jax.export.student_card import CardFacts, file_and_set, model_card
 from tests.commands.test_export import make_run
 
 PLAIN = HeadConfig(query_length=10, document_length=16)
@@ -61,6 +62,7 @@ FACTS = CardFacts(
     tower=TowerConfig(EncoderConfig(), PROJECTED),
     step=150,
     teacher=Model("minilm", hub=False),
+    start=Model("", hub=False),
     config=to_json(CONFIG),
     env={
         "optical_jax": "0.1.0",
@@ -151,7 +153,7 @@ def test_no_path_of_the_machine_is_told():
     ],
 )
 def test_names_of_files_and_parts(path, name, part):
-    assert (file_name(path), part_name(path)) == (name, part)
+    assert file_and_set(path) == (name, part)
 
 
 # ---- what it tells -----------------------------------------------------------------------------------------------
@@ -210,7 +212,7 @@ def test_figures_of_another_checkpoint_are_not_given_as_its_own():
     assert "flores_sib (dev, maxsim) was evaluated at checkpoint 100, not at the one exported here, 150" in text
     assert "--checkpoint 150" in text
     assert "0.800" not in text
-    assert "No dev figures were taken at step 150." in text
+    assert "No dev metrics were computed at step 150." in text
     both = section(model_card(replace(FACTS, evaluations=[evaluation_of(150), evaluation_of(9, "other")])), "Results")
     assert "0.800" in both
     assert "other (dev, maxsim) was evaluated at checkpoint 9" in both

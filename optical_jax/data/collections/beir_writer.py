@@ -1,4 +1,4 @@
-"""Any collection as a folder in BEIR's form, which evaluation and training both read."""
+"""Convert a collection to a folder in BEIR format, which evaluation and training read."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from optical_jax.files import write_json
 
 
 def write_beir(splits: Sequence[CollectionFiles], out: Path, source: str, bad: BadLines) -> dict[str, Any]:
-    """Write corpus.jsonl, queries.<lang>.jsonl, qrels/<split>.tsv and, where there are some, triples.<split>.tsv.
+    """Write corpus.jsonl, queries.<lang>.jsonl, qrels/<split>.tsv and, if there are any, triples.<split>.tsv.
 
-    Documents pass through one at a time; held are their ids, and the queries that are judged, which alone are written.
-    The folder is there whole or not at all.
+    Documents are streamed; only their ids and the judged queries are held in memory. Queries without judgements are
+    left out. The folder is written completely or not at all.
 
     Args:
-      splits: one collection, a split each.
+      splits: one collection, one entry per split.
       out: the folder to make.
-      source: what the user calls the collection, noted in collection.json.
-      bad: takes documents without text, and judgements and triples of documents that are not there.
+      source: the collection as the user named it, recorded in collection.json.
+      bad: counts documents without text, and judgements and triples with unknown ids.
 
     Returns:
       The content of collection.json: source, document_language, counts, inputs (sha256 by file).
 
     Raises:
-      ConfigError: the folder is there already, or a split is named twice.
+      ConfigError: the folder exists, or a split is named twice.
       DataError: something is missing, broken or contradictory, or nothing is judged.
     """
     names = [split.split for split in splits]
     if len(set(names)) < len(names):
         raise ConfigError(f"split={' '.join(names)} names one twice; name each once")
     if out.exists():
-        raise ConfigError(f"out={out} is there already; name another folder, or delete it")
+        raise ConfigError(f"out={out} exists; name another folder, or delete it")
     unfinished = out.with_name(f"{out.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     (unfinished / "qrels").mkdir(parents=True)
@@ -81,7 +81,7 @@ def _write_corpus(files: CollectionFiles, path: Path, bad: BadLines) -> set[str]
 
 
 def _gather_queries(files: CollectionFiles, qrels: Qrels, into: dict[str, dict[str, str]]) -> None:
-    """The judged queries of every language, and the English ones, beside those of the splits before."""
+    """Add the judged queries of every language, and the English ones, to `into`."""
     streams = {**files.queries, **({"en": files.english} if files.english else {})}
     for language, stream in streams.items():
         texts = into.setdefault(language, {})
@@ -93,7 +93,9 @@ def _gather_queries(files: CollectionFiles, qrels: Qrels, into: dict[str, dict[s
             if texts.setdefault(query, text) != text:
                 raise DataError(f"{stream.name}: query {query!r} has another text in another split; write one split")
         if not judged and language in files.queries:
-            raise DataError(f"{files.judgements.name} judges no query of {stream.name}; take another split or language")
+            raise DataError(
+                f"{files.judgements.name} has no judgements for {stream.name}; use another split or language"
+            )
 
 
 def _triples(path: Path, queries: Collection[str], documents: Collection[str], bad: BadLines) -> Iterator[str]:
@@ -126,7 +128,7 @@ def _write_qrels(path: Path, qrels: Qrels) -> None:
 
 
 def _write_lines(path: Path, lines: Iterable[str]) -> int:
-    """Returns how many there were."""
+    """Write lines; returns their count."""
     count = 0
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for line in lines:

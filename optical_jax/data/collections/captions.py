@@ -1,4 +1,4 @@
-"""Captions of pictures as a collection of texts: those of other languages look for their picture's English ones."""
+"""Image captions as a text retrieval collection: English captions are documents, those of other languages queries."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from optical_jax.files import sha256_file
 
 
 def captions_as_collection(found: ImageTextSet, languages: Sequence[str] = ()) -> Collection:
-    """The English captions as documents, the others as queries; right are all English captions of the same picture.
+    """Make a collection of captions; all English captions of a query's image are relevant to it.
 
     Args:
-      found: with English captions; its pictures are not looked at.
-      languages: of the queries; none takes all but English. Captions of pictures without an English one are left out.
+      found: an image set with English captions; its images are not read.
+      languages: of the queries; empty for all but English. Captions of images without an English one are left out.
 
     Raises:
-      ConfigError: English is asked for, which is what is searched.
-      DataError: no English captions, none in a language, none of a picture that has both, or a caption id that stands
-        for different pictures.
+      ConfigError: English is requested, which is what is searched.
+      DataError: no English captions, none in a language, no image with both, or one caption id for several images.
     """
     if "en" in languages:
         raise ConfigError("lang=en: the English captions are what is searched; name other languages")
@@ -30,7 +29,7 @@ def captions_as_collection(found: ImageTextSet, languages: Sequence[str] = ()) -
         raise DataError(f"{found.name}, {found.split}: no English captions to search; its languages: {listed(found)}")
     asked = languages or [language for language in found.captions if language != "en"]
     if not asked:
-        raise DataError(f"{found.name}, {found.split}: captions in English alone, and none to look for them")
+        raise DataError(f"{found.name}, {found.split}: captions in English only, none as queries")
     chosen = select_languages(found, asked)
     english = found.captions_of_pictures("en")
     queries: dict[str, dict[str, str]] = {}
@@ -38,13 +37,13 @@ def captions_as_collection(found: ImageTextSet, languages: Sequence[str] = ()) -
     for language, captions in chosen.items():
         of_both = {name: caption for name, caption in captions.items() if caption.picture in english}
         if not of_both:
-            raise DataError(f"{found.name}, {found.split}: no picture has captions in English and in {language}")
+            raise DataError(f"{found.name}, {found.split}: no image has captions in English and in {language}")
         queries[language] = {name: caption.text for name, caption in of_both.items()}
         for name, caption in of_both.items():
             grades = dict.fromkeys(english[caption.picture], 1)
             if qrels.setdefault(name, grades) != grades:
                 raise DataError(
-                    f"{found.name}, {found.split}: caption id {name!r} is of several pictures in different languages; "
+                    f"{found.name}, {found.split}: caption id {name!r} belongs to several images across languages; "
                     "give each caption an id of its own"
                 )
     return Collection(
@@ -59,10 +58,10 @@ def captions_as_collection(found: ImageTextSet, languages: Sequence[str] = ()) -
 
 
 def select_languages(found: ImageTextSet, languages: Sequence[str]) -> dict[str, dict[str, Caption]]:
-    """The captions of these languages; all where none is named.
+    """The captions of these languages; all if none is named.
 
     Raises:
-      DataError: a language that the set has not.
+      DataError: a language that the set does not have.
     """
     for language in languages:
         if language not in found.captions:
@@ -75,6 +74,6 @@ def listed(found: ImageTextSet) -> str:
 
 
 def hashes(files: Sequence[Path]) -> dict[str, str]:
-    """File name -> sha256; of files of one name by their paths."""
+    """File name -> sha256; files with the same name by their paths."""
     names = [path.name for path in files]
     return {path.name if names.count(path.name) == 1 else str(path): sha256_file(path) for path in files}

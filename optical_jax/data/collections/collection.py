@@ -1,4 +1,4 @@
-"""Collections: documents, queries a language, graded judgements a split; and their form on disk, BEIR's."""
+"""Retrieval collections in BEIR format: documents, queries by language, graded relevance judgements by split."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from optical_jax.files import read_json, sha256_file
 
 HEADER = "query-id<TAB>corpus-id<TAB>score"
 ABOUT = "collection.json"
-"""Of a folder that `beir_writer` wrote: where it comes from, and the language of its documents."""
+"""Written by `beir_writer`: the source of the collection, and the language of its documents."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ class Collection:
     qrels: Qrels
     """Of the queries of all languages in `queries`."""
     english: dict[str, str]
-    """Query id -> text of all English queries; empty where the collection has none."""
+    """Query id -> text of all English queries; empty if the collection has none."""
     sha256: dict[str, str]
     """File name -> hash of every file that was read for this."""
     document_language: str = "en"
 
     def is_parallel(self, language: str) -> bool:
-        """Whether query and document are one sentence: each query's one relevant document has the query's own id."""
+        """Whether queries translate documents: each has one relevant document, with the query's own id."""
         return not self.english and all(
             [document for document, grade in self.qrels[query].items() if grade > 0] == [query]
             for query in self.queries[language]
@@ -57,7 +57,7 @@ class Collection:
 
 @dataclass(frozen=True)
 class CollectionFiles:
-    """A collection before it is read: streams over its files."""
+    """An unread collection: streams over its files."""
 
     name: str
     split: str
@@ -68,15 +68,15 @@ class CollectionFiles:
     english: Stream[Entry] | None = None
     document_language: str = "en"
     roots: tuple[Path, ...] = ()
-    """Folders from which the names of files are told."""
+    """Folders that file names are relative to."""
     triples: Path | None = None
-    """Lines of query, relevant and other document, by id, where the split has them."""
+    """File of query, relevant and other document ids (triples), if the split has one."""
 
     def gather(self, languages: Sequence[str] = ()) -> Collection:
-        """Read all of it into memory.
+        """Read the whole collection into memory.
 
         Args:
-          languages: those that must have judged queries; none takes those that have.
+          languages: those that must have judged queries; empty for those that have.
 
         Raises:
           DataError: something is empty, broken or contradictory, or no query is judged; the message says where.
@@ -88,7 +88,7 @@ class CollectionFiles:
         queries = {language: texts for language, texts in judged.items() if languages or texts}
         if not queries:
             raise DataError(
-                f"{self.judgements.name} judges no query of {self.name} in any language ({', '.join(every)})"
+                f"{self.judgements.name} has no judgements for {self.name} in any language ({', '.join(every)})"
             )
         for language, texts in queries.items():
             if not any(grade > 0 for query in texts for grade in qrels[query].values()):
@@ -121,7 +121,7 @@ class CollectionFiles:
                 if name not in found:
                     found[name] = sha256_file(path)
             if not stream.paths:
-                # What has no file of its own is known by what it holds.
+                # Records without a file are hashed by content.
                 content = hashlib.sha256()
                 for record in stream:
                     content.update(repr(record[1:]).encode())
@@ -151,7 +151,7 @@ def read_collection(folder: str | Path, split: str = "dev", languages: Sequence[
     Args:
       folder: the collection; its name is the collection's.
       split: which judgements to take.
-      languages: which queries; none takes every language that has judged queries. A collection with one file
+      languages: which queries; empty for every language that has judged queries. A collection with one file
         ``queries.jsonl`` has one language, which must be named here.
 
     Raises:
@@ -162,7 +162,7 @@ def read_collection(folder: str | Path, split: str = "dev", languages: Sequence[
 
 
 def beir_files(folder: Path, split: str, languages: Sequence[str]) -> CollectionFiles:
-    """The streams of a folder in BEIR's form; arguments and errors as `read_collection`."""
+    """The streams of a folder in BEIR format; arguments and errors as `read_collection`."""
     if not folder.is_dir():
         raise DataError(f"collection {folder} does not exist; name a folder with corpus.jsonl, queries.* and qrels/")
     english = existing(folder, "queries.en")
@@ -198,7 +198,7 @@ def _find_split(folder: Path, split: str) -> Path:
 
 
 def _query_files(folder: Path, languages: Sequence[str]) -> dict[str, Path]:
-    """Language -> file, in the order asked for, or in that of the alphabet."""
+    """Language -> file, in the requested order, or alphabetical."""
     there: dict[str, Path] = {}
     for path in sorted([*folder.glob("queries.*.jsonl"), *folder.glob("queries.*.jsonl.gz")]):
         there.setdefault(path.name.split(".")[1], path)
@@ -223,7 +223,7 @@ def read_texts(path: Path, kind: str) -> Iterator[tuple[str, str]]:
     """Ids and texts of a JSONL file of documents or queries.
 
     Raises:
-      DataError: it is empty, or a line is broken or has an id that was there.
+      DataError: it is empty, or a line is broken or has a duplicate id.
     """
     return unique_texts(jsonl_texts(path, kind=kind), kind, BadLines())
 
@@ -238,10 +238,10 @@ def _read_qrels(path: Path) -> Iterator[Judgement]:
         grade = whole_number(score)
         if number == 1:
             if grade is not None:
-                raise DataError(f"{where}: a judgement where the header must stand; put {HEADER} before it")
+                raise DataError(f"{where}: a judgement in place of the header; put {HEADER} before it")
             continue
         if grade is None:
-            raise DataError(f"{where}: score {score!r} is no whole number")
+            raise DataError(f"{where}: score {score!r} is not an integer")
         judged = True
         yield Judgement(where, query, document, grade)
     if not judged:

@@ -1,4 +1,4 @@
-"""The collections of ir_datasets, by their ids; the one door to that package, which fetches what it lacks by itself."""
+"""Collections of the package ir_datasets by id, which is imported here only and downloads its files itself."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def ir_collection(spec: str, languages: Sequence[str]) -> CollectionFiles:
 
     Args:
       spec: "ir_datasets:" and the id.
-      languages: of the queries, where the id does not say; at most one.
+      languages: of the queries, if the id does not say; at most one.
 
     Raises:
       ConfigError: the package is missing, there is no such id, it lacks documents, queries or judgements, or the
@@ -38,7 +38,7 @@ def ir_collection(spec: str, languages: Sequence[str]) -> CollectionFiles:
         ) from None
     lacking = [part for part in ("docs", "queries", "qrels") if not getattr(dataset, f"has_{part}")()]
     if lacking:
-        raise ConfigError(f"collection={spec} has no {' and no '.join(lacking)}; take the id of a split that is judged")
+        raise ConfigError(f"collection={spec} has no {' and no '.join(lacking)}; use the id of a split with judgements")
     known = dataset.queries_lang()
     if len(languages) > 1 or (known and languages and languages[0] != known) or not (known or languages):
         of = f"its queries are in {known}" if known else "it does not say what language its queries are in"
@@ -61,16 +61,16 @@ def ir_collection(spec: str, languages: Sequence[str]) -> CollectionFiles:
     return CollectionFiles(
         name=(name or identity).replace("/", "-"),
         split=split,
-        documents=Stream((), _told(spec, documents), f"{spec} docs"),
-        queries={language: Stream((), _told(spec, queries), f"{spec} queries")},
-        judgements=Stream((), _told(spec, judgements), f"{spec} qrels"),
-        # "und": ISO 639 for what is not known.
+        documents=Stream((), _as_data_errors(spec, documents), f"{spec} docs"),
+        queries={language: Stream((), _as_data_errors(spec, queries), f"{spec} queries")},
+        judgements=Stream((), _as_data_errors(spec, judgements), f"{spec} qrels"),
+        # "und": ISO 639 for undetermined.
         document_language=dataset.docs_lang() or "und",
     )
 
 
-def _told(spec: str, read: Callable[[], Iterator[Record]]) -> Callable[[], Iterator[Record]]:
-    """What the package finds wrong with a file, or cannot fetch, is wrong data and no bug."""
+def _as_data_errors(spec: str, read: Callable[[], Iterator[Record]]) -> Callable[[], Iterator[Record]]:
+    """Raise the package's errors about broken or missing files as `DataError`."""
 
     def stream() -> Iterator[Record]:
         try:

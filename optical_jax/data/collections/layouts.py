@@ -1,4 +1,4 @@
-"""Public collections as their makers lay them out: which files there are, and what stands in them."""
+"""Readers of public retrieval collections in their published file layouts: MS MARCO, mMARCO, MIRACL, NeuCLIR, ..."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MMARCO = {
 
 
 def msmarco(ask: SourceRequest) -> CollectionFiles:
-    """Passages: collection.tsv, queries.SPLIT.tsv, qrels.SPLIT.tsv (train, dev, dev.small)."""
+    """MS MARCO passages: collection.tsv, queries.SPLIT.tsv, qrels.SPLIT.tsv (train, dev, dev.small)."""
     ask.languages_of(["en"])
     queries = ask.files.one("queries", *(f"queries.{split}.tsv" for split in _wider(ask.split)))
     return collection_of(
@@ -44,7 +44,7 @@ def msmarco(ask: SourceRequest) -> CollectionFiles:
 
 
 def mmarco(ask: SourceRequest) -> CollectionFiles:
-    """LANGUAGE_collection.tsv, LANGUAGE_queries.SPLIT.tsv; judgements and triples are MS MARCO's, one for all."""
+    """mMARCO: LANGUAGE_collection.tsv, LANGUAGE_queries.SPLIT.tsv, and the judgements and triples of MS MARCO."""
     language = ask.document_language or "en"
     if language not in MMARCO:
         ask.documents_in(list(MMARCO))
@@ -53,7 +53,7 @@ def mmarco(ask: SourceRequest) -> CollectionFiles:
 
     def queries(language: str) -> Path:
         names = [f"{MMARCO[language]}_queries.{split}.tsv" for split in _wider(ask.split)]
-        # Where there are two translations, Google's.
+        # Google's, if there are two translations.
         return ask.files.one(f"{language} queries", *(f"google/queries/*/{name}" for name in names), *names)
 
     name = f"{MMARCO[language]}_collection.tsv"
@@ -69,7 +69,7 @@ def mmarco(ask: SourceRequest) -> CollectionFiles:
 
 
 def _wider(split: str) -> list[str]:
-    """dev.small is judged apart, but its queries may stand among those of dev alone."""
+    """dev.small has its own qrels, but its queries may be in the file of dev."""
     return list(dict.fromkeys([split, split.partition(".")[0]]))
 
 
@@ -89,7 +89,7 @@ WIKICLIR = (
 
 
 def wikiclir(ask: SourceRequest) -> CollectionFiles:
-    """Two of a name: German sentences for English articles (2014), English ones for articles of 25 languages (2018)."""
+    """WikiCLIR 2014 (German sentences, English articles) and 2018 (English sentences, articles in 25 languages)."""
     language = ask.documents_in(["en", *WIKICLIR])
     if language == "en":
         ask.languages_of(["de"])
@@ -108,7 +108,7 @@ def wikiclir(ask: SourceRequest) -> CollectionFiles:
     return collection_of(
         ask,
         tsv_texts(documents, "document", ("id", "title", "text"), ("title", "text")),
-        # Its makers took the title's words out of the sentence, and the title is no query of theirs.
+        # The words of the title were removed from the sentence, which alone is the query.
         {"en": tsv_texts(queries, "query", ("id", "title", "sentence"), ("sentence",))},
         judgement_lines(ask.files.one("judgements", f"en2{language}.rel"), ("query", "document", "grade")),
         language,
@@ -119,11 +119,11 @@ _WIKICLIR_2014 = ("docs", "queries", "qrels")
 
 
 def clirmatrix(ask: SourceRequest) -> CollectionFiles:
-    """DOCS/LANG.tsv and QUERIES.LANG.SPLIT[.base].jl, of which a line has a query and the documents found for it."""
+    """CLIRMatrix: DOCS/LANG.tsv and QUERIES.LANG.SPLIT[.base].jl, a query and its graded documents a line."""
     language = ask.document_language or "en"
     if len(ask.languages) != 1:
         raise ConfigError(
-            f"lang={' '.join(ask.languages)!r}: {ask.spec} numbers the queries of each language by themselves; "
+            f"lang={' '.join(ask.languages)!r}: {ask.spec} numbers the queries of each language separately; "
             "name one, as in --lang sw"
         )
     asked = f"{ask.languages[0]}.{language}.{ask.split}"
@@ -158,10 +158,10 @@ def clirmatrix(ask: SourceRequest) -> CollectionFiles:
 
 
 def miracl(ask: SourceRequest) -> CollectionFiles:
-    """Queries and passages of one language: miracl-corpus-v1.0-LANG/docs-*.jsonl, topics.miracl-v1.0-LANG-SPLIT.tsv."""
+    """MIRACL, one language: miracl-corpus-v1.0-LANG/docs-*.jsonl, topics.miracl-v1.0-LANG-SPLIT.tsv."""
     if len({*ask.languages, *filter(None, [ask.document_language])}) != 1:
         raise ConfigError(
-            f"lang={' '.join(ask.languages)!r}: {ask.spec} is a collection a language; name one: --lang sw"
+            f"lang={' '.join(ask.languages)!r}: {ask.spec} has one collection per language; name one: --lang sw"
         )
     language = ask.document_language or ask.languages[0]
     name = f"miracl-v1.0-{language}-{ask.split}.tsv"
@@ -190,7 +190,7 @@ AFRICLIRMATRIX = {
 
 
 def ciral(ask: SourceRequest) -> CollectionFiles:
-    """passages-v1.0/LANGUAGE_passages.jsonl, topics.ciral-v1.0-LANG-SPLIT.tsv (dev, test-a, test-b)."""
+    """CIRAL: passages-v1.0/LANGUAGE_passages.jsonl, topics.ciral-v1.0-LANG-SPLIT.tsv (dev, test-a, test-b)."""
     language = ask.documents_in(list(CIRAL))
     ask.languages_of(["en"])
     passages = f"{CIRAL[language]}_passages.jsonl"
@@ -207,7 +207,7 @@ def ciral(ask: SourceRequest) -> CollectionFiles:
 
 
 def africlirmatrix(ask: SourceRequest) -> CollectionFiles:
-    """africlirmatrix-v1.0-LANGUAGE/corpus.jsonl, SPLIT/queries/topics.*.en.CODE.tsv and SPLIT/qrels/."""
+    """AfriCLIRMatrix: africlirmatrix-v1.0-LANGUAGE/corpus.jsonl, SPLIT/queries/topics.*.en.CODE.tsv, SPLIT/qrels/."""
     language = ask.documents_in(list(AFRICLIRMATRIX))
     ask.languages_of(["en"])
     code, word = AFRICLIRMATRIX[language]
@@ -233,7 +233,7 @@ NEUCLIR_TOPICS = {
 
 
 def neuclir(ask: SourceRequest) -> CollectionFiles:
-    """News of one language for English topics and their human translations: TREC 2022 and 2023, and NeuCLIRBench."""
+    """TREC NeuCLIR 2022 and 2023, and NeuCLIRBench: news of one language, English topics and human translations."""
     language = ask.documents_in(list(NEUCLIR))
     code = NEUCLIR[language]
     asked = ask.languages_of(["en", language]) if ask.languages else ["en"]
@@ -263,7 +263,7 @@ def neuclir(ask: SourceRequest) -> CollectionFiles:
 
 
 def _neuclir_topics(path: Path, code: str) -> Stream[Entry]:
-    """Titles in one language: as they were written, or by a human translator."""
+    """Topic titles in one language: the original, or the human translation."""
 
     def read() -> Iterator[Entry]:
         for number, record in read_json_lines(path):

@@ -1,12 +1,12 @@
-"""Files of judged and scored passages, in the forms that retrievers are trained from; a line of any is a `Listed`.
+"""Readers of retriever training data: qrels, triples and scored passages in the formats of common libraries.
 
-TSV (plain or .gz), told by its first line:
+TSV (plain or .gz), recognized by its first line:
 
 - ``query-id<TAB>corpus-id<TAB>score`` as a header, then judgements (BEIR);
 - four columns, query, anything, passage, grade (TREC, MS MARCO's qrels);
 - three columns, query, relevant, other passage (MS MARCO's triples): ids where there is a collection, else texts.
 
-JSONL, told by each line's shape:
+JSONL, recognized line by line:
 
 - ``[query, relevant, other, ...]`` or ``[query, [passage, score], ...]``, ids (ColBERT);
 - ``query_id, document_ids, scores`` (PyLate);
@@ -40,13 +40,13 @@ class Named(NamedTuple):
 class Passage(NamedTuple):
     named: Named
     relevant: bool | None
-    """None where the file does not say."""
+    """None if the file does not say."""
     score: float = math.nan
-    """NaN where it gives none."""
+    """NaN if the file has none."""
 
 
 class Listed(NamedTuple):
-    """What one line says of one query."""
+    """The passages of one query from one line."""
 
     where: str
     """FILE:LINE"""
@@ -55,27 +55,27 @@ class Listed(NamedTuple):
 
 
 def read_rankings(path: Path, *, by_id: bool) -> Iterator[Listed]:
-    """The lines of a file of any of the forms above.
+    """Read the lines of a file in any of the formats above.
 
     Args:
-      path: its name ends in .tsv, .txt or .jsonl, or one of these and .gz.
-      by_id: what three columns of a TSV hold: ids, or texts.
+      path: a .tsv, .txt or .jsonl file, plain or .gz.
+      by_id: whether three columns of a TSV are ids rather than texts.
 
     Raises:
-      DataError: missing, empty, or a line that is of none of the forms; file and line are named.
+      DataError: missing, empty, or a line in none of the formats; the message names file and line.
     """
     if not path.is_file():
         raise DataError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; name a file of judgements")
     suffix = Path(path.name.removesuffix(".gz")).suffix
     readers = {".jsonl": _read_jsonl, ".tsv": _read_tsv, ".txt": _read_tsv}
     if suffix not in readers:
-        raise DataError(f"{path}: the form is told by the name; call it .tsv or .jsonl (or .gz of it)")
+        raise DataError(f"{path}: the format is read from the name; it must end in .tsv or .jsonl (or .gz)")
     empty = True
     for listed in readers[suffix](path, by_id):
         empty = False
         yield listed
     if empty:
-        raise DataError(f"{path} is empty; it must hold a query and its passages a line")
+        raise DataError(f"{path} is empty; it must have a query and its passages on each line")
 
 
 # ---- TSV ---------------------------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ def _read_tsv(path: Path, by_id: bool) -> Iterator[Listed]:
                 )
             parse = _triple if width == 3 else _judgement
         if len(columns) != width:
-            raise DataError(f"{where}: {len(columns)} columns, and {width} before; separate columns by one tab each")
+            raise DataError(f"{where}: {len(columns)} columns, but {width} before; separate columns by one tab each")
         if not all(columns):
             raise DataError(f"{where}: column {columns.index('') + 1} is empty")
         yield parse(columns, where, by_id)
@@ -109,7 +109,7 @@ def _judgement(columns: list[str], where: str, by_id: bool) -> Listed:
     try:
         relevant = int(grade) > 0
     except ValueError:
-        raise DataError(f"{where}: grade {grade!r} is no whole number") from None
+        raise DataError(f"{where}: grade {grade!r} is not an integer") from None
     return Listed(where, Named(id=query), [Passage(Named(id=passage), relevant)])
 
 
@@ -134,7 +134,7 @@ def _read_jsonl(path: Path, by_id: bool) -> Iterator[Listed]:
             yield Listed(where, _query(record, where), _passages(record, where))
         else:
             raise DataError(
-                f"{where}: neither an object nor a list; one of the forms of docs/teacher.md must stand here"
+                f"{where}: neither an object nor a list; a line must be in one of the formats of docs/teacher.md"
             )
 
 
@@ -200,20 +200,20 @@ def _passages(record: dict[str, Any], where: str) -> list[Passage]:
 
 def _list(value: Any, name: str, where: str) -> list[Any]:
     if not isinstance(value, list):
-        raise DataError(f"{where}: {name} is no list")
+        raise DataError(f"{where}: {name} is not a list")
     return value
 
 
 def _text(value: Any, name: str, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{where}: {name} holds {value!r}, which is no text")
+        raise DataError(f"{where}: {name} holds {value!r}, which is not a text")
     return value.strip()
 
 
 def _id(value: Any, where: str) -> str:
-    """Ids are strings or whole numbers: ColBERT writes numbers, and means the lines of its collection.tsv."""
+    """An id as a string; ColBERT writes integers, which are line numbers of its collection.tsv."""
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-        raise DataError(f"{where}: {value!r} is no id; it must be a string or a whole number")
+        raise DataError(f"{where}: {value!r} is not a valid id; it must be a string or an integer")
     return str(value)
 
 
@@ -227,5 +227,5 @@ def _scores(values: Any, count: int, name: str, where: str) -> list[float]:
 
 def _score(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise DataError(f"{where}: score {value!r} is no number")
+        raise DataError(f"{where}: score {value!r} is not a number")
     return float(value)

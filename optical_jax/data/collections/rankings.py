@@ -1,4 +1,4 @@
-"""What a teacher learns from: queries, the passages relevant to each, and others to be told from them."""
+"""Training data of a retriever: queries with their relevant passages and negatives, and the held-out dev set."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from optical_jax.files import sha256_file
 
 @dataclass(frozen=True)
 class Rankings:
-    """Distinct queries and passages, by number, and what is known of their pairs. Equal texts are one, whatever ids."""
+    """Distinct queries and passages by number, with relevance and scores of pairs; equal texts are merged."""
 
     queries: list[str]
     passages: list[str]
     candidates: list[Int[np.ndarray, "n"]]
-    """Of each query its passages, the relevant ones first."""
+    """Passages of each query, the relevant ones first."""
     relevant: Int[np.ndarray, "Q"]
     """How many of them are relevant; at least one."""
     scores: list[Float[np.ndarray, "n"]]
-    """Beside `candidates`; NaN where no file gives one."""
+    """Parallel to `candidates`; NaN for pairs without a score."""
     query_ids: list[str]
-    """Empty where a file gives texts alone."""
+    """Empty strings for files with texts alone."""
     passage_ids: list[str]
     files: dict[str, str] = field(default_factory=dict)
-    """Path -> sha256 of all that was read."""
+    """Path -> sha256 of every file that was read."""
     unjudged: int = 0
-    """Queries that were left out: nothing is relevant to them."""
+    """Number of queries left out because nothing is relevant to them."""
 
     def pairs(self) -> Int[np.ndarray, "N 2"]:
-        """Every query with every passage relevant to it, by number."""
+        """All (query, relevant passage) pairs, by number."""
         queries = np.repeat(np.arange(len(self.queries)), self.relevant)
         found = [candidates[:count] for candidates, count in zip(self.candidates, self.relevant, strict=True)]
         return np.stack([queries, np.concatenate(found)], axis=1)
@@ -49,7 +49,7 @@ class Rankings:
         return any(np.isfinite(scores).any() for scores in self.scores)
 
     def report(self) -> dict[str, int]:
-        """Counts, for the record and the printed line."""
+        """Counts of queries, passages and pairs, for rankings.json and the printed line."""
         others = sum(len(candidates) for candidates in self.candidates) - int(self.relevant.sum())
         return {
             "queries": len(self.queries),
@@ -75,12 +75,12 @@ class DevSet:
 def load_rankings(cfg: RankingDataConfig) -> Rankings:
     """Read and join all files of `cfg.train`.
 
-    A passage that any file calls relevant is. Of a query's passages that come with scores and without judgement the
-    best scored one is relevant, if no file says better.
+    A passage is relevant if any file says so. If no file judges a query's passages, the one with the highest score is
+    relevant.
 
     Raises:
-      ConfigError: ids and no collection, a variable that is not set.
-      DataError: a file is missing, empty or broken, or an id leads nowhere; file and line are named.
+      ConfigError: ids without a collection, or a variable that is not set.
+      DataError: a file is missing, empty or broken, or an id is unknown; the message names file and line.
     """
     paths = [Path(expand_path(name, "data.train")) for name in cfg.train]
     by_query: dict[Named, dict[Named, tuple[bool | None, float]]] = {}
@@ -101,7 +101,7 @@ def _join(by_query: dict[Named, dict[Named, tuple[bool | None, float]]], listed:
 
 
 def _merge(before: tuple[bool | None, float] | None, relevant: bool | None, score: float) -> tuple[bool | None, float]:
-    """Relevant outweighs not relevant, which outweighs silence; the first score stays."""
+    """Merge two judgements: relevant before not relevant before none; the first score is kept."""
     if before is None:
         return relevant, score
     said = [one for one in (before[0], relevant) if one is not None]
@@ -109,7 +109,7 @@ def _merge(before: tuple[bool | None, float] | None, relevant: bool | None, scor
 
 
 def _note_ids(where: dict[tuple[str, str], str], listed: Listed) -> None:
-    """Where each id was first named, for the message if it leads nowhere."""
+    """Record where each id was first named, for messages about unknown ids."""
     if listed.query.id:
         where.setdefault(("query", listed.query.id), listed.where)
     for passage in listed.passages:
@@ -167,7 +167,7 @@ def _number(
 def _texts_of_ids(
     cfg: RankingDataConfig, where: Mapping[tuple[str, str], str]
 ) -> tuple[dict[tuple[str, str], str], dict[str, str]]:
-    """(kind, id) -> text of every id that was named, and the files they came from."""
+    """(kind, id) -> text of every id that was named, and the sha256 of the files they came from."""
     texts: dict[tuple[str, str], str] = {}
     files: dict[str, str] = {}
     for kind, path in (("query", _query_file), ("passage", _passage_file)):
@@ -207,7 +207,7 @@ def _file(path: Path, field: str) -> Path:
 
 
 def with_collection(rankings: Rankings, cfg: RankingDataConfig) -> Rankings:
-    """The rankings with all passages of the collection, not only those that its files name."""
+    """The rankings with all passages of the collection, not only those named in the files."""
     path = _passage_file(cfg, "--pool collection")
     known, texts, ids = set(rankings.passages), [], []
     for identity, text in read_id_texts(path, "passage"):
@@ -219,10 +219,10 @@ def with_collection(rankings: Rankings, cfg: RankingDataConfig) -> Rankings:
 
 
 def read_id_texts(path: Path, kind: str) -> Iterator[tuple[str, str]]:
-    """Ids and texts of a file of JSON lines (BEIR) or of id<TAB>text (MS MARCO; a third column is a title).
+    """Read ids and texts of a JSONL file (BEIR) or a TSV file (MS MARCO; a third column is a title).
 
     Raises:
-      DataError: a line is of neither form.
+      DataError: a line is in neither format.
     """
     if ".jsonl" in path.name:
         yield from read_texts(path, kind)
@@ -231,7 +231,7 @@ def read_id_texts(path: Path, kind: str) -> Iterator[tuple[str, str]]:
         identity, *columns = line.split("\t")
         text = " ".join(reversed([column.strip() for column in columns])).strip()
         if not identity.strip() or not text or len(columns) > 2:
-            raise DataError(f"{path}:{number}: no {kind}; a line must be ID<TAB>TEXT, or ID<TAB>TEXT<TAB>TITLE")
+            raise DataError(f"{path}:{number}: not a {kind}; a line must be ID<TAB>TEXT, or ID<TAB>TEXT<TAB>TITLE")
         yield identity.strip(), text
 
 
@@ -239,20 +239,20 @@ def read_id_texts(path: Path, kind: str) -> Iterator[tuple[str, str]]:
 
 
 def text_number(text: str) -> int:
-    """A number of 64 bits that depends on the text alone."""
+    """A 64-bit hash of the text."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest())
 
 
 def by_hash(texts: Iterable[str]) -> list[int]:
-    """Positions in an order that looks drawn, and that depends on each text alone: no seed, no file order."""
+    """Positions in a pseudo-random order by hash of each text, independent of seed and file order."""
     keys = [text_number(text) for text in texts]
     return sorted(range(len(keys)), key=keys.__getitem__)
 
 
 def hold_out(rankings: Rankings, cfg: RankingDataConfig) -> tuple[Rankings, DevSet | None]:
-    """Split queries off for dev figures: what is left to train on, and a small collection to search.
+    """Split off held-out queries for dev metrics: the rest to train on, and a small collection to search.
 
-    The passages relevant to held-out queries are no negatives of the others any more.
+    Passages relevant to held-out queries are removed from the negatives of the others.
 
     Raises:
       ConfigError: nothing would be left to train on.
@@ -262,7 +262,7 @@ def hold_out(rankings: Rankings, cfg: RankingDataConfig) -> tuple[Rankings, DevS
         return rankings, None
     if count == len(rankings.queries):
         raise ConfigError(
-            f"data.hold_out={cfg.hold_out} leaves none of {count} queries to train on; give less, or a data.dev folder"
+            f"data.hold_out={cfg.hold_out} leaves none of {count} queries to train on; use less, or a data.dev folder"
         )
     held = sorted(by_hash(rankings.queries)[:count])
     judged = {int(p) for q in held for p in rankings.candidates[q][: rankings.relevant[q]]}
@@ -288,7 +288,7 @@ def hold_out(rankings: Rankings, cfg: RankingDataConfig) -> tuple[Rankings, DevS
 
 
 def load_dev(cfg: RankingDataConfig) -> tuple[DevSet, dict[str, str]]:
-    """The dev folder's collection, cut to size, and the sha256 of its files."""
+    """Read the dev folder's collection, cut to size, and the sha256 of its files."""
     folder = Path(expand_path(cfg.dev, "data.dev"))
     found = read_collection(folder, cfg.dev_split, [cfg.language])
     queries, qrels = found.queries[cfg.language], found.qrels
@@ -300,7 +300,7 @@ def load_dev(cfg: RankingDataConfig) -> tuple[DevSet, dict[str, str]]:
 
 
 def fewer_documents(dev: DevSet, most: int) -> DevSet:
-    """All judged documents, and others up to `most`."""
+    """Limit a dev set to its judged documents and others, up to `most`."""
     judged = {document for grades in dev.qrels.values() for document in grades}
     others = [document for document in dev.documents if document not in judged]
     order = by_hash(dev.documents[document] for document in others)

@@ -1,6 +1,6 @@
-"""Any collection by what the user calls it: a folder in BEIR's form, an id of ir_datasets, or NAME:FOLDER.
+"""Open a retrieval collection: a folder in BEIR format, an id of ir_datasets, or NAME:FOLDER.
 
-Captions of pictures are one too: those of other languages look for the English ones.
+Image captions are a collection, too: captions of other languages are queries for the English ones.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from optical_jax.errors import ConfigError
 def read_source(
     spec: str, split: str = "dev", languages: Sequence[str] = (), cache_dir: str | None = None
 ) -> Collection:
-    """Read a collection of any form into memory; a document costs its text and about 200 bytes.
+    """Read a collection of any format into memory; a document takes its text and about 200 bytes.
 
     Args:
-      spec: as of `open_source`; or a set of pictures with captions, of which the text alone is read
+      spec: as for `open_source`; or an image set with captions, of which only the text is read
         (`captions_as_collection`).
-      split, languages, cache_dir: as of `open_source`.
+      split, languages, cache_dir: as for `open_source`.
 
     Raises:
       ConfigError: as `open_source`.
-      DataError: something in it is broken or contradictory; file and line are named.
+      DataError: a file is broken or contradictory; the message names file and line.
     """
     if is_image_set(spec):
         # All languages, since any may be the English that is searched.
@@ -41,15 +41,15 @@ def read_source(
 def open_source(
     spec: str, split: str = "dev", languages: Sequence[str] = (), cache_dir: str | None = None
 ) -> CollectionFiles:
-    """Find the files of a collection; they are read when its streams are.
+    """Find the files of a collection; they are read when its streams are read.
 
     Args:
-      spec: a folder in BEIR's form; ``ir_datasets:ID``; or ``NAME:FOLDER``, NAME one of `layouts.LAYOUTS`, with
-        ``NAME/LANG:FOLDER`` for documents in that language. FOLDER may be a data set of the hub (``org/name``), or
+      spec: a folder in BEIR format; ``ir_datasets:ID``; or ``NAME:FOLDER``, NAME one of `layouts.LAYOUTS`, with
+        ``NAME/LANG:FOLDER`` for documents in that language. FOLDER may be a data set of the Hub (``org/name``), or
         several of both, joined by commas.
       split: which judgements; an id of ir_datasets has its own.
-      languages: of the queries; none takes what there is.
-      cache_dir: for what comes from the hub.
+      languages: of the queries; empty for all.
+      cache_dir: for downloads from the Hub.
 
     Raises:
       ConfigError: no such name, language or split.

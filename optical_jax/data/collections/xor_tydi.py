@@ -1,4 +1,4 @@
-"""XOR-TyDi's retrieval task, which has answers and no judgements: a passage is relevant that holds an answer."""
+"""XOR-TyDi QA's retrieval task (XOR-Retrieve); relevance is found from the answers."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ XOR_TYDI = ("ar", "bn", "fi", "ja", "ko", "ru", "te")
 def xor_tydi(ask: SourceRequest) -> CollectionFiles:
     """XOR-Retrieve: questions with short English answers, and English Wikipedia in passages of 100 words.
 
-    It has no judged passages: a passage is relevant that has an answer in its text, word for word; questions that are
-    answered by yes or no alone have none. That is the rule of its own figures (R@2kt, R@5kt).
+    It has no judged passages: a passage is relevant if its text contains an answer, word for word; yes-no questions
+    have none. Its own metrics (R@2kt, R@5kt) use the same rule.
     """
     stem = f"xor_{ask.split}_retrieve_eng_span"
     questions = ask.files.one("questions", f"{stem}_v1_1.jsonl", f"{stem}.jsonl")

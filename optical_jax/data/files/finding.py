@@ -1,4 +1,4 @@
-"""The files of a public collection, found by name wherever its makers or its users put them."""
+"""Find the files of a public data set by name, at any depth below its folders."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ DEEPEST = 3
 
 
 class FileFinder:
-    """Folders, and data sets of the hub (``org/name``), in which files are looked for at any depth.
+    """Find files by name pattern in local folders and in data sets of the Hugging Face Hub (``org/name``).
 
-    Of the hub those files alone are fetched that are asked for, into `cache_dir`.
+    From the Hub only the requested files are downloaded, into `cache_dir`.
     """
 
     def __init__(self, spec: str, roots: Sequence[str], cache_dir: str | None = None) -> None:
         """
         Raises:
-          DataError: a root is neither a folder nor named like a data set of the hub.
+          DataError: a root is neither a folder nor the name of a data set of the Hub.
         """
         self.spec, self._roots, self._cache_dir = spec, tuple(roots), cache_dir
         self.folders = [Path(root) for root in roots if Path(root).is_dir()]
         for root in roots:
             if not Path(root).is_dir() and (Path(root).exists() or not HUB_NAME.fullmatch(root)):
-                raise DataError(f"{spec}: {root} is no folder; name the folder that holds the collection's files")
+                raise DataError(f"{spec}: {root} is not a folder; name the folder that holds the collection's files")
 
     def one(self, what: str, *patterns: str) -> Path:
-        """The file of the first pattern that has any, in the first root that does; plain, or .gz without a plain one.
+        """The only file that matches the first pattern with any match, in the first root with one; plain before .gz.
 
         Raises:
           DataError: no such file.
@@ -41,7 +41,7 @@ class FileFinder:
         found = self.some(what, *patterns)
         if len(found) > 1:
             names = ", ".join(str(path) for path in found[:3])
-            raise ConfigError(f"{self.spec}: {what} is there {len(found)} times ({names}); name the folder of one")
+            raise ConfigError(f"{self.spec}: {what}: found {len(found)} times ({names}); name the folder of one")
         return found[0]
 
     def maybe(self, *patterns: str) -> Path | None:
@@ -53,7 +53,7 @@ class FileFinder:
         return self.one(" or ".join(patterns), *patterns) if self._search(patterns) else None
 
     def some(self, what: str, *patterns: str) -> list[Path]:
-        """All files of the first pattern that has any, in the first root that does: docs-2 before docs-10.
+        """All files that match the first pattern with any match, in the first root with one: docs-2 before docs-10.
 
         Raises:
           DataError: no such file.
@@ -110,7 +110,7 @@ class FileFinder:
             )
         except (OSError, ValueError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ConfigError(f"{name}: no such folder, and it cannot be had from the hub: {reason}") from error
+            raise ConfigError(f"{name}: no such folder, and it cannot be downloaded from the Hub: {reason}") from error
         if Path(folder) not in self.folders:
             self.folders.append(Path(folder))
         return Path(folder)

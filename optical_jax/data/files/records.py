@@ -1,6 +1,6 @@
-"""Documents, queries and judgements as streams that know where each of them stands, and what makes them a collection.
+"""Streams of documents, queries and relevance judgements (qrels) from files, each record with its file and line.
 
-A stream begins anew each time it is read, so that millions of documents can be gone through without being held.
+Every loop over a stream reads its files again, so that millions of documents need not be held in memory.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Entry(NamedTuple):
     """A document or a query."""
 
     name: str
-    """The file it stands in."""
+    """The file it is in."""
     line: int
     identity: str
     text: str
@@ -44,7 +44,7 @@ Record = TypeVar("Record")
 
 
 class Stream(Generic[Record]):
-    """Records of one kind, read from the files anew by every loop over it."""
+    """Records of one kind; every loop reads the files again."""
 
     def __init__(self, paths: Sequence[Path], read: Callable[[], Iterator[Record]], name: str = "") -> None:
         self.paths = tuple(paths)
@@ -56,7 +56,7 @@ class Stream(Generic[Record]):
 
 
 class BadLines:
-    """Lines that are left out, of which there may be so many; one more is an error."""
+    """Counter of skipped lines; more than `limit` are an error."""
 
     def __init__(self, limit: int = 0) -> None:
         self.limit = limit
@@ -68,7 +68,7 @@ class BadLines:
         """Count one.
 
         Raises:
-          DataError: it is one too many.
+          DataError: there are more than `limit`.
         """
         self.count += 1
         if self.count > self.limit:
@@ -81,7 +81,7 @@ class BadLines:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines that are not blank, as strict UTF-8; plain or gzip by the name.
+    """Read the non-blank lines of a UTF-8 file with their numbers; gzip if the name ends in .gz.
 
     Raises:
       DataError: not UTF-8, or the gzip file is broken.
@@ -97,11 +97,11 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
                 if text.strip():
                     yield number, text
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path} is no whole gzip file ({error}); fetch it again") from None
+        raise DataError(f"{path} is not a complete gzip file ({error}); fetch it again") from None
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """Numbered values of a JSONL file.
+    """Read the values of a JSONL file with their line numbers.
 
     Raises:
       DataError: as `read_lines`, or a line is not JSON.
@@ -117,7 +117,7 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
 def jsonl_texts(
     *paths: Path, kind: str, identity: str = "_id", text: str = "text", title: str = "title"
 ) -> Stream[Entry]:
-    """A document or query a line, title before text, under these keys; a title may be absent."""
+    """Documents or queries from JSONL files: title and text, joined, under these keys; the title may be absent."""
 
     def read() -> Iterator[Entry]:
         for path in paths:
@@ -140,15 +140,15 @@ def tsv_texts(
     header: str = "",
     quoted: bool = False,
 ) -> Stream[Entry]:
-    """A document or query a line, the first column its id.
+    """Documents or queries from a TSV file, one a line; the first column is the id.
 
     Args:
       path: the file.
       kind: "document" or "query", for messages.
-      columns: names of the columns, which a tab separates.
+      columns: names of the tab-separated columns.
       text: those that are joined by a space.
-      header: a first line that begins with this cell is none of them.
-      quoted: a cell may stand in double quotes, its own doubled.
+      header: the first line is skipped if it begins with this cell.
+      quoted: cells may be in double quotes, with quotes inside doubled.
     """
     order = [columns.index(name) for name in text]
 
@@ -173,14 +173,16 @@ def _unquoted(cell: str) -> str:
 
 
 TREC = ("query", "", "document", "grade")
-"""Columns of TREC's judgements; the second says nothing to most collections."""
+"""Columns of a TREC qrels file; most collections do not use the second."""
 
 
 def judgement_lines(path: Path, columns: Sequence[str] = TREC, **only: str) -> Stream[Judgement]:
-    """A judgement a line, columns apart by white space; those alone in which a column has the value that `only` gives.
+    """Relevance judgements (qrels) from a file with columns separated by white space.
+
+    `only` keeps the lines in which these columns have these values.
 
     Raises (when read):
-      DataError: another number of columns, or a grade that is no whole number.
+      DataError: another number of columns, or a grade that is not an integer.
     """
 
     def read() -> Iterator[Judgement]:
@@ -194,7 +196,7 @@ def judgement_lines(path: Path, columns: Sequence[str] = TREC, **only: str) -> S
                 continue
             grade = whole_number(named["grade"])
             if grade is None:
-                raise DataError(f"{where}: grade {named['grade']!r} is no whole number")
+                raise DataError(f"{where}: grade {named['grade']!r} is not an integer")
             yield Judgement(where, named["query"], named["document"], grade)
 
     return Stream((path,), read)
@@ -207,14 +209,14 @@ def whole_number(text: str) -> int | None:
         return None
 
 
-# ---- what may stand in a collection ------------------------------------------------------------------------------
+# ---- checks ------------------------------------------------------------------------------------------------------
 
 
 def unique_texts(entries: Stream[Entry], kind: str, bad: BadLines) -> Iterator[tuple[str, str]]:
-    """Ids and texts, each id once; all ids are held, no text is.
+    """Iterate over ids and texts, refusing duplicate ids. Holds the ids in memory, not the texts.
 
     Raises:
-      DataError: there is none; an id is empty, has white space or was there; a text is empty beyond what `bad` allows.
+      DataError: no entry; an id is empty, has white space or is a duplicate; more empty texts than `bad` allows.
     """
     seen: set[str] = set()
     for entry in entries:
@@ -225,9 +227,7 @@ def unique_texts(entries: Stream[Entry], kind: str, bad: BadLines) -> Iterator[t
             # Read again, for the sake of one message, rather than hold the lines of millions.
             first = next(earlier for earlier in entries if earlier.identity == identity)
             of = "" if first.name == entry.name else f" of {first.name}"
-            raise DataError(
-                f"{where}: {kind} {identity!r} stands in line {first.line}{of} already; give each its own _id"
-            )
+            raise DataError(f"{where}: {kind} {identity!r} is already in line {first.line}{of}; give each its own _id")
         seen.add(identity)
         if not entry.text:
             bad.add(f"{where}: {kind} {identity!r} has no text; remove it")
@@ -238,10 +238,10 @@ def unique_texts(entries: Stream[Entry], kind: str, bad: BadLines) -> Iterator[t
 
 
 def gather_qrels(judgements: Stream[Judgement], documents: Collection[str], bad: BadLines) -> Qrels:
-    """All judgements by query.
+    """Relevance judgements as qrels: query id -> document id -> grade.
 
     Raises:
-      DataError: one of a document that is not in the corpus beyond what `bad` allows, or a pair judged twice.
+      DataError: more documents that are not in the corpus than `bad` allows, or a pair judged twice.
     """
     qrels: Qrels = {}
     for where, query, document, grade in judgements:
@@ -255,11 +255,11 @@ def gather_qrels(judgements: Stream[Judgement], documents: Collection[str], bad:
 
 
 LANGUAGE = r"[A-Za-z]{2,3}(?:[-_][A-Za-z]{4})?(?:[-_](?:[A-Za-z]{2}|[0-9]{3}))?"
-"""ISO 639, with a script and a region if need be: sw, swh_Latn, pt-BR."""
+"""ISO 639 codes, optionally with script and region: sw, swh_Latn, pt-BR."""
 
 
 def raw_lines(path: Path) -> Iterator[tuple[int, str, str]]:
-    """(number from 1, text without its end, fault) of every line. Only a line feed ends a line."""
+    """Read every line of a plain or gzip file: number from 1, text, and what is wrong with it. Only LF ends a line."""
     number = 0
     try:
         with path.open("rb") as plain:

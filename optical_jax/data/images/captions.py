@@ -1,4 +1,4 @@
-"""Pictures with captions in many languages, and the folder form that any such set can be brought to."""
+"""Image-text sets: images with captions in several languages, and the folder format they can be written in."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ ALIASES = {"fil": "tl", "iw": "he", "jp": "ja"}
 
 
 class NoPicturesError(DataError):
-    """A set has captions, and its pictures are not there."""
+    """A set has captions, but its images are missing on this machine."""
 
 
 NO_KEYWORDS = "no_keywords"
-"""Why a line is left out where its keywords were asked for."""
+"""Reason for leaving out a line when keywords are read."""
 NOT_THERE = (UnknownPartError, MissingPartError)
-"""What a set raises for a split or a language that it does not have; of what is there and broken it raises another."""
+"""Errors for a split or language that a set does not have; broken files raise others."""
 
 
 class Caption(NamedTuple):
@@ -44,14 +44,14 @@ class Caption(NamedTuple):
 
 
 class CaptionLine(NamedTuple):
-    """A caption as a file has it."""
+    """A caption with the file and line it is from."""
 
     where: str
     """FILE:LINE"""
     picture: str
     text: str
     caption: str = ""
-    """Its own id; empty where the file gives none."""
+    """Its own id; empty if the file gives none."""
 
 
 @dataclass(frozen=True)
@@ -61,17 +61,17 @@ class ImageTextSet:
     name: str
     split: str
     pictures: Pictures | None
-    """None where the text alone was asked for."""
+    """None if only the text was requested."""
     captions: dict[str, dict[str, Caption]]
-    """Language -> caption id -> the picture's id, and the text. A caption without an id of its own has that of its
-    picture, or of several the n-th, from 0, `PICTURE#n`."""
+    """Language -> caption id -> the image's id, and the text. A caption without an id of its own has that of its image,
+    or, if an image has several, `IMAGE#n` with n from 0."""
     files: tuple[Path, ...]
-    """Files that were read, but for pictures that are a file each."""
+    """Files that were read, without images that are files of their own."""
     left_out: dict[str, int] = field(default_factory=dict)
-    """Reason -> lines that were left out, in sets that are never whole."""
+    """Reason -> number of lines that were left out, in sets that are never complete."""
 
     def captions_of_pictures(self, language: str) -> dict[str, list[str]]:
-        """Picture id -> ids of its captions in that language; pictures without any are absent."""
+        """Image id -> ids of its captions in that language; images without any are absent."""
         found: dict[str, list[str]] = {}
         for identity, caption in self.captions[language].items():
             found.setdefault(caption.picture, []).append(identity)
@@ -79,10 +79,10 @@ class ImageTextSet:
 
 
 def join_image_sets(sets: Sequence[ImageTextSet]) -> ImageTextSet:
-    """One set of all captions and pictures, to be learned from together.
+    """Merge several image-text sets into one, for training on all of them.
 
-    Ids are told apart by the set's place among them and its split, wherever its folder lies. A picture that several
-    sets have, as the same file, is one.
+    Ids are prefixed with the set's position and split, independent of where its folder is. An image that is the same
+    file in several sets is kept once.
     """
     sources: dict[PictureSource, str] = {}
     captions: dict[str, dict[str, Caption]] = {}
@@ -106,18 +106,18 @@ def our_code(language: str) -> str:
     return ALIASES.get(language, language)
 
 
-# ---- what may stand in a set -------------------------------------------------------------------------------------
+# ---- checks ------------------------------------------------------------------------------------------------------
 
 
 def gather_captions(lines: Iterable[CaptionLine], name: str) -> tuple[dict[str, Caption], dict[str, str]]:
-    """The captions of one language by id, and for every picture where it is named first.
+    """The captions of one language by id, and for every image where it is named first.
 
     Args:
       lines: in the order of the file.
       name: of the file, for messages.
 
     Raises:
-      DataError: there is none; an id is empty, has white space or comes twice; a text is empty.
+      DataError: no caption; an id is empty, has white space or is a duplicate; a text is empty.
     """
     found: list[CaptionLine] = []
     first: dict[str, str] = {}
@@ -125,15 +125,15 @@ def gather_captions(lines: Iterable[CaptionLine], name: str) -> tuple[dict[str, 
     for line in lines:
         text = " ".join(unicodedata.normalize("NFC", line.text).split())
         if not text:
-            raise DataError(f"{line.where}: picture {line.picture!r} has an empty caption; remove the line")
-        for kind, identity in (("picture", line.picture), ("caption", line.caption or line.picture)):
+            raise DataError(f"{line.where}: image {line.picture!r} has an empty caption; remove the line")
+        for kind, identity in (("image", line.picture), ("caption", line.caption or line.picture)):
             if not identity or any(c.isspace() for c in identity):
-                file = ", and rename its file" if kind == "picture" and identity else ""
+                file = ", and rename its file" if kind == "image" and identity else ""
                 raise DataError(
                     f"{line.where}: {kind} id {identity!r} is empty or has white space; give it another{file}"
                 )
         if line.caption and given.setdefault(line.caption, line.where) != line.where:
-            raise DataError(f"{line.where}: caption id {line.caption!r} stands in {given[line.caption]} already")
+            raise DataError(f"{line.where}: caption id {line.caption!r} is already in {given[line.caption]}")
         first.setdefault(line.picture, line.where)
         found.append(line._replace(text=text))
     if not found:
@@ -146,7 +146,9 @@ def gather_captions(lines: Iterable[CaptionLine], name: str) -> tuple[dict[str, 
             identity = f"{line.picture}#{number[line.picture]}"
             number[line.picture] += 1
         if identity in captions:
-            raise DataError(f"{line.where}: caption id {identity!r} comes twice; give every caption its own caption_id")
+            raise DataError(
+                f"{line.where}: caption id {identity!r} is a duplicate; give every caption its own caption_id"
+            )
         captions[identity] = Caption(line.picture, line.text)
     return captions, first
 
@@ -161,16 +163,16 @@ def gather_set(
     others: Iterable[str] = (),
     left_out: Mapping[str, int] | None = None,
 ) -> ImageTextSet:
-    """The set that these captions make with their pictures.
+    """Make an image-text set of captions and the images they name.
 
     Args:
       name, split, files, left_out: as in `ImageTextSet`.
       lines: language -> captions.
-      finder: knows where the pictures are; None for the text alone.
-      others: names of picture files that belong to the set, whether a caption names them or not.
+      finder: finds image files; None for the text alone.
+      others: names of further image files of the set, with or without captions.
 
     Raises:
-      DataError: as `gather_captions`; a caption's picture is not there, or goes by two ids, or two go by one.
+      DataError: as `gather_captions`; a caption's image is missing, has two ids, or shares its id with another.
     """
     captions, named = {}, {}
     for language, of_language in lines.items():
@@ -208,23 +210,23 @@ def find_images(ask: SourceRequest, *folders: str, ending: str = "") -> PictureF
     if ask.text_only:
         return None
     try:
-        return PictureFolders(ask.files.subfolders("its pictures (the text can be read alone)", *folders), ending)
+        return PictureFolders(ask.files.subfolders("its images (the text can be read alone)", *folders), ending)
     except DataError as error:
         raise NoPicturesError(str(error)) from None
 
 
 def _sources(named: Mapping[str, str], finder: PictureFinder, others: Iterable[str]) -> dict[str, PictureSource]:
-    """Picture id -> source. `named` has the ids that captions name, and where they do."""
+    """Image id -> source. `named` has the ids in captions, and where each is named first."""
     identity_of: dict[str, str] = {}
     for identity, where in named.items():
         file = finder.find(identity)
         if file is None:
             near = finder.near(identity)
             remedy = f"did you mean {near!r}?" if near else "add it, or remove the caption"
-            raise DataError(f"{where}: picture {identity!r} is not in {finder.where}; {remedy}")
+            raise DataError(f"{where}: image {identity!r} is not in {finder.where}; {remedy}")
         other = identity_of.setdefault(file, identity)
         if other != identity:
-            raise DataError(f"{where}: picture {identity!r} is called {other!r} in {named[other]}; use one id")
+            raise DataError(f"{where}: image {identity!r} has the id {other!r} in {named[other]}; use one id")
     found = {identity: file for file, identity in identity_of.items()}
     for file in others:
         if file not in identity_of:
@@ -236,11 +238,11 @@ def _sources(named: Mapping[str, str], finder: PictureFinder, others: Iterable[s
     return {identity: finder.source(file) for identity, file in found.items()}
 
 
-# ---- the folder form ---------------------------------------------------------------------------------------------
+# ---- the folder format -------------------------------------------------------------------------------------------
 
 
 def caption_files(folder: Path) -> dict[str, dict[str, Path]]:
-    """Split -> language -> file of a folder in our form; a plain file goes before its packed one."""
+    """Split -> language -> caption file of a folder in our format; plain files before .gz."""
     found: dict[str, dict[str, Path]] = {}
     for path in sorted(folder.glob("captions.*.jsonl*")):
         match = CAPTION_FILE.fullmatch(path.name)
@@ -252,22 +254,22 @@ def caption_files(folder: Path) -> dict[str, dict[str, Path]]:
 def read_image_folder(
     folder: Path, split: str, languages: Sequence[str] = (), *, text_only: bool = False
 ) -> ImageTextSet:
-    """A set in our form.
+    """Read an image-text set in our folder format.
 
-    ``captions.LANG.SPLIT.jsonl[.gz]`` with `_id` (of the picture), `text` and perhaps `caption_id` and `keywords`
-    (which `read_keywords` reads); pictures in
+    ``captions.LANG.SPLIT.jsonl[.gz]`` with `_id` (of the image), `text` and optionally `caption_id` and `keywords`
+    (which `read_keywords` reads); images in
     ``images.SPLIT.tar``, ``images.SPLIT.npz`` (`ids`, `images`), ``images.SPLIT/`` or, for all splits, ``images/``.
 
     Args:
-      folder: that holds these.
+      folder: with these files.
       split: such as train or dev.
-      languages: that are wanted; none takes all that are there.
-      text_only: leave the pictures alone, which need not be there.
+      languages: to read; empty for all.
+      text_only: do not read images, which may be missing.
 
     Raises:
-      DataError: a file is empty, broken or contradictory; a caption's picture is not there.
+      DataError: a file is empty, broken or contradictory; a caption's image is missing.
       MissingPartError: no captions of that split, or in one of the languages.
-      NoPicturesError: no pictures are there at all.
+      NoPicturesError: there are no images at all.
     """
     paths = _caption_paths(folder, split, languages)
     lines = {language: _caption_lines(path) for language, path in paths.items()}
@@ -282,37 +284,40 @@ def read_image_folder(
         lines,
         index,
         files if container.is_dir() else [*files, container],
-        # Of a place that is this split's alone, so that languages are searched in the same pictures.
+        # Only images of this split alone, so that all languages are searched in the same images.
         others=() if container.name == "images" else index.sources,
     )
 
 
 def refuse_misnamed(folder: Path) -> None:
-    """
+    """Refuse caption files whose names would be ignored.
+
     Raises:
-      DataError: a file of captions has a name that tells no language or no split, and would be passed over.
+      DataError: a name without language or split.
     """
     for path in sorted(folder.glob("captions.*.jsonl*")):
         if not CAPTION_FILE.fullmatch(path.name):
-            raise DataError(f"{path}: call it captions.LANG.SPLIT.jsonl, as captions.sw.dev.jsonl is (or .jsonl.gz)")
+            raise DataError(f"{path}: call it captions.LANG.SPLIT.jsonl, such as captions.sw.dev.jsonl (or .jsonl.gz)")
 
 
 def read_keywords(folder: Path, split: str, languages: Sequence[str] = ()) -> ImageTextSet:
-    """The `keywords` that stand beside the captions of a set in our form: of each line one text, parted by commas.
+    """Read the `keywords` of captions in our folder format: one text per line, joined by commas.
 
-    A keyword of one language is none of another: their number and order differ. Lines without any are left out, and
-    counted.
+    Keywords of different languages do not correspond: their number and order differ. Lines without keywords are left
+    out and counted.
 
     Args:
-      folder, split, languages: as in `read_image_folder`; no picture is looked at.
+      folder, split, languages: as in `read_image_folder`; no image is read.
 
     Raises:
-      ConfigError: no folder in our form.
-      DataError: as there; or keywords are no texts.
-      MissingPartError: as there; or no line has any.
+      ConfigError: not a folder in our format.
+      DataError: as `read_image_folder`; or keywords are not texts.
+      MissingPartError: as `read_image_folder`; or no line has keywords.
     """
     if not caption_files(folder):
-        raise ConfigError(f"keywords:{folder}: has no captions.<lang>.<split>.jsonl[.gz]; other forms have no keywords")
+        raise ConfigError(
+            f"keywords:{folder}: has no captions.<lang>.<split>.jsonl[.gz]; other formats have no keywords"
+        )
     paths = _caption_paths(folder, split, languages)
     left_out: Counter[str] = Counter()
     lines = {language: list(_keyword_lines(path, left_out)) for language, path in paths.items()}
@@ -327,7 +332,9 @@ def _caption_paths(folder: Path, split: str, languages: Sequence[str]) -> dict[s
     splits = caption_files(folder)
     if split not in splits:
         others = ", ".join(sorted(splits)) or "none"
-        raise MissingPartError(f"{folder} has no captions.<lang>.{split}.jsonl[.gz]; its splits: {others}; ask for one")
+        raise MissingPartError(
+            f"{folder} has no captions.<lang>.{split}.jsonl[.gz]; its splits: {others}; use one of them"
+        )
     there = splits[split]
     if missing := [language for language in languages if language not in there]:
         raise MissingPartError(
@@ -345,7 +352,7 @@ def _container(folder: Path, split: str) -> Path:
         found = [folder / "images"]
     if not found:
         raise NoPicturesError(
-            f"{folder} has no pictures: no {', '.join(names)} and no images; add them (the text can be read alone)"
+            f"{folder} has no images: no {', '.join(names)} and no images; add them (the text can be read alone)"
         )
     return found[0]
 
@@ -359,7 +366,7 @@ def _keyword_lines(path: Path, left_out: Counter[str]) -> Iterator[CaptionLine]:
     for where, record in _records(path):
         keywords = record.get("keywords") or []
         if type(keywords) is not list or not all(isinstance(keyword, str) for keyword in keywords):
-            raise DataError(f'{where}: keywords are no texts; they must be ["...", "..."]')
+            raise DataError(f'{where}: keywords are not texts; they must be ["...", "..."]')
         if keywords:
             yield _caption_line(where, record, ", ".join(keywords))
         else:

@@ -1,4 +1,4 @@
-"""Where the pictures of a set lie: in a folder, a tar archive or an npz file; each is decoded when it is asked for."""
+"""Images in a folder, a tar archive or an npz file, decoded on access."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from optical_jax.progress import ProgressReport
 Rgb = UInt8[np.ndarray, "H W 3"]
 
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-"""Of the files that are taken for pictures; others beside them, and hidden ones, are passed over."""
+"""Suffixes of image files; other files, and hidden ones, are ignored."""
 
 
 class PictureSource(Protocol):
-    """One picture where it lies."""
+    """One image in its file."""
 
     @property
     def where(self) -> str:
@@ -43,7 +43,7 @@ class PictureSource(Protocol):
         ...
 
     def digest(self) -> bytes:
-        """Of what lies there, 16 bytes; nothing is decoded.
+        """Hash of the encoded bytes, 16 bytes; nothing is decoded.
 
         Raises:
           DataError: it cannot be read.
@@ -71,7 +71,7 @@ class FilePicture:
 
 @dataclass(frozen=True)
 class TarPicture:
-    """Read by its place in the archive, so that threads and processes need not share one open file."""
+    """An image in a tar archive, read by offset, so that threads and processes need not share one open file."""
 
     path: Path
     member: str
@@ -98,12 +98,12 @@ class TarPicture:
 
 
 class ArrayFile:
-    """An npz file with `ids` [N] and `images` [N, H, W, 3] of bytes; all of it is unpacked when one is asked for."""
+    """An npz file with `ids` [N] and `images` [N, H, W, 3] uint8; the first access unpacks all of it."""
 
     def __init__(self, path: Path) -> None:
         """
         Raises:
-          DataError: it is no such file.
+          DataError: it is not such a file.
         """
         self.path = path
         self.ids = [str(identity) for identity in self._array("ids").reshape(-1)]
@@ -121,7 +121,7 @@ class ArrayFile:
         return self._read(key, lambda file: np.lib.format.read_array(file, allow_pickle=False))
 
     def _header(self, key: str) -> tuple[tuple[int, ...], np.dtype]:
-        """Shape and kind of an array, without unpacking it."""
+        """Shape and dtype of an array, without unpacking it."""
         formats = np.lib.format
 
         def read(file: Any) -> tuple[tuple[int, ...], np.dtype]:
@@ -132,12 +132,12 @@ class ArrayFile:
         return self._read(key, read)
 
     def _read(self, key: str, read: Callable[[Any], Any]) -> Any:
-        # np.load leaves a file that is no archive open.
+        # np.load leaves a file open that is not an archive.
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(f"{key}.npy") as file:
                 return read(file)
         except KeyError:
-            raise DataError(f"{self.path}: no array {key!r}; an npz file of pictures has ids and images") from None
+            raise DataError(f"{self.path}: no array {key!r}; an npz file of images has ids and images") from None
         except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise DataError(f"{self.path}: {key} cannot be read ({error}); make the file again") from error
 
@@ -164,25 +164,25 @@ def digest_of(data: bytes) -> bytes:
 
 
 class Pictures(Mapping[str, Rgb]):
-    """Pictures by id. Each is decoded whenever it is asked for, none is held."""
+    """Images by id, decoded on every access; none is cached."""
 
     def __init__(self, sources: Mapping[str, PictureSource]) -> None:
         self._sources = dict(sources)
 
     @property
     def sources(self) -> Mapping[str, PictureSource]:
-        """Picture id -> where it lies."""
+        """Image id -> its file."""
         return self._sources
 
     def some(self, ids: Collection[str]) -> Pictures:
-        """Those of these ids, in the order they have here."""
+        """The images with these ids, in the order they have here."""
         return Pictures({identity: source for identity, source in self._sources.items() if identity in ids})
 
     def __getitem__(self, identity: str) -> Rgb:
         """
         Raises:
-          KeyError: no such picture.
-          DataError: it is empty, broken, too large or no picture; its file is named.
+          KeyError: no such image.
+          DataError: it is empty, broken, too large or not an image; the message names its file.
         """
         return self._sources[identity].rgb()
 
@@ -196,50 +196,50 @@ class Pictures(Mapping[str, Rgb]):
         return identity in self._sources
 
     def where(self, identity: str) -> str:
-        """The file of a picture, and the member in it."""
+        """The file of an image, and the member in it."""
         return self._sources[identity].where
 
     def digest(self, identity: str) -> bytes:
-        """Of a picture as it lies there, 16 bytes: equal where two are the same file."""
+        """Hash of the encoded image, 16 bytes: equal for equal files."""
         return self._sources[identity].digest()
 
     @cached_property
     def digests(self) -> dict[str, bytes]:
-        """The digest of every picture, by id; all are read, once."""
+        """The digest of every image, by id; reads all files, once."""
         return {identity: source.digest() for identity, source in self._sources.items()}
 
     @property
     def sha256(self) -> str:
-        """Of the ids in their order, and of what lies there."""
+        """Hash of the ids in their order and of the encoded images."""
         named = (f"{identity}\n".encode() + digest for identity, digest in self.digests.items())
         return sha256(b"".join(named)).hexdigest()
 
 
 class PictureFinder(Protocol):
-    """What knows where the pictures are that captions name."""
+    """Finds the image files that captions name."""
 
     where: str
-    """All places that were looked at, for messages."""
+    """All folders or archives that are searched, for messages."""
 
     def find(self, identity: str) -> str | None:
-        """The one name of that picture's file; None where there is none."""
+        """The name of the image's file; None if there is none."""
         ...
 
     def near(self, identity: str) -> str:
-        """A name that may have been meant where there is none; empty where nothing is like it."""
+        """A similar name to suggest for an unknown one; empty if there is none."""
         ...
 
     def source(self, name: str) -> PictureSource: ...
 
 
 class PictureFolders:
-    """Pictures that are looked for under their exact names, in one folder after the other; no folder is listed."""
+    """Find images by exact file name in several folders, without listing them."""
 
     def __init__(self, folders: Sequence[Path], ending: str = "") -> None:
         """
         Args:
-          folders: the first that has a picture wins.
-          ending: of the files, where the ids are without.
+          folders: searched in this order.
+          ending: suffix of the files that ids lack.
         """
         self.folders, self.ending = folders, ending
         self.where = ", ".join(map(str, folders))
@@ -256,9 +256,9 @@ class PictureFolders:
 
 
 class PictureIndex:
-    """All pictures of one place by the names of their files, which may be told without their endings.
+    """Find images of one folder or archive by file name, with or without its suffix.
 
-    Accents may be written either way, as one sign or as two: a Mac names files otherwise than an editor writes them.
+    Names are compared in Unicode form NFC: macOS decomposes accents in file names, editors do not.
     """
 
     def __init__(self, sources: Mapping[str, PictureSource], where: str) -> None:
@@ -269,10 +269,10 @@ class PictureIndex:
                 self._named.setdefault(known, []).append(name)
 
     def find(self, identity: str) -> str | None:
-        """The name of the file; None where there is none.
+        """The name of the file; None if there is none.
 
         Raises:
-          DataError: several files have this name but for their endings or their accents.
+          DataError: several files have this name but for suffix or Unicode form.
         """
         if identity in self.sources:
             return identity
@@ -282,7 +282,7 @@ class PictureIndex:
         return found[0] if found else None
 
     def near(self, identity: str) -> str:
-        # Of another ending or in another folder; names that differ otherwise, by a digit mostly, are other pictures.
+        # Another suffix or folder; names that differ otherwise, by a digit mostly, are other images.
         wanted = PurePosixPath(without_ending(identity)).name
         return next((name for name in self.sources if PurePosixPath(without_ending(name)).name == wanted), "")
 
@@ -295,16 +295,16 @@ def composed(name: str) -> str:
 
 
 def without_ending(name: str) -> str:
-    """The name less the ending of a picture file, where it has one."""
+    """The name without the suffix of an image file, if it has one."""
     path = PurePosixPath(name)
     return str(path.with_suffix("")) if path.suffix.lower() in ENDINGS else name
 
 
 def index_pictures(path: Path) -> PictureIndex:
-    """The pictures in a folder (and the folders in it), a tar archive or an npz file.
+    """Index the images in a folder (and its subfolders), a tar archive or an npz file.
 
     Raises:
-      DataError: none there, a name that comes twice, or a broken archive.
+      DataError: no images, a duplicate name, or a broken archive.
     """
     if path.is_dir():
         sources = _in_folder(path)
@@ -313,11 +313,11 @@ def index_pictures(path: Path) -> PictureIndex:
         sources = {identity: ArrayPicture(file, row) for row, identity in enumerate(file.ids)}
         if len(sources) < len(file.ids):
             twice = next(identity for row, identity in enumerate(file.ids) if identity in file.ids[:row])
-            raise DataError(f"{path}: id {twice!r} stands twice; give each picture its own")
+            raise DataError(f"{path}: id {twice!r} is a duplicate; give each image its own")
     else:
         sources = _in_tar(path)
     if not sources:
-        raise DataError(f"{path}: no picture in it ({', '.join(ENDINGS)})")
+        raise DataError(f"{path}: no image in it ({', '.join(ENDINGS)})")
     return PictureIndex(sources, str(path))
 
 
@@ -335,12 +335,14 @@ def _in_tar(path: Path) -> dict[str, PictureSource]:
                 if member.isdir() or not _is_picture(name):
                     continue
                 if not member.isreg() or member.issparse():
-                    raise DataError(f"{path}: {name} is a link or no plain file; pack the files themselves")
+                    raise DataError(f"{path}: {name} is a link or not a plain file; pack the files themselves")
                 if name in sources:
-                    raise DataError(f"{path}: {name} stands twice; give each picture its own name")
+                    raise DataError(f"{path}: {name} is a duplicate; give each image its own name")
                 sources[name] = TarPicture(path, name, member.offset_data, member.size)
     except (tarfile.TarError, EOFError, ValueError) as error:
-        raise DataError(f"{path}: broken, packed or no tar archive ({error}); pack it anew without gzip") from error
+        raise DataError(
+            f"{path}: broken, compressed or not a tar archive ({error}); pack it again without gzip"
+        ) from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     return sources
@@ -351,32 +353,32 @@ def _is_picture(name: str) -> bool:
     return path.suffix.lower() in ENDINGS and not any(part.startswith(".") for part in path.parts)
 
 
-TOLD = 20
-"""Broken pictures that a message names."""
+SHOWN = 20
+"""Broken images that a message names."""
 AT_A_TIME = 256
-"""Pictures handed to the threads together."""
+"""Images decoded per progress update."""
 
 
 def refuse_broken(sources: Sequence[PictureSource], threads: int = 4) -> None:
-    """Decode all, hold none.
+    """Check that all images can be decoded.
 
     Args:
-      sources: pictures; those of npz files are arrays already, and passed over.
-      threads: that decode at a time.
+      sources: images; those of npz files are arrays already, and skipped.
+      threads: number of decoding threads.
 
     Raises:
-      DataError: names all that are broken, empty, too large or no picture, up to `TOLD` of them.
+      DataError: some are broken, empty, too large or not images; the message names up to `SHOWN`.
     """
     encoded = [source for source in dict.fromkeys(sources) if not isinstance(source, ArrayPicture)]
     found: list[str] = []
-    with ThreadPoolExecutor(threads) as pool, ProgressReport("reading pictures", len(encoded), "pictures") as progress:
+    with ThreadPoolExecutor(threads) as pool, ProgressReport("reading images", len(encoded), "images") as progress:
         for start in range(0, len(encoded), AT_A_TIME):
             part = encoded[start : start + AT_A_TIME]
             found += filter(None, pool.map(_fault, part))
             progress.advance(len(part))
     if len(found) > 1:
-        told = "\n  ".join([*found[:TOLD], *([f"and {len(found) - TOLD:,} more"] if len(found) > TOLD else [])])
-        raise DataError(f"{len(found):,} of {len(encoded):,} pictures cannot be read:\n  {told}")
+        told = "\n  ".join([*found[:SHOWN], *([f"and {len(found) - SHOWN:,} more"] if len(found) > SHOWN else [])])
+        raise DataError(f"{len(found):,} of {len(encoded):,} images cannot be read:\n  {told}")
     if found:
         raise DataError(found[0])
 

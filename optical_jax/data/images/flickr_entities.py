@@ -1,4 +1,4 @@
-"""Flickr30k Entities: captions whose phrases are tied to boxes in the picture (Plummer et al., IJCV 2017).
+"""Flickr30k Entities: phrases in captions with bounding boxes in the image (Plummer et al., IJCV 2017).
 
     Sentences/ID.txt     five captions, a line each: ``[/EN#CHAIN/TYPE/TYPE Two young guys] look at ...``
     Annotations/ID.xml   <object>: <name>CHAIN</name>, and <bndbox> or <scene>, <nobndbox>
@@ -30,19 +30,19 @@ FLICKR_FOLDERS = ("flickr30k-images", "flickr30k_images", "images")
 
 
 class Phrase(NamedTuple):
-    """A part of a caption that names something."""
+    """A noun phrase of a caption."""
 
     text: str
     first_word: int
-    """Place of its first word among the words of the caption, from 0."""
+    """Position of its first word in the caption, from 0."""
     chain: str
-    """Equal for all phrases on a picture, in all its captions, that name the same thing; "0" for what is not seen."""
+    """Coreference chain: equal for all phrases of an image that name the same thing; "0" for what is not visible."""
     types: tuple[str, ...]
     """people, clothing, bodyparts, animals, vehicles, instruments, scene, other, notvisual."""
 
 
 class Box(NamedTuple):
-    """Pixels of its outermost columns and rows, which belong to it, counted from 0 (the files count from 1)."""
+    """Bounding box in pixels, edges inclusive, counted from 0 (the files count from 1)."""
 
     left: int
     top: int
@@ -51,23 +51,23 @@ class Box(NamedTuple):
 
 
 class Regions(NamedTuple):
-    """Where on a picture the chains are."""
+    """Bounding boxes of an image by coreference chain."""
 
     height: int
     width: int
     boxes: dict[str, tuple[Box, ...]]
-    """Chain -> its boxes; without those that are the whole scene, or of which no box could be drawn."""
+    """Chain -> its boxes; without chains for the whole scene, or without a box."""
 
 
 @dataclass(frozen=True)
 class FlickrEntities:
-    """One split."""
+    """One split of Flickr30k Entities."""
 
     captions: ImageTextSet
     phrases: dict[str, tuple[Phrase, ...]]
     """Caption id -> its phrases."""
     regions: dict[str, Regions]
-    """Picture id -> its boxes."""
+    """Image id -> its boxes."""
 
 
 def flickr_entities(ask: SourceRequest) -> ImageTextSet:
@@ -94,7 +94,7 @@ def read_entities(ask: SourceRequest) -> FlickrEntities:
 
 
 def parse_caption(line: str, where: str) -> tuple[str, tuple[Phrase, ...]]:
-    """A caption without its markup, words a space apart, and its phrases.
+    """Parse a caption: its text without markup, words separated by a space, and its phrases.
 
     Raises:
       DataError: markup is left over.
@@ -113,7 +113,7 @@ def parse_caption(line: str, where: str) -> tuple[str, tuple[Phrase, ...]]:
 
 
 def read_regions(path: Path) -> Regions:
-    """The boxes of one picture.
+    """Read the bounding boxes of one image.
 
     Raises:
       DataError: the file is missing or broken, or a box has no size.
@@ -136,7 +136,7 @@ def read_regions(path: Path) -> Regions:
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
     except (ElementTree.ParseError, ValueError) as error:
-        raise DataError(f"{path}: no annotation of a picture ({error})") from None
+        raise DataError(f"{path}: not an image annotation ({error})") from None
     return Regions(height, width, {chain: tuple(of_chain) for chain, of_chain in boxes.items()})
 
 

@@ -1,7 +1,7 @@
-"""Public sets of pictures with captions as their makers lay them out: which files there are, and what stands in them.
+"""Readers of public image-text sets in their published file layouts: Flickr30k, COCO, Multi30k, XM3600, ...
 
-A picture's id is the name of its file in Flickr30k or COCO, so that sets on the same pictures join. None of the sets is
-here whole; what a layout was checked against is said at its reader.
+An image's id is the name of its file in Flickr30k or COCO, so that sets on the same images can be joined. No set was
+available complete; each reader says what its layout was checked against.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COCO_FOLDERS = ("train2014", "val2014", "images")
 
 
 def flickr30k(ask: SourceRequest) -> ImageTextSet:
-    """dataset_flickr30k.json: five English captions a picture; train, val, test. Pictures in flickr30k-images/.
+    """dataset_flickr30k.json: five English captions per image; train, val, test. Images in flickr30k-images/.
 
     Keys (images, filename, split, sentences, raw) as in the samples of it that public readers quote.
     """
@@ -34,7 +34,7 @@ def flickr30k(ask: SourceRequest) -> ImageTextSet:
 
 
 def coco(ask: SourceRequest) -> ImageTextSet:
-    """dataset_coco.json likewise; train has restval in it, as papers have it. Pictures in train2014/ and val2014/."""
+    """dataset_coco.json likewise; train includes restval, as in papers. Images in train2014/ and val2014/."""
     return _karpathy(ask, "dataset_coco.json", {"train": ["train", "restval"]}, COCO_FOLDERS)
 
 
@@ -56,42 +56,40 @@ def _karpathy(
                     for sentence in image["sentences"]:
                         yield _line(where, image["filename"], sentence["raw"])
             except (KeyError, TypeError):
-                raise DataError(f"{where}: no picture; it must have filename, split and sentences with raw") from None
+                raise DataError(f"{where}: not an image; it must have filename, split and sentences with raw") from None
 
     found = list(lines())
     if not found:
-        raise MissingPartError(f"{path}: no caption of split={split}; take another split, or fetch the file again")
+        raise MissingPartError(f"{path}: no caption of split={split}; use another split, or fetch the file again")
     return gather_request(ask, split, {"en": found}, find_images(ask, *folders), [path])
 
 
-# ---- lines beside names of pictures ------------------------------------------------------------------------------
+# ---- caption lines parallel to a list of image names -------------------------------------------------------------
 
 
 def multi30k(ask: SourceRequest) -> ImageTextSet:
-    """SPLIT.LANG beside a list of Flickr30k names, SPLIT.txt or SPLIT_images.txt, a line each (plain or .gz).
+    """SPLIT.LANG beside a list of Flickr30k names, SPLIT.txt or SPLIT_images.txt, line by line (plain or .gz).
 
-    As in github.com/multi30k/dataset: data/task1/raw/SPLIT.LANG.gz, one caption a picture, the same in every language;
-    data/task2/raw/SPLIT.1.LANG.gz to SPLIT.5.LANG.gz, five a picture, written in each language by itself; names in
+    As in github.com/multi30k/dataset: data/task1/raw/SPLIT.LANG.gz, one caption per image, the same in every language;
+    data/task2/raw/SPLIT.1.LANG.gz to SPLIT.5.LANG.gz, five per image, written independently in each language; names in
     image_splits/, those of COCO with ``#number`` behind them (of task 2 the list of train alone was seen). Splits:
-    train, val, test_2016_flickr ... Pictures in flickr30k-images/, or in train2014/ and val2014/.
+    train, val, test_2016_flickr ... Images in flickr30k-images/, or in train2014/ and val2014/.
     """
     split = SPLIT_ALIASES.get(ask.split, ask.split)
     files = ask.of_split("captions", f"raw/{split}.??", f"{split}.??", f"{split}.[1-5].??")
-    names = ask.files.one(
-        "the names of its pictures", f"image_splits/{split}.txt", f"{split}.txt", f"{split}_images.txt"
-    )
+    names = ask.files.one("the names of its images", f"image_splits/{split}.txt", f"{split}.txt", f"{split}_images.txt")
     return _parallel(
         ask, split, names, files, lambda name: name.removesuffix(".gz")[-2:], FLICKR_FOLDERS + COCO_FOLDERS
     )
 
 
 def xtd10(ask: SourceRequest) -> ImageTextSet:
-    """test_1kcaptions_LANG.txt beside test_image_names.txt: 1000 pictures of COCO, one caption in each of 11 languages.
+    """test_1kcaptions_LANG.txt beside test_image_names.txt: 1000 images of COCO, one caption in each of 11 languages.
 
     As in github.com/adobe-research/Cross-lingual-Test-Dataset-XTD10 (XTD10/, MIC/, STAIR/), where Japanese is jp.
     """
     split = ask.split_of(["test"])
-    names = ask.files.one("the names of its pictures", "test_image_names.txt")
+    names = ask.files.one("the names of its images", "test_image_names.txt")
     files = ask.files.some("captions", "test_1kcaptions_*.txt")
     return _parallel(ask, split, names, files, lambda name: name.split(".")[0].split("_")[-1], COCO_FOLDERS)
 
@@ -124,7 +122,7 @@ def _parallel(
 
 
 def _whole_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Where each line stands, and its text."""
+    """The place of each line, and its text."""
     for number, text, fault in raw_lines(path):
         if fault:
             raise DataError(f"{path}:{number}: {fault}")
@@ -135,10 +133,10 @@ def _whole_lines(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def xm3600(ask: SourceRequest) -> ImageTextSet:
-    """Crossmodal-3600: captions.jsonl, ``{"image/key": KEY, "sw": {"caption": [...]}, ...}``; pictures images/KEY.jpg.
+    """Crossmodal-3600: captions.jsonl, ``{"image/key": KEY, "sw": {"caption": [...]}, ...}``; images/KEY.jpg.
 
-    36 languages, several captions a picture. Keys as public readers of google.github.io/crossmodal-3600 use them; its
-    fil is tl here. Beside caption stand caption/tokenized and the like, which are passed over.
+    36 languages, several captions per image. Keys as public readers of google.github.io/crossmodal-3600 use them; its
+    fil is tl here. Other keys such as caption/tokenized are ignored.
     """
     split = ask.split_of(["test"])
     path = ask.files.one("captions", "captions.jsonl")
@@ -151,15 +149,17 @@ def xm3600(ask: SourceRequest) -> ImageTextSet:
                     found = lines.setdefault(our_code(language), [])
                     found += [_line(where, record["image/key"], text) for text in of_language["caption"]]
         except (KeyError, TypeError, AttributeError):
-            raise DataError(f"{where}: no picture; a line must have image/key and by language a caption list") from None
+            raise DataError(
+                f"{where}: not an image; a line must have image/key and by language a caption list"
+            ) from None
     return gather_request(ask, split, lines, find_images(ask, "images", ending=".jpg"), [path])
 
 
 def xflickrco(ask: SourceRequest) -> ImageTextSet:
     """xFlickr&CO: LANG/SPLIT.jsonl, ``{"sentences": [...], "id": ..., "img_path": NAME}``; 8 languages.
 
-    As in github.com/e-bug/iglue, datasets/xFlickrCO/annotations. Pictures of Flickr30k are in flickr30k-images/, of
-    COCO in val2014/. Its splits are test, and train_1 to train_1500 with so many pictures.
+    As in github.com/e-bug/iglue, datasets/xFlickrCO/annotations. Images of Flickr30k are in flickr30k-images/, of
+    COCO in val2014/. Its splits are test, and train_1 to train_1500 with so many images.
     """
     files = {our_code(path.parent.name): path for path in ask.of_split("captions", f"??/{ask.split}.jsonl")}
 
@@ -170,7 +170,7 @@ def xflickrco(ask: SourceRequest) -> ImageTextSet:
                 for text in record["sentences"]:
                     yield _line(where, record["img_path"], text)
             except (KeyError, TypeError):
-                raise DataError(f"{where}: no picture; a line must have img_path and a list of sentences") from None
+                raise DataError(f"{where}: not an image; a line must have img_path and a list of sentences") from None
 
     wanted = ask.languages_of(files)
     captions = {language: lines(files[language]) for language in wanted}
@@ -181,7 +181,7 @@ def xflickrco(ask: SourceRequest) -> ImageTextSet:
 def _line(where: str, picture: Any, text: Any) -> CaptionLine:
     """
     Raises:
-      TypeError: one is no text.
+      TypeError: one is not a string.
     """
     if not isinstance(picture, str) or not isinstance(text, str):
         raise TypeError
@@ -194,7 +194,7 @@ def _line(where: str, picture: Any, text: Any) -> CaptionLine:
 class Layout(NamedTuple):
     read: Callable[[SourceRequest], ImageTextSet]
     signs: tuple[str, ...]
-    """Names, one of which tells this layout from all others."""
+    """File names that only this layout has."""
 
 
 MULTI30K_SIGNS = tuple(f"{split}.{end}" for split in ("train", "val", "test_2016_flickr") for end in ("en", "en.gz"))
@@ -211,14 +211,14 @@ LAYOUTS: dict[str, Layout] = {
 
 
 def detect_layout(files: FileFinder) -> str:
-    """The name of the layout that the folder has.
+    """Detect the layout of a folder by its files.
 
     Raises:
-      ConfigError: it has none, or several.
+      ConfigError: no layout matches, or several do.
     """
     found = layouts_seen(files)
     if len(found) != 1:
-        what = f"looks like {' and '.join(found)}" if found else "has no layout that is known"
+        what = f"looks like {' and '.join(found)}" if found else "has no known layout"
         raise ConfigError(
             f"images={files.spec}: {what}; write NAME:FOLDER ({', '.join(LAYOUTS)}), or captions.LANG.SPLIT.jsonl in it"
         )
@@ -226,5 +226,5 @@ def detect_layout(files: FileFinder) -> str:
 
 
 def layouts_seen(files: FileFinder) -> list[str]:
-    """The names of all layouts that the folder has signs of."""
+    """The names of all layouts that match a file in the folder."""
     return [name for name, layout in LAYOUTS.items() if files.near(*layout.signs)]

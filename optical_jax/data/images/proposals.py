@@ -1,4 +1,4 @@
-"""Boxes in pictures from a file, among which regions are looked for: those of a detector, say."""
+"""Region proposals: bounding boxes from a file, of an object detector for example."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from jaxtyping import Float
 from optical_jax.data.files.records import read_json_lines
 from optical_jax.errors import DataError
 
-FORM = '{"_id": "PICTURE", "boxes": [[left, top, right, bottom], ...]}'
+FORM = '{"_id": "IMAGE", "boxes": [[left, top, right, bottom], ...]}'
 
 
 def read_proposals(path: Path) -> dict[str, Float[np.ndarray, "N 4"]]:
-    """Picture id -> its boxes, as edges in pixels: a box of one pixel is one wide.
+    """Read region proposals: image id -> boxes as edges in pixels (a box of one pixel has width 1).
 
     Args:
-      path: JSONL, plain or .gz: ``{"_id": "PICTURE", "boxes": [[left, top, right, bottom], ...]}`` a line.
+      path: JSONL, plain or .gz: ``{"_id": "IMAGE", "boxes": [[left, top, right, bottom], ...]}`` a line.
 
     Raises:
-      DataError: no such file, nothing in it, a line of another form, a picture that stands twice, or a box without
-        size; file and line are named.
+      DataError: no such file, an empty file, a line in another format, a duplicate image, or a box without size; the
+        message names file and line.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file; name one with lines {FORM}")
@@ -31,17 +31,17 @@ def read_proposals(path: Path) -> dict[str, Float[np.ndarray, "N 4"]]:
         where = f"{path}:{number}"
         boxes = record.get("boxes") if isinstance(record, dict) else None
         if not isinstance(boxes, list) or not isinstance(record.get("_id"), str):
-            raise DataError(f"{where}: not the boxes of a picture; a line must be {FORM}")
+            raise DataError(f"{where}: not the boxes of an image; a line must be {FORM}")
         for n, box in enumerate(boxes):
             if not _is_box(box):
                 raise DataError(
-                    f"{where}: boxes[{n}] is {box}; it must be [left, top, right, bottom], first the lesser"
+                    f"{where}: boxes[{n}] is {box}; it must be [left, top, right, bottom], the lesser first"
                 )
         if record["_id"] in found:
-            raise DataError(f"{where}: picture {record['_id']!r} stands twice; join its lines")
+            raise DataError(f"{where}: image {record['_id']!r} is a duplicate; join its lines")
         found[record["_id"]] = np.array(boxes, np.float64).reshape(-1, 4)
     if not found:
-        raise DataError(f"{path} is empty; it must hold a picture a line: {FORM}")
+        raise DataError(f"{path} is empty; it must hold an image a line: {FORM}")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Any set of pictures with captions by what the user calls it: a folder in our form, or of a public layout."""
+"""Open an image-text set: a folder in our format, or NAME:FOLDER in a public layout."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ ENTITIES = "flickr30k_entities"
 def read_image_set(
     spec: str, split: str = "dev", languages: Sequence[str] = (), *, text_only: bool = False
 ) -> ImageTextSet:
-    """Read the captions of a set, and where its pictures are.
+    """Read the captions of an image-text set, and find its images.
 
     Args:
-      spec: a folder in our form or of a public layout, told by its files; or ``NAME:FOLDER``, NAME one of
-        `image_layouts.LAYOUTS`, FOLDER several joined by commas where captions and pictures lie apart.
-      split: as the set calls it; dev is val where that is its name.
-      languages: that are wanted; none takes all that are there.
-      text_only: leave the pictures alone, which need not be there.
+      spec: a folder in our format or a public layout, detected by its files; or ``NAME:FOLDER``, NAME one of
+        `layouts.LAYOUTS`, FOLDER several joined by commas if captions and images are in different folders.
+      split: as the set calls it; dev also means val.
+      languages: to read; empty for all.
+      text_only: do not read images, which may be missing.
 
     Raises:
       ConfigError: no such name.
-      UnknownPartError, MissingPartError: the set does not have that language or split, or it is not here.
-      DataError: a folder, a file or a picture is missing, or something is broken; the message says where.
+      UnknownPartError, MissingPartError: the set does not have that language or split, or its files are missing.
+      DataError: a folder, a file or an image is missing or broken; the message says where.
     """
     folder = Path(spec)
     if folder.is_dir() and caption_files(folder):
@@ -41,10 +41,10 @@ def read_image_set(
 
 
 def is_image_set(spec: str) -> bool:
-    """True for a set of pictures with captions, whether its pictures are there or not; else it may be one of texts.
+    """True for an image-text set, with or without its image files; otherwise it may be a text collection.
 
     Raises:
-      DataError: files of captions are there under names that are no set's.
+      DataError: there are caption files with invalid names.
     """
     folder = Path(spec)
     if not folder.is_dir():
@@ -60,22 +60,22 @@ def is_image_set(spec: str) -> bool:
 
 
 def read_pictures(spec: str, split: str = "dev") -> Pictures:
-    """Pictures to be searched: all in a folder, a tar archive or an npz file; or those of one split of a set.
+    """Images to search: all in a folder, a tar archive or an npz file; or those of one split of an image-text set.
 
     Raises:
-      ConfigError, DataError: as `read_image_set`; or no picture is there.
+      ConfigError, DataError: as `read_image_set`; or there is no image.
     """
     if is_image_set(spec):
         found = read_image_set(spec, split).pictures
-        assert found is not None, "text alone was not asked for"
+        assert found is not None, "text_only is false"
         return found
     if not Path(spec).exists():
-        raise DataError(f"{spec}: no such folder or file; name pictures in a folder, a tar archive or an npz file")
+        raise DataError(f"{spec}: no such folder or file; name images in a folder, a tar archive or an npz file")
     return Pictures(index_pictures(Path(spec)).sources)
 
 
 def read_flickr_entities(spec: str, split: str = "val", *, text_only: bool = False) -> FlickrEntities:
-    """Captions, their phrases and the boxes of these; args and errors as `read_image_set`."""
+    """Flickr30k Entities: captions, phrases and their boxes; args and errors as `read_image_set`."""
     if caption_files(Path(spec)):
         raise ConfigError(f"images={spec}: has captions without phrases and boxes; {ENTITIES}:FOLDER has them")
     ask = _request(spec, split, (), text_only)
@@ -90,6 +90,6 @@ def _request(spec: str, split: str, languages: Sequence[str], text_only: bool) -
         raise ConfigError(f"images={spec}: no set is called {name}; there are {', '.join(LAYOUTS)}")
     for folder in folders:
         if not Path(folder).is_dir():
-            raise DataError(f"images={spec}: {folder} is no folder; name the folder that holds the set's files")
+            raise DataError(f"images={spec}: {folder} is not a folder; name the folder that holds the set's files")
     files, codes = FileFinder(spec, folders), [our_code(language) for language in languages]
     return SourceRequest(spec, name or detect_layout(files), files, split, codes, kind="captions", text_only=text_only)

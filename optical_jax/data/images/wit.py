@@ -1,11 +1,11 @@
-"""WIT, captions of Wikipedia's pictures in a hundred languages: rows with addresses of pictures, which are not in it.
+"""WIT (Wikipedia image-text): captions in a hundred languages with image URLs; the images are not included.
 
     wit_v1.SPLIT.all-*.tsv[.gz]   17 columns under a header: language, image_url, caption_reference_description, ...
     pictures.tsv                  image_url<TAB>path, from this file's folder; or instead of it
     images/HASH.jpg               HASH: sha256, sha1 or md5 of image_url, in hexadecimal
 
 The columns as DATA.md of github.com/google-research-datasets/wit lists them; header and quoting as TensorFlow Datasets
-reads the files. No one gives out the pictures under names of their own, so both ways to name them are ours.
+reads the files. The images are not published under names of their own; both ways to name them are this project's.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NO_CAPTION, NO_PICTURE = "no reference caption", "no local picture"
 
 
 class UrlPictures:
-    """Local copies by the address they came from."""
+    """Local image files by URL."""
 
     def __init__(self, by_url: dict[str, Path], by_hash: dict[str, Path], where: str) -> None:
         self.by_url, self.by_hash, self.where = by_url, by_hash, where
@@ -55,7 +55,7 @@ class UrlPictures:
 
 
 def wit(ask: SourceRequest) -> ImageTextSet:
-    """Reference captions by the address of their picture; rows without one of the two are counted and left out."""
+    """WIT's reference captions by image URL; rows without caption or local image are counted and left out."""
     split = ask.split_of(["train", "val", "test"])
     shards = ask.of_split("rows", f"wit_v1.{split}.*.tsv")
     pictures = None if ask.text_only else _local_pictures(ask)
@@ -77,7 +77,7 @@ def wit(ask: SourceRequest) -> ImageTextSet:
     if empty or not lines:
         why = ", ".join(f"{reason} {count}" for reason, count in sorted(left_out.items())) or "no row at all"
         what = f"no row in {empty[0]}" if empty else "no row"
-        raise MissingPartError(f"{ask.spec}: {what} has a caption and a local picture (left out: {why})")
+        raise MissingPartError(f"{ask.spec}: {what} has a caption and a local image (left out: {why})")
     return gather_request(ask, split, lines, pictures, shards, left_out=left_out)
 
 
@@ -85,7 +85,7 @@ def _local_pictures(ask: SourceRequest) -> UrlPictures:
     lists = [path for path in ask.files.near("pictures.tsv") if path.is_file()]
     if lists:
         return UrlPictures(_listed(lists[0]), {}, str(lists[0]))
-    folder = ask.files.subfolders("local pictures (a list of them pictures.tsv, or)", "images")[0]
+    folder = ask.files.subfolders("local images (a list of them pictures.tsv, or)", "images")[0]
     hashed = {path.stem.lower(): path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS}
     return UrlPictures({}, hashed, str(folder))
 
@@ -100,13 +100,13 @@ def _listed(path: Path) -> dict[str, Path]:
         if not picture.is_file():
             raise DataError(f"{path}:{number}: there is no {picture}")
         if cells[0] in found:
-            raise DataError(f"{path}:{number}: {cells[0]} stands in an earlier line already")
+            raise DataError(f"{path}:{number}: {cells[0]} is already in an earlier line")
         found[cells[0]] = picture
     return found
 
 
 def _rows(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Where each row ends, and its cells in the order of `COLUMNS`."""
+    """The line where each row ends, and its cells in the order of `COLUMNS`."""
     try:
         unpack = gzip.open if path.suffix == ".gz" else open
         with _long_cells(), unpack(path, "rt", encoding="utf-8", newline="") as file:
@@ -126,7 +126,7 @@ def _rows(path: Path) -> Iterator[tuple[str, list[str]]]:
 
 @contextmanager
 def _long_cells() -> Iterator[None]:
-    """A row holds the text of a page, which may be longer than csv allows by itself."""
+    """Raise the csv module's limit: a row holds the text of a page."""
     before = csv.field_size_limit(sys.maxsize)
     try:
         yield

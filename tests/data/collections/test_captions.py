@@ -82,14 +82,14 @@ def test_several_english_captions_are_all_right(tmp_path):
     ("captions", "languages", "message"),
     [
         ({"sw": CAPTIONS["sw"]}, [], "no English captions to search; its languages: sw"),
-        ({"en": CAPTIONS["en"]}, [], "captions in English alone"),
+        ({"en": CAPTIONS["en"]}, [], "captions in English only"),
         (CAPTIONS, ["so"], "no captions in so; its languages: de, en, sw"),
         (CAPTIONS, ["en"], "the English captions are what is searched"),
-        ({"en": CAPTIONS["en"][:1], "sw": CAPTIONS["sw"][1:]}, [], "no picture has captions in English and in sw"),
+        ({"en": CAPTIONS["en"][:1], "sw": CAPTIONS["sw"][1:]}, [], "no image has captions in English and in sw"),
         (
             {"en": CAPTIONS["en"], "sw": [("p0", "x", "one")], "de": [("p1", "y", "one")]},
             [],
-            "caption id 'one' is of several pictures",
+            "caption id 'one' belongs to several images",
         ),
     ],
 )

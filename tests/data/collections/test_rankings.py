@@ -85,19 +85,19 @@ def test_triples_of_ids_and_gzip(tmp_path):
     [
         ("x.tsv", "", "is empty"),
         ("x.tsv", "a\tb\n", ":1: 2 columns; a line has three"),
-        ("x.tsv", "a\tb\tc\na\tb\n", ":2: 2 columns, and 3 before"),
+        ("x.tsv", "a\tb\tc\na\tb\n", ":2: 2 columns, but 3 before"),
         ("x.tsv", "a\tb\t\n", ":1: column 3 is empty"),
-        ("x.tsv", "q\t0\td\tyes\n", ":1: grade 'yes' is no whole number"),
-        ("x.csv", "a,b,c\n", "the form is told by the name"),
+        ("x.tsv", "q\t0\td\tyes\n", ":1: grade 'yes' is not an integer"),
+        ("x.csv", "a,b,c\n", "the format is read from the name"),
         ("x.jsonl", "[1, 2]\n{\n", ":2: not JSON"),
         ("x.jsonl", "[1]\n", ":1: a list of 1"),
         ("x.jsonl", "[1, [2, 0.5], 3]\n", ":1: entry 3 is 3"),
-        ("x.jsonl", "[1, [2, null]]\n", ":1: score None is no number"),
+        ("x.jsonl", "[1, [2, null]]\n", ":1: score None is not a number"),
         ("x.jsonl", lines({"pos": ["a"]}), ":1: no query"),
         ("x.jsonl", lines({"query": "a"}), ":1: no passages; the object has query"),
         ("x.jsonl", lines({"query": "a", "passages": ["b"]}), ":1: passages without scores"),
         ("x.jsonl", lines({"query": "a", "passages": ["b"], "scores": [1, 2]}), ":1: 2 scores for 1 passages"),
-        ("x.jsonl", lines({"query": "a", "pos": [" "]}), ":1: pos holds ' ', which is no text"),
+        ("x.jsonl", lines({"query": "a", "pos": [" "]}), ":1: pos holds ' ', which is not a text"),
     ],
 )
 def test_broken_lines_are_named(tmp_path, name, text, message):
@@ -160,7 +160,7 @@ def test_ids_that_lead_nowhere_and_collections_that_are_not_named(tmp_path, fold
     by_tsv = load_rankings(replace(config(folder), collection=str(collection), queries=str(queries)))
     assert by_tsv.passages == load_rankings(config(folder)).passages
     write(collection, "d0 zero\n")
-    with pytest.raises(DataError, match=r"collection.tsv:1: no passage"):
+    with pytest.raises(DataError, match=r"collection.tsv:1: not a passage"):
         load_rankings(replace(config(folder), collection=str(collection), queries=str(queries)))
 
 

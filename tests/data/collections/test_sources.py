@@ -44,7 +44,7 @@ def test_several_roots_and_data_sets_of_the_hub(tmp_path):
     found = read_source(spec, "test-a", cache_dir=str(tmp_path / "hub"))
     assert found.qrels == {"5": {"VOA#1#0": 1}}
     assert "ciral-swahili/topics/topics.ciral-v1.0-sw-test-a.tsv" in found.sha256
-    with pytest.raises(ConfigError, match=r"CIRAL/other: no such folder, and it cannot be had from the hub"):
+    with pytest.raises(ConfigError, match=r"CIRAL/other: no such folder, and it cannot be downloaded from the Hub"):
         read_source("ciral/sw:CIRAL/other", "test-a", cache_dir=str(tmp_path / "hub"))
 
 
@@ -53,7 +53,7 @@ def test_several_roots_and_data_sets_of_the_hub(tmp_path):
     [
         ("nothing:{}", "dev", [], {}, ConfigError, "no collection is called nothing; there are ir_datasets, africlir"),
         ("miracl:{}", "dev", [], {}, ConfigError, "name one: --lang sw"),
-        ("miracl/te:{}", "dev", ["sw"], {}, ConfigError, "a collection a language"),
+        ("miracl/te:{}", "dev", ["sw"], {}, ConfigError, "one collection per language"),
         (
             "miracl:{}",
             "test",
@@ -62,14 +62,14 @@ def test_several_roots_and_data_sets_of_the_hub(tmp_path):
             DataError,
             r"lacks topics: no file topics.miracl-v1.0-sw-test.tsv \(or .gz\)",
         ),
-        ("miracl:{}/none", "dev", ["sw"], {}, DataError, "none is no folder"),
+        ("miracl:{}/none", "dev", ["sw"], {}, DataError, "none is not a folder"),
         (
             "miracl:{}",
             "dev",
             ["sw"],
             {MIRACL_CORPUS: jsonl({"docid": "1#0", "text": "x"})},
             DataError,
-            r"docs-1.jsonl.gz:1: document '1#0' stands in line 1 of .*docs-0.jsonl.gz already",
+            r"docs-1.jsonl.gz:1: document '1#0' is already in line 1 of .*docs-0.jsonl.gz",
         ),
         (
             "miracl:{}",
@@ -98,7 +98,7 @@ def test_several_roots_and_data_sets_of_the_hub(tmp_path):
         ("miracl:{}", "dev", ["sw"], {MIRACL_QRELS: "5#0 Q0 1#0\n"}, DataError, r"sw-dev.tsv:1: 3 columns"),
         ("miracl:{}", "dev", ["sw"], {MIRACL_QRELS: "5#0 Q0 1#0 yes\n"}, DataError, r"sw-dev.tsv:1: grade 'yes'"),
         ("miracl:{}", "dev", ["sw"], {MIRACL_QRELS: "6#0 Q0 1#0 1\n"}, DataError, "no query of language sw"),
-        ("miracl:{}", "dev", ["sw"], {"copy/" + MIRACL_QRELS: "x"}, ConfigError, "judgements is there 2 times"),
+        ("miracl:{}", "dev", ["sw"], {"copy/" + MIRACL_QRELS: "x"}, ConfigError, "judgements: found 2 times"),
         (
             "ciral:{}",
             "dev",
@@ -109,7 +109,7 @@ def test_several_roots_and_data_sets_of_the_hub(tmp_path):
         ),
         ("ciral/fr:{}", "dev", [], {}, ConfigError, "there are no documents in 'fr'"),
         ("ciral/sw:{}", "dev", ["sw"], {}, ConfigError, "lang=sw: .* has queries in en"),
-        ("clirmatrix:{}", "dev", ["sw", "so"], {}, ConfigError, "numbers the queries of each language by themselves"),
+        ("clirmatrix:{}", "dev", ["sw", "so"], {}, ConfigError, "numbers the queries of each language separately"),
         ("wikiclir/sw:{}", "dev", [], {}, ConfigError, "split=dev: .* has all"),
         ("neuclir/zh:{}", "2021", [], {"zho-0-of-1.jsonl": "x"}, ConfigError, "split=2021: .* has 2022, 2023, bench"),
         ("mmarco:{}", "dev", [], {}, ConfigError, "lang is empty"),

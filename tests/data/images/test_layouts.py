@@ -63,7 +63,7 @@ def test_languages_and_text_alone(tmp_path, case):
     assert found.pictures is None
     if name != "wit":  # which has then the rows without a picture too
         assert found.captions == {language: expected[language]}
-    with pytest.raises(DataError, match=r"lacks .*pictures"):
+    with pytest.raises(DataError, match=r"lacks .*images"):
         read_image_set(str(folder), split)
     with pytest.raises((ConfigError, DataError), match="xx"):
         read_image_set(str(folder), split, ["xx"], text_only=True)
@@ -74,7 +74,7 @@ def test_a_missing_picture_is_named_with_the_line_that_wants_it(tmp_path, name):
     folder = made(tmp_path, name)
     gone = next(path for path in sorted(folder.rglob("*.jpg")) if path.name != "99.jpg")
     gone.unlink()
-    with pytest.raises(DataError, match=rf":[ \d]?.*: picture '{gone.stem}(\.jpg)?' is not in .*; add it, or remove"):
+    with pytest.raises(DataError, match=rf":[ \d]?.*: image '{gone.stem}(\.jpg)?' is not in .*; add it, or remove"):
         read_image_set(f"{name}:{folder}", BY_NAME[name][1])
 
 
@@ -83,18 +83,18 @@ def test_a_missing_picture_is_named_with_the_line_that_wants_it(tmp_path, name):
     [
         ("flickr30k", "dataset_flickr30k.json", "{", "val", "not JSON with a list of images"),
         ("flickr30k", "dataset_flickr30k.json", '{"a": 1}', "val", "not JSON with a list of images"),
-        ("flickr30k", "dataset_flickr30k.json", '{"images": [{"split": "val"}]}', "val", r"images\[0\]: no picture"),
+        ("flickr30k", "dataset_flickr30k.json", '{"images": [{"split": "val"}]}', "val", r"images\[0\]: not an image"),
         ("flickr30k", "dataset_flickr30k.json", '{"images": []}', "val", r"flickr30k\.json: no caption of split=val"),
         ("multi30k", "test_2017_mscoco.de", "one\n", "test_2017_mscoco", "has 1 lines and .* has 2"),
         ("multi30k", "test_2017_mscoco.de", "one\n\n", "test_2017_mscoco", r"\.de:2: .* empty caption"),
         ("multi30k", "test_2017_mscoco.txt", "", "test_2017_mscoco", r"mscoco\.txt: empty file"),
         ("xtd10", "STAIR/test_1kcaptions_jp.txt", "a\nb\nc\n", "test", "has 3 lines and .* has 2"),
         ("xm3600", "captions.jsonl", "{\n", "test", r"captions\.jsonl:1: not JSON"),
-        ("xm3600", "captions.jsonl", jsonl({"image/key": "a", "sw": {}}), "test", r"captions\.jsonl:1: no picture"),
-        ("xm3600", "captions.jsonl", jsonl(7), "test", r"captions\.jsonl:1: no picture"),
-        ("xm3600", "captions.jsonl", jsonl({"sw": {"caption": ["a"]}}), "test", r"captions\.jsonl:1: no picture"),
+        ("xm3600", "captions.jsonl", jsonl({"image/key": "a", "sw": {}}), "test", r"captions\.jsonl:1: not an image"),
+        ("xm3600", "captions.jsonl", jsonl(7), "test", r"captions\.jsonl:1: not an image"),
+        ("xm3600", "captions.jsonl", jsonl({"sw": {"caption": ["a"]}}), "test", r"captions\.jsonl:1: not an image"),
         ("xflickrco", "annotations/id/test.jsonl", jsonl({"sentences": ["x"]}), "test", r"id/test\.jsonl:1: no"),
-        ("xflickrco", "annotations/id/test.jsonl", jsonl([]), "test", r"id/test\.jsonl:1: no picture"),
+        ("xflickrco", "annotations/id/test.jsonl", jsonl([]), "test", r"id/test\.jsonl:1: not an image"),
         ("wit", "pictures.tsv", "x\n", "train", r"pictures\.tsv:1: 1 columns"),
         ("wit", "pictures.tsv", f"{URLS[0]}\tnone.jpg\n", "train", r"pictures\.tsv:1: there is no .*none\.jpg"),
         ("wit", "wit_v1.val.all-0.tsv", "a\tb\n", "val", r"all-0\.tsv:1: no column language"),
@@ -162,7 +162,7 @@ def test_a_split_or_language_that_is_not_there_is_told_apart(tmp_path, name, gon
 def test_captions_without_the_names_of_their_pictures_are_broken(tmp_path):
     folder = made(tmp_path, "multi30k")
     (folder / "test_2017_mscoco.txt").unlink()
-    with pytest.raises(DataError, match="lacks the names of its pictures") as error:
+    with pytest.raises(DataError, match="lacks the names of its images") as error:
         read_image_set(f"multi30k:{folder}", "test_2017_mscoco", text_only=True)
     assert not isinstance(error.value, NOT_THERE)
 
@@ -180,7 +180,7 @@ def test_wit_by_a_list_of_files(tmp_path):
     assert found.captions == {"tl": {URLS[1]: (URLS[1], "Ilog")}}
     assert colour_of(found.pictures[URLS[1]]) == RED
     assert found.left_out == {"no local picture": 1}
-    with pytest.raises(DataError, match=r"no row in sw has a caption and a local picture"):
+    with pytest.raises(DataError, match=r"no row in sw has a caption and a local image"):
         read_image_set(f"wit:{folder}", "test", ["tl", "sw"])
 
 
@@ -201,12 +201,12 @@ def test_what_names_no_set(tmp_path):
     folder = made(tmp_path / "x", "xm3600")
     with pytest.raises(ConfigError, match=r"no set is called m3c; there are coco, flickr30k"):
         read_image_set(f"m3c:{folder}")
-    with pytest.raises(DataError, match=r"none is no folder"):
+    with pytest.raises(DataError, match=r"none is not a folder"):
         read_image_set(str(tmp_path / "none"))
-    with pytest.raises(DataError, match=r"none is no folder"):
+    with pytest.raises(DataError, match=r"none is not a folder"):
         read_image_set(f"xm3600:{tmp_path / 'none'}")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ConfigError, match="no layout that is known"):
+    with pytest.raises(ConfigError, match="no known layout"):
         read_image_set(str(tmp_path / "empty"))
     made(tmp_path / "x", "xtd10")
     with pytest.raises(ConfigError, match="looks like xm3600 and xtd10; write NAME:FOLDER"):
@@ -255,10 +255,14 @@ def test_markup_that_is_odd():
     ("file", "text", "message"),
     [
         ("Sentences/36979.txt", "A [/EN#1/people man\n", r"36979\.txt:1: broken markup"),
-        ("Annotations/36979.xml", "<annotation>", r"36979\.xml: no annotation of a picture"),
-        ("Annotations/36979.xml", "<annotation/>", r"36979\.xml: no annotation of a picture \(no size/height\)"),
+        ("Annotations/36979.xml", "<annotation>", r"36979\.xml: not an image annotation"),
+        ("Annotations/36979.xml", "<annotation/>", r"36979\.xml: not an image annotation \(no size/height\)"),
         ("Annotations/36979.xml", ENTITIES["Annotations/36979.xml"].replace("<name>2</name>", ""), "has no name"),
-        ("Annotations/36979.xml", ENTITIES["Annotations/36979.xml"].replace(">11<", ">one<"), "no annotation"),
+        (
+            "Annotations/36979.xml",
+            ENTITIES["Annotations/36979.xml"].replace(">11<", ">one<"),
+            "not an image annotation",
+        ),
         ("Annotations/36979.xml", ENTITIES["Annotations/36979.xml"].replace(">11<", ">999<"), "ends before it begins"),
         ("val.txt", "36979\n1\n", r"val\.txt:2: there is no .*1\.txt"),
     ],

@@ -94,10 +94,10 @@ def test_dev_keywords_are_those_of_the_dev_split_or_held_out(tmp_path):
 @pytest.mark.parametrize(
     ("keywords", "said"),
     [
-        ([["paka"], "paka"], "captions.sw.train.jsonl:2: keywords are no texts"),
-        ([["paka"], ["paka", 3]], "captions.sw.train.jsonl:2: keywords are no texts"),
+        ([["paka"], "paka"], "captions.sw.train.jsonl:2: keywords are not texts"),
+        ([["paka"], ["paka", 3]], "captions.sw.train.jsonl:2: keywords are not texts"),
         ([[], []], "captions.sw.train.jsonl has no keywords"),
-        ([["paka"], [" "]], "captions.sw.train.jsonl:2: picture 'p1' has an empty caption"),
+        ([["paka"], [" "]], "captions.sw.train.jsonl:2: image 'p1' has an empty caption"),
     ],
 )
 def test_wrong_keywords(tmp_path, keywords, said):
@@ -108,7 +108,7 @@ def test_wrong_keywords(tmp_path, keywords, said):
 
 
 def test_a_public_layout_has_no_keywords(tmp_path):
-    with pytest.raises(ConfigError, match="other forms have no keywords"):
+    with pytest.raises(ConfigError, match="other formats have no keywords"):
         load_bitext(DataConfig(bitext=(f"sw=keywords:{put(tmp_path, MULTI30K)}",)))
 
 
@@ -165,7 +165,7 @@ def test_a_dev_split_that_is_there_is_taken(tmp_path, name, files, dev):
     ("name", "files", "said"),
     [
         ("multi30k", MULTI30K | {"val.txt": "1.jpg\n2.jpg\n", "val.en": "A\n", "val.de": "B\n"}, "has 1 lines and"),
-        ("multi30k", MULTI30K | {"val.en": "A cat.\n", "val.de": "Eine Katze.\n"}, "lacks the names of its pictures"),
+        ("multi30k", MULTI30K | {"val.en": "A cat.\n", "val.de": "Eine Katze.\n"}, "lacks the names of its images"),
         ("wit", WIT | {DEV_OF_WIT: "language\n"}, "no column image_url"),
     ],
 )
