@@ -74,6 +74,6 @@ def call_in_file(path: str, function: str, shelf: str, imports: Sequence[str] = 
         frames = traceback.extract_tb(error.__traceback__)
         here = [frame.lineno for frame in frames if Path(frame.filename) == file.absolute()]
         where = f"{path}:{here[-1]}" if here else path
-        raise ConfigError(f"config={where} cannot be read: {type(error).__name__}: {error}") from error
+        raise ConfigError(f"config={where} cannot be loaded: {type(error).__name__}: {error}") from error
     finally:
         sys.path[:] = before

@@ -219,7 +219,7 @@ def test_a_missing_config_file_names_those_that_exist(tmp_path, monkeypatch):
     [
         ("x = 1", "AttributeError"),
         ("def get_config(): return 5", "returned int"),
-        ("import nothing_of_that_name", r"broken\.py:1 cannot be read: ModuleNotFoundError"),
+        ("import nothing_of_that_name", r"broken\.py:1 cannot be loaded: ModuleNotFoundError"),
         ("from optical_jax.config import Config\ndef get_config(): return Config(stepz=5)", r"broken\.py:2 .*stepz"),
         ("from optical_jax.config import Config\ndef get_config(): return Config(seed='1')", "^seed='1' is not valid"),
     ],
