@@ -57,11 +57,11 @@ class ProgressReport:
             self._start, self._first = time.monotonic(), self._done
         rate = self.rate()
         if self._bar is not None:
-            told = f"{1 / rate:.0f} s each" if rate and self._slow else f"{rate:.1f} {self._unit}/s" if rate else ""
-            self._bar.update(self._task, completed=self._done, rate=told)
+            shown = f"{1 / rate:.0f} s each" if rate and self._slow else f"{rate:.1f} {self._unit}/s" if rate else ""
+            self._bar.update(self._task, completed=self._done, rate=shown)
         elif time.monotonic() - self._last_line > PLAIN_LINE_SECONDS:
-            told = f", {rate:.1f}/s, eta {self.eta()}" if rate else ""
-            self.say(f"{self._label} {self._done}/{self._total} {self._unit}{told}")
+            shown = f", {rate:.1f}/s, eta {self.eta()}" if rate else ""
+            self.say(f"{self._label} {self._done}/{self._total} {self._unit}{shown}")
 
     def rate(self) -> float:
         """Units per second since the end of the first one, which includes compilation; 0 before the second."""

@@ -124,7 +124,7 @@ def lexicon_of_plans(
       ConfigError: pooled towers.
     """
     if any(tower.cfg.head.pooling != "none" for tower in (student, teacher)):
-        raise ConfigError("pooled towers give one vector a text, and between two vectors there is no plan to see")
+        raise ConfigError("pooled towers give one vector per text, without a plan; use late-interaction towers")
     kept = min(len(foreign), MOST_PAIRS)
     chosen = [n * len(foreign) // kept for n in range(kept)]
     teacher = replace(teacher, side=student.side)

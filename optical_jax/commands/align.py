@@ -129,7 +129,7 @@ def run_command(argv: Sequence[str]) -> None:
     sources = sources_of(command.bitext, command.gold)
     student = load(run, sides_of(run)[0], command.checkpoint, part="student")
     teacher = load(run, part="teacher")
-    idf = count_or_tell(saved, student, teacher) if cfg.ot.masses == "idf" else None
+    idf = try_count_idf(saved, student, teacher) if cfg.ot.masses == "idf" else None
     if cfg.ot.masses == "norm":
         print("masses are uniform here, not norm as in training, which has the vectors before normalisation")
     console = Console()
@@ -148,7 +148,7 @@ def run_command(argv: Sequence[str]) -> None:
         idf=idf,
     )
     print_quality(found, console)
-    tell_loss(cfg, console)
+    print_loss(cfg, console)
     path = Path(command.out) if command.out else run / "align" / "quality.json"
     languages = {language: quality.as_json() for language, quality in found.items()}
     write_json(path, {"run": str(run), "checkpoint": command.checkpoint, "languages": languages})
@@ -170,7 +170,7 @@ def draw(
         say(console, f"not shown: {found.left_out:.0%} of the words' mass, which goes to special tokens (--pieces)")
     if found.cut:
         say(console, "a text is longer than its tower's maximum length, and was truncated")
-    tell_loss(cfg, console)
+    print_loss(cfg, console)
     say(console, f"MaxSim {found.score:.3f}, transport cost {found.cost:.3f} (epsilon {cfg.ot.epsilon:g})")
     name = f"{slug(command.foreign)}--{slug(command.english)}.png"
     path = Path(command.out) if command.out else Path(command.run) / "align" / name
@@ -178,7 +178,7 @@ def draw(
     say(console, f"picture: {path}")
 
 
-def tell_loss(cfg: LossConfig, console: Console) -> None:
+def print_loss(cfg: LossConfig, console: Console) -> None:
     if cfg.name != "transport":
         console.print(f"this run was trained with loss {cfg.name}, not with this plan", highlight=False)
 
@@ -214,7 +214,7 @@ def check(command: AlignCommand) -> None:
         raise ConfigError(f"out={command.out} must be a file that ends in {form}")
 
 
-def count_or_tell(saved: Mapping[str, Any], student: Tower, teacher: Tower) -> IdfTables | None:
+def try_count_idf(saved: Mapping[str, Any], student: Tower, teacher: Tower) -> IdfTables | None:
     """Idf tables of a run trained with idf masses; None, with the reason printed, if its bitext cannot be read."""
     from optical_jax.alignment.plans import count_idf
 

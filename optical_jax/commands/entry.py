@@ -34,13 +34,13 @@ def run_command_line(command: Callable[[], None]) -> int:
     try:
         command()
     except OpticalError as error:
-        return _tell(error)
+        return _report(error)
     except BrokenPipeError:
         # The reader of the pipe (head, less) closed it. Without this Python reports it again at the final flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
-        return _tell(
+        return _report(
             Interrupted("stopped by a signal; the same command starts again, a training from its last checkpoint")
         )
     except (NotADirectoryError, FileExistsError, IsADirectoryError) as error:
@@ -49,14 +49,14 @@ def run_command_line(command: Callable[[], None]) -> int:
             if isinstance(error, IsADirectoryError)
             else "is a file, or inside one; name a folder"
         )
-        return _tell(ConfigError(f"{error.filename} {what}"))
+        return _report(ConfigError(f"{error.filename} {what}"))
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
-            return _tell(ConfigError(f"{error.filename}: the name is too long; use a shorter one"))
+            return _report(ConfigError(f"{error.filename}: the name is too long; use a shorter one"))
         if error.errno not in MACHINE_ERRNOS:
             raise
         where = f" ({error.filename})" if error.filename else ""
-        return _tell(MachineError(f"{error.strerror}{where}; free space or use a writable folder"))
+        return _report(MachineError(f"{error.strerror}{where}; free space or use a writable folder"))
     return 0
 
 
@@ -84,7 +84,7 @@ def refuse_no_flags(argv: Sequence[str], what: str, example: str) -> None:
         raise ConfigError(f"no flags given; {what}, such as\n  {example}\n--help lists all flags")
 
 
-def _tell(error: OpticalError) -> int:
+def _report(error: OpticalError) -> int:
     again = typed_command() if isinstance(error, Interrupted) else ""
     print(f"error: {error}" + (f":\n  {again}" if again else ""), file=sys.stderr)
     return error.exit_code

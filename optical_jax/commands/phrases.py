@@ -49,7 +49,7 @@ def run_command(argv: Sequence[str]) -> None:
         found: dict[str, PerQuery] = {}
         for image in {id(towers.image): towers.image for towers in systems.values()}.values():
             askers = {name: towers.text for name, towers in systems.items() if towers.image is image}
-            with ProgressReport("encoding pictures", len(drawn), "pictures") as progress:
+            with ProgressReport("encoding images", len(drawn), "images") as progress:
                 found |= rank_boxes(
                     askers,
                     by_patches(image),
@@ -104,7 +104,7 @@ def print_figures(figures: Mapping[str, Any]) -> None:
     what = f"{figures['run']}, checkpoint {figures['checkpoint']}" if "run" in figures else figures["model"]
     say(
         console,
-        f"{what} on {figures['set']}, {figures['split']}: regions of phrases in {figures['pictures']:,} pictures",
+        f"{what} on {figures['set']}, {figures['split']}: phrase localisation in {figures['pictures']:,} images",
     )
     heads = [name if name.endswith("R@1") else name.split()[1] for name in PHRASE_FIGURES]
     table = make_table(console, "system", "phrases", *heads, left=1)
@@ -115,6 +115,6 @@ def print_figures(figures: Mapping[str, Any]) -> None:
         cells = [f"{found[metric]:.3f}" for metric in PHRASE_FIGURES]
         table.add_row(name, str(found["phrases"]), *cells, style="bold" if name == own else None)
     console.print(table)
-    say(console, f"below: {own} by kind of phrase; boxes to choose from: {figures['candidates']}")
-    say(console, "any: a box that fits any of the phrase's; merged: one around all of them")
-    say(console, "bound: a right box is there at all")
+    say(console, f"below: {own} by type of phrase; candidate boxes: {figures['candidates']}")
+    say(console, "any: match with any of the phrase's boxes; merged: match with the box around all of them")
+    say(console, "bound: upper bound, the share of phrases with a matching candidate box")

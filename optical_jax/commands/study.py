@@ -63,7 +63,7 @@ def run_command(argv: Sequence[str]) -> None:
 
     check_study(study)
     if command.dry_run:
-        tell(study)
+        print_size(study)
         return
     if not command.report:
         from optical_jax.studies.runner import run_study
@@ -79,7 +79,7 @@ def run_command(argv: Sequence[str]) -> None:
     print(f"page: {paths[-1]}; tables beside it: {', '.join(path.name for path in paths[:-1])}")
 
 
-def tell(study: Study) -> None:
+def print_size(study: Study) -> None:
     """Print the size of the study."""
     from optical_jax.studies.design import pairs_seen, tuning_tasks
 

@@ -80,6 +80,6 @@ def call_in_file(path: str, function: str, shelf: str, imports: Sequence[str] = 
             raise ConfigError(
                 f"config={where}: {error.name} is part of optical_jax.config now; import from there"
             ) from error
-        raise ConfigError(f"config={where} cannot be read: {type(error).__name__}: {error}") from error
+        raise ConfigError(f"config={where} cannot be loaded: {type(error).__name__}: {error}") from error
     finally:
         sys.path[:] = before

@@ -113,10 +113,10 @@ def _to_rgb(picture: Image.Image, name: str) -> UInt8[np.ndarray, "H W 3"]:
         # Pillow's conversion of 16-bit grey clips at 255 in some versions.
         grey = np.asarray(picture).astype(np.int64)
         if grey.min() < 0 or grey.max() > 65535:
-            raise DataError(f"{name}: grey of 32 bits, whose white is not known; save it with 8 or 16 bits")
+            raise DataError(f"{name}: grey of 32 bits, of unknown range; save it with 8 or 16 bits")
         return np.repeat(((grey + 128) // 257).astype(np.uint8)[:, :, None], 3, axis=2)
     if picture.mode == "F":
-        raise DataError(f"{name}: grey as floating-point numbers, whose white is not known; save it with 8 or 16 bits")
+        raise DataError(f"{name}: grey as floating-point numbers, of unknown range; save it with 8 or 16 bits")
     if "A" in picture.getbands() or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, (255, 255, 255, 255)), picture)

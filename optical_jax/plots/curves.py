@@ -137,7 +137,7 @@ def try_to_draw(draw: Callable[[Any, Path], None], content: Any, path: Path) -> 
     return True
 
 
-WAYS = {"t2i": "captions look for pictures", "i2t": "pictures look for captions"}
+WAYS = {"t2i": "text-to-image", "i2t": "image-to-text"}
 ROW = 0.27
 """Height per language, in inches."""
 MARKS = {"untrained": "|", "teacher": "D"}

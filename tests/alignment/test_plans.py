@@ -157,7 +157,7 @@ def test_texts_that_are_cut_say_so(towers):
 
 def test_impossible_towers_and_texts(towers):
     pooled = make_tower(0, pooling="mean")
-    with pytest.raises(ConfigError, match="one vector a text"):
+    with pytest.raises(ConfigError, match="one vector per text"):
         align_texts(pooled, towers[1], [(FOREIGN, ENGLISH)], LossConfig("transport"))
     with pytest.raises(ConfigError, match="width 4 and teacher vectors of width 8"):
         align_texts(make_tower(0, projection=4), towers[1], [(FOREIGN, ENGLISH)], LossConfig("transport"))
@@ -314,7 +314,7 @@ def test_wrong_commands(run, flags, code, message, capsys):
 def test_pooled_towers_are_refused(tmp_path, capsys):
     run = make_run(tmp_path / "b", LossConfig(name="pooled_cosine"), pooling="mean")
     assert align("--run", run, FOREIGN, ENGLISH) == 2
-    assert "pooled towers give one vector a text" in capsys.readouterr().err
+    assert "pooled towers give one vector per text" in capsys.readouterr().err
 
 
 # ---- terminal and names ------------------------------------------------------------------------------------------

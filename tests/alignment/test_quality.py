@@ -91,7 +91,7 @@ def test_a_tower_that_is_its_own_teacher_aligns_a_text_with_itself():
 def test_what_cannot_be():
     with pytest.raises(ConfigError, match="rule='best' is not valid; use one of forward, "):
         alignment_quality(*TOWERS, [(FOREIGN, ENGLISH)], OtConfig(), rule="best")
-    with pytest.raises(ConfigError, match="one vector a text"):
+    with pytest.raises(ConfigError, match="one vector per text"):
         alignment_quality(make_tower(0, pooling="mean"), TOWERS[1], [(FOREIGN, ENGLISH)], OtConfig())
     assert alignment_quality(*TOWERS, [], OtConfig()).figures() == {"pairs": 0, "gold_pairs": 0}
     signs = alignment_quality(

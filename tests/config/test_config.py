@@ -223,7 +223,7 @@ def test_a_missing_config_file_names_those_that_exist(tmp_path, monkeypatch):
     [
         ("x = 1", "AttributeError"),
         ("def get_config(): return 5", "returned int"),
-        ("import nothing_of_that_name", r"broken\.py:1 cannot be read: ModuleNotFoundError"),
+        ("import nothing_of_that_name", r"broken\.py:1 cannot be loaded: ModuleNotFoundError"),
         (
             "from optical_jax.loss_config import LossConfig",
             r"broken\.py:1: optical_jax\.loss_config is part of optical_jax\.config now",

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from optical_jax.commands.study import load_study, main, tell
+from optical_jax.commands.study import load_study, main, print_size
 from optical_jax.config import Config, ImageStageConfig
 from optical_jax.config.files import load_config_file
 from optical_jax.config.validation import validate
@@ -85,7 +85,7 @@ def test_what_no_baseline_is(arms, said):
 
 
 def test_how_large_a_study_with_a_baseline_is(capsys):
-    tell(WITH_BASELINE)
+    print_size(WITH_BASELINE)
     said = capsys.readouterr().out
     assert "tuning: 4 runs (2 trials an arm, sw)" in said
     assert "final: 6 runs" in said
