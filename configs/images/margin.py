@@ -1,4 +1,4 @@
-"""The teacher of pictures that students are asked with: configs/images/teacher.py, trained on for a wider margin.
+"""The image-text teacher that students are evaluated with: configs/images/teacher.py, trained on for a wider margin.
 
 python -m optical_jax image_teacher --config configs/images/teacher.py --run runs/images_first
 python -m optical_jax image_teacher --config configs/images/margin.py --run runs/images
@@ -9,7 +9,7 @@ and the same students find a quarter to a third more emoji by this tower if tran
 more still if pooled contrastive did (docs/results-images.md). A tower trained so from the start, for 2,000 steps, found
 fewer.
 
-The same for a teacher that has not seen the dev pictures:
+The same for a teacher that has not seen the dev images:
 
 python -m optical_jax image_teacher --config configs/images/teacher.py --data.splits train \\
   --run runs/images_unseen_first

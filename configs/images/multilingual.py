@@ -4,7 +4,7 @@ that a linear map is of.
 python train.py --config configs/images/multilingual.py --run runs/images_multilingual
 python -m optical_jax export --run runs/images_multilingual --out runs/images_multilingual/export
 
-It learns from captions alone, no picture is looked at. Nor does it learn from runs/images, the pair of towers that
+It learns from captions alone, no image is looked at. Nor does it learn from runs/images, the dual encoder that
 configs/studies/pictures.py asks: in whose space it would lie already, with nothing left for a map to do. Its teacher,
 and where it begins, is the small English model that comes with the package. That model imitates all-MiniLM-L6-v2, which
 is the pair's text tower, from another body and other text; so the two spaces are akin, and the map has less to do than

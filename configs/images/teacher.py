@@ -2,14 +2,14 @@
 
 python -m optical_jax image_teacher --config configs/images/teacher.py --run runs/images_first
 
-2,952 pictures to learn from, and 323 of the dev splits, whose English captions it learns too: a student is then asked
-in its own language for pictures that its teacher knows ("seen"). A teacher that has not seen them, which from so few
-pictures learns little of what others show:
+2,952 images to learn from, and 323 of the dev splits, whose English captions it learns too: a student is then asked
+in its own language for images that its teacher knows ("seen"). A teacher that has not seen them, which from so few
+images learns little of what others show:
 
 python -m optical_jax image_teacher --config configs/images/teacher.py --data.splits train \\
   --run runs/images_unseen_first
 
-The tower of pictures is drawn and small; the tower of texts stays, so that its token vectors are those that students of
+The image tower is drawn and small; the text tower stays, so that its token vectors are those that students of
 any language learn from, and are computed once. configs/images/margin.py goes on from here.
 """
 

@@ -1,9 +1,9 @@
-"""German and French captions that look for the English ones of their picture (Multi30k), with no picture in sight.
+"""German and French captions as queries for the English ones of their image (Multi30k); no image is encoded.
 
 python -m optical_jax study configs/studies/multi30k.py --workers 2
 
 A student starts from translations counted in all train captions of its language, then sees 6,400 of them; the
-collection is the dev split, 1,014 pictures with a caption in each language. Needs $OPTICAL_DATA and $OPTICAL_MODELS.
+collection is the dev split, 1,014 images with a caption in each language. Needs $OPTICAL_DATA and $OPTICAL_MODELS.
 These captions are for non-commercial research, so what learns from them is not to be passed on. Results:
 docs/results-images.md.
 """
@@ -52,8 +52,8 @@ def get_study() -> Study:
         folder=FOLDER,
         title="From captions to captions: which loss?",
         question=(
-            "Captions of 1,014 pictures in German and French look for the English captions of the same pictures. Does "
-            "optimal transport between words teach a small student to find them better than other losses?"
+            "Captions of 1,014 images in German and French are queries for the English captions of the same images. "
+            "Does optimal transport between words teach a small student to find them better than other losses?"
         ),
         arms=ARMS,
         in_language=in_language,

@@ -1,10 +1,10 @@
-"""Finding pictures in fifteen languages: which loss teaches a student from captions alone?
+"""Finding images in fifteen languages: which loss teaches a student from captions alone?
 
 python -m optical_jax study configs/studies/pictures.py --workers 2
 
 A student a language from 1,250 names of emoji and up to 1,057 pages of picture books, the same start, budget and number
-of tuning trials for every loss, three seeds. It is taught by the tower of texts alone, and then asked for 161 emoji and
-162 pages that it did not see, with two towers of pictures: one that learned these very pictures by their English
+of tuning trials for every loss, three seeds. It is taught by the text tower alone, and then asked for 161 emoji and
+162 pages that it did not see, with two image towers: one that learned these very images by their English
 captions ("seen"), and one that did not ("unseen"). Needs $OPTICAL_DATA and $OPTICAL_MODELS; both pairs of towers
 (configs/images/margin.py tells how); and for the linear map runs/images_multilingual/export, an encoder that did not
 learn from them (configs/images/multilingual.py; ENCODER may be any other, such as one of the hub). 300 runs, 45 of them
@@ -84,23 +84,23 @@ ARMS = (
 
 DATA = (
     "Captions of the train splits in each language with their English ones: 1,250 names of emoji (Unicode CLDR, "
-    "pictures of Noto Emoji), and texts of pages of African Storybook, 28 to 1,057 where there are any (none in "
+    "images of Noto Emoji), and texts of pages of African Storybook, 28 to 1,057 where there are any (none in "
     "Marathi and Nepali). A tenth is held out as dev pairs, which alone tuning looks at, ranked token by token. The "
     "collections are the dev splits: 161 emoji with names in all languages, 162 pages with texts for 8 to 112 of them "
-    "a language (none in Hausa, Khmer and Marathi). No student learned from these pictures or captions, though a few "
-    "short texts (6 German, 2 Arabic, 2 Tagalog) stand in both splits. Pictures are read by two towers: one learned "
-    "these very pictures by their English captions (by-images), the other did not (by-images_unseen)."
+    "a language (none in Hausa, Khmer and Marathi). No student learned from these images or captions, though a few "
+    "short texts (6 German, 2 Arabic, 2 Tagalog) stand in both splits. Images are read by two towers: one learned "
+    "these very images by their English captions (by-images), the other did not (by-images_unseen)."
 )
 
 
 def get_study() -> Study:
     return Study(
         folder=FOLDER,
-        title="Finding pictures in a language learned from 1,100 to 2,000 captions: which loss?",
+        title="Finding images in a language learned from 1,100 to 2,000 captions: which loss?",
         question=(
-            "A pair of towers knows which English captions belong to which pictures. A small student encoder learns "
-            "another language from captions of other pictures, as pairs of texts. Does optimal transport between words "
-            "find pictures better than other losses, when data, start, budget and care are the same?"
+            "A dual encoder knows which English captions belong to which images. A small student encoder learns "
+            "another language from captions of other images, as pairs of texts. Does optimal transport between words "
+            "find images better than other losses, when data, start, budget and care are the same?"
         ),
         arms=ARMS,
         in_language=in_language,

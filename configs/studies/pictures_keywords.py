@@ -1,4 +1,4 @@
-"""Do keywords beside captions bring low-resource students nearer to the pictures?
+"""Do keywords beside captions bring low-resource students nearer to the images?
 
 python -m optical_jax study configs/studies/pictures_keywords.py --workers 2
 
@@ -28,10 +28,10 @@ def get_study() -> Study:
     return replace(
         pictures_more.get_study(),
         folder="runs/studies/pictures_keywords",
-        title="Do keywords bring low-resource students nearer to the pictures?",
+        title="Do keywords bring low-resource students nearer to the images?",
         question=(
             "Most names that a student misses have a word which no name it learned from has. Does it find more "
-            "pictures if it learns the keywords of the same emoji beside their names?"
+            "images if it learns the keywords of the same emoji beside their names?"
         ),
         arms=(*LEARNED, holding_less_out(LEARNED[-1], 25)),
         seeds=(0, 1, 2),

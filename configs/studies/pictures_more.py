@@ -1,4 +1,4 @@
-"""What brings low-resource students nearer to the pictures: more steps, more texts, keywords, a larger student?
+"""What brings low-resource students nearer to the images: more steps, more texts, keywords, a larger student?
 
 python -m optical_jax study configs/studies/pictures_more.py --workers 2
 
@@ -87,9 +87,9 @@ def get_study() -> Study:
     return replace(
         pictures.get_study(),
         folder=FOLDER,
-        title="What brings low-resource students nearer to the pictures?",
+        title="What brings low-resource students nearer to the images?",
         question=(
-            "A small student of a thousand captions finds pictures in its language less often than its English "
+            "A small student of a thousand captions finds images in its language less often than its English "
             "teacher. Do more steps, other texts of the language, keywords, or a larger student make up for it?"
         ),
         arms=ARMS,

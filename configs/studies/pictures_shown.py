@@ -1,9 +1,9 @@
-"""Does a student find more pictures when it has been shown some?
+"""Does a student find more images when it has been shown some?
 
 python -m optical_jax study configs/studies/pictures_shown.py --workers 2
 
-Beside transport and contrastive on captions as pairs of texts stand the same two with every second batch of pictures:
-a caption's tokens moved onto the patches of its picture, or a caption that must find its picture among the batch's.
+Beside transport and contrastive on captions as pairs of texts stand the same two with every second batch of images:
+a caption's tokens moved onto the patches of its image, or a caption that must find its image among the batch's.
 Taught by both towers of runs/images, at lower rates, in four languages; the rest is that of configs/studies/pictures.py
 and needs what that needs, but the linear map's encoder. 64 runs, half an hour on two cores. Results:
 docs/results-images.md.
@@ -32,14 +32,14 @@ ARMS = (
     arm("transport", "OPTICAL, on texts alone.", pictures.TRANSPORT),
     arm(
         "word_region_transport",
-        "Transport; in every second batch from the caption's tokens onto the patches of its picture.",
+        "Transport; in every second batch from the caption's tokens onto the patches of its image.",
         pictures.TRANSPORT,
         EMOJI,
     ),
     arm("contrastive", "Each caption must find its own translation by MaxSim, on texts alone.", pictures.CONTRASTIVE),
     arm(
         "image_anchored_contrastive",
-        "Contrastive; in every second batch each caption must find its picture among the batch's.",
+        "Contrastive; in every second batch each caption must find its image among the batch's.",
         pictures.CONTRASTIVE,
         EMOJI,
     ),
@@ -50,17 +50,17 @@ def get_study() -> Study:
     return replace(
         pictures.get_study(),
         folder=FOLDER,
-        title="Does a student find more pictures when it has been shown some?",
+        title="Does a student find more images when it has been shown some?",
         question=(
-            "A student learns from captions as pairs of texts, or half of the time from captions with their pictures. "
-            "Which finds more pictures that it was not shown, at the same budget?"
+            "A student learns from captions as pairs of texts, or half of the time from captions with their images. "
+            "Which finds more images that it was not shown, at the same budget?"
         ),
         arms=ARMS,
         languages=("sw", "so", "am", "zh"),
         tuning_languages=("sw", "zh"),
         collections=(EMOJI, PAGES, f"{EMOJI} by {pictures.UNSEEN}", f"{PAGES} by {pictures.UNSEEN}"),
         data=(
-            f"{pictures.DATA} Where no tower is named it is the first. Two arms also see the emoji's pictures, those "
+            f"{pictures.DATA} Where no tower is named it is the first. Two arms also see the emoji's images, those "
             "of the train split."
         ),
     )
