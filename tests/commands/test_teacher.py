@@ -211,9 +211,9 @@ def test_runs_of_two_kinds_are_told_apart(run, tmp_path, capsys):
     (tmp_path / "config.json").write_text(json.dumps(to_json(Config())))
     with pytest.raises(ConfigError, match="holds a training of a student"):
         RunFolder(tmp_path).holds_run_of(TeacherStageConfig())
-    with pytest.raises(ConfigError, match="start it by python -m optical_jax teacher"):
+    with pytest.raises(ConfigError, match="start it with python -m optical_jax teacher"):
         parse_command(TrainCommand, ["--config", str(ROOT / "configs" / "teacher_afriqa.py")])
-    with pytest.raises(ConfigError, match=r"start it by train\.py"):
+    with pytest.raises(ConfigError, match=r"start it with train\.py"):
         parse_command(TeacherCommand, ["--config", str(ROOT / "configs" / "tiny.py")])
 
 
