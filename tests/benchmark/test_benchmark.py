@@ -20,7 +20,7 @@ from optical_jax.benchmark.devices import known_peak
 from optical_jax.benchmark.options import BenchCommand, check, check_extra
 from optical_jax.benchmark.presets import drawn_pairs, first_pairs, preset_tower
 from optical_jax.benchmark.profile import PARTS
-from optical_jax.benchmark.report import flat, print_comparison, ratio_of, read_figures
+from optical_jax.benchmark.report import flat, format_value, print_comparison, ratio_of, read_figures
 from optical_jax.benchmark.run import check_devices, check_rows, make_work, startup_flags, step_config
 from optical_jax.benchmark.step import WARM_UP_STEPS, Runner, bitext_loader, row_figures
 from optical_jax.benchmark.timing import Times, paired_ratio

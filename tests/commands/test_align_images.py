@@ -127,7 +127,7 @@ def test_a_teacher_run_and_another_pair(run, file, tmp_path, capsys):
         (["--pictures-by", "x", "paka", "cat"], 2, "pictures_by=x is for --image"),
         (["--image", "nowhere.png", "paka"], 3, "nowhere.png: cannot be read"),
         (["--image", "TEXT", "paka"], 3, "not an image"),
-        (["--image", "FILE", "\N{SOFT HYPHEN}"], 3, "nothing of"),
+        (["--image", "FILE", "\N{SOFT HYPHEN}"], 3, "has no words"),
         (["--run", "PLAIN", "--image", "FILE", "paka"], 2, "with --pictures-by"),
     ],
 )

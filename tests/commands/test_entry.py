@@ -49,7 +49,7 @@ def test_a_mistyped_command_and_config_are_guessed(capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     with pytest.raises(ConfigError, match=r"did you mean configs/tiny\.py\?"):
         load_config_file("configs/tny.py", Config)
-    with pytest.raises(ConfigError, match="configs is a folder; there are"):
+    with pytest.raises(ConfigError, match="configs is a folder; available"):
         load_config_file("configs", Config)
 
 

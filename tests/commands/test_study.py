@@ -178,7 +178,7 @@ def test_a_final_run_whose_loss_was_no_number_is_a_result_and_not_run_again(whol
     [
         ([], 2, "no flags given; name a study"),
         (["configs/studies/nothing.py"], 2, "does not exist; available: configs/studies/losses.py"),
-        (["configs/tiny.py"], 2, "configs/tiny.py cannot be read"),
+        (["configs/tiny.py"], 2, "configs/tiny.py cannot be loaded"),
         (["configs/studies/tiny_losses.py", "--workers", "0"], 2, "workers=0 is not valid"),
     ],
 )

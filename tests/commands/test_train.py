@@ -150,7 +150,7 @@ def broken(tmp_path: Path, text: str | bytes) -> str:
         (["--teacher.path", "configs"], 2, "error: "),
         (["--student.path", "/no/such/folder"], 2, "error: "),
         (["--mesh.data", "3"], 2, "error: mesh data=3"),
-        (["--student.attention", "cudnn"], 2, "error: student.attention=cudnn works in bfloat16, not in student.dtype"),
+        (["--student.attention", "cudnn"], 2, "error: student.attention=cudnn needs bfloat16, not student.dtype"),
         (
             ["--teacher.attention", "splash", "--teacher.dtype", "bfloat16"],
             2,

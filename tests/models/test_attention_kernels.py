@@ -222,7 +222,7 @@ def test_auto_takes_a_kernel_for_long_rows_where_it_runs():
             "cuda",
             "not width / heads = 192; change the number of heads, or use xla",
         ),
-        ({"attention": "cudnn", "heads": 64}, 64, "cuda", "not of width / heads = 12;"),
+        ({"attention": "cudnn", "heads": 64}, 64, "cuda", "not width / heads = 12;"),
         ({"attention": "cudnn"}, 65, "cuda", "an even number of tokens, not 65; pad them to 66"),
         ({"attention": "splash"}, 64, "tpu", "a multiple of 128 tokens, not 64; pad them to 128, or use xla"),
         ({"attention": "splash"}, 129, "tpu", "pad them to 256"),

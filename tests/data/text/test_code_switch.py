@@ -99,7 +99,7 @@ def test_a_lexicon_by_hand(tmp_path):
     ("content", "told"),
     [
         ("maji water\n", r"own.tsv:1 is not a word and its English with a tab"),
-        ("maji\twater\nsamaki\t\n", r"own.tsv:2: no word and its English"),
+        ("maji\twater\nsamaki\t\n", r"own.tsv:2 is not a word and its English"),
         ("maji\twater\tmuch\n", r"own.tsv:1: 'much' is not share and count"),
         ("\n", r"own.tsv: the lexicon is empty"),
     ],

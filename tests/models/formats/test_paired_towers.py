@@ -159,7 +159,9 @@ def test_texts_longer_than_the_position_table():
 
 def test_other_sizes_are_refused_unless_asked_for():
     found, tower = golden("clip"), load("clip", "image")
-    with pytest.raises(ConfigError, match=r"18 x 18 pixels.*reads 14 x 14; resize them, or set encoder.interpolate"):
+    with pytest.raises(
+        ConfigError, match=r"18 x 18 pixels.*encoder's 14 x 14; resize them, or set encoder.interpolate"
+    ):
         encode(tower.params, ImageInputs(jnp.asarray(found["larger_pixels"])), tower.cfg)
     with pytest.raises(ConfigError, match="3 x 8 pixels are smaller than a patch of 4"):
         encode(tower.params, ImageInputs(jnp.zeros((1, 3, 8, 3))), allow_sizes(tower).cfg)
