@@ -52,13 +52,13 @@ demo: $(DEMO_READY)
 	@$(BIN)/python -m optical_jax demo --run $(RUN)
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not parity"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not parity"
 
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not parity and not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not parity and not slow"
 
 $(BENCH_READY): $(READY)
 	@echo "installing PyTorch for the comparison"

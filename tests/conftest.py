@@ -1,6 +1,8 @@
 """Tests see 8 simulated CPU devices, and no network."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -8,6 +10,13 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Models here are tiny: compiling them takes far longer than running them, in the processes that tests start too.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+# Compiling takes a third of the time without the fusion emitters. A jaxlib without this flag says so and stops.
+# The other flag is the one that a command sets: what is run in this process rounds as a process of its own does.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cpu_experimental_ynn_fusion_type=reduce")
+# No program is compiled twice: what this process and those it starts compile is kept in a folder that is empty at first
+# and removed at the end. xdist's workers do not share it, because JAX does not write its files atomically.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="optical_jax-compiled-")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 import hypothesis
 import jax
@@ -17,7 +26,11 @@ from jax.experimental.compilation_cache import compilation_cache
 hypothesis.settings.register_profile("busy", deadline=None)  # a busy machine is no error
 hypothesis.settings.load_profile("busy")
 jax.config.update("jax_num_cpu_devices", 8)
-jax.config.update("jax_disable_most_optimizations", True)  # a plugin may have imported JAX before
+# A plugin may have imported JAX before.
+jax.config.update("jax_disable_most_optimizations", True)
+COMPILED = os.environ["JAX_COMPILATION_CACHE_DIR"]
+jax.config.update("jax_compilation_cache_dir", COMPILED)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 CACHE_SETTINGS = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
 CACHE_BEFORE = {name: getattr(jax.config, name) for name in CACHE_SETTINGS}
@@ -25,12 +38,54 @@ CACHE_BEFORE = {name: getattr(jax.config, name) for name in CACHE_SETTINGS}
 
 @pytest.fixture(autouse=True)
 def own_compiled_programs():
-    """A run in this process keeps what is compiled in its folder; tests after it are not to write there as well."""
+    """A study in this process sets where compiled programs are kept; tests after it are not to write there as well."""
     yield
     if any(getattr(jax.config, name) != value for name, value in CACHE_BEFORE.items()):
         for name, value in CACHE_BEFORE.items():
             jax.config.update(name, value)
         compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_lines_of_mere_progress():
+    """On a busy machine a step takes ten seconds, and what a test finds on stderr is not to depend on that."""
+    from optical_jax import progress
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(progress, "PLAIN_LINE_SECONDS", float("inf"))
+        yield
+
+
+@pytest.fixture(scope="session")
+def student_training(tmp_path_factory):
+    """A run of a student, shared by the tests of a worker; so are the two below. See tests/helpers/trainings.py."""
+    from tests.helpers.trainings import train_student
+
+    return train_student(tmp_path_factory.mktemp("student"))
+
+
+@pytest.fixture(scope="session")
+def teacher_training(tmp_path_factory):
+    from tests.helpers.trainings import train_teacher
+
+    return train_teacher(tmp_path_factory.mktemp("teacher"))
+
+
+@pytest.fixture(scope="session")
+def image_teacher_training(tmp_path_factory):
+    from tests.helpers.trainings import train_image_teacher
+
+    return train_image_teacher(tmp_path_factory.mktemp("image_teacher"))
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(COMPILED, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first (with xdist's --no-loadscope-reorder), so that no worker ends with one alone."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")
