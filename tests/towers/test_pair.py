@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -12,6 +10,7 @@ import numpy as np
 import pytest
 
 import optical_jax
+from optical_jax.commands.train import main
 from optical_jax.config import (
     Config,
     DataConfig,
@@ -274,21 +273,20 @@ def test_a_vocabulary_of_its_own_has_an_end_of_its_own(teacher, bitext):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pooling", ["auto", "none"])
-def test_a_teacher_of_a_pair_teaches(teacher, bitext, tmp_path, pooling):
+def test_a_teacher_of_a_pair_teaches(teacher, bitext, tmp_path, pooling, capsys):
     """A run from its first step to its figures, whatever the teacher gives: one vector a text, or one a token."""
     if pooling == "none":
         tower = tower_of(teacher.name, "none")
         teacher = tmp_path / "tokens"
         save_tower(tower.params, tower.cfg, tower.tokenizer, teacher)
     run = tmp_path / "run"
-    flags = ["--run", run, "--teacher.path", teacher, "--data.bitext", bitext, "--training.steps", "4"]
-    flags += ["--student.path", "configs/tiny/teacher", "--data.global-batch", "8", "--training.log-every", "1"]
-    flags += ["--data.dev-pairs", "4", "--student.max-length", "32"]
+    tiny, steps = ROOT / "configs" / "tiny.py", ["--training.steps", 4, "--training.log-every", 1]
+    flags = ["--config", tiny, "--run", run, "--teacher.path", teacher, "--data.bitext", bitext, *steps]
+    flags += ["--student.path", tiny.with_suffix("") / "teacher", "--data.global-batch", 8]
+    flags += ["--data.dev-pairs", 4, "--student.max-length", 32]
     if pooling == "auto":
         flags += ["--loss.name", "pooled_cosine"]
-    command = [sys.executable, "train.py", "--config", "configs/tiny.py", *map(str, flags)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
+    assert main(list(map(str, flags))) == 0, capsys.readouterr().err
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if "loss" in line]
     assert len(losses) == 4

@@ -256,11 +256,13 @@ def test_every_loss_learns_from_captions_and_from_pictures(name: LossName, sides
     """Tokens and patches, or one vector each: finite, and there is something to learn."""
     cfg = LossConfig(name)
 
-    def loss_of(vectors, student, teacher):
+    @jax.jit
+    @jax.value_and_grad
+    def loss_and_grad(vectors, student, teacher):
         return distillation_loss(replace(student, vectors=vectors), teacher, cfg).loss
 
     for student, teacher in sides:
-        loss, grad = jax.value_and_grad(loss_of)(student.vectors, student, teacher)
+        loss, grad = loss_and_grad(student.vectors, student, teacher)
         assert np.isfinite(loss)
         assert np.isfinite(grad).all()
         assert np.abs(grad).max() > 0
@@ -321,25 +323,26 @@ def test_the_run_keeps_which_pictures_its_student_and_its_teacher_saw(pair, pict
 
 @pytest.mark.slow
 def test_a_run_from_captions_and_pictures_stops_and_goes_on(pair, pictures, tmp_path, capsys):
-    def flags(run, *more):
-        data = ["--data.bitext", f"sw=captions:{pictures}", "--data.pictures", str(pictures)]
-        return ["--run", str(tmp_path / run), "--teacher.path", str(pair), *data, *FLAGS.split(), *more]
-
-    assert main(flags("whole")) == 0, capsys.readouterr().err
-    assert main(flags("parts", "--training.steps", "2")) == 0
-    assert main(flags("parts")) == 0
-    said = capsys.readouterr()
-    records = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
-    assert records[-1]["params_sha256"]
-    report = json.loads((tmp_path / "whole" / "bitext.json").read_text())
-    assert report["pictures"][0]["captions"] == TRAIN
-    inputs = json.loads((tmp_path / "whole" / "env.json").read_text())["inputs"]
-    assert set(inputs) == {"bitext", "pictures", "teacher.path"}
-    assert "picture vectors: 0 pictures encoded" in said.out
-    assert "sw pictures: 24 captions of 24 pictures" in said.out
-
-
-def test_a_dry_run_tells_of_both_kinds_of_batches(pair, pictures, capsys):
+    """The same run again, but all that came after its first checkpoint is lost."""
     data = ["--data.bitext", f"sw=captions:{pictures}", "--data.pictures", str(pictures)]
-    assert main(["--dry-run", "--teacher.path", str(pair), *data, *FLAGS.split()]) == 0
+    flags = ["--teacher.path", str(pair), *data, *FLAGS.split()]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert main([*flags, "--run", str(whole)]) == 0, capsys.readouterr().err
+    assert "sw pictures: 24 captions of 24 pictures" in capsys.readouterr().out
+    shutil.copytree(whole, parts)
+    shutil.rmtree(parts / "checkpoints" / "4")
+    lines = (parts / "metrics.jsonl").read_text().splitlines()[:-1]
+    (parts / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    assert main([*flags, "--run", str(parts)]) == 0
+    said = capsys.readouterr().out
+    assert "at step 2 of 4" in said
+    assert "picture vectors: 0 pictures encoded" in said
+    last = [json.loads((run / "metrics.jsonl").read_text().splitlines()[-1]) for run in (whole, parts)]
+    assert last[0]["params_sha256"] == last[1]["params_sha256"]
+    report = json.loads((whole / "bitext.json").read_text())
+    assert report["pictures"][0]["captions"] == TRAIN
+    inputs = json.loads((whole / "env.json").read_text())["inputs"]
+    assert set(inputs) == {"bitext", "pictures", "teacher.path"}
+    # What is told before the first step: batches of both kinds.
+    assert main(["--dry-run", *flags]) == 0
     assert "4 patches" in capsys.readouterr().out
