@@ -24,7 +24,7 @@ from optical_jax.runs.folder import RunFolder
 from optical_jax.training.loop import catch_signals, dev_lines
 from tests import ROOT
 
-HEAVY = {"jax", "flax", "numpy", "matplotlib", "transformers"}
+HEAVY = {"jax", "flax", "numpy", "matplotlib", "transformers", "orbax", "grain"}
 
 
 @pytest.mark.parametrize("command", [train, evaluate, align, names, search, export])
@@ -54,14 +54,22 @@ def test_a_mistyped_command_and_config_are_guessed(capsys, monkeypatch):
         load_config_file("configs", Config)
 
 
-@pytest.mark.parametrize("words", [["-m", "optical_jax", command] for command in ("names", "align")])
-def test_help_of_the_small_commands_imports_nothing_heavy(words):
+SHOWN = {
+    "train": "--training.steps", "eval": "--compare", "export": "--checkpoint", "search": "QUERY", "phrases": "--boxes",
+    "mine": "--depth", "names": "--lang", "align": "--run",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", SHOWN)
+def test_help_imports_nothing_heavy(command):
+    words = [f"{command}.py"] if command in ("train", "eval") else ["-m", "optical_jax", command]
     done = subprocess.run(
         [sys.executable, "-X", "importtime", *words, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert "tyro" in imported
     assert not imported & HEAVY
+    assert SHOWN[command] in done.stdout
 
 
 @pytest.mark.parametrize("label", ["swahili", "s", "sw-swahili-x", "SW", "sw1"])

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -217,19 +215,6 @@ def test_errors_are_one_line_and_an_exit_code(run, entities, tmp_path, capsys, f
     told = [line for line in printed.splitlines() if line.startswith("error: ")]
     assert len(told) == 1
     assert message in told[0]
-
-
-def test_help_imports_no_jax():
-    code = (
-        "import sys; from optical_jax.__main__ import main\n"
-        "try: main(['phrases', '--help'])\n"
-        "except SystemExit as end: assert end.code == 0\n"
-        "loaded = {'jax', 'flax', 'numpy', 'transformers', 'matplotlib'} & sys.modules.keys()\n"
-        "assert not loaded, loaded"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "--boxes" in done.stdout
 
 
 # ---- boxes from a file ---------------------------------------------------------------------------------------------

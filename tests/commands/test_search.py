@@ -265,17 +265,3 @@ def test_errors_are_one_line_and_an_exit_code(run, docs, tmp_path, capsys, flags
     assert message in printed.err
     assert printed.err.count("\n") == 1
     assert printed.out == ""
-
-
-def test_help_imports_no_jax():
-    code = (
-        "import sys; from optical_jax.__main__ import main\n"
-        "try: main(['search', '--help'])\n"
-        "except SystemExit as end: assert end.code == 0\n"
-        "loaded = {'jax', 'flax', 'numpy', 'transformers', 'matplotlib'} & sys.modules.keys()\n"
-        "assert not loaded, loaded"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "QUERY" in done.stdout
-    assert "--top" in done.stdout
