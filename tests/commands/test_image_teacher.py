@@ -1,13 +1,8 @@
 """The image-text teacher's command at tiny size: a run that is whole, stopped and gone on with, loaded and exported."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,65 +13,45 @@ import pytest
 from optical_jax import encode, load
 from optical_jax.commands.export import main as export
 from optical_jax.commands.image_teacher import main as image_teacher
-from optical_jax.commands.settings import TrainCommand, parse_command
-from optical_jax.config import DEV_FIGURES, Config, ImageSideConfig, ImageStageConfig, TeacherStageConfig, to_json
+from optical_jax.config import DEV_FIGURES, Config, ImageSideConfig, ImageStageConfig, to_json
 from optical_jax.errors import ConfigError
 from optical_jax.models.formats.pretrained import load_pretrained_pair, parts_of
 from optical_jax.retrieval.image_metrics import FIGURES
-from optical_jax.runs.folder import RunFolder
 from optical_jax.runs.pair import pictures_seen
 from optical_jax.towers.pair import load_pair
 from optical_jax.training.image_teacher.data import make_dev_figures, read_stage_data
 from optical_jax.training.image_teacher.start import make_image_side, make_pair
 from tests import ROOT
-from tests.helpers.drawn_images import EDGE, write_set
+from tests.helpers.drawn_images import EDGE
 from tests.helpers.image_folders import encoded
+from tests.helpers.processes import begun, records, wait_until
+from tests.helpers.trainings import TINY
 from tests.training.image_teacher.test_start import settings
 
-TINY = ROOT / "configs" / "tiny" / "teacher"
+
+@pytest.fixture(scope="module")
+def folder(image_teacher_training) -> Path:
+    return image_teacher_training.folder
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    return write_set(tmp_path_factory.mktemp("data") / "bars")
+def flags(image_teacher_training) -> list[str]:
+    return image_teacher_training.flags
 
 
 @pytest.fixture(scope="module")
-def flags(folder) -> list[str]:
-    return [
-        "--text.path", str(TINY), "--data.images", str(folder), "--data.global-batch", "16",
-        "--image.image-size", str(EDGE), "--image.patch-size", "8", "--image.width", "16", "--image.layers", "1",
-        "--image.heads", "2", "--image.mlp-width", "32", "--optimizer.warmup-steps", "2", "--training.steps", "6",
-        "--training.log-every", "2", "--checkpoint.every", "4", "--training.dev-every", "0",
-    ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def run(flags, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("runs") / "whole"
-    assert image_teacher([*flags, "--run", str(path)]) == 0
-    return path
-
-
-def records(run: Path) -> list[dict]:
-    lines = (run / "metrics.jsonl").read_text().split("\n") if (run / "metrics.jsonl").is_file() else [""]
-    return [json.loads(line) for line in lines[:-1]]
+def run(image_teacher_training) -> Path:
+    return image_teacher_training.run
 
 
 # ---- the run -----------------------------------------------------------------------------------------------------
 
 
-def test_a_run_folder_is_whole(run, folder, flags, capsys):
-    names = {path.name for path in run.iterdir()}
-    assert {"config.json", "env.json", "metrics.jsonl", "images.json", "checkpoints", "model", "curves.png"} <= names
+def test_what_a_run_keeps(run):
     assert {path.name for path in (run / "model").iterdir()} == {"text", "image", "pair.json", "seen_pictures.json"}
     lines = records(run)
-    assert [r["step"] for r in lines if "loss" in r] == [2, 4, 6]
     assert {"scale", "pair_cosine", "text_first_rank", "grad_norm"} <= set(lines[1])
-    dev = [r["dev"] for r in lines if "dev" in r]
-    assert len(dev) == 2
-    assert set(dev[0]["bars"]) == set(DEV_FIGURES)
-    assert set(lines[-1]) == {"step", "params_sha256"}
+    assert all(set(r["dev"]["bars"]) == set(DEV_FIGURES) for r in lines if "dev" in r)
     kinds = json.loads((run / "env.json").read_text())["inputs"]
     assert set(kinds) == {"images", "dev", "text.path"}
     assert {Path(name).name for name in kinds["images"]} == {"captions.en.train.jsonl", "images.train.npz"}
@@ -86,24 +61,10 @@ def test_a_run_folder_is_whole(run, folder, flags, capsys):
     ]
     assert [(one["set"], one["split"], one["seen_pictures"]) for one in report["dev"]] == [("bars", "dev", 0)]
     assert len(set(json.loads((run / "model" / "seen_pictures.json").read_text()))) == 45
-    assert image_teacher([*flags, "--run", str(run)]) == 0
-    assert "is finished: 6 steps" in capsys.readouterr().out
-
-
-def test_a_run_that_stops_and_goes_on_ends_bit_for_bit_the_same(run, flags, tmp_path, capsys):
-    """The same run, but all that came after its first checkpoint is lost."""
-    path = tmp_path / "stopped"
-    shutil.copytree(run, path)
-    lines = (path / "metrics.jsonl").read_text().splitlines()[:-1]
-    (path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
-    shutil.rmtree(path / "checkpoints" / "6")
-    assert image_teacher([*flags, "--run", str(path)]) == 0
-    assert "at step 4 of 6" in capsys.readouterr().out
-    assert records(path)[-1] == records(run)[-1]
-    assert [r["loss"] for r in records(path) if "loss" in r] == [r["loss"] for r in records(run) if "loss" in r]
 
 
 def test_another_set_or_split_is_refused_and_free_settings_are_not(run, folder, flags, tmp_path, capsys):
+    run = shutil.copytree(run, tmp_path / "run")
     for changed in (["--data.splits", "train", "dev"], ["--loss.name", "sigmoid"], ["--text.no-locked"]):
         assert image_teacher([*flags, "--run", str(run), *changed]) == 2
         assert "holds a run of another config" in capsys.readouterr().err
@@ -117,16 +78,6 @@ def test_another_set_or_split_is_refused_and_free_settings_are_not(run, folder, 
     longer = ["--training.steps", "8"]
     assert image_teacher([*flags, "--run", str(run), *free, *longer]) == 2
     assert "images of run" in capsys.readouterr().err
-
-
-def test_dry_run_tells_the_cost_and_writes_nothing(flags, tmp_path, capsys):
-    assert image_teacher([*flags, "--run", str(tmp_path / "dry"), "--dry-run"]) == 0
-    said = capsys.readouterr().out
-    for words in (
-        "0 of them trained", "16 pictures of 24 x 24 pixels", "89 are encoded once", "GFLOP a pair", "6 steps of 16",
-    ):  # fmt: skip
-        assert words in said
-    assert not (tmp_path / "dry").exists()
 
 
 # ---- the towers --------------------------------------------------------------------------------------------------
@@ -270,7 +221,6 @@ def test_dev_figures_of_a_tower_that_knows_no_picture(folder, run):
         (["--data.splits", "train", "train"], 2, "data.splits=('train', 'train') is impossible; name each once"),
         (["--data.language", "sw"], 3, "has no captions.sw.train.jsonl"),
         (["--data.global-batch", "1"], 2, "data.global_batch=1 is impossible; the loss compares"),
-        (["--data.global-batch", "12"], 2, "data.global_batch=12 does not divide into 8 shards"),
         (["--image.patch-size", "7"], 2, "image.image_size=24 does not divide into patches of image.patch_size=7"),
         (["--image.heads", "3"], 2, "image.width=16 does not divide into image.heads=3"),
         (["--image.locked"], 2, "image.locked=True leaves a drawn tower as it is drawn"),
@@ -321,49 +271,21 @@ def test_without_dev_captions_the_setting_is_named(flags, folder, tmp_path, caps
     assert "leave it empty" in told
 
 
-def test_runs_of_three_kinds_are_told_apart(run, tmp_path):
-    for cfg in (Config(run=str(run)), TeacherStageConfig(run=str(run))):
-        with pytest.raises(ConfigError, match="holds a training of an image-text teacher"):
-            RunFolder(run).holds_run_of(cfg)
-    (tmp_path / "config.json").write_text(json.dumps(to_json(TeacherStageConfig())))
-    with pytest.raises(ConfigError, match="holds a training of a teacher"):
-        RunFolder(tmp_path).holds_run_of(ImageStageConfig())
-    with pytest.raises(ConfigError, match="start it by python -m optical_jax image_teacher"):
-        parse_command(TrainCommand, ["--config", str(ROOT / "configs" / "images" / "teacher.py")])
-
-
 # ---- stopped -----------------------------------------------------------------------------------------------------
-
-
-def wait_until(reached: Callable[[], bool], process: subprocess.Popen) -> None:
-    for _ in range(60_000):
-        if reached():
-            return
-        assert process.poll() is None, "it ended before it could be stopped"
-        time.sleep(0.005)
-    raise AssertionError("not reached in 300 seconds")
 
 
 @pytest.mark.slow
 def test_a_kill_costs_time_alone_and_a_signal_saves_first(flags, tmp_path):
-    """SIGTERM saves and exits 75, kill -9 leaves the last checkpoint; then both end as a run that nobody disturbed."""
-    environ = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled")}
-    more = ["--training.steps", "60", "--checkpoint.every", "10", "--training.log-every", "5"]
-    command = [sys.executable, "-m", "optical_jax", "image_teacher", *flags, *more, "--run"]
-
-    def start(name: str) -> subprocess.Popen:
-        return subprocess.Popen([*command, str(tmp_path / name)], cwd=ROOT, env=environ, stderr=subprocess.PIPE)
-
-    def end(name: str) -> str:
-        subprocess.run([*command, str(tmp_path / name)], cwd=ROOT, env=environ, check=True, capture_output=True)
-        return records(tmp_path / name)[-1]["params_sha256"]
-
-    undisturbed = end("whole")
-    for name, number, code in (("killed", signal.SIGKILL, -9), ("stopped", signal.SIGTERM, 75)):
-        process = start(name)
-        wait_until((tmp_path / name / "checkpoints" / "10").is_dir, process)
-        process.send_signal(number)
-        process.communicate(timeout=120)
+    """SIGTERM saves and exits 75, kill -9 leaves the last checkpoint; the run ends as one that nobody disturbed."""
+    more = [*flags, "--training.steps", "60", "--checkpoint.every", "10", "--training.log-every", "5", "--run"]
+    run = tmp_path / "stopped"
+    for number, code, checkpoint in ((signal.SIGTERM, 75, 10), (signal.SIGKILL, -9, 30)):
+        with begun("-m", "optical_jax", "image_teacher", *more, run) as process:
+            wait_until((run / "checkpoints" / str(checkpoint)).is_dir, process)
+            process.send_signal(number)
+            process.communicate(timeout=120)
         assert process.returncode == code
-        assert "params_sha256" not in records(tmp_path / name)[-1]
-        assert end(name) == undisturbed
+        assert "params_sha256" not in records(run)[-1]
+    for name in ("stopped", "whole"):
+        assert image_teacher([*more, str(tmp_path / name)]) == 0
+    assert records(run)[-1] == records(tmp_path / "whole")[-1]

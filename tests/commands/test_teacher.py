@@ -1,10 +1,7 @@
 """The teacher's commands as users meet them, at tiny size: a run that is whole, stopped and gone on with, and used."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,90 +12,41 @@ from optical_jax import encode, load
 from optical_jax.commands.evaluate import main as evaluate
 from optical_jax.commands.export import main as export
 from optical_jax.commands.mine import main as mine
-from optical_jax.commands.settings import TeacherCommand, TrainCommand, parse_command
+from optical_jax.commands.settings import TeacherCommand, parse_command
 from optical_jax.commands.teacher import main as teacher
-from optical_jax.config import Config, RankingDataConfig, StartConfig, TeacherConfig, TeacherStageConfig, to_json
+from optical_jax.config import Config, RankingDataConfig, StartConfig, TeacherConfig, TeacherStageConfig
 from optical_jax.config.validation import validate_teacher
-from optical_jax.errors import ConfigError
 from optical_jax.params import fingerprint
-from optical_jax.runs.folder import RunFolder
 from optical_jax.training.embeddings import principal_directions
 from optical_jax.training.student.start import load_teacher
 from optical_jax.training.teacher.start import make_start
 from tests import ROOT
-
-TINY = ROOT / "configs" / "tiny" / "teacher"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    """A BEIR folder: 32 sentences, each looked for by its first words; English queries, half of them judged for dev."""
-    path = tmp_path_factory.mktemp("data") / "tiny"
-    (path / "qrels").mkdir(parents=True)
-    texts = [line for line in (ROOT / "configs" / "tiny" / "documents.txt").read_text("utf-8").splitlines() if line]
-    corpus = "".join(json.dumps({"_id": f"d{n}", "text": text}) + "\n" for n, text in enumerate(texts))
-    (path / "corpus.jsonl").write_text(corpus, "utf-8")
-    queries = [{"_id": f"q{n}", "text": f"{text.split()[-1]} {text.split()[1]} {n}"} for n, text in enumerate(texts)]
-    (path / "queries.en.jsonl").write_text("".join(json.dumps(query) + "\n" for query in queries), "utf-8")
-    for split, some in (("train", texts[:20]), ("dev", texts[20:])):
-        first = 0 if split == "train" else 20
-        rows = [f"q{first + n}\td{first + n}\t1" for n in range(len(some))]
-        (path / "qrels" / f"{split}.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *rows]) + "\n", "utf-8")
-    return path
+from tests.helpers.processes import records
+from tests.helpers.trainings import TINY
 
 
 @pytest.fixture(scope="module")
-def flags(folder) -> list[str]:
-    mined = folder / "mined.jsonl"
-    judged = ["--train", str(folder / "qrels" / "train.tsv"), "--collection", str(folder)]
-    assert mine([*judged, "--pool", "files", "--depth", "1", "9", "--negatives", "3", "--out", str(mined)]) == 0
-    return [
-        "--encoder.path", str(TINY), "--encoder.projection", "16", "--encoder.document-length", "24",
-        "--data.train", str(folder / "qrels" / "train.tsv"), str(mined), "--data.collection", str(folder),
-        "--data.passages", "2", "--data.global-batch", "8", "--data.row-length", "32", "--loss.kl", "0.5",
-        "--optimizer.peak-lr", "1e-3", "--optimizer.warmup-steps", "2", "--training.steps", "6",
-        "--training.log-every", "2", "--checkpoint.every", "4", "--training.dev-every", "0",
-    ]  # fmt: skip
+def folder(teacher_training) -> Path:
+    return teacher_training.folder
 
 
 @pytest.fixture(scope="module")
-def run(flags, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("runs") / "whole"
-    assert teacher([*flags, "--run", str(path)]) == 0
-    return path
+def flags(teacher_training) -> list[str]:
+    return teacher_training.flags
 
 
-def records(run: Path) -> list[dict]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+@pytest.fixture
+def run(teacher_training, tmp_path) -> Path:
+    """To be evaluated and exported."""
+    return shutil.copytree(teacher_training.run, tmp_path / "run")
 
 
-def test_a_run_folder_is_whole(run, flags, capsys):
-    names = {path.name for path in run.iterdir()}
-    assert {"config.json", "env.json", "metrics.jsonl", "rankings.json", "checkpoints", "model", "curves.png"} <= names
-    lines = records(run)
-    assert [r["step"] for r in lines if "loss" in r] == [2, 4, 6]
-    assert [r["step"] for r in lines if "dev" in r] == [0, 6]
-    assert {"contrastive", "kl", "first_rank", "grad_norm"} <= set(lines[1])
-    assert set(lines[-1]) == {"step", "params_sha256"}
-    kinds = json.loads((run / "env.json").read_text())["inputs"]
+def test_what_a_run_keeps(teacher_training):
+    logged = records(teacher_training.run)
+    assert {"contrastive", "kl", "first_rank", "grad_norm"} <= set(logged[1])
+    kinds = json.loads((teacher_training.run / "env.json").read_text())["inputs"]
     assert {"rankings", "encoder.path"} == set(kinds)
-    assert json.loads((run / "rankings.json").read_text())["queries"] == 18
-    assert teacher([*flags, "--run", str(run)]) == 0
-    assert "is finished: 6 steps" in capsys.readouterr().out
-
-
-def test_a_run_that_stops_and_goes_on_ends_bit_for_bit_the_same(run, flags, tmp_path, capsys):
-    """The same run, but all that came after its first checkpoint is lost."""
-    path = tmp_path / "stopped"
-    shutil.copytree(run, path)
-    lines = (path / "metrics.jsonl").read_text().splitlines()[:-1]
-    (path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
-    assert (path / "checkpoints" / "4").is_dir()
-    shutil.rmtree(path / "checkpoints" / "6")
-    assert teacher([*flags, "--run", str(path)]) == 0
-    assert "at step 4 of 6" in capsys.readouterr().out
-    assert records(path)[-1] == records(run)[-1]
-    assert [r["loss"] for r in records(path) if "loss" in r] == [r["loss"] for r in records(run) if "loss" in r]
+    assert json.loads((teacher_training.run / "rankings.json").read_text())["queries"] == 18
 
 
 def test_the_run_is_evaluated_exported_and_teaches(run, folder, tmp_path, capsys):
@@ -129,14 +77,6 @@ def test_the_run_is_evaluated_exported_and_teaches(run, folder, tmp_path, capsys
     )
     again = json.loads((tmp_path / "o").read_text())["languages"]["en"]
     assert again == pytest.approx(figures["languages"]["en"], abs=1e-6)
-
-
-def test_dry_run_tells_the_cost_and_writes_nothing(flags, tmp_path, capsys):
-    assert teacher([*flags, "--run", str(tmp_path / "dry"), "--dry-run"]) == 0
-    said = capsys.readouterr().out
-    for word in (" parameters, ", "MiB a device", "8 queries in", "16 passages in", "6 steps of 8 queries"):
-        assert word in said
-    assert not (tmp_path / "dry").exists()
 
 
 # ---- the start ---------------------------------------------------------------------------------------------------
@@ -188,7 +128,6 @@ def test_markers_and_lengths_of_the_start():
         (["--encoder.document-length", "500"], 2, "encoder.document_length=500 is more than the encoder reads"),
         (["--checkpoint.best-metric", "R@7"], 2, "checkpoint.best_metric='R@7' is impossible; take one of R@1"),
         (["--data.train", "/no/such.tsv"], 3, "/no/such.tsv does not exist"),
-        (["--data.global-batch", "12"], 2, "data.global_batch=12 does not divide into 8 shards"),
     ],
 )
 def test_wrong_settings(flags_of_it, code, said, flags, tmp_path, capsys):
@@ -203,18 +142,6 @@ def test_scores_that_are_not_there_are_asked_for_in_vain(flags, folder, tmp_path
     judged = ["--data.train", str(folder / "qrels" / "train.tsv")]
     assert teacher([*flags, *judged, "--run", str(tmp_path / "x")]) == 2
     assert "loss.kl=0.5 learns from scores, and no file of data.train has any" in capsys.readouterr().err
-
-
-def test_runs_of_two_kinds_are_told_apart(run, tmp_path, capsys):
-    with pytest.raises(ConfigError, match="holds a training of a teacher"):
-        RunFolder(run).holds_run_of(Config(run=str(run)))
-    (tmp_path / "config.json").write_text(json.dumps(to_json(Config())))
-    with pytest.raises(ConfigError, match="holds a training of a student"):
-        RunFolder(tmp_path).holds_run_of(TeacherStageConfig())
-    with pytest.raises(ConfigError, match="start it by python -m optical_jax teacher"):
-        parse_command(TrainCommand, ["--config", str(ROOT / "configs" / "teacher_afriqa.py")])
-    with pytest.raises(ConfigError, match=r"start it by train\.py"):
-        parse_command(TeacherCommand, ["--config", str(ROOT / "configs" / "tiny.py")])
 
 
 @pytest.mark.parametrize(
@@ -245,9 +172,3 @@ def test_a_model_mines_over_the_whole_collection(folder, tmp_path, capsys):
 def test_the_config_for_afriqa_is_sound():
     validate_teacher(parse_command(TeacherCommand, ["--config", str(ROOT / "configs" / "teacher_afriqa.py")]).settings)
     assert RankingDataConfig().hold_out == 0.1
-
-
-def test_help_answers_without_jax():
-    code = "import sys; from optical_jax.__main__ import main\ntry: main(['mine', '--help'])\nexcept SystemExit: pass\n"
-    code += "assert 'jax' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ, cwd=ROOT, stdout=subprocess.DEVNULL)
