@@ -7,11 +7,10 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import pytest
@@ -27,6 +26,7 @@ from optical_jax.training.state import init_train_state
 from optical_jax.training.step import make_train_step
 from optical_jax.training.student.task import prepare
 from tests import ROOT
+from tests.helpers.processes import begun, wait_until
 
 STUDY = """
 import sys
@@ -86,15 +86,8 @@ def study_file(folder: Path, *, steps: int = 4, every: int = 4, decay: float = 0
 def whole(tmp_path_factory) -> Path:
     """The folder of a study that nobody stopped."""
     folder = tmp_path_factory.mktemp("studies") / "whole"
-    done = run(study_file(folder))
-    assert done.returncode == 0, done.stderr
+    assert main([study_file(folder)]) == 0
     return folder
-
-
-def run(file: str) -> subprocess.CompletedProcess[str]:
-    """On one device, as users do: what runs in this process has eight."""
-    command = [sys.executable, "-m", "optical_jax", "study", file]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
 
 
 def copied(whole: Path, folder: Path) -> str:
@@ -125,15 +118,14 @@ def test_again_trains_nothing(whole, tmp_path, capsys):
         assert (tmp_path / "again" / name).read_bytes() == (whole / name).read_bytes()
 
 
-def test_the_same_seeds_give_the_same_table_and_what_is_missing_is_done_again(whole, tmp_path):
+def test_the_same_seeds_give_the_same_table_and_what_is_missing_is_done_again(whole, tmp_path, capsys):
     """Of one run all is gone; another was killed before its evaluation was whole."""
     file = copied(whole, tmp_path / "b")
     shutil.rmtree(tmp_path / "b" / "final" / "transport" / "sw-0")
     cut = tmp_path / "b" / "final" / "pooled_cosine" / "sw-0"
     (cut / "eval" / "collection-dev-pooled" / "metrics.json").unlink()
     trained = (cut / "metrics.jsonl").stat().st_mtime_ns
-    done = run(file)
-    assert done.returncode == 0, done.stderr
+    assert main([file]) == 0, capsys.readouterr().err
     assert (cut / "metrics.jsonl").stat().st_mtime_ns == trained
     assert (tmp_path / "b" / "table.csv").read_bytes() == (whole / "table.csv").read_bytes()
 
@@ -156,12 +148,11 @@ def test_other_runs_in_the_folder_are_refused_before_anything_runs(whole, tmp_pa
     assert not (tmp_path / "c" / "tuning" / "transport").exists()
 
 
-def test_a_trial_whose_loss_is_no_number_is_not_taken(tmp_path):
+def test_a_trial_whose_loss_is_no_number_is_not_taken(tmp_path, capsys):
     """And with equal seconds the one arm there is keeps its steps."""
     file = Path(study_file(tmp_path / "wild", arms=1))
     file.write_text(file.read_text() + FAILING)
-    done = run(str(file))
-    assert done.returncode == 0, done.stderr
+    assert main([str(file)]) == 0, capsys.readouterr().err
     (failed,) = (tmp_path / "wild").rglob(FAILED)
     assert failed.parent == tmp_path / "wild" / "tuning" / "pooled_cosine" / "wild" / "sw"
     assert "is inf at step" in failed.read_text()
@@ -215,32 +206,22 @@ def test_dry_run_tells_how_much_it_is(tmp_path, capsys):
 # ---- processes ---------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def begun(file: str) -> Iterator[subprocess.Popen[str]]:
-    """The study, run by two workers in a process of its own, which does not outlive a test that fails."""
-    command = [sys.executable, "-m", "optical_jax", "study", file, "--workers", "2"]
-    pipes = subprocess.PIPE
-    with subprocess.Popen(command, cwd=ROOT, stderr=pipes, stdout=pipes, text=True) as process:
-        try:
-            yield process
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
+def study(file: str, workers: int = 2) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
+    """In a process of its own, on one device, as users do."""
+    return begun("-m", "optical_jax", "study", file, "--workers", workers, devices=1)
 
 
 def wait_for_steps(folder: Path, process: subprocess.Popen[str]) -> None:
     """Until a run writes its figures, which it did not do before this call."""
     since = time.time()
-    for _ in range(1200):
+
+    def written() -> bool:
         # Not rglob, which also walks through folders that the study is just renaming.
         found = [path for runs in ("tuning/*/*/*", "final/*/*") for path in folder.glob(f"{runs}/metrics.jsonl")]
-        written = [path for path in found if path.stat().st_mtime > since]
         # The loop has begun, and with it the saving.
-        if any('"loss"' in path.read_text() for path in written):
-            return
-        assert process.poll() is None, process.stderr.read() if process.stderr else ""
-        time.sleep(0.1)
-    raise AssertionError("nothing was trained in 120 seconds")
+        return any('"loss"' in path.read_text() for path in found if path.stat().st_mtime > since)
+
+    wait_until(written, process)
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[int]:
@@ -253,7 +234,7 @@ def test_two_workers_stopped_and_killed_end_where_one_does(tmp_path):
     """SIGTERM saves and exits 75; a worker killed with -9 is exit 5; then the same command ends as one process does."""
     longer = {"steps": 300, "every": 300, "arms": 1}
     file = study_file(tmp_path / "two", **longer)
-    with begun(file) as process:
+    with study(file) as process:
         wait_for_steps(tmp_path / "two", process)
         workers = workers_of(process)
         process.send_signal(signal.SIGTERM)
@@ -264,7 +245,7 @@ def test_two_workers_stopped_and_killed_end_where_one_does(tmp_path):
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
     assert [path.name for path in (tmp_path / "two").glob("tuning/*/*/sw/checkpoints/*")]
 
-    with begun(file) as process:
+    with study(file) as process:
         wait_for_steps(tmp_path / "two", process)
         os.kill(workers_of(process)[0], signal.SIGKILL)
         _, said = process.communicate(timeout=120)
@@ -272,10 +253,10 @@ def test_two_workers_stopped_and_killed_end_where_one_does(tmp_path):
     assert "died (SIGKILL;" in said
     assert "fewer --workers" in said
 
-    with begun(file) as done:
-        _, said = done.communicate(timeout=300)
-    assert done.returncode == 0, said
-    assert run(study_file(tmp_path / "one", **longer)).returncode == 0
+    for again, workers in ((file, 2), (study_file(tmp_path / "one", **longer), 1)):
+        with study(again, workers) as done:
+            _, said = done.communicate(timeout=300)
+        assert done.returncode == 0, said
     with (tmp_path / "one" / "table.csv").open() as one, (tmp_path / "two" / "table.csv").open() as two:
         for ours, theirs in zip(csv.DictReader(one), csv.DictReader(two), strict=True):
             assert {**ours, "value": 0} == {**theirs, "value": 0}
@@ -299,31 +280,36 @@ def losses_of_studies() -> list:
 
 
 @pytest.fixture(scope="module")
-def tiny_parts():
-    """Data and towers of configs/tiny.py, which no loss changes but one with idf masses."""
+def tiny():
+    """Config, towers, mesh, optimizer, first state, teacher and two batches of configs/tiny.py, which no loss changes
+    but one with idf masses."""
     cfg = parse_command(TrainCommand, ["--config", str(ROOT / "configs" / "tiny.py")]).settings
     # Padded: packed rows are laid out for as many devices as there are, and one compiles sooner.
     data = replace(cfg.data, global_batch=8, batching="buckets", buckets=(16,))
     cfg = replace(cfg, data=data, training=replace(cfg.training, steps=2))
     cfg = replace(cfg, optimizer=replace(cfg.optimizer, warmup_steps=0))
-    with_idf = replace(cfg, loss=replace(cfg.loss, ot=replace(cfg.loss.ot, masses="idf")))
-    return cfg, prepare(with_idf, None)
-
-
-@pytest.mark.parametrize("loss", losses_of_studies())
-def test_every_loss_of_every_study_trains(loss, tiny_parts):
-    """Two steps, compiled once: finite, and the parameters move."""
-    cfg, parts = tiny_parts
-    cfg = replace(cfg, loss=loss)
+    parts = prepare(replace(cfg, loss=replace(cfg.loss, ot=replace(cfg.loss.ot, masses="idf"))), None)
     mesh = make_mesh(cfg.mesh, jax.devices()[:1])
     tx = make_optimizer(cfg.optimizer, cfg.training.steps)
     with jax.set_mesh(mesh):
-        step = make_train_step(cfg, parts.student.cfg, parts.teacher.cfg, mesh, tx)
         teacher = jax.device_put(parts.teacher.params, params_shardings(tower_specs(parts.teacher.cfg), mesh))
         state = init_train_state(parts.student.params, tower_specs(parts.student.cfg), mesh, tx)
-        found = []
-        for _ in range(2):
-            state, metrics = step(state, teacher, put(next(parts.loader), named_sharding(mesh, ("batch",))))
+        batches = [put(next(parts.loader), named_sharding(mesh, ("batch",))) for _ in range(2)]
+    return SimpleNamespace(
+        cfg=cfg, towers=(parts.student.cfg, parts.teacher.cfg), mesh=mesh, tx=tx, state=state, teacher=teacher,
+        batches=batches,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("loss", losses_of_studies())
+def test_every_loss_of_every_study_trains(loss, tiny):
+    """Two steps, compiled once: finite, and the parameters move."""
+    found = []
+    with jax.set_mesh(tiny.mesh):
+        step = make_train_step(replace(tiny.cfg, loss=loss), *tiny.towers, tiny.mesh, tiny.tx)
+        state = jax.tree.map(lambda x: x.copy(), tiny.state)  # a step consumes what it is given
+        for batch in tiny.batches:
+            state, metrics = step(state, tiny.teacher, batch)
             found.append(jax.device_get(metrics))
     for metrics in found:
         assert all(value == value for value in metrics.values()), metrics
