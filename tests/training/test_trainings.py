@@ -136,5 +136,5 @@ def test_runs_of_three_kinds_are_told_apart(kind, tmp_path):
     ],
 )
 def test_a_config_of_another_kind_names_its_command(command, config, said):
-    with pytest.raises(ConfigError, match=f"start it by {said}"):
+    with pytest.raises(ConfigError, match=f"start it with {said}"):
         parse_command(command, ["--config", str(ROOT / "configs" / config)])
