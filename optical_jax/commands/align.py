@@ -109,7 +109,7 @@ def run_command(argv: Sequence[str]) -> None:
     # Here, so that --help answers without importing jax or matplotlib.
     from rich.console import Console
 
-    from optical_jax.evaluation.text_report import say
+    from optical_jax.evaluation.report import say
     from optical_jax.files import write_json
     from optical_jax.runs.folder import RunFolder
     from optical_jax.runs.load import is_run, load, sides_of
@@ -164,7 +164,7 @@ def draw(
 ) -> None:
     """Print and draw the plan of the two texts."""
     from optical_jax.alignment.plans import align_texts
-    from optical_jax.evaluation.text_report import say
+    from optical_jax.evaluation.report import say
     from optical_jax.plots.plans import draw_plans
 
     texts = [(command.foreign, command.english)]
@@ -310,7 +310,7 @@ QUALITY_METRICS = ("AER", "precision", "recall", "F1")
 
 def print_quality(found: Mapping[str, AlignmentQuality], console: Console) -> None:
     """A group of rows a language: the plan, and what it is compared with."""
-    from optical_jax.evaluation.text_report import make_table, say, start_group
+    from optical_jax.evaluation.report import make_table, say, start_group
 
     agreement = ("same word", "same links")
     table = make_table(console, "lang", "links of", "pairs", *QUALITY_METRICS, *agreement, left=2)
@@ -365,7 +365,7 @@ def align_image(command: AlignCommand, saved: Mapping[str, Any], console: Consol
     from optical_jax.alignment.images import align_picture
     from optical_jax.commands.align import slug
     from optical_jax.data.rgb import read_rgb
-    from optical_jax.evaluation.text_report import say
+    from optical_jax.evaluation.report import say
     from optical_jax.plots.images import plan_over_picture
     from optical_jax.plots.thumbnails import thumbnail
     from optical_jax.runs.pair import by_patches, text_and_image_of_run
@@ -403,7 +403,7 @@ def image_settings(command: AlignCommand, saved: Mapping[str, Any]) -> OtConfig:
 
 def print_words(found: PicturePlan, console: Console) -> None:
     """A line a word: the patch that gets most of its mass, counted from 1, and the share."""
-    from optical_jax.evaluation.text_report import make_table, say
+    from optical_jax.evaluation.report import make_table, say
 
     _, rows, columns = found.plan.shape
     say(console, f"{rows} x {columns} patches; of each word the one that gets most of its mass")

@@ -18,7 +18,8 @@ from optical_jax.config.files import load_config_file
 from optical_jax.errors import ConfigError
 
 if TYPE_CHECKING:
-    from optical_jax.evaluation.text_report import Evaluation
+    from optical_jax.evaluation.retrieval import Evaluation
+    from optical_jax.evaluation.texts import TextTask
 
 CONFIG, OWN_CONFIG = "configs/demo.py", "configs/own_language.py"
 DRAWN_WORDS = range(3, 5)
@@ -47,8 +48,6 @@ def run_command(argv: Sequence[str]) -> None:
     Raises:
       OpticalError: as the steps.
     """
-    from optical_jax.evaluation.texts import evaluate_run
-
     command = tyro.cli(DemoCommand, args=list(argv), prog="python -m optical_jax demo")
     if not Path(CONFIG).is_file():
         raise ConfigError(f"{CONFIG} is not here; run the demo from the folder of a clone of the repository")
@@ -68,13 +67,18 @@ def run_command(argv: Sequence[str]) -> None:
 
     flags = ["--run", str(run), "--collection", str(folder), "--split", "test"]
     show("python eval.py", flags)
-    evaluation = evaluate_run(evaluate.parse(flags), run)
+    from optical_jax.evaluation.evaluate import evaluate_run
+    from optical_jax.evaluation.texts import read_task
 
-    picture = draw_examples(run, cfg, evaluation)
+    asked = evaluate.parse(flags)
+    task = read_task(asked)
+    evaluation = evaluate_run(asked, task, run)
+
+    picture = draw_examples(run, cfg, evaluation, task)
     print_result(evaluation)
     print(f"\npicture:     {picture}  (which English word each foreign word is matched to)")
     print(f"checkpoint:  {run / 'checkpoints' / str(evaluation.origin['checkpoint'])}")
-    query = next(iter(next(iter(evaluation.collection.queries.values())).values()))
+    query = next(iter(next(iter(task.collection.queries.values())).values()))
     ask = ["--run", str(run), "--docs", str(folder / "en.txt"), query]
     print(f"ask it:      python -m optical_jax search {shlex.join(ask)}")
     print(f"your pairs:  python train.py --config {OWN_CONFIG} --run runs/mine --data.bitext xx=PAIRS.tsv")
@@ -84,14 +88,14 @@ def show(program: str, flags: Sequence[str]) -> None:
     print(f"\n$ {program} {shlex.join(flags)}", flush=True)
 
 
-def draw_examples(run: Path, cfg: Config, evaluation: Evaluation) -> Path:
+def draw_examples(run: Path, cfg: Config, evaluation: Evaluation, task: TextTask) -> Path:
     """The plans of one unseen phrase a language, in one picture."""
     from optical_jax.alignment.plans import align_texts
     from optical_jax.data.text.names import LOCALES, read_names
     from optical_jax.plots.plans import draw_plans
     from optical_jax.runs.load import load
 
-    examples = choose_examples(evaluation)
+    examples = choose_examples(evaluation, task)
     english_names = read_names("en")
     titles = [english_names.get(f"languages.{LOCALES.get(language, language)}", language) for language in examples]
     student, teacher = load(run), load(run, side="document")
@@ -101,7 +105,7 @@ def draw_examples(run: Path, cfg: Config, evaluation: Evaluation) -> Path:
     return path
 
 
-def choose_examples(evaluation: Evaluation) -> dict[str, tuple[str, str]]:
+def choose_examples(evaluation: Evaluation, task: TextTask) -> dict[str, tuple[str, str]]:
     """Language -> (foreign phrase, English phrase), one that the student finds and did not before training.
 
     Of those one that is worth looking at: within `DRAWN_WORDS`, no word the same on both sides, about as many words on
@@ -109,13 +113,15 @@ def choose_examples(evaluation: Evaluation) -> dict[str, tuple[str, str]]:
     """
     from optical_jax.data.text.names import words
 
-    collection, examples = evaluation.collection, {}
+    collection, (direction,), examples = task.collection, task.directions, {}
     for language, queries in collection.queries.items():
         taken = {english for _, english in examples.values()}
 
         def worth(query: str, language: str = language, taken: set[str] = taken) -> tuple[bool, bool, bool, bool, int]:
             foreign, english = collection.queries[language][query], collection.documents[query]
-            now, before = (evaluation.per_query[name][language][query]["R@1"] for name in ("student", "untrained"))
+            now, before = (
+                evaluation.found[name][language][direction].per_query[query]["R@1"] for name in ("student", "untrained")
+            )
             ours, theirs = words(foreign), words(english)
             fits = len(theirs) in DRAWN_WORDS and not set(ours) & set(theirs)
             uneven = 4 * abs(len(ours) - len(theirs)) + max(map(len, (*ours, *theirs)))
@@ -130,10 +136,10 @@ def print_result(evaluation: Evaluation) -> None:
     """The question asked, and R@1 before training, after it, and of BM25."""
     from rich.console import Console
 
-    from optical_jax.evaluation.text_report import make_table, say
+    from optical_jax.evaluation.report import make_table, say
 
     console = Console()
-    documents = len(evaluation.collection.documents)
+    documents = len(evaluation.task.documents)
     say(console, f"\nunseen phrases, each to be found among {documents:,} English names; share found first (R@1):")
     table = make_table(console, "lang", "phrases", "untrained", "trained", "BM25", left=1)
     means = {system: evaluation.means(system) for system in ("untrained", "student", "bm25")}

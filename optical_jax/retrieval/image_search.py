@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from optical_jax.data.images.captions import Caption
 from optical_jax.retrieval.blocks import Block, blocks_of
 from optical_jax.retrieval.image_metrics import first_ranks, per_query_figures
 from optical_jax.retrieval.metrics import PerQuery
@@ -51,39 +50,41 @@ def by_position(blocks: Iterable[Block], count: int) -> list[Vectors]:
 
 
 def search_both_ways(
-    captions: Mapping[str, Caption],
-    caption_vectors: Sequence[Vectors],
-    pictures: Sequence[str],
-    picture_vectors: Sequence[Vectors],
+    relevant: Mapping[str, Collection[str]],
+    query_vectors: Sequence[Vectors],
+    documents: Sequence[str],
+    document_vectors: Sequence[Vectors],
 ) -> tuple[Found, Found]:
-    """Captions of one language look for their picture among all, and pictures for one of their captions.
+    """Rank all documents for every query, and all queries for every document that is relevant to one.
 
-    Scores are MaxSim's, of who asks: of a caption the sum over its tokens of the best patch's cosine, of a picture the
-    sum over its patches of the best token's; with a vector a side both are the cosine.
+    Of captions in one language and images both ways. Scores are MaxSim's, of the side that asks: of a caption the sum
+    over its tokens of the best patch's cosine, of an image the sum over its patches of the best token's; with a vector
+    a side both are the cosine.
 
     Args:
-      captions: id -> the picture's id, and the text.
-      caption_vectors: in the same order.
-      pictures: ids. Those without a caption here are searched, and do not ask.
-      picture_vectors: in the same order.
+      relevant: query id (of a caption) -> ids of the documents (images) that are relevant to it.
+      query_vectors: in the same order.
+      documents: ids. Those that are relevant to no query are ranked, and do not ask.
+      document_vectors: in the same order.
 
     Raises:
-      ConfigError: captions and pictures have vectors of different widths, or a score is not a number.
+      ConfigError: queries and documents have vectors of different widths, or a score is not a number.
     """
-    names, place = list(captions), {name: n for n, name in enumerate(pictures)}
-    of_picture: dict[int, list[int]] = {}
-    for n, caption in enumerate(captions.values()):
-        of_picture.setdefault(place[caption.picture], []).append(n)
-    own = [[place[caption.picture]] for caption in captions.values()]
-    asking = sorted(of_picture)
+    names, place = list(relevant), {name: n for n, name in enumerate(documents)}
+    right = [[place[document] for document in wanted] for wanted in relevant.values()]
+    of_document: dict[int, list[int]] = {}
+    for n, wanted in enumerate(right):
+        for document in wanted:
+            of_document.setdefault(document, []).append(n)
+    asking = sorted(of_document)
     return (
-        rank_all(names, caption_vectors, list(pictures), picture_vectors, own),
+        rank_all(names, query_vectors, list(documents), document_vectors, right),
         rank_all(
-            [pictures[n] for n in asking],
-            [picture_vectors[n] for n in asking],
+            [documents[n] for n in asking],
+            [document_vectors[n] for n in asking],
             names,
-            caption_vectors,
-            [of_picture[n] for n in asking],
+            query_vectors,
+            [of_document[n] for n in asking],
         ),
     )
 
