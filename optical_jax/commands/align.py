@@ -104,7 +104,7 @@ def run_command(argv: Sequence[str]) -> None:
     # Here, so that --help does not import jax or matplotlib.
     from rich.console import Console
 
-    from optical_jax.evaluation.text_report import say
+    from optical_jax.evaluation.report import say
     from optical_jax.evaluation.word_alignment import measure, sources_of
     from optical_jax.files import write_json
     from optical_jax.runs.folder import RunFolder
@@ -160,7 +160,7 @@ def draw(
 ) -> None:
     """Print and plot the plan of two texts."""
     from optical_jax.alignment.plans import align_texts
-    from optical_jax.evaluation.text_report import say
+    from optical_jax.evaluation.report import say
     from optical_jax.plots.plans import draw_plans
 
     texts = [(command.foreign, command.english)]
@@ -295,7 +295,7 @@ QUALITY_METRICS = ("AER", "precision", "recall", "F1")
 
 def print_quality(found: Mapping[str, AlignmentQuality], console: Console) -> None:
     """Print word alignment metrics per language: of the plan, the statistical aligner and the diagonal."""
-    from optical_jax.evaluation.text_report import make_table, say, start_group
+    from optical_jax.evaluation.report import make_table, say, start_group
 
     agreement = ("same word", "same links")
     table = make_table(console, "lang", "links of", "pairs", *QUALITY_METRICS, *agreement, left=2)
@@ -349,7 +349,7 @@ def align_image(command: AlignCommand, saved: Mapping[str, Any], console: Consol
     """
     from optical_jax.alignment.images import align_picture
     from optical_jax.data.rgb import read_rgb
-    from optical_jax.evaluation.text_report import say
+    from optical_jax.evaluation.report import say
     from optical_jax.plots.images import plan_over_picture
     from optical_jax.plots.thumbnails import thumbnail
     from optical_jax.runs.pair import by_patches, text_and_image_of_run
@@ -387,7 +387,7 @@ def image_settings(command: AlignCommand, saved: Mapping[str, Any]) -> OtConfig:
 
 def print_words(found: PicturePlan, console: Console) -> None:
     """Print one line per word: the patch with most of its mass, counted from 1, and the share."""
-    from optical_jax.evaluation.text_report import make_table, say
+    from optical_jax.evaluation.report import make_table, say
 
     _, rows, columns = found.plan.shape
     say(console, f"{rows} x {columns} patches; for each word the one with most of its mass")

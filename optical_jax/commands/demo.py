@@ -18,7 +18,8 @@ from optical_jax.config.files import load_config_file
 from optical_jax.errors import ConfigError
 
 if TYPE_CHECKING:
-    from optical_jax.evaluation.text_report import Evaluation
+    from optical_jax.evaluation.retrieval import Evaluation
+    from optical_jax.evaluation.texts import TextTask
     from optical_jax.plots.plans import WordPlan
 
 CONFIG, OWN_CONFIG = "configs/demo.py", "configs/own_language.py"
@@ -51,8 +52,6 @@ def run_command(argv: Sequence[str]) -> None:
     Raises:
       OpticalError: as the commands it runs.
     """
-    from optical_jax.evaluation.texts import evaluate_run
-
     command = tyro.cli(DemoCommand, args=list(argv), prog="python -m optical_jax demo")
     if not Path(CONFIG).is_file():
         raise ConfigError(f"{CONFIG} is not here; run the demo from the folder of a clone of the repository")
@@ -72,13 +71,18 @@ def run_command(argv: Sequence[str]) -> None:
 
     flags = ["--run", str(run), "--collection", str(folder), "--split", "test"]
     show("python eval.py", flags)
-    evaluation = evaluate_run(evaluate.parse(flags), run)
+    from optical_jax.evaluation.evaluate import evaluate_run
+    from optical_jax.evaluation.texts import read_task
 
-    plot = draw_examples(run, cfg, evaluation)
+    asked = evaluate.parse(flags)
+    task = read_task(asked)
+    evaluation = evaluate_run(asked, task, run)
+
+    plot = draw_examples(run, cfg, evaluation, task)
     print_result(evaluation)
     print(f"\npicture:     {plot}  (which English word each foreign word is matched to)")
     print(f"checkpoint:  {run / 'checkpoints' / str(evaluation.origin['checkpoint'])}")
-    query = next(iter(next(iter(evaluation.collection.queries.values())).values()))
+    query = next(iter(next(iter(task.collection.queries.values())).values()))
     ask = ["--run", str(run), "--docs", str(folder / "en.txt"), query]
     print(f"ask it:      python -m optical_jax search {shlex.join(ask)}")
     print(f"your pairs:  python train.py --config {OWN_CONFIG} --run runs/mine --data.bitext xx=PAIRS.tsv")
@@ -88,17 +92,17 @@ def show(program: str, flags: Sequence[str]) -> None:
     print(f"\n$ {program} {shlex.join(flags)}", flush=True)
 
 
-def draw_examples(run: Path, cfg: Config, evaluation: Evaluation) -> Path:
+def draw_examples(run: Path, cfg: Config, evaluation: Evaluation, task: TextTask) -> Path:
     """Plot the plans of one unseen phrase a language. Returns the plot's path."""
     from optical_jax.alignment.plans import align_texts
     from optical_jax.data.text.names import LOCALES, read_names
     from optical_jax.plots.plans import draw_plans
     from optical_jax.runs.load import load
 
-    collection, found = evaluation.collection, found_phrases(evaluation)
+    collection, found = task.collection, found_phrases(evaluation, task)
     pairs = [(collection.queries[language][query], collection.documents[query]) for language, query in found]
     plans = align_texts(load(run), load(run, side="document"), pairs, cfg.loss)
-    examples = choose_examples(evaluation, dict(zip(found, plans, strict=True)))
+    examples = choose_examples(evaluation, task, dict(zip(found, plans, strict=True)))
     english_names = read_names("en")
     titles = [english_names.get(f"languages.{LOCALES.get(language, language)}", language) for language in examples]
     path = run / "plans.png"
@@ -106,21 +110,24 @@ def draw_examples(run: Path, cfg: Config, evaluation: Evaluation) -> Path:
     return path
 
 
-def found_phrases(evaluation: Evaluation) -> list[tuple[str, str]]:
+def found_phrases(evaluation: Evaluation, task: TextTask) -> list[tuple[str, str]]:
     """(language, query) of the phrases of `DRAWN_WORDS` that the student ranks first; of all, if there is none."""
     from optical_jax.data.text.names import words
 
-    collection, ranked = evaluation.collection, evaluation.per_query["student"]
+    collection, (direction,), ranked = task.collection, task.directions, evaluation.found["student"]
     every = [(language, query) for language, queries in collection.queries.items() for query in queries]
     found = [
         (language, query)
         for language, query in every
-        if ranked[language][query]["R@1"] == 1 and len(words(collection.documents[query])) in DRAWN_WORDS
+        if ranked[language][direction].per_query[query]["R@1"] == 1
+        and len(words(collection.documents[query])) in DRAWN_WORDS
     ]
     return found or every
 
 
-def choose_examples(evaluation: Evaluation, plans: Mapping[tuple[str, str], WordPlan]) -> dict[str, WordPlan]:
+def choose_examples(
+    evaluation: Evaluation, task: TextTask, plans: Mapping[tuple[str, str], WordPlan]
+) -> dict[str, WordPlan]:
     """Language -> the plan of one phrase that is worth looking at; no English phrase twice.
 
     Preferred in this order: a one-to-one plan (`one_to_one_share` of `CLEAR` or more), few words spelled the same on
@@ -130,23 +137,23 @@ def choose_examples(evaluation: Evaluation, plans: Mapping[tuple[str, str], Word
     Args:
       plans: (language, query) -> plan, of the phrases to choose from.
     """
-    chosen: dict[str, tuple[bool, WordPlan]] = {}
+    (direction,), chosen = task.directions, dict[str, tuple[bool, WordPlan]]()
     taken: set[str] = set()
     for language in dict.fromkeys(language for language, _ in plans):
 
         def worth(query: str, language: str = language) -> tuple[bool, int, bool, int, float]:
             plan = plans[language, query]
             ours, theirs = ([word.casefold() for word in side] for side in (plan.foreign, plan.english))
-            before = evaluation.per_query["untrained"][language][query]["R@1"]
+            before = evaluation.found["untrained"][language][direction].per_query[query]["R@1"]
             uneven = 4 * abs(len(ours) - len(theirs)) + max(map(len, (*ours, *theirs)))
             share = one_to_one_share(plan)
             return share >= CLEAR, -len({*ours} & {*theirs}), before < 1, -uneven, share
 
-        free = [q for lang, q in plans if lang == language and evaluation.collection.documents[q] not in taken]
+        free = [q for lang, q in plans if lang == language and task.collection.documents[q] not in taken]
         if free:
             best = max(free, key=worth)
             chosen[language] = worth(best)[0], plans[language, best]
-            taken.add(evaluation.collection.documents[best])
+            taken.add(task.collection.documents[best])
     clear = {language: plan for language, (is_clear, plan) in chosen.items() if is_clear}
     return clear or {language: plan for language, (_, plan) in chosen.items()}
 
@@ -170,10 +177,10 @@ def print_result(evaluation: Evaluation) -> None:
     """Table of R@1 by language: before training, after it, and of BM25."""
     from rich.console import Console
 
-    from optical_jax.evaluation.text_report import make_table, say
+    from optical_jax.evaluation.report import make_table, say
 
     console = Console()
-    documents = len(evaluation.collection.documents)
+    documents = len(evaluation.task.documents)
     say(console, f"\nunseen phrases, each to be found among {documents:,} English names; share found first (R@1):")
     table = make_table(console, "lang", "phrases", "untrained", "trained", "BM25", left=1)
     means = {system: evaluation.means(system) for system in ("untrained", "student", "bm25")}

@@ -98,7 +98,7 @@ def print_figures(figures: Mapping[str, Any]) -> None:
     from rich.console import Console
 
     from optical_jax.evaluation.phrases import PHRASE_FIGURES
-    from optical_jax.evaluation.text_report import make_table, say, start_group
+    from optical_jax.evaluation.report import make_table, say, start_group
 
     console, own = Console(), figures["system"]
     what = f"{figures['run']}, checkpoint {figures['checkpoint']}" if "run" in figures else figures["model"]

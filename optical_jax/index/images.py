@@ -12,7 +12,6 @@ from optical_jax.runs.pair import TextAndImage, text_and_image_of_run, towers_of
 if TYPE_CHECKING:
     from optical_jax.data.images.files import Pictures
     from optical_jax.index.options import SearchCommand
-    from optical_jax.retrieval.search import Encode
 
 
 @dataclass(frozen=True)
@@ -43,14 +42,15 @@ def find_images(command: SearchCommand, towers: TextAndImage, pictures: Pictures
     """The best pictures of every query, in the order of the queries. A picture is held no longer than it is scored."""
     from optical_jax.partitioning import over_all_devices
     from optical_jax.progress import ProgressReport
-    from optical_jax.retrieval.search import encode_blocks, rank
+    from optical_jax.retrieval.search import rank
     from optical_jax.towers.images import encode_images
+    from optical_jax.towers.texts import encode_texts
 
     # Ties go by id, descending: of two equal pictures the one whose name is earlier stands first.
     names = sorted(pictures, reverse=True)
     ids = [f"{n:0{len(str(len(names)))}}" for n in range(len(names))]
     with over_all_devices():
-        asked = {"": list(encode_blocks(command.queries, make_encode(command, towers)))}
+        queries = encode_texts(towers.text, command.queries, pooled=towers.by_means, batch_size=command.batch_size)
         with ProgressReport("encoding and ranking pictures", len(names), "pictures") as progress:
             blocks = encode_images(
                 towers.image,
@@ -60,7 +60,7 @@ def find_images(command: SearchCommand, towers: TextAndImage, pictures: Pictures
                 batch_size=command.batch_size,
                 advance=progress.advance,
             )
-            ranking = rank(asked, ids, blocks, depth=command.top)[""]
+            ranking = rank({"": list(queries)}, ids, blocks, depth=command.top)[""]
     return [
         [
             PictureHit(query, place, score, names[n], pictures.where(names[n]))
@@ -71,15 +71,3 @@ def find_images(command: SearchCommand, towers: TextAndImage, pictures: Pictures
             command.queries, ranking.documents.tolist(), ranking.scores.tolist(), strict=True
         )
     ]
-
-
-def make_encode(command: SearchCommand, towers: TextAndImage) -> Encode:
-    import jax
-
-    from optical_jax.towers.tower import encode, to_device
-    from optical_jax.types import mean_pool
-
-    there, pool = to_device(towers.text), jax.jit(mean_pool)
-    if towers.by_means:
-        return lambda texts: pool(encode(there, texts, command.batch_size))
-    return lambda texts: encode(there, texts, command.batch_size)

@@ -17,7 +17,7 @@ from optical_jax.index.options import SearchCommand
 if TYPE_CHECKING:
     from optical_jax.retrieval.dictionary import Lexicon
     from optical_jax.retrieval.document_vectors import DocumentVectors
-    from optical_jax.retrieval.search import Encode, Ranking
+    from optical_jax.retrieval.search import Ranking
     from optical_jax.towers.tower import Tower
 
 
@@ -105,7 +105,8 @@ def find(
     from optical_jax.progress import ProgressReport
     from optical_jax.retrieval.dictionary import make_dictionary_bm25
     from optical_jax.retrieval.fusion import reciprocal_rank_fusion
-    from optical_jax.retrieval.search import DEPTH, encode_blocks, rank, search
+    from optical_jax.retrieval.search import DEPTH, rank
+    from optical_jax.towers.texts import encode_texts
 
     # Ties go by id, descending: counted backwards, the earlier of two equal lines stands first.
     width = len(str(max(lines)))
@@ -113,25 +114,23 @@ def find(
     depth = max(command.top, DEPTH) if lexicon else command.top
     with over_all_devices():
         with ProgressReport("encoding queries", len(command.queries), "texts") as progress:
-            asked = {
-                "": list(encode_blocks(command.queries, make_encode(queries, command.batch_size), progress.advance))
-            }
-        encode = make_encode(documents, command.batch_size)
+            size = command.batch_size
+            asked = {"": list(encode_texts(queries, command.queries, batch_size=size, advance=progress.advance))}
         if command.vectors:
-            stored = keep_vectors(Path(command.vectors), by_id, documents, encode)
-            found, ids = rank(asked, stored.ids, stored.blocks(), depth=depth), stored.ids
+            stored = keep_vectors(Path(command.vectors), by_id, documents, size)
+            best, ids = rank(asked, stored.ids, stored.blocks(), depth=depth)[""], stored.ids
         else:
-            with ProgressReport("encoding and ranking lines", len(lines), "lines") as progress:
-                found = search(asked, by_id, encode, depth=depth, advance=progress.advance)
             ids = list(by_id)
-    best = found[""]
+            with ProgressReport("encoding and ranking lines", len(lines), "lines") as progress:
+                blocks = encode_texts(documents, list(by_id.values()), batch_size=size)
+                best = rank(asked, ids, blocks, depth=depth, advance=progress.advance)[""]
     if lexicon:
         by_words = make_dictionary_bm25(by_id)(command.queries, lexicon)
         best = reciprocal_rank_fusion([best, by_words], ids, command.top)
     return hits_of(best, command.queries, [max(lines) - int(name) for name in ids], lines)
 
 
-def keep_vectors(folder: Path, documents: dict[str, str], tower: Tower, encode: Encode) -> DocumentVectors:
+def keep_vectors(folder: Path, documents: dict[str, str], tower: Tower, batch_size: int) -> DocumentVectors:
     """The vectors of these documents (id -> text) from a folder, encoded and written there first if they are not.
 
     Raises:
@@ -141,7 +140,7 @@ def keep_vectors(folder: Path, documents: dict[str, str], tower: Tower, encode: 
     from optical_jax.params import fingerprint
     from optical_jax.progress import ProgressReport
     from optical_jax.retrieval.document_vectors import ABOUT, DocumentVectors, is_file_of_ours, write_document_vectors
-    from optical_jax.retrieval.search import encode_blocks
+    from optical_jax.towers.texts import encode_texts
 
     if folder.exists() and not (folder.is_dir() and all(map(is_file_of_ours, folder.iterdir()))):
         raise ConfigError(f"vectors={folder} holds something else; name a folder that is empty or not there yet")
@@ -154,7 +153,8 @@ def keep_vectors(folder: Path, documents: dict[str, str], tower: Tower, encode: 
     }
     if not (folder / ABOUT).is_file():
         with ProgressReport("encoding lines", len(documents), "lines") as progress:
-            blocks = encode_blocks(list(documents.values()), encode, progress.advance)
+            texts = list(documents.values())
+            blocks = encode_texts(tower, texts, batch_size=batch_size, advance=progress.advance)
             return write_document_vectors(folder, list(documents), blocks, tower.cfg.vector_width, about)
     stored = DocumentVectors(folder)
     for name in about:
@@ -162,13 +162,6 @@ def keep_vectors(folder: Path, documents: dict[str, str], tower: Tower, encode: 
             what = "another text file" if name == "documents_sha256" else "another model"
             raise ConfigError(f"vectors={folder} are of {what}; name another folder, or delete this one")
     return stored
-
-
-def make_encode(tower: Tower, batch_size: int) -> Encode:
-    from optical_jax.towers.tower import encode, to_device
-
-    there = to_device(tower)
-    return lambda texts: encode(there, texts, batch_size)
 
 
 def hits_of(ranking: Ranking, queries: Sequence[str], numbers: Sequence[int], lines: dict[int, str]) -> list[list[Hit]]:

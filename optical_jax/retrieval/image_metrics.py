@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from optical_jax.retrieval.metrics import Figures, PerQuery, group_means
+from optical_jax.retrieval.metrics import Figures, PerQuery
 from optical_jax.retrieval.search import Ranking
 
 DEPTHS = (1, 5, 10)
@@ -87,20 +87,7 @@ def two_way_metrics(t2i: PerQuery, i2t: PerQuery) -> Figures:
     return figures | {"rSum": 100 * sum(figures[f"{way} {name}"] for way in WAYS for name in RECALLS)}
 
 
-def image_group_means(languages: Mapping[str, Figures], low_resource: Collection[str]) -> dict[str, Figures | None]:
-    """Means of `FIGURES` over low- and high-resource languages and their gap, as `metrics.group_means`."""
-    return group_means(languages, low_resource, FIGURES)
-
-
 # ---- across languages --------------------------------------------------------------------------------------------
-
-
-def ranks_by_picture(ranks: Mapping[str, float], picture_of: Mapping[str, str]) -> dict[str, float]:
-    """Image id -> mean rank of its captions, from caption id -> rank, to compare languages with different captions."""
-    found: dict[str, list[float]] = {}
-    for caption, rank in ranks.items():
-        found.setdefault(picture_of[caption], []).append(rank)
-    return {picture: float(np.mean(of_captions)) for picture, of_captions in found.items()}
 
 
 def mean_rank_variance(ranks: Mapping[str, Mapping[str, float]]) -> dict[str, float] | None:
@@ -110,7 +97,7 @@ def mean_rank_variance(ranks: Mapping[str, Mapping[str, float]]) -> dict[str, fl
     images that have queries in every language count.
 
     Args:
-      ranks: language -> image id (from `ranks_by_picture`, or the query image's own) -> rank.
+      ranks: language -> image id -> rank: of the image as a query, or the mean of its captions'.
 
     Returns:
       "MRV", with the number of "languages" and "pictures"; None for fewer than two languages, or without an image that

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from optical_jax.data.images.captions import Caption
 from optical_jax.retrieval.blocks import Block, blocks_of
 from optical_jax.retrieval.image_metrics import first_ranks, per_query_metrics
 from optical_jax.retrieval.metrics import PerQuery
@@ -51,39 +50,41 @@ def by_position(blocks: Iterable[Block], count: int) -> list[Vectors]:
 
 
 def search_both_ways(
-    captions: Mapping[str, Caption],
-    caption_vectors: Sequence[Vectors],
-    pictures: Sequence[str],
-    picture_vectors: Sequence[Vectors],
+    relevant: Mapping[str, Collection[str]],
+    query_vectors: Sequence[Vectors],
+    documents: Sequence[str],
+    document_vectors: Sequence[Vectors],
 ) -> tuple[Found, Found]:
-    """Text-to-image and image-to-text search, in this order, for the captions of one language.
+    """Rank all documents for every query, and all queries for every document that is relevant to one.
 
-    Scores are MaxSim from the query's side: for a caption the sum over its tokens of the best patch's cosine, for an
-    image the sum over its patches of the best token's; the cosine for single vectors.
+    For captions of one language and images: text-to-image and image-to-text search. Scores are MaxSim from the query's
+    side: for a caption the sum over its tokens of the best patch's cosine, for an image the sum over its patches of the
+    best token's; the cosine for single vectors.
 
     Args:
-      captions: id -> the image's id, and the text.
-      caption_vectors: in the same order.
-      pictures: image ids. Images without a caption here are candidates, but not queries.
-      picture_vectors: in the same order.
+      relevant: query id (of a caption) -> ids of the documents (images) that are relevant to it.
+      query_vectors: in the same order.
+      documents: ids. Documents that are relevant to no query are candidates, but not queries.
+      document_vectors: in the same order.
 
     Raises:
-      ConfigError: captions and images have vectors of different widths, or a score is NaN.
+      ConfigError: queries and documents have vectors of different widths, or a score is NaN.
     """
-    names, place = list(captions), {name: n for n, name in enumerate(pictures)}
-    of_picture: dict[int, list[int]] = {}
-    for n, caption in enumerate(captions.values()):
-        of_picture.setdefault(place[caption.picture], []).append(n)
-    own = [[place[caption.picture]] for caption in captions.values()]
-    asking = sorted(of_picture)
+    names, place = list(relevant), {name: n for n, name in enumerate(documents)}
+    right = [[place[document] for document in wanted] for wanted in relevant.values()]
+    of_document: dict[int, list[int]] = {}
+    for n, wanted in enumerate(right):
+        for document in wanted:
+            of_document.setdefault(document, []).append(n)
+    asking = sorted(of_document)
     return (
-        rank_all(names, caption_vectors, list(pictures), picture_vectors, own),
+        rank_all(names, query_vectors, list(documents), document_vectors, right),
         rank_all(
-            [pictures[n] for n in asking],
-            [picture_vectors[n] for n in asking],
+            [documents[n] for n in asking],
+            [document_vectors[n] for n in asking],
             names,
-            caption_vectors,
-            [of_picture[n] for n in asking],
+            query_vectors,
+            [of_document[n] for n in asking],
         ),
     )
 

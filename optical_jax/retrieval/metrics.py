@@ -7,8 +7,6 @@ from collections.abc import Collection, Mapping, Sequence
 import ir_measures
 from ir_measures import AP, RR, P, R, nDCG
 
-from optical_jax.data.collections.collection import Qrels
-
 METRICS = ("AP", "nDCG@10", "RR@10", "R@1", "R@5", "R@10", "R@100", "P@10")
 """Metric names of ir-measures. A grade above 0 is relevant; the gain of nDCG is the grade itself."""
 
@@ -20,7 +18,7 @@ PerQuery = dict[str, Figures]
 """Query id -> metric -> value."""
 
 
-def evaluate_run(run: Run, qrels: Qrels) -> PerQuery:
+def evaluate_run(run: Run, qrels: Mapping[str, Mapping[str, int]]) -> PerQuery:
     """Metrics of every judged query; a query missing from the run counts as zero, one without judgements is skipped.
 
     Ties of scores are broken by document id, descending, as trec_eval does.

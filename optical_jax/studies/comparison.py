@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from optical_jax.evaluation.text_report import read_per_query
+from optical_jax.evaluation.report import read_per_query
 from optical_jax.retrieval.significance import holm, paired_ttest, randomisation_test
 from optical_jax.studies.design import Study, Task, reference_of
 from optical_jax.studies.tables import TESTED, results_folder, scoring_of, table_names, tested_of

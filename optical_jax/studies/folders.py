@@ -88,13 +88,13 @@ def is_evaluated(task: Task, expected: Expected) -> bool:
         return False
     step, references = records[-1]["step"], task.arm in expected.references
     return all(
-        holds_judgement(task.folder / "eval" / name, step, references, expected.inputs.get(name, {}))
+        has_results(task.folder / "eval" / name, step, references, expected.inputs.get(name, {}))
         for name in expected.folders[task.language]
     )
 
 
-def holds_judgement(folder: Path, step: int | str, references: bool, inputs: Mapping[str, str]) -> bool:
-    """Whether a folder holds what a checkpoint came to on these files, and the references if they are asked for."""
+def has_results(folder: Path, step: int | str, references: bool, inputs: Mapping[str, str]) -> bool:
+    """Whether a folder has a checkpoint's metrics on these files, and those of references if they are wanted."""
     path = folder / "metrics.json"
     found = read_json(path) if path.is_file() else {}
     of_these_files = all(inputs.get(name, sha256) == sha256 for name, sha256 in found.get("inputs", {}).items())

@@ -85,9 +85,9 @@ class Pool:
         # Read by a process when it starts, so of workers alone.
         os.environ.setdefault("GLIBC_TUNABLES", HUGE_PAGES)
         self._workers: list[Worker] = []
-        self._judge: Any = None
+        self._evaluator: Any = None
         if workers == 1:
-            self._judge = begin(list(study.collections), compiled)
+            self._evaluator = begin(list(study.collections), compiled)
             return
         with contextlib.ExitStack() as half_way:
             half_way.callback(self._stop)
@@ -108,7 +108,7 @@ class Pool:
         if not self._workers:
             while waiting:
                 number, task, references = waiting.pop()
-                yield number, run_and_forget(task, self._judge, references)
+                yield number, run_and_forget(task, self._evaluator, references)
             return
         while waiting or any(worker.task for worker in self._workers):
             for worker in self._workers:
@@ -158,11 +158,11 @@ def work(pipe: Any, cores: list[int], collections: list[str], compiled: str, log
         # Before JAX starts: it makes as many threads as there are cores.
         if cores:
             os.sched_setaffinity(0, cores)
-        judge = begin(collections, compiled)
+        evaluator = begin(collections, compiled)
         while True:
             task, references = pipe.recv()
             try:
-                pipe.send(run_and_forget(task, judge, references))
+                pipe.send(run_and_forget(task, evaluator, references))
             except Interrupted:
                 return
             except OpticalError as error:

@@ -24,34 +24,34 @@ class Outcome:
 
 
 def begin(collections: list[str], compiled: str) -> Any:
-    """A process's judge: it keeps the teacher's documents between runs."""
+    """A process's evaluator, which keeps the vectors of the teacher's documents between runs."""
     os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled
     import jax
 
-    from optical_jax.studies.judging import Judge
+    from optical_jax.studies.evaluators import Evaluator
 
     # JAX may have read the environment long before.
     jax.config.update("jax_compilation_cache_dir", compiled)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    return Judge(collections)
+    return Evaluator(collections)
 
 
-def run_and_forget(task: Task, judge: Any, references: bool) -> Outcome:
+def run_and_forget(task: Task, evaluator: Any, references: bool) -> Outcome:
     import jax
 
-    outcome = run_task(task, judge, references)
+    outcome = run_task(task, evaluator, references)
     # A grid compiles hundreds of programs, and a process would keep them all.
     jax.clear_caches()
     return outcome
 
 
-def run_task(task: Task, judge: Any, references: bool) -> Outcome:
+def run_task(task: Task, evaluator: Any, references: bool) -> Outcome:
     """Train and evaluate, as far as that is not done; what training prints goes to the run's log.txt."""
     from optical_jax.training.student.task import train_run
 
     began = time.monotonic()
     if not is_trained(task):
-        judge.check(task.config)
+        evaluator.check(task.config)
         task.folder.mkdir(parents=True, exist_ok=True)
         with (task.folder / "log.txt").open("a", encoding="utf-8") as log:
             try:
@@ -61,5 +61,5 @@ def run_task(task: Task, judge: Any, references: bool) -> Outcome:
                 (task.folder / FAILED).write_text(f"{error}\n", encoding="utf-8")
                 return Outcome(float("nan"), time.monotonic() - began)
     if task.stage == "final":
-        judge.evaluate(task.folder, task.language, references=references)
+        evaluator.evaluate(task.folder, task.language, references=references)
     return Outcome(last_dev(task), time.monotonic() - began)

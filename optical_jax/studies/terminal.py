@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from optical_jax.evaluation.text_report import make_table, say, start_group
+from optical_jax.evaluation.report import make_table, say, start_group
 from optical_jax.studies.design import Study, reference_of
 from optical_jax.studies.results import Results, all_references
 from optical_jax.studies.tables import scoring_of, shown_of

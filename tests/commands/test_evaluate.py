@@ -16,7 +16,7 @@ from optical_jax import __main__ as package_main
 from optical_jax.commands.evaluate import main
 from optical_jax.config import CheckpointConfig, Config, DataConfig, EncoderConfig, HeadConfig, TowerConfig, to_json
 from optical_jax.data.tokenization import train_vocabulary
-from optical_jax.evaluation.text_report import print_evaluation
+from optical_jax.evaluation.report import print_evaluation
 from optical_jax.models.formats.export import save_tower
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
@@ -313,7 +313,7 @@ def test_table_fits_a_terminal_and_no_color_is_honoured(runs, parallel, monkeypa
     from optical_jax.commands import evaluate
 
     seen = []
-    monkeypatch.setattr("optical_jax.evaluation.text_report.print_evaluation", lambda *a: seen.append(a))
+    monkeypatch.setattr("optical_jax.evaluation.report.print_evaluation", lambda *a: seen.append(a))
     assert evaluate.main(["--run", str(runs[1]), "--collection", str(parallel)]) == 0
     monkeypatch.setenv("NO_COLOR", "1")
     for width in (80, 60):

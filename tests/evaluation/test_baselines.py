@@ -10,8 +10,10 @@ import pytest
 
 from optical_jax.commands.evaluate import main
 from optical_jax.data.collections.collection import Collection
-from optical_jax.evaluation.text_report import Evaluation
+from optical_jax.evaluation.retrieval import Direction, Evaluation
+from optical_jax.evaluation.texts import T2D, text_task
 from optical_jax.retrieval.metrics import METRICS
+from optical_jax.retrieval.search import Ranking
 from optical_jax.runs.load import load
 from optical_jax.towers.tower import encode
 from tests.commands.test_evaluate import PAIRS, best_documents, make_questions, make_run, read, write_jsonl
@@ -78,15 +80,22 @@ def test_the_table_of_baselines(run, questions, tmp_path):
 def test_better_and_worse_are_counted_by_language():
     """One language in which every query differs by nearly the same, one in which none does."""
     rng = np.random.default_rng(0)
-    collection = Collection("x", "dev", {}, {}, {}, {}, {})
+    task = text_task(Collection("x", "dev", {}, {}, {}, {}, {}))
+
+    def evaluation(student: dict, bm25: dict) -> Evaluation:
+        nothing = Ranking(np.zeros((0, 0), np.int32), np.zeros((0, 0), np.float32))
+        found = {
+            system: {language: {T2D: Direction([], [], nothing, queries)} for language, queries in languages.items()}
+            for system, languages in (("student", student), ("bm25", bm25))
+        }
+        return Evaluation(task, "maxsim", "student", found, {}, {})
 
     def figures(low: float) -> dict:
         return {f"q{n}": dict.fromkeys(METRICS, low + 0.01 * rng.random()) for n in range(20)}
 
     same = figures(0.5)
-    per_query = {"student": {"sw": figures(0.9), "so": same}, "bm25": {"sw": figures(0.2), "so": same}}
-    (row,) = Evaluation(collection, "maxsim", "student", per_query, {}, {}).baselines()
-    assert (row.better, row.worse, row.p_ttest_holm[1]) == (1, 0, 1.0)
-    swapped = {"student": per_query["bm25"], "bm25": per_query["student"]}
-    (row,) = Evaluation(collection, "maxsim", "student", swapped, {}, {}).baselines()
-    assert (row.better, row.worse) == (0, 1)
+    better, worse = {"sw": figures(0.9), "so": same}, {"sw": figures(0.2), "so": same}
+    (row,) = evaluation(better, worse).as_json([])["baselines"]
+    assert (row["better"], row["worse"], row["p_ttest_holm"][1]) == (1, 0, 1.0)
+    (row,) = evaluation(worse, better).as_json([])["baselines"]
+    assert (row["better"], row["worse"]) == (0, 1)

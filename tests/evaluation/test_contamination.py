@@ -13,7 +13,7 @@ from optical_jax.commands.evaluate import main
 from optical_jax.config import DataConfig, ImageStageConfig
 from optical_jax.data.batches.captioned_images import read_picture_pairs
 from optical_jax.data.text.bitext import load_bitext
-from optical_jax.evaluation import images as evaluate_pictures
+from optical_jax.evaluation import evaluate
 from optical_jax.export.card import Model
 from optical_jax.export.image_teacher_card import PairFacts, description, trained_on
 from optical_jax.export.student_card import evaluation
@@ -225,8 +225,8 @@ def test_rows_without_a_caption_are_counted_in_the_bitext(tmp_path):
 def test_figures_are_used_again_only_of_the_same_pictures_and_towers(tmp_path, monkeypatch):
     drawn, run = make_set(tmp_path / "drawn"), make_student_run(tmp_path / "a", seed=0)
     by, done = make_pair(tmp_path / "pair", seed=60), []
-    evaluate_run = evaluate_pictures.evaluate_run
-    monkeypatch.setattr(evaluate_pictures, "evaluate_run", lambda *args: done.append(1) or evaluate_run(*args))
+    evaluate_run = evaluate.evaluate_run
+    monkeypatch.setattr(evaluate, "evaluate_run", lambda *args: done.append(1) or evaluate_run(*args))
     command = ["--compare", str(run), str(run), "--collection", str(drawn), "--lang", "sw", "--pictures-by", str(by)]
     metrics = run / "eval" / "drawn-dev" / "metrics.json"
 

@@ -13,9 +13,8 @@ from rich.console import Console
 from scipy import stats
 
 from optical_jax.commands.evaluate import main
-from optical_jax.data.images.captions import Caption
 from optical_jax.data.pixels import picture_pixels
-from optical_jax.evaluation.image_report import print_evaluation
+from optical_jax.evaluation.report import print_evaluation
 from optical_jax.export.student_card import evaluation
 from optical_jax.retrieval.image_search import search_both_ways
 from optical_jax.retrieval.significance import holm
@@ -307,7 +306,7 @@ def test_ranks_do_not_depend_on_how_many_are_made_at_a_time(monkeypatch):
         return [x / np.linalg.norm(x, axis=1, keepdims=True) for x in found]
 
     pictures = [f"i{n}" for n in range(30)]
-    captions = {f"c{n}": Caption(f"i{n % 30}", "") for n in range(45)}
+    captions = {f"c{n}": [f"i{n % 30}"] for n in range(45)}
     vectors = rows(45), rows(30)
     whole = search_both_ways(captions, vectors[0], pictures, vectors[1])
     monkeypatch.setattr("optical_jax.retrieval.image_search.MOST_SCORES", 30 * 7)
@@ -381,7 +380,7 @@ def test_towers_of_other_widths_are_told(runs, drawn, tmp_path, capsys):
 
 def test_tables_fit_a_terminal(runs, drawn, monkeypatch):
     seen = []
-    monkeypatch.setattr("optical_jax.evaluation.image_report.print_evaluation", lambda *a: seen.append(a))
+    monkeypatch.setattr("optical_jax.evaluation.report.print_evaluation", lambda *a: seen.append(a))
     assert main(["--run", str(runs[1]), "--collection", str(drawn)]) == 0
     for width in (80, 72, 60):
         file = io.StringIO()

@@ -221,7 +221,7 @@ def test_matplotlib_is_met_where_something_is_drawn_alone():
     code = (
         "import sys\n"
         "import optical_jax.commands.train, optical_jax.commands.evaluate, optical_jax.commands.align\n"
-        "import optical_jax.towers.tower, optical_jax.evaluation.text_report, optical_jax.retrieval.search\n"
+        "import optical_jax.towers.tower, optical_jax.evaluation.report, optical_jax.retrieval.search\n"
         "assert 'matplotlib' not in sys.modules\n"
         "import optical_jax.plots.style\n"
         "assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules\n"

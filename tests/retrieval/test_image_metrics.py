@@ -5,16 +5,16 @@ import numpy as np
 import pytest
 from ir_measures import Success
 
+from optical_jax.evaluation.retrieval import mean_by_unit
 from optical_jax.retrieval.image_metrics import (
     FIGURES,
     RECALLS,
     first_ranks,
-    image_group_means,
     mean_rank_variance,
     per_query_metrics,
-    ranks_by_picture,
     two_way_metrics,
 )
+from optical_jax.retrieval.metrics import group_means
 from optical_jax.retrieval.search import Ranking, TopDocuments, ranks_of_ids
 from optical_jax.retrieval.significance import compare_runs, randomisation_test
 
@@ -92,11 +92,11 @@ def test_groups_are_the_setting_s_and_each_language_counts_once():
         return two_way_metrics(per_query, per_query)
 
     languages = {"sw": of([1]), "so": of([20, 20, 20]), "de": of([1, 1])}
-    groups = image_group_means(languages, ("sw", "so"))
+    groups = group_means(languages, ("sw", "so"), FIGURES)
     assert groups["low"]["t2i R@1"] == 0.5
     assert groups["low"]["i2t mean_rank"] == 10.5
     assert groups["gap"]["rSum"] == pytest.approx(300.0)
-    assert image_group_means(languages, ())["low"] is None
+    assert group_means(languages, (), FIGURES)["low"] is None
 
 
 def test_paired_tests_take_them():
@@ -127,4 +127,5 @@ def test_rank_variance_needs_two_languages_and_a_shared_picture():
 
 def test_captions_of_a_picture_are_averaged():
     picture_of = {"1": "a", "2": "a", "3": "b"}
-    assert ranks_by_picture({"1": 2, "2": 5, "3": 7}, picture_of) == {"a": 3.5, "b": 7.0}
+    ranks = {caption: {"rank": rank} for caption, rank in {"1": 2.0, "2": 5.0, "3": 7.0}.items()}
+    assert mean_by_unit(ranks, picture_of) == {"a": {"rank": 3.5}, "b": {"rank": 7.0}}

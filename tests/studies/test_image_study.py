@@ -16,14 +16,15 @@ from optical_jax.data.collections.captions import hashes
 from optical_jax.data.images.sources import read_image_set
 from optical_jax.errors import ConfigError
 from optical_jax.files import write_json
+from optical_jax.retrieval.blocks import blocks_of
 from optical_jax.retrieval.image_metrics import RECALLS
+from optical_jax.retrieval.image_search import by_position
 from optical_jax.runs.load import load
 from optical_jax.studies import tables
 from optical_jax.studies.comparison import ArmTest, references_of
 from optical_jax.studies.design import Arm, Study, check_study, final_tasks, tuning_tasks
-from optical_jax.studies.folders import check_collections, holds_judgement
-from optical_jax.studies.image_judging import PictureJudge, means_of
-from optical_jax.studies.judging import Judge
+from optical_jax.studies.evaluators import Evaluator, image_tower_of
+from optical_jax.studies.folders import check_collections, has_results
 from optical_jax.studies.page import in_short, write_page
 from optical_jax.studies.readers import reads_pictures
 from optical_jax.studies.results import Results, collect_results
@@ -31,6 +32,7 @@ from optical_jax.studies.runner import choose, chosen_tasks
 from optical_jax.studies.task import run_task
 from optical_jax.studies.verdict import verdict
 from optical_jax.towers.pair import TowerPair, save_pair
+from optical_jax.towers.texts import pool_blocks
 from tests import ROOT
 from tests.helpers.image_sets import NAMES, TRAIN, write_pair, write_pictures
 from tests.helpers.source_folders import jsonl, put
@@ -133,13 +135,13 @@ def test_pictures_read_by_another_pair(tmp_path, pictures, monkeypatch):
     # Whatever files the pair is made of: those of a later checkpoint have other names.
     assert before.keys() == hashes(read_image_set(str(pictures), "dev").files).keys() | {"pictures", "pair"}
     write_json(tmp_path / "metrics.json", {"checkpoint": 4, "inputs": before, "references": {}})
-    assert holds_judgement(tmp_path, 4, False, before)
+    assert has_results(tmp_path, 4, False, before)
     # Another one in its place is another input: what the first gave is evaluated again.
     shutil.rmtree(pair)
     write_pair(pair, pictures_seed=1)
     after = check_collections(study)[names[0]]
     assert {name for name, sha256 in after.items() if before[name] != sha256} == {"pair"}
-    assert not holds_judgement(tmp_path, 4, False, after)
+    assert not has_results(tmp_path, 4, False, after)
 
 
 def test_who_reads_pictures(tmp_path, pictures):
@@ -199,15 +201,15 @@ def test_a_pair_of_other_texts_is_refused(tmp_path, pictures):
     named = f"{pictures} by {other}"
     study = replace(taught_by(path), folder=str(tmp_path / "study"), collections=(named,))
     with pytest.raises(ConfigError, match="read by another tower than the runs' teacher"):
-        run_task(tuning_tasks(study)[0], Judge([named]), references=False)
+        run_task(tuning_tasks(study)[0], Evaluator([named]), references=False)
     assert not (tmp_path / "study").exists()
     with pytest.raises(ConfigError, match="read by another tower than the runs' teacher"):
-        PictureJudge("dev").evaluate(tmp_path, 0, f"{pictures} by {other}", "sw", {"student": teacher}, teacher)
+        image_tower_of(str(other), teacher)
 
 
 def test_means_of_vectors():
     """(1, 0) and (0, 1): the direction between them; one alone is itself."""
-    one, two = means_of([np.array([[0.0, 1.0]], np.float32), np.eye(2, dtype=np.float32)])
+    one, two = by_position(pool_blocks(blocks_of([np.array([[0.0, 1.0]], np.float32), np.eye(2, dtype=np.float32)])), 2)
     np.testing.assert_allclose(one, [[0.0, 1.0]], atol=1e-6)
     np.testing.assert_allclose(two, [[2**-0.5, 2**-0.5]], atol=1e-6)
 
@@ -329,9 +331,8 @@ STUDY = """
 from dataclasses import replace
 
 from optical_jax.config import (
-    CheckpointConfig, Config, DataConfig, OptimizerConfig, StudentConfig, TeacherConfig, TrainingConfig
+    CheckpointConfig, Config, DataConfig, LossConfig, OptimizerConfig, StudentConfig, TeacherConfig, TrainingConfig
 )
-from optical_jax.config import LossConfig
 from optical_jax.studies.design import Arm, Study
 
 BASE = Config(

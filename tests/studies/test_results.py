@@ -14,7 +14,7 @@ from optical_jax.files import write_json
 from optical_jax.retrieval.metrics import METRICS
 from optical_jax.studies.comparison import ArmTest, Sample, compare, mean_over_languages, references_of, scopes_of
 from optical_jax.studies.design import Arm, Study
-from optical_jax.studies.folders import FAILED, holds_judgement
+from optical_jax.studies.folders import FAILED, has_results
 from optical_jax.studies.page import differences, write_page
 from optical_jax.studies.report import write_results
 from optical_jax.studies.results import Row, collect_results, summarise
@@ -247,12 +247,12 @@ def test_what_was_asked_of_files_that_changed_is_asked_again(tmp_path):
     (task, *_) = tasks_of(study)
     place = task.folder / "eval" / "c-dev"
     write_json(place / "metrics.json", json.loads((place / "metrics.json").read_text()) | {"inputs": {"corpus": "a1"}})
-    assert holds_judgement(place, 40, references=True, inputs={"corpus": "a1", "queries.so": "c3"})
-    assert not holds_judgement(place, 40, references=True, inputs={"corpus": "b2"})
-    assert not holds_judgement(place, 20, references=True, inputs={})
+    assert has_results(place, 40, references=True, inputs={"corpus": "a1", "queries.so": "c3"})
+    assert not has_results(place, 40, references=True, inputs={"corpus": "b2"})
+    assert not has_results(place, 20, references=True, inputs={})
     write_json(place / "metrics.json", json.loads((place / "metrics.json").read_text()) | {"references": {}})
-    assert holds_judgement(place, 40, references=False, inputs={})
-    assert not holds_judgement(place, 40, references=True, inputs={})
+    assert has_results(place, 40, references=False, inputs={})
+    assert not has_results(place, 40, references=True, inputs={})
 
 
 def test_runs_before_and_after_a_file_changed_are_not_compared(tmp_path):

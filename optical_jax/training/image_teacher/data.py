@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
-import jax
 import numpy as np
 
 from optical_jax.config import DEV_FIGURES, ImageDataConfig, expand_path
@@ -18,14 +17,13 @@ from optical_jax.data.images.files import FilePicture, Pictures, refuse_broken
 from optical_jax.data.images.sources import read_image_set
 from optical_jax.data.text.bitext import text_key
 from optical_jax.files import sha256_file
-from optical_jax.retrieval.blocks import Block
 from optical_jax.retrieval.image_metrics import two_way_metrics
 from optical_jax.retrieval.image_search import by_position, search_both_ways
-from optical_jax.retrieval.search import encode_blocks
 from optical_jax.towers.images import encode_images
 from optical_jax.towers.pair import TowerPair
-from optical_jax.towers.tower import Tower, encode, to_device
-from optical_jax.types import ImageTextBatch, Params, TokenVectors, mean_pool
+from optical_jax.towers.texts import encode_texts
+from optical_jax.towers.tower import Tower
+from optical_jax.types import ImageTextBatch, Params, TokenVectors
 
 Figures = dict[str, dict[str, float]]
 """Name of a set -> figure -> value."""
@@ -177,7 +175,7 @@ def hold_texts(text: Tower, captions: Sequence[str], length: int, *, pooled: boo
         text = replace(text, cfg=replace(text.cfg, head=head))
     vectors: list[np.ndarray] = [np.zeros((0, 0), np.float16)] * len(captions)
     # Block by block: whole in float32 they would take twice as much, and their padding.
-    for block in text_blocks(to_device(text), captions, pooled=pooled):
+    for block in encode_texts(text, captions, pooled=pooled):
         found, mask = np.asarray(block.vectors.vectors), np.asarray(block.vectors.mask)
         for n, row, real in zip(block.positions.tolist(), found, mask, strict=True):
             vectors[n] = row[real].astype(np.float16)
@@ -203,11 +201,6 @@ def one_vector_a_text(pair: TowerPair) -> bool:
     return pair.interaction == "pooled" or pair.text.cfg.head.pooling != "none"
 
 
-def text_blocks(text: Tower, texts: Sequence[str], *, pooled: bool) -> Iterator[Block]:
-    pool = jax.jit(mean_pool)
-    return encode_blocks(texts, lambda some: pool(encode(text, some)) if pooled else encode(text, some))
-
-
 # ---- dev metrics -------------------------------------------------------------------------------------------------
 
 
@@ -225,9 +218,10 @@ def make_dev_figures(dev: Mapping[str, ImageTextSet], pair: TowerPair, language:
             captions, pictures = one.captions[language], pictures_of(one)
             ids = list(pictures)
             asked = [caption.text for caption in captions.values()]
-            texts = by_position(text_blocks(text, asked, pooled=pooled), len(captions))
+            texts = by_position(encode_texts(text, asked, pooled=pooled), len(captions))
             images = by_position(encode_images(image, pictures, ids, pooled=pooled), len(ids))
-            figures = two_way_metrics(*(way.per_query for way in search_both_ways(captions, texts, ids, images)))
+            relevant = {name: [caption.picture] for name, caption in captions.items()}
+            figures = two_way_metrics(*(way.per_query for way in search_both_ways(relevant, texts, ids, images)))
             found[name] = {figure: figures[figure] for figure in DEV_FIGURES}
         return found
 

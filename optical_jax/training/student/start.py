@@ -22,6 +22,7 @@ from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
 from optical_jax.runs.pair import Source, open_source
 from optical_jax.towers.folder import check_vocabulary
+from optical_jax.towers.texts import mean_vectors
 from optical_jax.towers.tower import Tower, encode, to_device
 from optical_jax.training.embeddings import (
     lexicon_embeddings,
@@ -30,7 +31,7 @@ from optical_jax.training.embeddings import (
     transfer_embeddings,
 )
 from optical_jax.training.student.linear_map import LinearMap, fit_linear_map
-from optical_jax.types import Params, mean_pool
+from optical_jax.types import Params
 
 OTHER_NAMES = {"cls_token": "bos_token", "sep_token": "eos_token"}
 """What some tokenizers call the tokens that texts begin and end with."""
@@ -160,13 +161,10 @@ def fit_head(student: Tower, teacher: Tower, english: Sequence[str], ridge: floa
     def blocks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for start in range(0, len(english), TEXTS_AT_ONCE):
             texts = english[start : start + TEXTS_AT_ONCE]
-            x, y = (np.asarray(_mean_pool(encode(tower, texts)).vectors[:, 0]) for tower in (own, theirs))
+            x, y = (np.asarray(mean_vectors(encode(tower, texts)).vectors[:, 0]) for tower in (own, theirs))
             yield x, y
 
     return fit_linear_map(blocks(), ridge)
-
-
-_mean_pool = jax.jit(mean_pool)
 
 
 def choose_head(cfg: Config, params: Params, start: TowerConfig, teacher: Tower) -> tuple[Params, int]:

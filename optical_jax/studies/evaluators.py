@@ -1,0 +1,233 @@
+"""A run of a study on its collections, as `eval.py` does; documents are encoded once a process, not once a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optical_jax.config import Config, identity
+from optical_jax.data.collections.sources import read_source
+from optical_jax.data.images.sources import read_image_set
+from optical_jax.data.text.bitext import load_bitext
+from optical_jax.errors import ConfigError
+from optical_jax.evaluation.baselines import count_lexicons, rank_by_words
+from optical_jax.evaluation.images import ImageTask, caption_queries, image_task
+from optical_jax.evaluation.report import write_files
+from optical_jax.evaluation.retrieval import (
+    Direction,
+    Evaluation,
+    Results,
+    RetrievalTask,
+    System,
+    Vectors,
+    encode_items,
+    evaluate,
+)
+from optical_jax.evaluation.texts import TextTask, english_queries, judged_queries, text_task
+from optical_jax.files import read_json, write_json
+from optical_jax.params import fingerprint
+from optical_jax.retrieval.blocks import Block
+from optical_jax.retrieval.metrics import Figures
+from optical_jax.runs.bitext import saved_data
+from optical_jax.runs.checkpoint import find_step
+from optical_jax.runs.load import load
+from optical_jax.runs.pair import open_source
+from optical_jax.studies.folders import has_results
+from optical_jax.studies.readers import picture_inputs
+from optical_jax.studies.tables import (
+    SCORINGS,
+    SPLIT,
+    base_name,
+    folders_of,
+    is_pictures,
+    languages_of,
+    results_folder,
+    source_of,
+    table_names,
+    way_name,
+)
+from optical_jax.towers.texts import pool_blocks
+from optical_jax.towers.tower import Tower
+from optical_jax.training.student.start import load_teacher
+
+Held = dict[tuple[Any, ...], list[Block]]
+"""Token vectors by what was encoded, and by which tower."""
+
+
+class Evaluator:
+    """Evaluates runs that share a teacher; keeps what does not change between them."""
+
+    def __init__(self, collections: Sequence[str], split: str = SPLIT) -> None:
+        self._paths, self._split = list(collections), split
+        self._languages = {path: languages_of(path) for path in self._paths}
+        self._image_set = cache(lambda spec: read_image_set(spec, split))
+        self._task = cache(self._read_task)
+        self._pairs: dict[str, Tower] = {}
+        self._documents: Held = {}
+        self._checked: set[tuple[str, str]] = set()
+
+    def check(self, cfg: Config) -> None:
+        """Refuse a run that could not be evaluated, before it is trained.
+
+        Raises:
+          ConfigError: images are to be encoded by a pair whose texts another tower encodes than the run's teacher.
+        """
+        for pair in sorted({source_of(path).pair for path in self._paths} - {""}):
+            if (pair, cfg.teacher.path) not in self._checked:
+                check_texts(pair, load_teacher(cfg))
+                self._checked.add((pair, cfg.teacher.path))
+
+    def evaluate(self, run: Path, language: str, *, references: bool) -> None:
+        """Write RUN/eval/<collection>-<split>[-pooled]/ for every collection that has the language, as eval.py does; of
+        a set of images one for each direction, RUN/eval/<set>-<direction>-<split>[-pooled]/.
+
+        With `references` also the student before training, the teacher on English queries, and of texts BM25, and BM25
+        through a dictionary counted in the run's bitext.
+
+        Raises:
+          ConfigError: as `check`.
+        """
+        step = find_step(run, "last")
+        tasks = {
+            # A set of images in all languages, so that each is searched in the same images.
+            path: self._task(path, "" if is_pictures(path) else language)
+            for path in self._paths
+            if language in self._languages[path]
+        }
+        if all(
+            has_results(run / "eval" / name, step, references, task.inputs)
+            for path, task in tasks.items()
+            for name in folders_of(path, self._split)
+        ):
+            return
+        teacher = load(run, side="document", part="teacher")
+        askers = {"student": load(run, checkpoint=step, part="student")}
+        if references:
+            askers |= {
+                "untrained": load(run, checkpoint="untrained", part="student"),
+                "teacher": replace(teacher, side="query"),
+            }
+        queries: Held = {}
+        for path, task in tasks.items():
+            documents = self._image_tower(path, run, teacher) if isinstance(task, ImageTask) else teacher
+            own = {language: task.asked[language]}
+            systems = {
+                name: System(tower, documents, in_english(task, language) if name == "teacher" else own)
+                for name, tower in askers.items()
+            }
+            by_words = rank_alone(run, task) if references and isinstance(task, TextTask) else {}
+            for scoring in SCORINGS:
+                found = by_words | evaluate(task, systems, self._vectors(path, task, scoring, queries))
+                origin = {"run": str(run), "checkpoint": step}
+                evaluation = Evaluation(task, scoring, "student", found, origin, {"shared_with_training": None})
+                if isinstance(task, TextTask):
+                    (table,) = table_names(path, self._split)
+                    metrics = evaluation.as_json(read_json(run / "config.json")["low_resource"])
+                    write(run, table, evaluation, metrics)
+                else:
+                    self._write_directions(run, path, language, evaluation)
+
+    def _read_task(self, path: str, language: str) -> RetrievalTask:
+        source = source_of(path)
+        if not is_pictures(path):
+            return text_task(read_source(source.spec, self._split, [language]))
+        found = self._image_set(source.spec)
+        return replace(image_task(found), inputs=picture_inputs(found, source.pair))
+
+    def _vectors(self, path: str, task: RetrievalTask, scoring: str, queries: Held) -> Vectors:
+        """Vectors of documents are kept for all runs; `queries` are those of one run, whatever encodes the images."""
+        source = replace(source_of(path), pair="")
+
+        def vectors(tower: Tower, items: Mapping[str, Any], label: str) -> Iterable[Block]:
+            held, key = queries, (source, id(tower))
+            if items is task.documents:
+                held, key = self._documents, (source, fingerprint(tower.params), str(identity(tower.cfg)), tower.recipe)
+            if key not in held:
+                held[key] = list(encode_items(tower, items))
+            return pool_blocks(held[key]) if scoring == "pooled" else held[key]
+
+        return vectors
+
+    def _image_tower(self, path: str, run: Path, teacher: Tower) -> Tower:
+        """The tower that came with the run's teacher, or that of the pair which the collection names."""
+        pair = source_of(path).pair
+        if not pair:
+            return load(run, part="image")
+        if pair not in self._pairs:
+            self._pairs[pair] = image_tower_of(pair, teacher)
+        return self._pairs[pair]
+
+    def _write_directions(self, run: Path, path: str, language: str, evaluation: Evaluation) -> None:
+        """Each direction as an evaluation of its own, whose queries are images: of several captions the mean."""
+        for way in evaluation.task.directions:
+            found: Results = {}
+            for name, languages in evaluation.found.items():
+                (one,) = (found[way] for found in languages.values())
+                per_image = Direction(list(one.per_unit), one.documents, one.ranking, one.per_unit)
+                found[name] = {language: {way: per_image}}
+            means = {name: {language: mean_of(one[language][way])} for name, one in found.items()}
+            metrics = {
+                "collection": f"{base_name(path)}-{way}",
+                "split": self._split,
+                "scoring": evaluation.scoring,
+                "way": way,
+                "system": evaluation.system,
+                **evaluation.origin,
+                "inputs": evaluation.task.inputs,
+                "languages": means.pop(evaluation.system),
+                "references": means,
+            }
+            write(run, way_name(path, way, self._split), replace(evaluation, found=found), metrics)
+
+
+def write(run: Path, table: str, evaluation: Evaluation, metrics: Mapping[str, Any]) -> None:
+    """per_query.jsonl and metrics.json; no TREC files, which would fill the disk and eval.py writes again."""
+    folder = run / "eval" / results_folder(table, evaluation.scoring)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_files(folder, evaluation, tag=None)
+    # Last: a folder with metrics.json is whole.
+    write_json(folder / "metrics.json", metrics)
+
+
+def in_english(task: RetrievalTask, language: str) -> dict[str, Any]:
+    """The queries of a teacher, in place of those in the language; none where there are no English ones."""
+    if isinstance(task, TextTask):
+        return judged_queries(task.collection, english_queries(task.collection))
+    assert isinstance(task, ImageTask)
+    return {language: caption_queries(task.images.captions["en"])} if "en" in task.images.captions else {}
+
+
+def check_texts(pair: str, teacher: Tower) -> None:
+    """Refuse a pair whose images lie elsewhere than the vectors that the runs learn.
+
+    Raises:
+      ConfigError: its texts are encoded by another tower than the teacher.
+    """
+    if fingerprint(open_source(pair).tower("text").params) != fingerprint(teacher.params):
+        raise ConfigError(
+            f"collections: texts of {pair} are read by another tower than the runs' teacher, so its pictures lie "
+            "elsewhere; name a pair that was trained with that tower, locked"
+        )
+
+
+def image_tower_of(pair: str, teacher: Tower) -> Tower:
+    """The image tower of a pair, of which `check_texts` holds."""
+    check_texts(pair, teacher)
+    return open_source(pair).tower("image")
+
+
+def rank_alone(run: Path, task: TextTask) -> Results:
+    """What is found without a model, in the collection's one language: `baselines.rank_by_words`."""
+    lexicons = count_lexicons(load_bitext(saved_data(read_json(run / "config.json"))).train, task.collection)
+    return task.judged(rank_by_words(task.collection, {}, lexicons))
+
+
+def mean_of(found: Direction) -> Figures:
+    """Means over images, and their number as "queries"."""
+    rows = list(found.per_query.values())
+    return {name: float(np.mean([metrics[name] for metrics in rows])) for name in rows[0]} | {"queries": len(rows)}
