@@ -45,7 +45,7 @@ def test_all_broken_pictures_are_told_at_once(folder, monkeypatch):
     first, *others = str(error.value).splitlines()
     assert first == "3 of 5 images cannot be read:"
     assert [line.split(":")[0].rsplit("/", 1)[1] for line in others] == ["p1.png", "p3.png", "p4.png"]
-    monkeypatch.setattr(files, "TOLD", 2)
+    monkeypatch.setattr(files, "SHOWN", 2)
     with pytest.raises(DataError, match=r"p3\.png: [^\n]*\n  and 1 more$"):
         refuse_broken(sources_of(folder), 2)
 
