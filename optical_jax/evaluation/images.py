@@ -219,7 +219,7 @@ def read_task(command: EvalCommand) -> ImageTask | None:
     """
     if not is_image_set(command.collection):
         if command.against != "auto":
-            raise ConfigError(f"against={command.against}: {command.collection} is no set of pictures; leave it out")
+            raise ConfigError(f"against={command.against}: {command.collection} is not a set of images; leave it out")
         return None
     if command.against == "captions":
         return None

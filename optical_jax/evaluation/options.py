@@ -74,13 +74,13 @@ def check(command: EvalCommand) -> None:
     if command.compare and len(command.compare) != 2:
         raise ConfigError(f"compare={' '.join(command.compare)} has {len(command.compare)} runs; give two")
     if not re.fullmatch(r"last|best|[0-9]+", command.checkpoint):
-        raise ConfigError(f"checkpoint={command.checkpoint} is none; give last, best or a step")
+        raise ConfigError(f"checkpoint={command.checkpoint} is not valid; use last, best or a step number")
     if command.model and command.checkpoint != "last":
         raise ConfigError(f"checkpoint={command.checkpoint} belongs to --run; a model has none")
     if command.model and command.documents != "auto":
         raise ConfigError(f"documents={command.documents} belongs to --run; a model encodes both sides")
     if command.batch_size < 1:
-        raise ConfigError(f"batch_size={command.batch_size} is impossible; give at least 1")
+        raise ConfigError(f"batch_size={command.batch_size} is not valid; use at least 1")
     if command.compare and command.translations:
         raise ConfigError(f"translations={command.translations[0]} belongs to --run or --model, not to --compare")
     if command.pictures_by and command.against == "captions":
@@ -117,7 +117,7 @@ class PhrasesCommand:
     """Rank the boxes of a picture for each phrase of its captions: is a right one among the first 1, 5, 10?
 
     On Flickr30k Entities. A box is the mean of the patches that it covers; one is right if it covers what the phrase
-    means, intersection over union 0.5 or more. This is no retrieval of pictures, and its figures stand by themselves:
+    means, intersection over union 0.5 or more. This is not image retrieval, and its metrics cannot be compared with it:
     RUN/phrases/<set>-<split>/ has metrics.json and per_phrase.jsonl.
     """
 

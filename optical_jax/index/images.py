@@ -34,7 +34,7 @@ def load_text_and_image(command: SearchCommand) -> TextAndImage:
             raise ConfigError(f"model={command.model} is a run; give --run {command.model}")
         return towers_of_model(command.model, command.pictures_by, cache_dir=cache_dir)
     if not is_run(Path(command.run)):
-        raise ConfigError(f"run={command.run} is no run folder; name a folder of a training, or give --model")
+        raise ConfigError(f"run={command.run} is not a run folder; name a folder of a training, or give --model")
     return text_and_image_of_run(Path(command.run), command.checkpoint, command.pictures_by, cache_dir)
 
 

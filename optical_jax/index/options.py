@@ -81,7 +81,7 @@ def check(command: SearchCommand) -> None:
         if any(unicodedata.category(c) == "Cs" for c in query):
             raise ConfigError(f"query {n} is not UTF-8; set a UTF-8 locale, or write it anew")
     if not re.fullmatch(r"last|best|untrained|[0-9]+", command.checkpoint):
-        raise ConfigError(f"checkpoint={command.checkpoint} is none; give last, best, untrained or a step")
+        raise ConfigError(f"checkpoint={command.checkpoint} is not valid; use last, best, untrained or a step number")
     if command.model and command.checkpoint != "last":
         raise ConfigError(f"checkpoint={command.checkpoint} belongs to --run; a model has none")
     if command.model and command.documents != "auto":
@@ -98,7 +98,7 @@ def check(command: SearchCommand) -> None:
         raise ConfigError(f"{given[0]}={getattr(command, given[0])} is for --images; leave it out")
     for name in ("top", "batch_size"):
         if getattr(command, name) < 1:
-            raise ConfigError(f"{name}={getattr(command, name)} is impossible; give at least 1")
+            raise ConfigError(f"{name}={getattr(command, name)} is not valid; use at least 1")
 
 
 FOR_TEXTS = {"documents": "auto", "dictionary": "", "vectors": ""}
@@ -115,6 +115,6 @@ def check_images(command: SearchCommand) -> None:
         if (value := getattr(command, name)) != default:
             raise ConfigError(f"{name}={value} is for --docs, and pictures are searched; leave it out")
     if command.out and (Path(command.out).suffix != ".png" or Path(command.out).is_dir()):
-        raise ConfigError(f"out={command.out} is no picture; name a file that ends in .png")
+        raise ConfigError(f"out={command.out} is not valid; use a file name that ends in .png")
     if command.model and not command.out and not command.json:
         raise ConfigError("out is empty, and a model has no folder for results; name a .png with --out, or give --json")

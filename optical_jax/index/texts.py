@@ -40,7 +40,7 @@ def read_documents(path: Path) -> dict[int, str]:
     from optical_jax.data.files.records import raw_lines
 
     if not path.is_file():
-        what = "is a folder, not a file" if path.is_dir() else "is no file that can be read twice"
+        what = "is a folder, not a file" if path.is_dir() else "is not a regular file"
         raise DataError(f"{path}: {what if path.exists() else 'no such file'}; name a text file with --docs")
     lines = {}
     for number, text, fault in raw_lines(path):
@@ -64,7 +64,9 @@ def load_towers(command: SearchCommand) -> tuple[Tower, Tower]:
     cache_dir = command.cache_dir or None
     if command.run:
         if not is_run(Path(command.run)):
-            raise ConfigError(f"run={command.run} is no run folder; name a folder that train.py wrote, or give --model")
+            raise ConfigError(
+                f"run={command.run} is not a run folder; name a folder that train.py wrote, or give --model"
+            )
         return towers_of_run(Path(command.run), command.checkpoint, command.documents, cache_dir)
     if is_run(Path(command.model)):
         raise ConfigError(f"model={command.model} is a run; give --run {command.model}")

@@ -229,7 +229,7 @@ def test_output_is_not_cut_without_a_terminal(capsys):
         (["--run", "RUN", "--docs", "DOCS"], 2, "no query given; write it behind the flags"),
         (["--run", "RUN", "--docs", "DOCS", "q", " "], 2, "query 2 is empty"),
         (["--run", "RUN", "--docs", "DOCS", "\udcff"], 2, "query 1 is not UTF-8"),
-        (["--run", "nowhere", "--docs", "DOCS", "q"], 2, "run=nowhere is no run folder"),
+        (["--run", "nowhere", "--docs", "DOCS", "q"], 2, "run=nowhere is not a run folder"),
         (["--run", "RUN", "--checkpoint", "newest", "--docs", "DOCS", "q"], 2, "checkpoint=newest"),
         (["--run", "RUN", "--checkpoint", "99", "--docs", "DOCS", "q"], 2, "has no checkpoint 99"),
         (["--model", "RUN", "--docs", "DOCS", "q"], 2, "is a run; give --run"),
@@ -241,7 +241,7 @@ def test_output_is_not_cut_without_a_terminal(capsys):
             2,
             "finds English words, which model=x has not",
         ),
-        (["--run", "RUN", "--top", "0", "--docs", "DOCS", "q"], 2, "top=0 is impossible; give at least 1"),
+        (["--run", "RUN", "--top", "0", "--docs", "DOCS", "q"], 2, "top=0 is not valid; use at least 1"),
         (["--run", "RUN", "--batch-size", "0", "--docs", "DOCS", "q"], 2, "batch_size=0"),
         (["--run", "RUN", "--docs", "FOLDER", "q"], 3, "is a folder, not a file"),
         (["--run", "RUN", "--docs", "nowhere.txt", "q"], 3, "nowhere.txt: no such file"),
@@ -249,7 +249,7 @@ def test_output_is_not_cut_without_a_terminal(capsys):
         (["--run", "RUN", "--docs", "FOLDER/blank.txt", "q"], 3, "blank.txt: every line is blank"),
         (["--run", "RUN", "--docs", "FOLDER/latin.txt", "q"], 3, "latin.txt:2: not UTF-8 (byte 4 of the line)"),
         (["--run", "RUN", "--docs", "FOLDER/broken.gz", "q"], 3, "broken.gz: broken gzip"),
-        (["--run", "RUN", "--docs", "FOLDER/pipe", "q"], 3, "pipe: is no file that can be read twice"),
+        (["--run", "RUN", "--docs", "FOLDER/pipe", "q"], 3, "pipe: is not a regular file"),
     ],
 )
 def test_errors_are_one_line_and_an_exit_code(run, docs, tmp_path, capsys, flags, code, message):

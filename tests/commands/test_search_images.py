@@ -133,7 +133,7 @@ def test_more_than_a_row_of_pictures(tmp_path, monkeypatch):
         (["--run", "RUN", "--docs", "x", "--out", "a.png", "q"], 2, "out=a.png is for --images"),
         (["--run", "RUN", "--docs", "x", "--pictures-by", "p", "q"], 2, "pictures_by=p is for --images"),
         (["--model", "PAIR", "--images", "PICTURES", "q"], 2, "out is empty, and a model has no folder for results"),
-        (["--run", "nowhere", "--images", "PICTURES", "q"], 2, "run=nowhere is no run folder"),
+        (["--run", "nowhere", "--images", "PICTURES", "q"], 2, "run=nowhere is not a run folder"),
         (["--model", "RUN", "--images", "PICTURES", "--json", "q"], 2, "is a run; give --run"),
         (["--run", "PLAIN", "--images", "PICTURES", "q"], 2, "with --pictures-by"),
         (["--run", "RUN", "--images", "nowhere", "q"], 3, "nowhere: no such folder or file"),

@@ -340,7 +340,7 @@ def test_ranks_do_not_depend_on_how_many_are_made_at_a_time(monkeypatch):
         (["--run", "nowhere"], 2, "run=nowhere is not a run folder"),
         (["--model", "RUN"], 2, "is a run; give --run"),
         (["--model", "TEXT"], 2, "has only the text tower"),
-        (["--run", "RUN", "--collection", "TEXTS", "--against", "pictures"], 2, "is no set of pictures; leave it out"),
+        (["--run", "RUN", "--collection", "TEXTS", "--against", "pictures"], 2, "is not a set of images; leave it out"),
         (["--run", "RUN", "--collection", "TEXTS", "--pictures-by", "PAIR"], 2, "has no images; leave it out"),
         (["--run", "RUN", "--collection", "CAPTIONS", "--against", "pictures"], 3, "has no images: no"),
         (["--run", "RUN", "--collection", "BROKEN"], 3, "p3.png: not an image"),

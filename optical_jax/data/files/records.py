@@ -90,7 +90,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 try:
-                    # Some editors begin a file with a byte order mark, which is no part of its text.
+                    # Some editors begin a file with a byte order mark, which is not part of its text.
                     text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
                 except UnicodeDecodeError as error:
                     raise DataError(f"{path}:{number}: not UTF-8 ({error.reason}); convert the file") from None

@@ -45,7 +45,7 @@ def fit_linear_map(
       ValueError: no rows, different numbers of rows on both sides, or a value that is not finite.
     """
     if not 0 <= ridge < np.inf:
-        raise ConfigError(f"ridge={ridge} is impossible; give 0 or more")
+        raise ConfigError(f"ridge={ridge} is not valid; use 0 or more")
     triangle: np.ndarray | None = None
     rows = D = 0
     for x, y in blocks:

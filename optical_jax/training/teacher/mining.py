@@ -165,7 +165,7 @@ def rank(command: MineCommand, rankings: Rankings, depth: int) -> Ranking:
         towers = {side: load(run, side=side, checkpoint=command.checkpoint) for side in ("query", "document")}
     else:
         if command.checkpoint != "last":
-            raise ConfigError(f"checkpoint={command.checkpoint} is of a run, and by={run} is none; leave it out")
+            raise ConfigError(f"checkpoint={command.checkpoint} is for a run, and by={run} is not one; leave it out")
         tower = load(command.by, pooling=command.pooling, cache_dir=command.cache_dir or None)
         towers = {"query": tower, "document": replace(tower, side="document")}
     with over_all_devices(), ProgressReport("ranking passages", len(documents), "passages") as progress:

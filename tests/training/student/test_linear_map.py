@@ -118,7 +118,7 @@ def test_targets_of_nothing_but_zeros():
 
 @pytest.mark.parametrize("ridge", [-1.0, np.nan, np.inf])
 def test_ridge_is_checked(ridge):
-    with pytest.raises(ConfigError, match=r"ridge=.* is impossible; give 0 or more"):
+    with pytest.raises(ConfigError, match=r"ridge=.* is not valid; use 0 or more"):
         fit_linear_map([(np.eye(2), np.eye(2))], ridge)
 
 
