@@ -17,7 +17,7 @@ from optical_jax.config import ImageTowerConfig
 from optical_jax.evaluation.options import EvalCommand
 from optical_jax.retrieval.blocks import Block
 from optical_jax.retrieval.image_search import by_position, search_both_ways
-from optical_jax.retrieval.metrics import Figures, PerQuery, evaluate_run, group_means
+from optical_jax.retrieval.metrics import MetricValues, PerQuery, evaluate_run, group_means
 from optical_jax.retrieval.search import Ranking, rank
 from optical_jax.retrieval.significance import holm, paired_ttest
 from optical_jax.towers.images import encode_images
@@ -76,7 +76,7 @@ Results = dict[str, dict[str, Directions]]
 
 
 def mean_by_unit(per_query: PerQuery, unit_of: Mapping[str, str]) -> PerQuery:
-    groups: dict[str, list[Figures]] = {}
+    groups: dict[str, list[MetricValues]] = {}
     for query, metrics in per_query.items():
         groups.setdefault(unit_of.get(query, query), []).append(metrics)
     return {
@@ -139,7 +139,7 @@ class RetrievalTask(ABC):
     """A plot of a metrics.json."""
 
     @abstractmethod
-    def means(self, found: Directions) -> Figures:
+    def means(self, found: Directions) -> MetricValues:
         """The metrics of a language."""
 
     @abstractmethod
@@ -289,7 +289,7 @@ class Reference:
 
     system: str
     languages: list[str]
-    means: Figures
+    means: MetricValues
     own: float
     """`columns.own` of the system evaluated, in these languages."""
     tests: list[ReferenceTest]
@@ -312,7 +312,7 @@ class Evaluation:
     origin: Mapping[str, Any]
     record: Mapping[str, Any]
 
-    def means(self, system: str) -> dict[str, Figures]:
+    def means(self, system: str) -> dict[str, MetricValues]:
         """Language -> metrics."""
         return {language: self.task.means(found) for language, found in self.found.get(system, {}).items()}
 
@@ -347,7 +347,7 @@ class Evaluation:
             rows.append(Reference(name, list(languages), means, sum(ours) / len(ours), of_this))
         return rows
 
-    def group_means(self, low_resource: Collection[str]) -> dict[str, Figures | None]:
+    def group_means(self, low_resource: Collection[str]) -> dict[str, MetricValues | None]:
         """Means over low- and high-resource languages, and their gap."""
         return group_means(self.means(self.system), low_resource, self.task.metrics)
 

@@ -12,7 +12,7 @@ from optical_jax.data.images.captions import ImageTextSet
 from optical_jax.errors import ConfigError
 from optical_jax.files import trains_pair
 from optical_jax.models.formats.pretrained import find_folder, open_model
-from optical_jax.runs.load import PICTURE_TEACHER, is_run, model_files
+from optical_jax.runs.load import IMAGE_TEACHER, is_run, model_files
 from optical_jax.studies.design import Study
 from optical_jax.studies.tables import source_of
 
@@ -29,20 +29,20 @@ def check_readers(study: Study, collection: str) -> None:
         configs = [config for arm in study.arms for config in arm.trials.values()]
         readers = {expand_path(config.teacher.path, "teacher.path") for config in configs}
     for reader in sorted(readers):
-        if not reads_pictures(reader):
+        if not reads_images(reader):
             raise ConfigError(
                 f"collections: {collection}: {reader} has no tower of pictures; write SET by PAIR, which is the run of "
                 "an image_teacher, or a folder or hub name with both towers"
             )
 
 
-def reads_pictures(path: str) -> bool:
+def reads_images(path: str) -> bool:
     """True for the run of an image-text teacher or of its student, and for a folder or hub name with both towers."""
     run = Path(path)
-    return trains_pair(run) or (run / PICTURE_TEACHER).is_dir() if is_run(run) else "image" in open_model(path).parts
+    return trains_pair(run) or (run / IMAGE_TEACHER).is_dir() if is_run(run) else "image" in open_model(path).parts
 
 
-def picture_inputs(found: ImageTextSet, pair: str) -> dict[str, str]:
+def image_inputs(found: ImageTextSet, pair: str) -> dict[str, str]:
     """Name -> sha256 of all that decides what is found: captions, pictures, and the weights of a pair by name."""
     assert found.pictures is not None, "read with its pictures"
     inputs = hashes(found.files) | {"pictures": found.pictures.sha256}
