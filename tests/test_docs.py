@@ -92,7 +92,14 @@ def test_python_examples_of_a_page(page, monkeypatch):
     doctest.DebugRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test)
 
 
-EXAMPLES = ("towers", "data.folding", "data.names", "data.words", "evaluation.scoring", "models.nnx_module")
+EXAMPLES = (
+    "towers.tower",
+    "data.text.folding",
+    "data.text.names",
+    "data.text.words",
+    "retrieval.scoring",
+    "models.nnx_module",
+)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
