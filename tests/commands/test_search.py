@@ -18,7 +18,7 @@ from optical_jax.commands.search import main, print_hits
 from optical_jax.commands.terminal import make_show
 from optical_jax.retrieval.dictionary import count_lexicon, make_dictionary_bm25
 from optical_jax.runs.load import load
-from optical_jax.towers import tower as towers
+from optical_jax.towers import texts
 from optical_jax.towers.tower import encode
 from tests.commands.test_evaluate import PAIRS, make_run
 
@@ -111,7 +111,7 @@ def test_vectors_are_kept_and_read_again(run, docs, tmp_path, capsys, monkeypatc
         assert main([*command, *flags, *QUERIES]) == 0
         return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
-    monkeypatch.setattr(towers, "encode", lambda *given: encoded.extend(given[1]) or encode(*given))
+    monkeypatch.setattr(texts, "encode", lambda *given: encoded.extend(given[1]) or encode(*given))
     fresh, first, again = found(), found("--vectors", str(folder)), found("--vectors", str(folder))
     assert sorted(encoded) == sorted(QUERIES)
     assert first == again
@@ -196,7 +196,7 @@ def on_terminal(code: str, columns: int) -> str:
 def test_a_terminal_gets_lines_that_fit():
     """Chinese characters take two columns; what a file holds does not steer the terminal."""
     code = (
-        "from optical_jax.commands.search import Hit, print_hits\n"
+        "from optical_jax.commands.search import print_hits\nfrom optical_jax.index.texts import Hit\n"
         "hits = [Hit('q', 1, 12.5, 7, 'short'), Hit('q', 2, 1.25, 1234567, 'long ' * 20),\n"
         "        Hit('q', 3, 1.0, 8, '\\u4e2d' * 40), Hit('q', 4, 0.5, 9, 'a\\x1b[31mb\\tc')]\n"
         "print_hits(['q'], [hits])\n"
