@@ -80,7 +80,12 @@ def test_every_phrase_drawn_is_another():
         "untrained": {lang: {"a": miss, "b": hit, "c": miss, "d": hit} for lang in languages},
     }
     collection = SimpleNamespace(documents=documents, queries=dict.fromkeys(languages, foreign))
-    chosen = demo.choose_examples(SimpleNamespace(collection=collection, per_query=found))
+    directions = {
+        system: {lang: {"t2d": SimpleNamespace(per_query=queries)} for lang, queries in languages.items()}
+        for system, languages in found.items()
+    }
+    task = SimpleNamespace(collection=collection, directions=("t2d",))
+    chosen = demo.choose_examples(SimpleNamespace(found=directions), task)
     assert [english for _, english in chosen.values()] == [documents["a"], documents["b"], documents["c"]]
 
 
