@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from optical_jax.config import ImageTowerConfig
+from optical_jax.data.files.records import Qrels
 from optical_jax.evaluation.options import EvalCommand
 from optical_jax.retrieval.blocks import Block
 from optical_jax.retrieval.image_search import by_position, search_both_ways
@@ -39,7 +40,7 @@ class Queries:
 
     items: Mapping[str, Any]
     """Query id -> text, or whatever else its tower encodes."""
-    relevant: Mapping[str, Mapping[str, int]]
+    relevant: Qrels
     """Query id -> document id -> grade."""
 
 
