@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from optical_jax.commands.entry import refuse_no_flags, run_command_line
+from optical_jax.commands.entry import as_main, refuse_no_flags
 from optical_jax.config import LossConfig, OtConfig
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import slug
@@ -75,11 +74,6 @@ class AlignCommand:
     )
     """Rule that extracts links from a plan: each foreign word's largest cell (forward), each English word's (backward),
     their symmetrisation (intersection, union, grow-diag, ...), or cells with a share of both words' mass (share)."""
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
-    return run_command_line(lambda: run_command(sys.argv[1:] if argv is None else argv))
 
 
 EXAMPLE = 'python -m optical_jax align --run runs/tiny "Mwalimu ananunua maji" "The teacher buys water"'
@@ -153,6 +147,9 @@ def run_command(argv: Sequence[str]) -> None:
     languages = {language: quality.as_json() for language, quality in found.items()}
     write_json(path, {"run": str(run), "checkpoint": command.checkpoint, "languages": languages})
     say(console, f"written: {path}")
+
+
+main = as_main(run_command)
 
 
 def draw(

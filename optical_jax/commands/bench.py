@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-
 import tyro
 
 from optical_jax.benchmark.options import BenchCommand, check
-from optical_jax.commands.entry import run_command_line
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
-    return run_command_line(lambda: run_command(list(sys.argv[1:] if argv is None else argv)))
+from optical_jax.commands.entry import as_main
 
 
 def run_command(argv: list[str]) -> None:
@@ -27,3 +19,6 @@ def run_command(argv: list[str]) -> None:
         only_first_step(command)
     else:
         measure(command)
+
+
+main = as_main(run_command)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from optical_jax.commands.entry import refuse_no_flags, run_command_line
+from optical_jax.commands.entry import as_main, refuse_no_flags
 from optical_jax.errors import ConfigError
 
 EXAMPLE = "python -m optical_jax collect --collection miracl/sw:DIR --split train dev --out miracl_sw"
@@ -38,11 +37,6 @@ class CollectCommand:
     """Folder for downloads from the hub; empty uses HF_HOME."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
-    return run_command_line(lambda: run_command(sys.argv[1:] if argv is None else argv))
-
-
 def run_command(argv: Sequence[str]) -> None:
     """Write the folder and print a summary."""
     refuse_no_flags(argv, "name a collection and a folder to write", EXAMPLE)
@@ -65,6 +59,9 @@ def run_command(argv: Sequence[str]) -> None:
     if bad.count:
         print(f"left out: {bad.count:,} lines, such as {bad.first[0]}")
     print(f"collection: {command.out}")
+
+
+main = as_main(run_command)
 
 
 def check(command: CollectCommand) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from optical_jax.commands import evaluate, names, train
-from optical_jax.commands.entry import run_command_line
+from optical_jax.commands.entry import as_main
 from optical_jax.config import Config
 from optical_jax.config.files import load_config_file
 from optical_jax.errors import ConfigError
@@ -39,11 +38,6 @@ class DemoCommand:
 
     run: str = "runs/demo"
     """Run folder for all files."""
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
-    return run_command_line(lambda: run_command(sys.argv[1:] if argv is None else argv))
 
 
 def run_command(argv: Sequence[str]) -> None:
@@ -86,6 +80,9 @@ def run_command(argv: Sequence[str]) -> None:
     ask = ["--run", str(run), "--docs", str(folder / "en.txt"), query]
     print(f"ask it:      python -m optical_jax search {shlex.join(ask)}")
     print(f"your pairs:  python train.py --config {OWN_CONFIG} --run runs/mine --data.bitext xx=PAIRS.tsv")
+
+
+main = as_main(run_command)
 
 
 def show(program: str, flags: Sequence[str]) -> None:

@@ -24,6 +24,11 @@ def add_xla_flag(flag: str) -> None:
         os.environ["XLA_FLAGS"] = " ".join([*flags, flag])
 
 
+def as_main(run_command: Callable[[list[str]], None]) -> Callable[..., int]:
+    """The entry point main(argv=None) of a command: returns its exit code, and takes the process's flags by default."""
+    return lambda argv=None: run_command_line(lambda: run_command(list(sys.argv[1:] if argv is None else argv)))
+
+
 def run_command_line(command: Callable[[], None]) -> int:
     """Run a command and return its exit code; errors that are not the user's keep their traceback."""
     # Otherwise transformers warns at every start that PyTorch is missing, which is not needed here.

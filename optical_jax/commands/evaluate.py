@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 import tyro
 
-from optical_jax.commands.entry import refuse_no_flags, run_command_line
+from optical_jax.commands.entry import as_main, refuse_no_flags
 from optical_jax.evaluation.options import EvalCommand, check
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
-    return run_command_line(lambda: run_command(sys.argv[1:] if argv is None else argv))
-
 
 EXAMPLE = "python eval.py --run runs/tiny --collection configs/tiny/collection --lang sw"
 
@@ -26,6 +19,9 @@ def run_command(argv: Sequence[str]) -> None:
     from optical_jax.evaluation.evaluate import run_evaluation
 
     run_evaluation(command)
+
+
+main = as_main(run_command)
 
 
 def parse(argv: Sequence[str]) -> EvalCommand:

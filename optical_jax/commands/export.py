@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import tyro
 
-from optical_jax.commands.entry import refuse_no_flags, run_command_line
+from optical_jax.commands.entry import as_main, refuse_no_flags
 from optical_jax.errors import ConfigError
 from optical_jax.export.options import ExportCommand
 from optical_jax.export.run import gather_facts, write_pair
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
-    return run_command_line(lambda: run_command(sys.argv[1:] if argv is None else argv))
-
 
 EXAMPLE = "python -m optical_jax export --run runs/tiny --out my_encoder"
 
@@ -60,3 +53,6 @@ def run_command(argv: Sequence[str]) -> None:
     card = make_card(gather_facts(run, out, step, tower, command.license))
     save_tower(tower.params, tower.cfg, tower.tokenizer, out, card, dtype=command.dtype)
     print(f"wrote the {command.checkpoint} {what} of {run} to {out}")
+
+
+main = as_main(run_command)

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
-from optical_jax.commands.entry import run_command_line
+from optical_jax.commands.entry import as_main
 from optical_jax.commands.settings import ImageTeacherCommand, read_command, run_training
 from optical_jax.config.validation import validate_image_teacher
 
 EXAMPLE = "python -m optical_jax image_teacher --run runs/images --text.path ENCODER --data.images FOLDER"
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
-    return run_command_line(lambda: run_command(sys.argv[1:] if argv is None else argv))
 
 
 def run_command(argv: Sequence[str]) -> None:
@@ -22,3 +16,6 @@ def run_command(argv: Sequence[str]) -> None:
     from optical_jax.training.image_teacher.task import prepare
 
     run_training(command.settings, prepare, dry=command.dry_run)
+
+
+main = as_main(run_command)

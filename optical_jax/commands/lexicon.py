@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from optical_jax.commands.entry import refuse_no_flags, run_command_line
+from optical_jax.commands.entry import as_main, refuse_no_flags
 from optical_jax.config import DataConfig, OtConfig
 from optical_jax.errors import ConfigError
 from optical_jax.runs.bitext import saved_data
@@ -35,11 +34,6 @@ class LexiconCommand:
     min_share: float = 0.3
     """Smallest share (0 to 1) of a word's mass on its translation; lower values give more words, and more wrong
     ones."""
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
-    return run_command_line(lambda: run_command(sys.argv[1:] if argv is None else argv))
 
 
 EXAMPLE = "python -m optical_jax lexicon --run runs/tiny"
@@ -87,6 +81,9 @@ def run_command(argv: Sequence[str]) -> None:
         write_lexicon(lexicon_file(out, language), lexicon)
         covered = share_of_words(one.foreign, lexicon)
         print(f"{lexicon_file(out, language)}: {len(lexicon):,} words, which are {covered:.0%} of the text")
+
+
+main = as_main(run_command)
 
 
 def check(command: LexiconCommand) -> None:

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import tyro
 
-from optical_jax.commands.entry import refuse_no_flags, run_command_line
+from optical_jax.commands.entry import as_main, refuse_no_flags
 from optical_jax.errors import ConfigError
 from optical_jax.training.teacher.options import MineCommand
 
 EXAMPLE = "python -m optical_jax mine --train triples.tsv --out negatives.tsv"
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
-    return run_command_line(lambda: run_command(sys.argv[1:] if argv is None else argv))
 
 
 def run_command(argv: Sequence[str]) -> None:
@@ -28,6 +22,9 @@ def run_command(argv: Sequence[str]) -> None:
     from optical_jax.training.teacher.mining import mine
 
     mine(command)
+
+
+main = as_main(run_command)
 
 
 def check(command: MineCommand) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from optical_jax.commands.entry import refuse_no_flags, run_command_line
+from optical_jax.commands.entry import as_main, refuse_no_flags
 from optical_jax.errors import ConfigError
 
 EXAMPLE = "python -m optical_jax names --lang sw --out names"
@@ -27,11 +26,6 @@ class NamesCommand:
     """Languages, such as sw so tl."""
     out: Annotated[str, tyro.conf.arg(metavar="DIR")]
     """Output folder; its files are overwritten."""
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
-    return run_command_line(lambda: run_command(sys.argv[1:] if argv is None else argv))
 
 
 def run_command(argv: Sequence[str]) -> None:
@@ -59,3 +53,6 @@ def run_command(argv: Sequence[str]) -> None:
             f"{len(splits.test[lang])} unseen phrases to test; left out: {left_out or 'none'}"
         )
     print(f"bitext and collection: {out}")
+
+
+main = as_main(run_command)

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from optical_jax.commands.entry import refuse_no_flags, run_command_line
+from optical_jax.commands.entry import as_main, refuse_no_flags
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.evaluation.options import PhrasesCommand
 from optical_jax.files import write_json
 
 if TYPE_CHECKING:
     from optical_jax.retrieval.metrics import PerQuery
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
-    return run_command_line(lambda: run_command(sys.argv[1:] if argv is None else argv))
 
 
 EXAMPLE = "python -m optical_jax phrases --run runs/pair --images flickr30k_entities:flickr30k"
@@ -69,6 +63,9 @@ def run_command(argv: Sequence[str]) -> None:
     if command.out:
         write_json(Path(command.out), figures)
     print_metrics(figures)
+
+
+main = as_main(run_command)
 
 
 def check(command: PhrasesCommand) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from optical_jax.commands.entry import refuse_no_flags, run_command_line
+from optical_jax.commands.entry import as_main, refuse_no_flags
 from optical_jax.commands.terminal import make_show
 from optical_jax.files import slug
 from optical_jax.index.options import SearchCommand, check
@@ -20,11 +20,6 @@ if TYPE_CHECKING:
     from optical_jax.data.images.files import Images
     from optical_jax.index.images import ImageHit
     from optical_jax.index.texts import Hit
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
-    return run_command_line(lambda: run_command(sys.argv[1:] if argv is None else argv))
 
 
 EXAMPLE = 'python -m optical_jax search --run runs/tiny --docs configs/tiny/documents.txt "Mwalimu ananunua maji"'
@@ -55,6 +50,9 @@ def run_command(argv: Sequence[str]) -> None:
         print_hits(command.queries, found)
     # A pipe closed by its reader (head) must fail here, where main handles it.
     sys.stdout.flush()
+
+
+main = as_main(run_command)
 
 
 def print_hits(queries: Sequence[str], found: Sequence[Sequence[Hit]]) -> None:

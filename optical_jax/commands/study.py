@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from optical_jax.commands.entry import refuse_no_flags, run_command_line
+from optical_jax.commands.entry import as_main, refuse_no_flags
 from optical_jax.config.files import call_in_file
 from optical_jax.errors import ConfigError
 
@@ -37,11 +36,6 @@ class StudyCommand:
 
 
 EXAMPLE = "python -m optical_jax study configs/studies/tiny_losses.py"
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
-    return run_command_line(lambda: run_command(sys.argv[1:] if argv is None else argv))
 
 
 def run_command(argv: Sequence[str]) -> None:
@@ -77,6 +71,9 @@ def run_command(argv: Sequence[str]) -> None:
     paths = write_results(study, results)
     print_study(study, results)
     print(f"page: {paths[-1]}; tables beside it: {', '.join(path.name for path in paths[:-1])}")
+
+
+main = as_main(run_command)
 
 
 def print_size(study: Study) -> None:

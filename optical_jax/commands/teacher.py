@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
-from optical_jax.commands.entry import run_command_line
+from optical_jax.commands.entry import as_main
 from optical_jax.commands.settings import TeacherCommand, read_command, run_training
 from optical_jax.config.validation import validate_teacher
 
@@ -14,13 +13,11 @@ EXAMPLE = (
 )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
-    return run_command_line(lambda: run_command(sys.argv[1:] if argv is None else argv))
-
-
 def run_command(argv: Sequence[str]) -> None:
     command = read_command(argv, TeacherCommand, validate_teacher, EXAMPLE)
     from optical_jax.training.teacher.task import prepare
 
     run_training(command.settings, prepare, dry=command.dry_run)
+
+
+main = as_main(run_command)

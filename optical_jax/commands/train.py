@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
-from optical_jax.commands.entry import run_command_line
+from optical_jax.commands.entry import as_main
 from optical_jax.commands.settings import TrainCommand, read_command, run_training
 from optical_jax.config.validation import validate
 from optical_jax.data.text.entries import for_each_language
 
 EXAMPLE = "python train.py --config configs/tiny.py --run runs/tiny"
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
-    return run_command_line(lambda: run_command(sys.argv[1:] if argv is None else argv))
 
 
 def run_command(argv: Sequence[str]) -> None:
@@ -28,3 +22,6 @@ def run_command(argv: Sequence[str]) -> None:
         if language:
             print(f"student of {language}: {student.run}", flush=True)
         run_training(student, prepare, dry=command.dry_run)
+
+
+main = as_main(run_command)
