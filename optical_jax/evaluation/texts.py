@@ -171,7 +171,7 @@ class TextTask(RetrievalTask):
 
     def notes(self, evaluation: Evaluation) -> Iterator[str]:
         if evaluation.system == "student" and any(map(self.is_trivial, self.asked)):
-            yield "trivial: query and document are the same sentence, so the teacher gives no upper bound"
+            yield "trivial: query and document are the same sentence, so there is no upper bound"
 
 
 def read_task(command: EvalCommand) -> TextTask:
