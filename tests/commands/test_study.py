@@ -161,7 +161,7 @@ def test_a_trial_whose_loss_is_no_number_is_not_taken(tmp_path, capsys):
     assert (chosen["trial"], chosen["trials"]["wild"], chosen["steps"]) == ("lr0.001", {}, 4)
     page = (tmp_path / "wild" / "report.html").read_text()
     assert "finished: 1 of 1 final runs are done" in page
-    assert "as many seconds of steps as the quickest arm needs" in page
+    assert "as many seconds of steps as the fastest arm needs" in page
 
 
 def test_a_final_run_whose_loss_was_no_number_is_a_result_and_not_run_again(whole, tmp_path, capsys):
