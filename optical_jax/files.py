@@ -18,7 +18,7 @@ REFERENCE = "reference.json"
 PAIR = "pair.json"
 """Metadata of a dual encoder, how its vectors are compared: in its folder, beside text/ and image/, and in the teacher/
 of a run whose student was taught by its text tower."""
-SEEN_PICTURES = "seen_pictures.json"
+SEEN_IMAGES = "seen_pictures.json"
 """Digests, in hexadecimal, of the images that an image tower was trained on: beside its pair.json. In a student's run,
 of the images that the student was trained on."""
 TOKENIZER_FILES = (

@@ -20,7 +20,7 @@ from optical_jax.towers.tower import Tower, encode
 
 
 @dataclass(frozen=True)
-class PicturePlan:
+class ImagePlan:
     """Transport plan between a caption's words, or its tokens, and the patches of an image."""
 
     words: tuple[str, ...]
@@ -37,9 +37,9 @@ class PicturePlan:
     """True if the caption was truncated to the tower's maximum length."""
 
 
-def align_picture(
+def align_image_plan(
     text: Tower, image: Tower, caption: str, rgb: UInt8[np.ndarray, "H W 3"], cfg: OtConfig, *, by_pieces: bool = False
-) -> PicturePlan:
+) -> ImagePlan:
     """Align a caption with an image by the transport plan, with the solver and settings of the losses.
 
     Args:
@@ -67,7 +67,7 @@ def align_picture(
     moved = jax.jit(transport, static_argnums=2)(ours, patches, ot)
     (rows, columns), part = grid_of(image, rgb.shape[0], rgb.shape[1])
     plan = words.sums @ np.asarray(moved.plan)[0, : words.sums.shape[1]]  # [W, patches]
-    return PicturePlan(
+    return ImagePlan(
         words=words.names,
         plan=plan.reshape(-1, rows, columns),
         seen=cut_out(rgb, part),

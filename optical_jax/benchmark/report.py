@@ -17,7 +17,7 @@ ABOUT = ("work.", "device.", "versions.")
 """Prefixes of entries that describe the benchmark, rather than measurements."""
 
 
-def read_figures(path: str) -> dict[str, Any]:
+def read_metrics_file(path: str) -> dict[str, Any]:
     """Read a JSON file of results.
 
     Raises:
@@ -58,7 +58,7 @@ def format_value(value: Any) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def print_figures(figures: Mapping[str, Any], console: Console) -> None:
+def print_metrics(figures: Mapping[str, Any], console: Console) -> None:
     """Print one table per part of the benchmark."""
     for part, found in figures.items():
         if not isinstance(found, Mapping):

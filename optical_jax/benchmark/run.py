@@ -55,9 +55,9 @@ def check_rows(command: BenchCommand, work: Any) -> None:
 def compare(paths: tuple[str, str]) -> None:
     from rich.console import Console
 
-    from optical_jax.benchmark.report import print_comparison, read_figures
+    from optical_jax.benchmark.report import print_comparison, read_metrics_file
 
-    a, b = (read_figures(path) for path in paths)
+    a, b = (read_metrics_file(path) for path in paths)
     # A file or a pipe is not limited to the width of a terminal.
     print_comparison(a, b, paths, Console(width=None if sys.stdout.isatty() else 200))
 
@@ -93,7 +93,7 @@ def measure(command: BenchCommand) -> None:
 
     from optical_jax.benchmark import parts
     from optical_jax.benchmark.devices import describe_device, describe_versions
-    from optical_jax.benchmark.report import print_figures
+    from optical_jax.benchmark.report import print_metrics
 
     check_extra(command)
     if command.peer is not None:
@@ -103,7 +103,7 @@ def measure(command: BenchCommand) -> None:
 
     def take(found: dict[str, Any]) -> None:
         figures.update(found)
-        print_figures(found, console)
+        print_metrics(found, console)
         if command.json:
             Path(command.json).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 

@@ -167,9 +167,9 @@ def measure_step(
                 seconds[name].append(value)
             say(f"step {i + 1 - WARM_UP_STEPS}/{steps}  " + "  ".join(f"{k} {v:.3f} s" for k, v in turn.items()))
     timed = batches[WARM_UP_STEPS:]
-    figures = step_figures(cfg, work, ours, timed, seconds["ours"], peak)
+    figures = step_metrics(cfg, work, ours, timed, seconds["ours"], peak)
     figures["transport_share"] = 1.0 - 1.0 / paired_ratio(seconds["ours"], seconds["uniform"])
-    result["step"] = figures | row_figures(cfg, work, loader)
+    result["step"] = figures | row_metrics(cfg, work, loader)
     if trace:
         # One batch repeatedly, so that only one program runs.
         profile = measure_profile(lambda: ours.run(timed[0]), ours.compile(timed[0]).as_text(), trace)
@@ -194,14 +194,14 @@ def bitext_loader(cfg: Config, work: Work, shards: int) -> Loader:
     return make_loader({"xx": work.pairs}, cfg.data, cfg.seed, shards=shards)
 
 
-def row_figures(cfg: Config, work: Work, loader: Loader) -> dict[str, Any]:
+def row_metrics(cfg: Config, work: Work, loader: Loader) -> dict[str, Any]:
     """Length of the longest rows in tokens, and the attention implementation of the student for it."""
     length = max(loader.layout.row_lengths)
     encoder = replace(work.tower.encoder, attention=cfg.student.attention)
     return {"row_length": length, "attention": choose_attention(encoder, length, platform())}
 
 
-def step_figures(
+def step_metrics(
     cfg: Config, work: Work, ours: Runner, timed: list[Batch], seconds: list[float], peak: int
 ) -> dict[str, Any]:
     """Results of the timed steps. `peak`: peak memory in bytes until the end of the first step.

@@ -21,7 +21,7 @@ from optical_jax.runs.bitext import saved_data
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from optical_jax.alignment.images import PicturePlan
+    from optical_jax.alignment.images import ImagePlan
     from optical_jax.alignment.plans import AlignedPlan, IdfTables
     from optical_jax.alignment.quality import AlignmentQuality
     from optical_jax.towers.tower import Tower
@@ -347,17 +347,17 @@ def align_image(command: AlignCommand, saved: Mapping[str, Any], console: Consol
       ConfigError: no such checkpoint or dual encoder, or pooled towers.
       DataError: the image cannot be read, or the caption has no words.
     """
-    from optical_jax.alignment.images import align_picture
+    from optical_jax.alignment.images import align_image_plan
     from optical_jax.data.rgb import read_rgb
     from optical_jax.evaluation.report import say
-    from optical_jax.plots.images import plan_over_picture
+    from optical_jax.plots.images import plan_over_image
     from optical_jax.plots.thumbnails import thumbnail
     from optical_jax.runs.pair import by_patches, text_and_image_of_run
 
     run, cfg = Path(command.run), image_settings(command, saved)
     rgb = read_rgb(Path(command.image))
     text, image, _ = text_and_image_of_run(run, command.checkpoint, command.pictures_by)
-    found = align_picture(text, by_patches(image), command.foreign, rgb, cfg, by_pieces=command.pieces)
+    found = align_image_plan(text, by_patches(image), command.foreign, rgb, cfg, by_pieces=command.pieces)
     print_words(found, console)
     if found.cut:
         say(console, "the caption is longer than its tower's maximum length, and was truncated")
@@ -366,7 +366,7 @@ def align_image(command: AlignCommand, saved: Mapping[str, Any], console: Consol
     say(console, f"MaxSim {found.score:.3f}, transport cost {found.cost:.3f} (epsilon {cfg.epsilon:g})")
     name = f"{slug(command.foreign)}--{slug(Path(command.image).stem)}.png"
     path = Path(command.out) if command.out else run / "align" / name
-    plan_over_picture(path, thumbnail(found.seen, IMAGE_SIDE), found.plan, found.words)
+    plan_over_image(path, thumbnail(found.seen, IMAGE_SIDE), found.plan, found.words)
     say(console, f"picture: {path}")
 
 
@@ -385,7 +385,7 @@ def image_settings(command: AlignCommand, saved: Mapping[str, Any]) -> OtConfig:
     return cfg if command.epsilon is None else replace(cfg, epsilon=command.epsilon)
 
 
-def print_words(found: PicturePlan, console: Console) -> None:
+def print_words(found: ImagePlan, console: Console) -> None:
     """Print one line per word: the patch with most of its mass, counted from 1, and the share."""
     from optical_jax.evaluation.report import make_table, say
 

@@ -137,7 +137,8 @@ def choose_examples(
     Args:
       plans: (language, query) -> plan, of the phrases to choose from.
     """
-    (direction,), chosen = task.directions, dict[str, tuple[bool, WordPlan]]()
+    (direction,) = task.directions
+    chosen: dict[str, tuple[bool, WordPlan]] = {}
     taken: set[str] = set()
     for language in dict.fromkeys(language for language, _ in plans):
 

@@ -68,7 +68,7 @@ def run_command(argv: Sequence[str]) -> None:
         write_json(folder / "metrics.json", figures)
     if command.out:
         write_json(Path(command.out), figures)
-    print_figures(figures)
+    print_metrics(figures)
 
 
 def check(command: PhrasesCommand) -> None:
@@ -93,11 +93,11 @@ def check(command: PhrasesCommand) -> None:
 # ---- metrics -----------------------------------------------------------------------------------------------------
 
 
-def print_figures(figures: Mapping[str, Any]) -> None:
+def print_metrics(figures: Mapping[str, Any]) -> None:
     """Print one row per system, then one per type of phrase."""
     from rich.console import Console
 
-    from optical_jax.evaluation.phrases import PHRASE_FIGURES
+    from optical_jax.evaluation.phrases import PHRASE_METRICS
     from optical_jax.evaluation.report import make_table, say, start_group
 
     console, own = Console(), figures["system"]
@@ -106,13 +106,13 @@ def print_figures(figures: Mapping[str, Any]) -> None:
         console,
         f"{what} on {figures['set']}, {figures['split']}: phrase localisation in {figures['pictures']:,} images",
     )
-    heads = [name if name.endswith("R@1") else name.split()[1] for name in PHRASE_FIGURES]
+    heads = [name if name.endswith("R@1") else name.split()[1] for name in PHRASE_METRICS]
     table = make_table(console, "system", "phrases", *heads, left=1)
     rows = {own: figures["figures"], **figures["references"]}
     for name, found in [*rows.items(), *figures["types"].items()]:
         if name == next(iter(figures["types"])):
             start_group(console, table)
-        cells = [f"{found[metric]:.3f}" for metric in PHRASE_FIGURES]
+        cells = [f"{found[metric]:.3f}" for metric in PHRASE_METRICS]
         table.add_row(name, str(found["phrases"]), *cells, style="bold" if name == own else None)
     console.print(table)
     say(console, f"below: {own} by type of phrase; candidate boxes: {figures['candidates']}")

@@ -17,8 +17,8 @@ from optical_jax.files import slug
 from optical_jax.index.options import SearchCommand, check
 
 if TYPE_CHECKING:
-    from optical_jax.data.images.files import Pictures
-    from optical_jax.index.images import PictureHit
+    from optical_jax.data.images.files import Images
+    from optical_jax.index.images import ImageHit
     from optical_jax.index.texts import Hit
 
 
@@ -74,7 +74,7 @@ def print_hits(queries: Sequence[str], found: Sequence[Sequence[Hit]]) -> None:
             show(f"{hit.rank:>4} {hit.score:>{score_width}.3f} {hit.line:>{line_width}}  {hit.text}", False)
 
 
-PICTURES_A_ROW = 10
+IMAGES_A_ROW = 10
 """Images per row of a contact sheet."""
 IMAGE_SIDE = 320
 """Longest side in pixels of a thumbnail, twice its size on the sheet."""
@@ -87,10 +87,10 @@ def search_images(command: SearchCommand) -> None:
       ConfigError: no such run, checkpoint or dual encoder, or towers that do not match.
       DataError: no images there, or a broken file.
     """
-    from optical_jax.data.images.sources import is_image_set, read_pictures
+    from optical_jax.data.images.sources import is_image_set, read_images
     from optical_jax.index.images import find_images, load_text_and_image
 
-    pictures = read_pictures(command.images, command.split)
+    pictures = read_images(command.images, command.split)
     if is_image_set(command.images):
         # Other splits are not searched, which should not be left to guess from the results.
         print(f"pictures: {len(pictures):,} of split {command.split}; --split takes others", file=sys.stderr)
@@ -114,22 +114,22 @@ def sheet_path(command: SearchCommand) -> Path | None:
     return None if command.json else Path(command.run) / "search" / f"{slug(' '.join(command.queries))}.png"
 
 
-def draw_sheet(found: Sequence[Sequence[PictureHit]], pictures: Pictures, path: Path) -> None:
+def draw_sheet(found: Sequence[Sequence[ImageHit]], pictures: Images, path: Path) -> None:
     """Plot the contact sheet, one or more rows per query."""
-    from optical_jax.plots.images import SheetPicture, contact_sheet
+    from optical_jax.plots.images import SheetImage, contact_sheet
     from optical_jax.plots.thumbnails import thumbnail
 
     rows = []
     for hits in found:
         drawn = [
-            SheetPicture(thumbnail(pictures[hit.picture], IMAGE_SIDE), hit.picture, hit.score, False) for hit in hits
+            SheetImage(thumbnail(pictures[hit.picture], IMAGE_SIDE), hit.picture, hit.score, False) for hit in hits
         ]
-        for start in range(0, len(drawn), PICTURES_A_ROW):
-            rows.append(("" if start else hits[0].query, drawn[start : start + PICTURES_A_ROW]))
+        for start in range(0, len(drawn), IMAGES_A_ROW):
+            rows.append(("" if start else hits[0].query, drawn[start : start + IMAGES_A_ROW]))
     contact_sheet(rows, path)
 
 
-def print_image_hits(found: Sequence[Sequence[PictureHit]]) -> None:
+def print_image_hits(found: Sequence[Sequence[ImageHit]]) -> None:
     """Print one table per query, one line per image."""
     scores = [f"{hit.score:.3f}" for hits in found for hit in hits]
     width = max(map(len, ["score", *scores]))

@@ -4,8 +4,8 @@
 """
 
 from optical_jax.config.image_teacher import (
-    DEV_FIGURES,
     DRAWN_SIZE,
+    IMAGE_DEV_METRICS,
     AugmentationConfig,
     ImageDataConfig,
     ImageSideConfig,

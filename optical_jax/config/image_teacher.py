@@ -13,7 +13,7 @@ from optical_jax.config.losses import ImageTextLossConfig
 from optical_jax.config.run import CheckpointConfig, MeshConfig, OptimizerConfig, TrainingConfig
 from optical_jax.config.towers import Attention, Dtype, Remat
 
-DEV_FIGURES = ("t2i R@1", "t2i R@5", "t2i R@10", "i2t R@1", "i2t R@5", "i2t R@10")
+IMAGE_DEV_METRICS = ("t2i R@1", "t2i R@5", "t2i R@10", "i2t R@1", "i2t R@5", "i2t R@10")
 """Dev metrics, text-to-image (t2i) and image-to-text (i2t) recall; each may be `checkpoint.best_metric`."""
 
 

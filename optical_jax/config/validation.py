@@ -10,7 +10,7 @@ from functools import partial
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from optical_jax.config import DEV_FIGURES, DEV_METRICS, DRAWN_SIZE, ImageSideConfig
+from optical_jax.config import DEV_METRICS, DRAWN_SIZE, IMAGE_DEV_METRICS, ImageSideConfig
 from optical_jax.config.image_teacher import ImageStageConfig
 from optical_jax.config.losses import ImageTextLossConfig, LossConfig, LossName, OtConfig
 from optical_jax.config.student import Config, DataConfig, SizeConfig, StudentConfig
@@ -81,7 +81,7 @@ def validate(cfg: Config, *, needs_run: bool = True) -> None:
             "random; leave one of the two out"
         )
     _validate_code_switch(cfg)
-    _validate_pictures(cfg)
+    _validate_images(cfg)
     _validate_fitted(cfg)
     part = cfg.data.global_batch // cfg.training.accumulate
     for name in (cfg.loss.name, *parse_added_losses(cfg.loss)):
@@ -196,7 +196,7 @@ def _validate_code_switch(cfg: Config) -> None:
         )
 
 
-def _validate_pictures(cfg: Config) -> None:
+def _validate_images(cfg: Config) -> None:
     share, masses = cfg.data.pictures_share, cfg.loss.ot.masses
     if not 0 < share <= 1:
         raise ConfigError(f"data.pictures_share={share!r} is not valid; use a share above 0 and at most 1")
@@ -418,7 +418,7 @@ def validate_image_teacher(cfg: ImageStageConfig, *, needs_run: bool = True) -> 
       ConfigError: names the field, its value and the remedy.
     """
     require = partial(check_that, cfg)
-    check_every_training(cfg, DEV_FIGURES, needs_run=needs_run)
+    check_every_training(cfg, IMAGE_DEV_METRICS, needs_run=needs_run)
     require(bool(cfg.text.path), "text.path", "name a text tower: --text.path FOLDER_OR_HUB_NAME")
     require(bool(cfg.data.images), "data.images", "name sets of captioned images: --data.images FOLDER")
     require(bool(cfg.data.splits), "data.splits", "name a split, such as train")

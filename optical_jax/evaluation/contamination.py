@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from optical_jax.config import expand_path
 from optical_jax.errors import ConfigError, DataError
-from optical_jax.files import SEEN_PICTURES, read_json, trains_pair, trains_teacher
+from optical_jax.files import SEEN_IMAGES, read_json, trains_pair, trains_teacher
 from optical_jax.runs.bitext import read_training_text
 from optical_jax.runs.folder import read_run_config
 
 if TYPE_CHECKING:
     from optical_jax.data.collections.collection import Collection
-    from optical_jax.data.images.files import Pictures
+    from optical_jax.data.images.files import Images
     from optical_jax.data.text.bitext import Bitext
 
 
@@ -42,7 +42,7 @@ def shared_with_training(train: Mapping[str, Bitext], texts: Sequence[str], wher
 
 
 def counts_of_training(
-    run: Path | None, seen_by: str, pictures: Pictures, texts: Sequence[str], name: str, cache_dir: str | None
+    run: Path | None, seen_by: str, pictures: Images, texts: Sequence[str], name: str, cache_dir: str | None
 ) -> dict[str, Any]:
     """Overlap of an image-caption set with the training data, for metrics.json; None where it is unknown.
 
@@ -70,7 +70,7 @@ def counts_of_training(
     }
 
 
-def count_among(pictures: Pictures, digests: Sequence[str]) -> int:
+def count_among(pictures: Images, digests: Sequence[str]) -> int:
     """Number of images with one of these digests (hexadecimal)."""
     known = set(digests)
     return sum(digest.hex() in known for digest in pictures.digests.values())
@@ -80,7 +80,7 @@ def shown_to_student(run: Path) -> list[str] | None:
     """Digests of the images a student was trained on besides its bitext; None where the run has no record of them."""
     if not read_run_config(run).get("data", {}).get("pictures"):
         return []
-    return read_json(run / SEEN_PICTURES) if (run / SEEN_PICTURES).is_file() else None
+    return read_json(run / SEEN_IMAGES) if (run / SEEN_IMAGES).is_file() else None
 
 
 def shared_texts(run: Path, texts: Sequence[str], where: str) -> dict[str, int] | None:

@@ -87,7 +87,7 @@ def write_gallery(
     """
     chosen = {language: best_and_worst(queries) for language, queries in languages.items()}
     shown = [query for groups in chosen.values() for group in groups for query in group]
-    sheet = PictureSheet({name for query in shown for name in shown_of(query)}, pictures)
+    sheet = ImageSheet({name for query in shown for name in shown_of(query)}, pictures)
     anchors = {language: f"language-{n}" for n, language in enumerate(languages)}
     links = "".join(f'<a href="#{anchors[language]}">{escape(language)}</a>' for language in languages)
     sections = "".join(
@@ -123,7 +123,7 @@ def shown_of(query: GalleryQuery) -> Iterable[str]:
     return query.right[0], *(name for name, _ in query.found[:SHOWN])
 
 
-class PictureSheet:
+class ImageSheet:
     """SVG sprite sheet: every image of the page is embedded once and shown by reference."""
 
     def __init__(self, names: Iterable[str], pictures: Mapping[str, UInt8[np.ndarray, "H W 3"]]) -> None:
@@ -145,14 +145,14 @@ class PictureSheet:
         return '<svg width="0" height="0" aria-hidden="true"><defs>\n' + "\n".join(images) + "\n</defs></svg>\n"
 
 
-def group(title: str, queries: Sequence[GalleryQuery], language: str, sheet: PictureSheet, pictures: int) -> str:
+def group(title: str, queries: Sequence[GalleryQuery], language: str, sheet: ImageSheet, pictures: int) -> str:
     if not queries:
         return ""
     articles = "".join(article(query, language, sheet, pictures) for query in queries)
     return f"<details open><summary>{title}</summary>{articles}</details>"
 
 
-def article(query: GalleryQuery, language: str, sheet: PictureSheet, pictures: int) -> str:
+def article(query: GalleryQuery, language: str, sheet: ImageSheet, pictures: int) -> str:
     """HTML of one query: its text, the rank of its relevant image, and a row of images."""
     found = "".join(
         f"<figure{' class=is-right' * (name in query.right)}>{sheet.show(name)}<figcaption>"

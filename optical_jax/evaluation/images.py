@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from optical_jax.data.collections.captions import hashes, select_languages
-from optical_jax.data.images.captions import Caption, ImageTextSet, NoPicturesError
-from optical_jax.data.images.files import Pictures
+from optical_jax.data.images.captions import Caption, ImageTextSet, NoImagesError
+from optical_jax.data.images.files import Images
 from optical_jax.data.images.sources import is_image_set, read_image_set
 from optical_jax.errors import ConfigError
 from optical_jax.evaluation.contamination import counts_of_training
@@ -29,14 +29,14 @@ from optical_jax.evaluation.retrieval import (
 from optical_jax.files import own_system, trains_teacher
 from optical_jax.plots.curves import draw_recalls
 from optical_jax.retrieval.image_metrics import (
-    FIGURES,
+    IMAGE_METRICS,
     RECALLS,
     WAYS,
     mean_rank_variance,
     trained_on_sentences,
     two_way_metrics,
 )
-from optical_jax.retrieval.metrics import Figures
+from optical_jax.retrieval.metrics import MetricValues
 from optical_jax.runs.load import load
 from optical_jax.runs.pair import TextAndImage, text_and_image_of_run, text_of_run, towers_of_model
 from optical_jax.towers.images import image_tower_sha256
@@ -53,7 +53,7 @@ class ImageTask(RetrievalTask):
 
     searched = "pictures"
     directions = WAYS
-    metrics = FIGURES
+    metrics = IMAGE_METRICS
     compared = tested = RECALLS
     references = ("untrained", "teacher")
     """Described in docs/images.md."""
@@ -76,7 +76,7 @@ class ImageTask(RetrievalTask):
     search = staticmethod(search_two_ways)
     draw = staticmethod(draw_recalls)
 
-    def means(self, found: Directions) -> Figures:
+    def means(self, found: Directions) -> MetricValues:
         return two_way_metrics(found[T2I].per_query, found[I2T].per_query)
 
     def own_mean(self, own: Directions, reference: Directions) -> float:
@@ -129,7 +129,7 @@ class ImageTask(RetrievalTask):
         ]
         by_tower = {"pictures_by": command.pictures_by, "image_tower": image_tower_sha256(towers.image)}
         trained_on = counts_of_training(
-            run, images_by, pictures_of(self.images), texts, self.name, command.cache_dir or None
+            run, images_by, images_of(self.images), texts, self.name, command.cache_dir or None
         )
         record = {"left_out": dict(self.images.left_out), **trained_on}
         return Prepared(self, scoring_of(command, towers), systems, {**origin, **by_tower}, record)
@@ -206,7 +206,7 @@ class ImageTask(RetrievalTask):
         }
         run, step = Path(evaluation.origin["run"]), evaluation.origin["checkpoint"]
         title = f"{self.name}, {self.split}: {evaluation.system} of {run.resolve().name}, checkpoint {step}"
-        write_gallery(folder / "gallery.html", title, languages, pictures_of(self.images))
+        write_gallery(folder / "gallery.html", title, languages, images_of(self.images))
         return ["gallery.html"]
 
 
@@ -226,7 +226,7 @@ def read_task(command: EvalCommand) -> ImageTask | None:
     try:
         # All languages: the teacher's queries are English, and the ranked images must not depend on the query language.
         found = read_image_set(command.collection, command.split)
-    except NoPicturesError as error:
+    except NoImagesError as error:
         if command.against == "pictures" or command.pictures_by:
             raise
         print(f"{error}: captions are ranked against the English captions instead (text only)")
@@ -246,7 +246,7 @@ def image_task(found: ImageTextSet, languages: Sequence[str] = ()) -> ImageTask:
       DataError: it has no captions in a language.
     """
     asked = {language: caption_queries(some) for language, some in select_languages(found, languages).items()}
-    images = pictures_of(found)
+    images = images_of(found)
     # One digest of all images, which may be one file each.
     inputs = hashes(found.files) | {"pictures": images.sha256}
     return ImageTask(found.name, found.split, images, asked, inputs, found)
@@ -257,7 +257,7 @@ def caption_queries(captions: Mapping[str, Caption]) -> Queries:
     return Queries(texts, {name: {caption.picture: 1} for name, caption in captions.items()})
 
 
-def pictures_of(found: ImageTextSet) -> Pictures:
+def images_of(found: ImageTextSet) -> Images:
     assert found.pictures is not None, "sets without images are ranked as texts"
     return found.pictures
 

@@ -85,7 +85,7 @@ def rank_boxes(
       batch_size, advance: as of `encode_images`.
 
     Returns:
-      System -> phrase -> `phrase_regions.PHRASE_FIGURES`.
+      System -> phrase -> `phrase_regions.PHRASE_METRICS`.
     """
     assert entities.captions.pictures is not None, "phrases were read with their images"
     of_picture: dict[str, list[int]] = {}
@@ -104,7 +104,7 @@ def rank_boxes(
         for system, vectors in encoded.items():
             own: Any = vectors.vectors[chosen], vectors.mask[chosen]
             ids, golds = [phrase.name for phrase in asked], [phrase.gold for phrase in asked]
-            found[system] |= phrase_figures(TokenVectors(*own), ids, [place for _, place in rows], golds, pictures)
+            found[system] |= phrase_metrics(TokenVectors(*own), ids, [place for _, place in rows], golds, pictures)
     return {system: {phrase.name: per[phrase.name] for phrase in phrases} for system, per in found.items()}
 
 
@@ -121,14 +121,14 @@ def regions_of(
     names: Sequence[str],
     vectors: TokenVectors,
     candidates: Mapping[str, Float[np.ndarray, "N 4"]],
-) -> list[RegionPicture]:
+) -> list[RegionImage]:
     """Images of a block with their patch vectors and candidate boxes."""
     pictures = []
     for row, name in enumerate(names):
         size = entities.regions[name]
         grid, area = grid_of(image, size.height, size.width)
         patches = np.asarray(vectors.vectors[row])[np.asarray(vectors.mask[row])]
-        pictures.append(RegionPicture(candidates[name], patches, grid, area))
+        pictures.append(RegionImage(candidates[name], patches, grid, area))
     return pictures
 
 
@@ -182,9 +182,9 @@ def summary(
         "pictures": len({phrase.picture for phrase in phrases}),
         "system": system,
         **origin,
-        "figures": mean_phrase_figures(own),
-        "references": {name: mean_phrase_figures(found[name]) for name in others},
-        "types": {kind: mean_phrase_figures({name: own[name] for name in of}) for kind, of in sorted(types.items())},
+        "figures": mean_phrase_metrics(own),
+        "references": {name: mean_phrase_metrics(found[name]) for name in others},
+        "types": {kind: mean_phrase_metrics({name: own[name] for name in of}) for kind, of in sorted(types.items())},
         "inputs": hashes([*entities.captions.files, *boxes]),
     }
 
@@ -205,12 +205,12 @@ DEPTHS = (1, 5, 10)
 PROTOCOLS = ("any", "merged")
 """Protocols for phrases with several gold boxes: a candidate must match any of them, or the smallest box that encloses
 them all (merged)."""
-PHRASE_FIGURES = tuple(f"{protocol} {name}" for protocol in PROTOCOLS for name in ("R@1", "R@5", "R@10", "bound"))
+PHRASE_METRICS = tuple(f"{protocol} {name}" for protocol in PROTOCOLS for name in ("R@1", "R@5", "R@10", "bound"))
 """Metrics of a phrase, 0 or 1 each; "bound" is the upper bound of recall: whether any candidate is correct."""
 
 
 @dataclass(frozen=True)
-class RegionPicture:
+class RegionImage:
     """Patch vectors of an image, and the candidate boxes ranked for its phrases."""
 
     boxes: Float[np.ndarray, "N 4"]
@@ -222,12 +222,12 @@ class RegionPicture:
     """Box that the patch grid covers: the entire image, or the part left after cropping."""
 
 
-def phrase_figures(
+def phrase_metrics(
     phrases: TokenVectors,
     ids: Sequence[str],
     picture_of: Sequence[int],
     gold: Sequence[Float[np.ndarray, "_ 4"]],
-    pictures: Sequence[RegionPicture],
+    pictures: Sequence[RegionImage],
     threshold: float = 0.5,
 ) -> PerQuery:
     """Rank the boxes of every image for its phrases: Recall@1, 5 and 10 and its upper bound.
@@ -245,7 +245,7 @@ def phrase_figures(
       threshold: least intersection over union of a correct candidate.
 
     Returns:
-      Phrase id -> `PHRASE_FIGURES`, in the form that paired tests take (`compare_runs(a, b, metrics=PHRASE_FIGURES)`).
+      Phrase id -> `PHRASE_METRICS`, in the form that paired tests take (`compare_runs(a, b, metrics=PHRASE_METRICS)`).
 
     Raises:
       ValueError: a phrase without a gold box, or arguments of different lengths.
@@ -279,7 +279,7 @@ def phrase_figures(
     return {name: found[name] for name in ids}
 
 
-def region_vectors(picture: RegionPicture) -> tuple[Float[np.ndarray, "N E"], Bool[np.ndarray, "N"]]:
+def region_vectors(picture: RegionImage) -> tuple[Float[np.ndarray, "N E"], Bool[np.ndarray, "N"]]:
     """Unit vectors of an image's boxes, and whether each covers a patch; the vector of one that does not is zero."""
     rows, cols = picture.grid
     if len(picture.patches) != rows * cols:
@@ -316,7 +316,7 @@ def overlap(a: Float[np.ndarray, "N 4"], b: Float[np.ndarray, "M 4"]) -> Float[n
     return np.divide(both, either, out=np.zeros_like(both), where=either > 0)
 
 
-def mean_phrase_figures(per_phrase: PerQuery) -> dict[str, float]:
+def mean_phrase_metrics(per_phrase: PerQuery) -> dict[str, float]:
     """Mean of each metric over phrases, and their number as "phrases"."""
-    means = {name: float(np.mean([each[name] for each in per_phrase.values()])) for name in PHRASE_FIGURES}
+    means = {name: float(np.mean([each[name] for each in per_phrase.values()])) for name in PHRASE_METRICS}
     return means | {"phrases": len(per_phrase)}

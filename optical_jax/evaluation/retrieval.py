@@ -14,10 +14,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from optical_jax.config import ImageTowerConfig
+from optical_jax.data.files.records import Qrels
 from optical_jax.evaluation.options import EvalCommand
 from optical_jax.retrieval.blocks import Block
 from optical_jax.retrieval.image_search import by_position, search_both_ways
-from optical_jax.retrieval.metrics import Figures, PerQuery, evaluate_run, group_means
+from optical_jax.retrieval.metrics import MetricValues, PerQuery, evaluate_run, group_means
 from optical_jax.retrieval.search import Ranking, rank
 from optical_jax.retrieval.significance import holm, paired_ttest
 from optical_jax.towers.images import encode_images
@@ -39,7 +40,7 @@ class Queries:
 
     items: Mapping[str, Any]
     """Query id -> text, or another input of the query tower."""
-    relevant: Mapping[str, Mapping[str, int]]
+    relevant: Qrels
     """Query id -> document id -> grade."""
 
 
@@ -76,7 +77,7 @@ Results = dict[str, dict[str, Directions]]
 
 
 def mean_by_unit(per_query: PerQuery, unit_of: Mapping[str, str]) -> PerQuery:
-    groups: dict[str, list[Figures]] = {}
+    groups: dict[str, list[MetricValues]] = {}
     for query, metrics in per_query.items():
         groups.setdefault(unit_of.get(query, query), []).append(metrics)
     return {
@@ -139,7 +140,7 @@ class RetrievalTask(ABC):
     """Draws a plot of a metrics.json to a path."""
 
     @abstractmethod
-    def means(self, found: Directions) -> Figures:
+    def means(self, found: Directions) -> MetricValues:
         """Mean metrics of a language."""
 
     @abstractmethod
@@ -289,7 +290,7 @@ class Reference:
 
     system: str
     languages: list[str]
-    means: Figures
+    means: MetricValues
     own: float
     """`columns.own` of the evaluated system, averaged over these languages."""
     tests: list[ReferenceTest]
@@ -312,7 +313,7 @@ class Evaluation:
     origin: Mapping[str, Any]
     record: Mapping[str, Any]
 
-    def means(self, system: str) -> dict[str, Figures]:
+    def means(self, system: str) -> dict[str, MetricValues]:
         """Mean metrics of a system by language."""
         return {language: self.task.means(found) for language, found in self.found.get(system, {}).items()}
 
@@ -347,7 +348,7 @@ class Evaluation:
             rows.append(Reference(name, list(languages), means, sum(ours) / len(ours), of_this))
         return rows
 
-    def group_means(self, low_resource: Collection[str]) -> dict[str, Figures | None]:
+    def group_means(self, low_resource: Collection[str]) -> dict[str, MetricValues | None]:
         """Means over low- and high-resource languages, and their gap."""
         return group_means(self.means(self.system), low_resource, self.task.metrics)
 

@@ -29,7 +29,7 @@ from optical_jax.evaluation.retrieval import (
 )
 from optical_jax.files import own_system, trains_teacher
 from optical_jax.plots.curves import draw_evaluation
-from optical_jax.retrieval.metrics import METRICS, Figures, mean_metrics
+from optical_jax.retrieval.metrics import METRICS, MetricValues, mean_metrics
 from optical_jax.retrieval.search import Ranking
 from optical_jax.runs.bitext import read_training_text
 from optical_jax.runs.folder import read_run_config
@@ -67,7 +67,7 @@ class TextTask(RetrievalTask):
     search = staticmethod(search_one_way)
     draw = staticmethod(draw_evaluation)
 
-    def means(self, found: Directions) -> Figures:
+    def means(self, found: Directions) -> MetricValues:
         return mean_metrics(found[T2D].per_query)
 
     def own_mean(self, own: Directions, reference: Directions) -> float:

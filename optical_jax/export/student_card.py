@@ -18,7 +18,7 @@ from optical_jax.export.recipe import own_recipe, recipes
 from optical_jax.retrieval.image_metrics import trained_on_sentences
 
 SHOWN = ("R@1", "R@10", "nDCG@10")
-SHOWN_OF_PICTURES = ("t2i R@1", "i2t R@1", "rSum")
+SHOWN_OF_IMAGES = ("t2i R@1", "i2t R@1", "rSum")
 """Text-to-image and image-to-text recall, and the sum of six recalls in per cent."""
 SYSTEMS = {
     "student": "student", "model": "model", "untrained": "untrained", "dictionary": "dictionary, BM25", "bm25": "BM25",
@@ -212,7 +212,7 @@ def evaluation(found: Mapping[str, Any]) -> list[str]:
     """Retrieval metrics on one collection: the trained and the untrained model, and the lexical baselines."""
     systems = {found.get("system", "student"): found["languages"], **found["references"]}
     pictures = found.get("searched") == "pictures"
-    shown, counted = (SHOWN_OF_PICTURES, "t2i queries") if pictures else (SHOWN, "queries")
+    shown, counted = (SHOWN_OF_IMAGES, "t2i queries") if pictures else (SHOWN, "queries")
     rows = []
     for language in found["languages"]:
         for system, name in SYSTEMS.items():

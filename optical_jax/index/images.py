@@ -10,12 +10,12 @@ from optical_jax.errors import ConfigError
 from optical_jax.runs.pair import TextAndImage, text_and_image_of_run, towers_of_model
 
 if TYPE_CHECKING:
-    from optical_jax.data.images.files import Pictures
+    from optical_jax.data.images.files import Images
     from optical_jax.index.options import SearchCommand
 
 
 @dataclass(frozen=True)
-class PictureHit:
+class ImageHit:
     query: str
     rank: int
     score: float
@@ -38,7 +38,7 @@ def load_text_and_image(command: SearchCommand) -> TextAndImage:
     return text_and_image_of_run(Path(command.run), command.checkpoint, command.pictures_by, cache_dir)
 
 
-def find_images(command: SearchCommand, towers: TextAndImage, pictures: Pictures) -> list[list[PictureHit]]:
+def find_images(command: SearchCommand, towers: TextAndImage, pictures: Images) -> list[list[ImageHit]]:
     """Rank images for every query, in the order of the queries. Images are streamed: vectors are not kept."""
     from optical_jax.partitioning import over_all_devices
     from optical_jax.progress import ProgressReport
@@ -63,7 +63,7 @@ def find_images(command: SearchCommand, towers: TextAndImage, pictures: Pictures
             ranking = rank({"": list(queries)}, ids, blocks, depth=command.top)[""]
     return [
         [
-            PictureHit(query, place, score, names[n], pictures.where(names[n]))
+            ImageHit(query, place, score, names[n], pictures.where(names[n]))
             for place, (n, score) in enumerate(zip(documents, scores, strict=True), start=1)
             if n >= 0
         ]

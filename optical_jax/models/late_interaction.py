@@ -48,13 +48,13 @@ def encode_tokens(params: Params, inputs: TextInputs | PackedInputs | ImageInput
     Returns:
       With pooling "none" one vector per token, zero where `inputs.keep` is False, and its weight: `inputs.weight`, or
       by `cfg.head.masses`. With any other pooling one vector per text, L = 1, without weight: of the mean over the
-      attended tokens, or of the token that the pooling names. For images see `encode_pictures`.
+      attended tokens, or of the token that the pooling names. For images see `encode_image_tokens`.
 
     Raises:
       ConfigError: texts longer than the position table, or images of a size that the encoder does not accept.
     """
     if isinstance(inputs, ImageInputs):
-        return encode_pictures(params, inputs, cfg)
+        return encode_image_tokens(params, inputs, cfg)
     check_reads_text(cfg)
     if isinstance(inputs, PackedInputs) and not packs(cfg.encoder):
         inputs = unpack_texts(inputs)
@@ -89,7 +89,7 @@ def encode_tokens(params: Params, inputs: TextInputs | PackedInputs | ImageInput
     return where_real(to_unit_vectors(params, hidden, cfg), attend.any(axis=1, keepdims=True))
 
 
-def encode_pictures(params: Params, inputs: ImageInputs, cfg: TowerConfig) -> TokenVectors:
+def encode_image_tokens(params: Params, inputs: ImageInputs, cfg: TowerConfig) -> TokenVectors:
     """Encode a batch of images as unit vectors.
 
     Pooled, they are the standard embeddings: CLIP's class token ("cls"), projected, and SigLIP's attention pooling

@@ -24,14 +24,14 @@ QUERY_LINE, NOTE_LINE, QUERY_GAP = 0.24, 0.17, 0.07
 LEAST_WIDTH = 6.0
 
 
-class SheetPicture(NamedTuple):
+class SheetImage(NamedTuple):
     picture: UInt8[np.ndarray, "H W 3"]
     title: str
     score: float
     is_right: bool
 
 
-def contact_sheet(rows: Sequence[tuple[str, Sequence[SheetPicture]]], path: Path) -> None:
+def contact_sheet(rows: Sequence[tuple[str, Sequence[SheetImage]]], path: Path) -> None:
     """Plot retrieved images as a PNG, one row per query, with titles and scores and the relevant ones marked.
 
     Args:
@@ -57,12 +57,12 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[SheetPicture]]], path: Path
         save(figure, path, dpi=120)
 
 
-def draw_found(page: Any, found: SheetPicture, left: float, top: float) -> None:
+def draw_found(page: Any, found: SheetImage, left: float, top: float) -> None:
     """Draw one image in its cell, centred and framed, with score and title below."""
     colour, middle, bottom = RIGHT if found.is_right else FAINT_INK, left + CELL / 2, top + CELL + 0.04
     width, height = (CELL * side / max(found.picture.shape[:2]) for side in found.picture.shape[1::-1])
     x, y = middle - width / 2, top + (CELL - height) / 2
-    place_picture(page, found.picture, x, y, width, height)
+    place_image(page, found.picture, x, y, width, height)
     page.add_patch(
         Rectangle((x, y), width, height, fill=False, edgecolor=colour, linewidth=3 if found.is_right else 0.6)
     )
@@ -83,7 +83,7 @@ PANELS_A_ROW = 4
 TITLE_LINE = 0.26
 
 
-def plan_over_picture(
+def plan_over_image(
     path: Path, picture: UInt8[np.ndarray, "H W 3"], plan: Float[np.ndarray, "L rows cols"], tokens: Sequence[str]
 ) -> None:
     """Plot a plan over an image as a PNG: one panel per caption token, the image in grey under a heat map of its mass.
@@ -122,8 +122,8 @@ def plan_over_picture(
             page.text(x, y, title, size=QUERY_SIZE, color=INK, va="top")
             page.text(x + cell_width, y + 0.03, number, size=NOTE_SIZE, color=FAINT_INK, va="top", ha="right")
             y += TITLE_LINE
-            place_picture(page, grey, x, y, cell_width, cell_height)
-            place_picture(page, heat(share, largest), x, y, cell_width, cell_height, interpolation="nearest")
+            place_image(page, grey, x, y, cell_width, cell_height)
+            place_image(page, heat(share, largest), x, y, cell_width, cell_height, interpolation="nearest")
         bottom = page_height - MARGIN
         page.text(MARGIN, bottom, caption, size=NOTE_SIZE, color=FAINT_INK, va="bottom")
         save(figure, path, dpi=120)
@@ -154,7 +154,7 @@ def new_page(width: float, height: float) -> tuple[Figure, Any]:
     return figure, page
 
 
-def place_picture(
+def place_image(
     page: Any, picture: np.ndarray, x: float, y: float, width: float, height: float, interpolation: str = "antialiased"
 ) -> None:
     page.imshow(picture, extent=(x, x + width, y + height, y), aspect="auto", interpolation=interpolation)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from optical_jax.retrieval.metrics import Figures, PerQuery
+from optical_jax.retrieval.metrics import MetricValues, PerQuery
 from optical_jax.retrieval.search import Ranking
 
 DEPTHS = (1, 5, 10)
@@ -20,7 +20,7 @@ RECALLS = tuple(f"R@{k}" for k in DEPTHS)
 """Metrics for paired tests: `significance.compare_runs(a, b, metrics=RECALLS)`."""
 WAYS = ("t2i", "i2t")
 """Text-to-image (captions as queries) and image-to-text retrieval."""
-FIGURES = (*(f"{way} {name}" for way in WAYS for name in (*RECALLS, "median_rank", "mean_rank")), "rSum")
+IMAGE_METRICS = (*(f"{way} {name}" for way in WAYS for name in (*RECALLS, "median_rank", "mean_rank")), "rSum")
 """Metrics of a language; "rSum" is the sum of the six recalls in per cent, 0 to 600."""
 LEARNERS = {
     "image_tower": "the image tower is known to have learned from",
@@ -71,14 +71,14 @@ def per_query_metrics(ranks: Mapping[str, float]) -> PerQuery:
     }
 
 
-def two_way_metrics(t2i: PerQuery, i2t: PerQuery) -> Figures:
-    """Metrics of one language in both directions (`FIGURES`), and the number of queries in each.
+def two_way_metrics(t2i: PerQuery, i2t: PerQuery) -> MetricValues:
+    """Metrics of one language in both directions (`IMAGE_METRICS`), and the number of queries in each.
 
     Args:
       t2i: metrics of captions as queries, from `per_query_metrics`.
       i2t: metrics of images as queries.
     """
-    figures: Figures = {}
+    figures: MetricValues = {}
     for way, per_query in zip(WAYS, (t2i, i2t), strict=True):
         ranks = [each["rank"] for each in per_query.values()]
         figures |= {f"{way} {name}": float(np.mean([each[name] for each in per_query.values()])) for name in RECALLS}

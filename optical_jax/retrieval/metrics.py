@@ -12,9 +12,9 @@ METRICS = ("AP", "nDCG@10", "RR@10", "R@1", "R@5", "R@10", "R@100", "P@10")
 
 Run = Mapping[str, Mapping[str, float]]
 """Query id -> document id -> score."""
-Figures = dict[str, float]
+MetricValues = dict[str, float]
 """Metric -> value."""
-PerQuery = dict[str, Figures]
+PerQuery = dict[str, MetricValues]
 """Query id -> metric -> value."""
 
 
@@ -24,7 +24,7 @@ def evaluate_run(run: Run, qrels: Mapping[str, Mapping[str, int]]) -> PerQuery:
     Ties of scores are broken by document id, descending, as trec_eval does.
     """
     measures = [AP, nDCG @ 10, RR, R @ 1, R @ 5, R @ 10, R @ 100, P @ 10]
-    found: dict[str, Figures] = {query: {} for query in qrels}
+    found: dict[str, MetricValues] = {query: {} for query in qrels}
     for metric in ir_measures.pytrec_eval.iter_calc(measures, qrels, run):
         if metric.measure == RR:
             # RR@10 of ir-measures is from MS MARCO's script, which breaks ties the other way.
@@ -34,21 +34,21 @@ def evaluate_run(run: Run, qrels: Mapping[str, Mapping[str, int]]) -> PerQuery:
     return {query: {name: figures[name] for name in METRICS} for query, figures in found.items()}
 
 
-def mean_metrics(per_query: Mapping[str, Mapping[str, float]]) -> Figures:
+def mean_metrics(per_query: Mapping[str, Mapping[str, float]]) -> MetricValues:
     """The mean of each metric over queries, and their number as "queries"."""
     means = {name: sum(figures[name] for figures in per_query.values()) / len(per_query) for name in METRICS}
     return means | {"queries": len(per_query)}
 
 
 def group_means(
-    languages: Mapping[str, Figures], low_resource: Collection[str], metrics: Sequence[str] = METRICS
-) -> dict[str, Figures | None]:
+    languages: Mapping[str, MetricValues], low_resource: Collection[str], metrics: Sequence[str] = METRICS
+) -> dict[str, MetricValues | None]:
     """Macro averages of `metrics` over low- and high-resource languages, and high - low ("gap").
 
     A group without languages is None, and so is the gap then.
     """
 
-    def mean(group: list[Figures]) -> Figures | None:
+    def mean(group: list[MetricValues]) -> MetricValues | None:
         return {name: sum(figures[name] for figures in group) / len(group) for name in metrics} if group else None
 
     low = mean([figures for language, figures in languages.items() if language in low_resource])

@@ -130,7 +130,7 @@ def load_from_run(run: Path, side: Side, checkpoint: str | int, part: Part, cach
     learned = sides_of(run)
     part = "auto" if part == "text" else part
     if part in ("teacher", "image") or (part == "auto" and side != learned[0]):
-        folder = part_folder(run, PICTURE_TEACHER if part == "image" else "teacher")
+        folder = part_folder(run, IMAGE_TEACHER if part == "image" else "teacher")
         if (folder / REFERENCE).is_file():
             return dataclasses.replace(load_reference(folder, cache_dir), side=side)
         return load_tower(open_model(folder), side)
@@ -162,13 +162,13 @@ def is_run(path: Path) -> bool:
     return (path / "config.json").is_file() and any((path / p).is_dir() for p in ("checkpoints", "student", "model"))
 
 
-PICTURE_TEACHER = "teacher/image"
+IMAGE_TEACHER = "teacher/image"
 """In a student's run: the image tower of the dual encoder that its teacher comes from."""
 
 
 def part_folder(run: Path, name: str) -> Path:
     if not (run / name).is_dir():
-        mend = "use a dual encoder as the teacher" if name == PICTURE_TEACHER else "train it first"
+        mend = "use a dual encoder as the teacher" if name == IMAGE_TEACHER else "train it first"
         raise ConfigError(f"run {run} has no {name}/ folder; copy the whole run, or {mend}")
     return run / name
 

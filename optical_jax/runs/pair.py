@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from optical_jax.errors import ConfigError
-from optical_jax.files import PAIR, SEEN_PICTURES, read_if_present, trains_pair, trains_teacher
+from optical_jax.files import PAIR, SEEN_IMAGES, read_if_present, trains_pair, trains_teacher
 from optical_jax.models.formats.hf_heads import Pooling
 from optical_jax.models.formats.pair_configs import Part as ModelPart
 from optical_jax.models.formats.pretrained import OWN_LOGITS, Model, open_model
@@ -63,7 +63,7 @@ class Source:
     @property
     def seen_images(self) -> list[str] | None:
         """Digests, in hexadecimal, of the images that the image tower is known to be trained on; None if unknown."""
-        return read_if_present(self._run_pair / SEEN_PICTURES) if self.model is None else self.model.seen_images
+        return read_if_present(self._run_pair / SEEN_IMAGES) if self.model is None else self.model.seen_images
 
     def logits(self) -> dict[str, float]:
         """logit_scale and perhaps logit_bias of a pair; empty for a single tower."""

@@ -16,7 +16,7 @@ from optical_jax.studies.tables import TESTED, results_folder, scoring_of, table
 
 GROUPS = ("low", "high", "all")
 
-Figures = Mapping[str, np.ndarray]
+MetricValues = Mapping[str, np.ndarray]
 """Query id -> metrics, in the order of the tested metrics."""
 
 
@@ -53,7 +53,7 @@ class Sample:
     reference: str
     languages: int
     seeds: int
-    differences: Figures
+    differences: MetricValues
 
 
 def references_of(study: Study, choices: Mapping[str, Any] | None) -> list[str]:
@@ -86,21 +86,21 @@ def tests_of(study: Study, done: Sequence[Task], references: Sequence[str]) -> l
         metrics = tested_of(study, name)
 
         @functools.cache
-        def figures_of(
+        def metrics_of(
             arm: str, language: str, seeds: tuple[int, ...], name: str = name, metrics: tuple[str, ...] = metrics
-        ) -> Figures:
+        ) -> MetricValues:
             folder = results_folder(name, scoring_of(study, name))
             return mean_over_runs([cells[arm, language, seed] for seed in seeds], folder, language, metrics)
 
         kinds: dict[str, list[Sample]] = {"groups": [], "languages": []}
         for arm, reference in pairs:
-            per_language: dict[str, Figures] = {}
+            per_language: dict[str, MetricValues] = {}
             seeds: dict[str, int] = {}
             for language in study.languages:
                 common = tuple(
                     seed for seed in study.seeds if {(arm, language, seed), (reference, language, seed)} <= cells.keys()
                 )
-                ours, theirs = figures_of(arm, language, common), figures_of(reference, language, common)
+                ours, theirs = metrics_of(arm, language, common), metrics_of(reference, language, common)
                 if ours and theirs:
                     per_language[language] = {query: ours[query] - theirs[query] for query in theirs}
                     seeds[language] = len(common)
@@ -123,7 +123,7 @@ def scopes_of(languages: Sequence[str], low: set[str]) -> Iterator[tuple[str, li
     yield from ((language, [language]) for language in languages)
 
 
-def mean_over_runs(tasks: Sequence[Task], name: str, language: str, metrics: Sequence[str] = TESTED) -> Figures:
+def mean_over_runs(tasks: Sequence[Task], name: str, language: str, metrics: Sequence[str] = TESTED) -> MetricValues:
     """Per-query metrics in a folder under RUN/eval, averaged over runs; empty if a run was not evaluated there."""
     folders = [task.folder / "eval" / name for task in tasks]
     if not tasks or not all((folder / "metrics.json").is_file() for folder in folders):
@@ -132,7 +132,7 @@ def mean_over_runs(tasks: Sequence[Task], name: str, language: str, metrics: Seq
     return {query: np.mean([[run[query][m] for m in metrics] for run in found], axis=0) for query in found[0]}
 
 
-def mean_over_languages(languages: Sequence[Figures]) -> Figures:
+def mean_over_languages(languages: Sequence[MetricValues]) -> MetricValues:
     """Average per-query differences over languages: translations of one query are not independent samples.
 
     Scaled so that the mean over units is the macro average over languages, whatever the number of queries of each.

@@ -32,19 +32,19 @@ from optical_jax.evaluation.texts import TextTask, english_queries, judged_queri
 from optical_jax.files import read_json, write_json
 from optical_jax.params import fingerprint
 from optical_jax.retrieval.blocks import Block
-from optical_jax.retrieval.metrics import Figures
+from optical_jax.retrieval.metrics import MetricValues
 from optical_jax.runs.bitext import saved_data
 from optical_jax.runs.checkpoint import find_step
 from optical_jax.runs.load import load
 from optical_jax.runs.pair import open_source
 from optical_jax.studies.folders import has_results
-from optical_jax.studies.readers import picture_inputs
+from optical_jax.studies.readers import image_inputs
 from optical_jax.studies.tables import (
     SCORINGS,
     SPLIT,
     base_name,
     folders_of,
-    is_pictures,
+    is_images,
     languages_of,
     results_folder,
     source_of,
@@ -95,7 +95,7 @@ class Evaluator:
         step = find_step(run, "last")
         tasks = {
             # An image set is read in all languages, so that every language is ranked against the same images.
-            path: self._task(path, "" if is_pictures(path) else language)
+            path: self._task(path, "" if is_images(path) else language)
             for path in self._paths
             if language in self._languages[path]
         }
@@ -134,10 +134,10 @@ class Evaluator:
 
     def _read_task(self, path: str, language: str) -> RetrievalTask:
         source = source_of(path)
-        if not is_pictures(path):
+        if not is_images(path):
             return text_task(read_source(source.spec, self._split, [language]))
         found = self._image_set(source.spec)
-        return replace(image_task(found), inputs=picture_inputs(found, source.pair))
+        return replace(image_task(found), inputs=image_inputs(found, source.pair))
 
     def _vectors(self, path: str, task: RetrievalTask, scoring: str, queries: Held) -> Vectors:
         """Encoder with a cache: document vectors are kept for all runs, query vectors (`queries`) for one run."""
@@ -227,7 +227,7 @@ def rank_alone(run: Path, task: TextTask) -> Results:
     return task.judged(rank_by_words(task.collection, {}, lexicons))
 
 
-def mean_of(found: Direction) -> Figures:
+def mean_of(found: Direction) -> MetricValues:
     """Mean metrics over images, and their number as "queries"."""
     rows = list(found.per_query.values())
     return {name: float(np.mean([metrics[name] for metrics in rows])) for name in rows[0]} | {"queries": len(rows)}

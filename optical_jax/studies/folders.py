@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from optical_jax.config import expand_path
-from optical_jax.data.batches.captioned_images import ALL_PICTURES
+from optical_jax.data.batches.captioned_images import ALL_IMAGES
 from optical_jax.data.collections.sources import read_source
 from optical_jax.data.images.sources import is_image_set, read_image_set
 from optical_jax.data.text.entries import parse_entry
@@ -16,13 +16,13 @@ from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import read_json
 from optical_jax.runs.metrics import read_metrics
 from optical_jax.studies.design import Study, Task, arms_with_references
-from optical_jax.studies.readers import check_readers, picture_inputs
+from optical_jax.studies.readers import check_readers, image_inputs
 from optical_jax.studies.tables import (
     SCORINGS,
     SPLIT,
     check_metrics,
     folders_of,
-    is_pictures,
+    is_images,
     languages_of,
     results_folder,
     source_of,
@@ -157,20 +157,20 @@ def check_collections(study: Study) -> dict[str, dict[str, str]]:
         path = source.spec
         asked = [language for language in study.languages if language in languages_of(collection)]
         if not asked:
-            files = "captions" if is_pictures(collection) else "queries.LANG.jsonl"
+            files = "captions" if is_images(collection) else "queries.LANG.jsonl"
             raise ConfigError(
                 f"collections: {path} has no {files} in any of {' '.join(study.languages)}; correct the path, or leave "
                 "it out"
             )
         if source.captions and not is_image_set(path):
             raise ConfigError(f"collections: {collection}: {path} has no captions of images; leave out captions:")
-        if source.pair and not is_pictures(collection):
+        if source.pair and not is_images(collection):
             raise ConfigError(
                 f"collections: {collection}: {path} is evaluated without images; leave out by {source.pair}"
             )
-        if is_pictures(collection):
+        if is_images(collection):
             check_readers(study, collection)
-            files = picture_inputs(read_image_set(path, SPLIT), source.pair)
+            files = image_inputs(read_image_set(path, SPLIT), source.pair)
         else:
             files = read_source(path, SPLIT, asked).sha256
         inputs |= dict.fromkeys(folders_of(collection), files)
@@ -211,7 +211,7 @@ def check_same_files(tasks: Iterable[Task]) -> None:
         for name, sha256 in ((name, sha256) for kind in DATA for name, sha256 in inputs.get(kind, {}).items()):
             # Images have one digest of all that a run's captions name, so it is comparable only for the same data.
             data = replace(task.config.data, temperature=1.0, weights=(), global_batch=1, row_length=1, buckets=())
-            same = str(data) if name.endswith(ALL_PICTURES) else ""
+            same = str(data) if name.endswith(ALL_IMAGES) else ""
             before, folder = first.setdefault((name, same), (sha256, task.folder))
             if before != sha256:
                 raise ConfigError(

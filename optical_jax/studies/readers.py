@@ -12,7 +12,7 @@ from optical_jax.data.images.captions import ImageTextSet
 from optical_jax.errors import ConfigError
 from optical_jax.files import trains_pair
 from optical_jax.models.formats.pretrained import find_folder, open_model
-from optical_jax.runs.load import PICTURE_TEACHER, is_run, model_files
+from optical_jax.runs.load import IMAGE_TEACHER, is_run, model_files
 from optical_jax.studies.design import Study
 from optical_jax.studies.tables import source_of
 
@@ -29,20 +29,20 @@ def check_readers(study: Study, collection: str) -> None:
         configs = [config for arm in study.arms for config in arm.trials.values()]
         readers = {expand_path(config.teacher.path, "teacher.path") for config in configs}
     for reader in sorted(readers):
-        if not reads_pictures(reader):
+        if not reads_images(reader):
             raise ConfigError(
                 f"collections: {collection}: {reader} has no image tower; use SET by PAIR, where PAIR is the run of an "
                 "image_teacher, or a folder or hub name with both towers"
             )
 
 
-def reads_pictures(path: str) -> bool:
+def reads_images(path: str) -> bool:
     """Whether a model has an image tower: run of an image-text teacher or of its student, or a dual encoder."""
     run = Path(path)
-    return trains_pair(run) or (run / PICTURE_TEACHER).is_dir() if is_run(run) else "image" in open_model(path).parts
+    return trains_pair(run) or (run / IMAGE_TEACHER).is_dir() if is_run(run) else "image" in open_model(path).parts
 
 
-def picture_inputs(found: ImageTextSet, pair: str) -> dict[str, str]:
+def image_inputs(found: ImageTextSet, pair: str) -> dict[str, str]:
     """Hashes of the inputs of an image evaluation: captions, images, and the weights of a named dual encoder."""
     assert found.pictures is not None, "read with its images"
     inputs = hashes(found.files) | {"pictures": found.pictures.sha256}

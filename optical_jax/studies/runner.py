@@ -57,7 +57,7 @@ def run_missing(pool: Pool, label: str, tasks: Sequence[Task], expected: Expecte
 
     Without `expected` evaluations, a run is complete when it is trained.
     """
-    figures = [figure_of(task, expected) for task in tasks]
+    figures = [dev_metric_of(task, expected) for task in tasks]
     missing = [number for number, figure in enumerate(figures) if figure is None]
     if not missing:
         return [figure for figure in figures if figure is not None]
@@ -75,7 +75,7 @@ def run_missing(pool: Pool, label: str, tasks: Sequence[Task], expected: Expecte
     return [figure for figure in figures if figure is not None]
 
 
-def figure_of(task: Task, expected: Expected | None) -> float | None:
+def dev_metric_of(task: Task, expected: Expected | None) -> float | None:
     """Dev metric of a complete run; NaN if it failed; None if it has to be run."""
     trained = is_trained(task)
     if failure_of(task) is not None:

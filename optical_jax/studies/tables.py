@@ -53,7 +53,7 @@ def _filled(path: str) -> str:
         return path
 
 
-def is_pictures(collection: str) -> bool:
+def is_images(collection: str) -> bool:
     """True for a set of images with captions; False if it is missing, or for captions only."""
     source = source_of(collection)
     return not source.captions and is_image_set(source.spec)
@@ -76,25 +76,25 @@ def table_names(collection: str, split: str = SPLIT) -> list[str]:
     If a copied study's collection is absent, all names that it may have.
     """
     text, ways = f"{base_name(collection)}-{split}", [way_name(collection, way, split) for way in WAYS]
-    if is_pictures(collection):
+    if is_images(collection):
         return ways
     return [text] if source_of(collection).captions or languages_of(collection) else [text, *ways]
 
 
-def of_pictures(study: Study, table: str) -> bool:
+def of_images(study: Study, table: str) -> bool:
     return any(table == way_name(collection, way) for collection in study.collections for way in WAYS)
 
 
 def tested_of(study: Study, table: str) -> tuple[str, ...]:
     """Metrics tested in a table."""
-    return study.metrics or (RECALLS if of_pictures(study, table) else TESTED)
+    return study.metrics or (RECALLS if of_images(study, table) else TESTED)
 
 
 def shown_of(study: Study, table: str) -> tuple[str, ...]:
     """Metrics shown in a table; "dev" is the table of dev pairs."""
     if table == "dev":
         return SHOWN_OF_DEV
-    return study.metrics or (RECALLS if of_pictures(study, table) else SHOWN)
+    return study.metrics or (RECALLS if of_images(study, table) else SHOWN)
 
 
 def scoring_of(study: Study, table: str) -> str:
@@ -109,7 +109,7 @@ def check_metrics(study: Study) -> None:
       ConfigError: names the unknown metric and the valid ones.
     """
     for collection in study.collections:
-        known = RECALLS if is_pictures(collection) else METRICS
+        known = RECALLS if is_images(collection) else METRICS
         if unknown := [name for name in study.metrics if name not in known]:
             raise ConfigError(
                 f"metrics: {unknown[0]!r} is not a metric of {base_name(collection)}; use some of {', '.join(known)}"

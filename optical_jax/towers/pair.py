@@ -15,7 +15,7 @@ import numpy as np
 from optical_jax.config import ImageTowerConfig
 from optical_jax.data.pixels import RECIPE_FILES
 from optical_jax.errors import ConfigError
-from optical_jax.files import PAIR, SEEN_PICTURES, write_json
+from optical_jax.files import PAIR, SEEN_IMAGES, write_json
 from optical_jax.models.formats.export import Dtype, check_target, replacing, save_tower
 from optical_jax.models.formats.pretrained import OWN_LOGITS, open_model
 from optical_jax.towers.folder import load_tower
@@ -80,7 +80,7 @@ def save_pair(pair: TowerPair, folder: Path, card: str = "", *, dtype: Dtype = "
             save_model(tower, partial / name, dtype=dtype)
         write_json(partial / PAIR, pair.metadata)
         if pair.seen is not None:
-            write_json(partial / SEEN_PICTURES, pair.seen)
+            write_json(partial / SEEN_IMAGES, pair.seen)
         if card:
             (partial / "README.md").write_text(card, encoding="utf-8")
 

@@ -109,7 +109,7 @@ def side_forward_flops(side: TextInputs | PackedInputs | TokenVectors, cfg: Towe
     return rows * encoder_forward_flops(cfg, length) + pooled
 
 
-def picture_forward_flops(cfg: ImageTowerConfig) -> float:
+def image_forward_flops(cfg: ImageTowerConfig) -> float:
     """Forward FLOPs of one image of the tower's native size, patch embedding included."""
     e = cfg.encoder
     patches = 2.0 * e.grid**2 * e.patch_size**2 * 3 * e.width
@@ -121,7 +121,7 @@ def image_text_flops(cfg: ImageStageConfig, text: TowerConfig, image: ImageTower
     """FLOPs of one step of an image-text teacher; frozen towers run forward only."""
     B, texts = len(batch.picture), batch.texts
     of_texts = side_forward_flops(texts, text) * (1 if cfg.text.locked else 3)
-    of_images = B * picture_forward_flops(image) * (1 if cfg.image.locked else 3)
+    of_images = B * image_forward_flops(image) * (1 if cfg.image.locked else 3)
     again = 0.0 if cfg.image.locked else B * recomputed_flops(image, image.encoder.grid**2, cfg.image.remat)
     S = (texts.mask if isinstance(texts, TokenVectors) else texts.keep).shape[1] if text.head.pooling == "none" else 1
     T = image.encoder.grid**2 if image.head.pooling == "none" else 1

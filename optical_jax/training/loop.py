@@ -24,7 +24,7 @@ from optical_jax.runs.metrics import MetricsWriter
 from optical_jax.training.state import TrainState
 from optical_jax.types import Metrics, Params
 
-DevFigures = dict[str, dict[str, float]]
+DevMetrics = dict[str, dict[str, float]]
 """Language -> metric -> value."""
 
 
@@ -75,7 +75,7 @@ def train(
     *,
     mesh: jax.sharding.Mesh,
     learning_rate: Callable[[int], Any],
-    evaluate: Callable[[Params], DevFigures],
+    evaluate: Callable[[Params], DevMetrics],
     checkpoints: Checkpoints,
     writer: MetricsWriter,
 ) -> TrainState:
@@ -193,16 +193,16 @@ LANGUAGES_A_LINE = 5
 """As many as 80 columns hold."""
 
 
-def mean_figures(dev: DevFigures) -> dict[str, float]:
+def mean_metrics(dev: DevMetrics) -> dict[str, float]:
     """Metric -> its mean over languages."""
     names = next(iter(dev.values()))
     return {name: sum(figures[name] for figures in dev.values()) / len(dev) for name in names}
 
 
-def dev_lines(step: int, dev: DevFigures, metric: str) -> list[str]:
+def dev_lines(step: int, dev: DevMetrics, metric: str) -> list[str]:
     """Log lines of dev metrics: all of one language, or means and one `metric` per language."""
     head = f"step {step:>6}  dev  "
-    name, figures = next(iter(dev.items())) if len(dev) == 1 else (f"mean of {len(dev)}", mean_figures(dev))
+    name, figures = next(iter(dev.items())) if len(dev) == 1 else (f"mean of {len(dev)}", mean_metrics(dev))
     lines = [f"{head}{name} " + " ".join(f"{each} {value:.3f}" for each, value in figures.items())]
     if len(dev) > 1:
         each = [f"{lang} {figures[metric]:.3f}" for lang, figures in dev.items()]

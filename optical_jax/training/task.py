@@ -28,7 +28,7 @@ from optical_jax.runs.checkpoint import Checkpoints
 from optical_jax.runs.folder import Inputs, RunConfig, RunFolder
 from optical_jax.runs.load import model_files
 from optical_jax.runs.metrics import MetricsWriter, cut_after, open_mirror, read_metrics
-from optical_jax.training.loop import DevFigures, dev_lines, mean_figures
+from optical_jax.training.loop import DevMetrics, dev_lines, mean_metrics
 from optical_jax.training.loop import train as run_steps
 from optical_jax.training.optimizer import AnyFrozen, learning_rate
 from optical_jax.training.state import TrainState, abstract_train_state, init_train_state
@@ -57,7 +57,7 @@ class Prepared:
     step: TrainStep
     constants: tuple[Any, ...]
     """What the step takes between state and batch: a teacher's parameters, on the devices."""
-    evaluate: Callable[[Params], DevFigures]
+    evaluate: Callable[[Params], DevMetrics]
     """Dev metrics of the parameters."""
     models: Mapping[str, Tower | TowerPair]
     """By folder of the run, the models as they start: "teacher", "student", "model"."""
@@ -214,7 +214,7 @@ def say_result(folder: RunFolder) -> None:
         return
     before, after = lines[0]["dev"], lines[-1]["dev"]
     if len(after) > 1:
-        before, after = before | {"mean": mean_figures(before)}, after | {"mean": mean_figures(after)}
+        before, after = before | {"mean": mean_metrics(before)}, after | {"mean": mean_metrics(after)}
     say(f"dev, step {lines[0]['step']} -> {lines[-1]['step']}:")
     width = max(map(len, after))
     for language, metrics in after.items():

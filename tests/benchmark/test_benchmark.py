@@ -20,9 +20,9 @@ from optical_jax.benchmark.devices import known_peak
 from optical_jax.benchmark.options import BenchCommand, check, check_extra
 from optical_jax.benchmark.presets import drawn_pairs, first_pairs, preset_tower
 from optical_jax.benchmark.profile import PARTS
-from optical_jax.benchmark.report import flat, format_value, print_comparison, ratio_of, read_figures
+from optical_jax.benchmark.report import flat, format_value, print_comparison, ratio_of, read_metrics_file
 from optical_jax.benchmark.run import check_devices, check_rows, make_work, startup_flags, step_config
-from optical_jax.benchmark.step import WARM_UP_STEPS, Runner, bitext_loader, row_figures
+from optical_jax.benchmark.step import WARM_UP_STEPS, Runner, bitext_loader, row_metrics
 from optical_jax.benchmark.timing import Times, paired_ratio
 from optical_jax.benchmark.torch_peer import TorchPeer
 from optical_jax.benchmark.transport import vectors_of_run
@@ -131,7 +131,7 @@ def test_rows_as_they_are_and_kernels_that_do_not_take_them():
     work = make_work(short)
     assert max(work.pairs.student.lengths) == 64
     cfg = step_config(short)
-    assert row_figures(cfg, work, bitext_loader(cfg, work, 1)) == {"row_length": 64, "attention": "xla"}
+    assert row_metrics(cfg, work, bitext_loader(cfg, work, 1)) == {"row_length": 64, "attention": "xla"}
     splash = dataclasses.replace(short, attention="splash")
     with pytest.raises(ConfigError, match=r"multiple of 128 tokens, not 64; pad them to 128 by --row-length"):
         check_rows(splash, work)
@@ -195,7 +195,7 @@ def test_files_of_something_else_are_refused(tmp_path):
     (tmp_path / "b.json").write_text("no")
     for name, said in (("a", "is not a results file"), ("b", "is not JSON"), ("c", "no such file")):
         with pytest.raises(ConfigError, match=said):
-            read_figures(str(tmp_path / f"{name}.json"))
+            read_metrics_file(str(tmp_path / f"{name}.json"))
 
 
 def test_figures_are_told_shortly():

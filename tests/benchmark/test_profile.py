@@ -19,7 +19,7 @@ from optical_jax.benchmark.profile import (
     seconds_by_part,
     traced_ops,
 )
-from optical_jax.benchmark.report import print_figures
+from optical_jax.benchmark.report import print_metrics
 from optical_jax.plots.curves import draw_profile
 
 PROGRAM = """\
@@ -147,7 +147,7 @@ def test_the_newest_trace_is_read_and_told_by_step(tmp_path, monkeypatch, capsys
     assert profile["accounted"] == pytest.approx(155 / 200)
     assert profile["seconds"] == pytest.approx({part: seconds / 2 for part, seconds in SUMS.items()})
     assert profile["shares"]["student backward: feed-forward"] == pytest.approx(100 / 310)
-    print_figures({"profile": profile}, Console(width=80))
+    print_metrics({"profile": profile}, Console(width=80))
     told = capsys.readouterr().out
     assert "32.3%" in told
     assert "77.5%" in told

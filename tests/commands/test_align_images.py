@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from optical_jax.alignment.images import align_picture
+from optical_jax.alignment.images import align_image_plan
 from optical_jax.commands.align import main
 from optical_jax.config import OtConfig
 from optical_jax.data.pixels import picture_pixels
@@ -23,7 +23,7 @@ from tests.helpers.image_runs import (
     make_student_run,
     make_teacher_run,
     picture,
-    write_pictures,
+    write_images,
 )
 
 CAPTION = SWAHILI[1]
@@ -36,7 +36,7 @@ def run(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory) -> Path:
-    return write_pictures(tmp_path_factory.mktemp("pictures"), ["cat"]) / "cat.png"
+    return write_images(tmp_path_factory.mktemp("pictures"), ["cat"]) / "cat.png"
 
 
 def cosines(text, image) -> np.ndarray:
@@ -48,7 +48,7 @@ def cosines(text, image) -> np.ndarray:
 def test_each_piece_goes_to_its_best_patch(run):
     """plan=argmax: a piece's whole mass, one over their number, on the patch with the largest cosine."""
     text, image = load(run), load(run, part="image")
-    found = align_picture(text, image, CAPTION, picture(0), OtConfig(plan="argmax"), by_pieces=True)
+    found = align_image_plan(text, image, CAPTION, picture(0), OtConfig(plan="argmax"), by_pieces=True)
     similar = cosines(text, image)
     expected = np.zeros_like(similar)
     expected[np.arange(len(similar)), similar.argmax(axis=1)] = 1 / len(similar)
@@ -63,8 +63,8 @@ def test_each_piece_goes_to_its_best_patch(run):
 def test_pieces_are_summed_into_words(run):
     """plan=uniform: every piece the same on every patch, so a word has as many ninths as it has pieces."""
     text, image = load(run), load(run, part="image")
-    pieces = align_picture(text, image, CAPTION, picture(0), OtConfig(plan="uniform"), by_pieces=True)
-    found = align_picture(text, image, CAPTION, picture(0), OtConfig(plan="uniform"))
+    pieces = align_image_plan(text, image, CAPTION, picture(0), OtConfig(plan="uniform"), by_pieces=True)
+    found = align_image_plan(text, image, CAPTION, picture(0), OtConfig(plan="uniform"))
     assert found.words == ("Paka", "analala", "kwenye", "mkeka.")
     np.testing.assert_allclose(pieces.plan, 1 / (9 * len(pieces.words)), rtol=1e-5)
     masses = found.plan.sum(axis=(1, 2)) * len(pieces.words)
@@ -76,7 +76,7 @@ def test_pieces_are_summed_into_words(run):
 def test_masses_of_a_whole_plan(run):
     """Sinkhorn's plan moves all: each piece and each patch has its equal share."""
     text, image = load(run), load(run, part="image")
-    found = align_picture(text, image, CAPTION, picture(0), OtConfig(epsilon=0.5, iterations=200), by_pieces=True)
+    found = align_image_plan(text, image, CAPTION, picture(0), OtConfig(epsilon=0.5, iterations=200), by_pieces=True)
     np.testing.assert_allclose(found.plan.sum(axis=(1, 2)), 1 / len(found.words), rtol=1e-3)
     np.testing.assert_allclose(found.plan.sum(axis=0), 1 / 9, rtol=1e-3)
 
@@ -86,7 +86,7 @@ def test_one_vector_has_no_plan(tmp_path):
     text, image = (load(pair, part=part) for part in ("text", "image"))
     for towers in ((text, by_patches(image)), (load(make_pair(tmp_path / "b", 6), part="text"), image)):
         with pytest.raises(ConfigError, match="and no plan"):
-            align_picture(*towers, CAPTION, picture(0), OtConfig())
+            align_image_plan(*towers, CAPTION, picture(0), OtConfig())
 
 
 def test_a_picture_and_lines(run, file, capsys):
@@ -97,7 +97,7 @@ def test_a_picture_and_lines(run, file, capsys):
     assert imread(path).ndim == 3
     assert printed[0] == "3 x 3 patches; for each word the one with most of its mass"
     assert [line.split()[0] for line in printed[2:6]] == ["Paka", "analala", "kwenye", "mkeka."]
-    found = align_picture(load(run), load(run, part="image"), CAPTION, picture(0), OtConfig())
+    found = align_image_plan(load(run), load(run, part="image"), CAPTION, picture(0), OtConfig())
     for line, plan in zip(printed[2:6], found.plan, strict=True):
         row, column = np.unravel_index(plan.argmax(), plan.shape)
         assert line.split()[1:3] == [str(row + 1), str(column + 1)]

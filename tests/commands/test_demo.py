@@ -77,21 +77,29 @@ def plan_of(foreign: str, english: str, shares):
 CLEAR, EVEN = [[1.0, 0, 0], [0, 0.1, 0.9], [0, 1.0, 0]], [[1 / 3] * 3] * 3
 
 
+def found_by(system: str, per_query):
+    """An evaluation with the metrics of one system."""
+    return SimpleNamespace(
+        found={system: {lang: {"t2d": SimpleNamespace(per_query=each)} for lang, each in per_query.items()}}
+    )
+
+
 def test_phrases_to_draw():
     """Those that the student ranks first, of three or four English words; all of them if there is none."""
     documents = {"a": "Samara Summer Time", "b": "One Two Three Four Five", "c": "West Samara Time"}
     ranked = {"x": {"a": {"R@1": 1.0}, "b": {"R@1": 1.0}, "c": {"R@1": 0.0}}}
     collection = SimpleNamespace(documents=documents, queries={"x": dict.fromkeys(documents, "oras")})
-    evaluation = SimpleNamespace(collection=collection, per_query={"student": ranked})
-    assert demo.found_phrases(evaluation) == [("x", "a")]
+    evaluation, task = found_by("student", ranked), SimpleNamespace(collection=collection, directions=("t2d",))
+    assert demo.found_phrases(evaluation, task) == [("x", "a")]
     ranked["x"]["a"]["R@1"] = 0.0
-    assert demo.found_phrases(evaluation) == [("x", "a"), ("x", "b"), ("x", "c")]
+    assert demo.found_phrases(evaluation, task) == [("x", "a"), ("x", "b"), ("x", "c")]
 
 
 def test_clear_plans_are_drawn_and_every_phrase_is_another():
     documents = {"a": "Samara Summer Time", "b": "West Samara Time", "c": "Moscow Summer Time"}
     before = {language: {query: {"R@1": float(query == "b")} for query in documents} for language in "xyz"}
-    evaluation = SimpleNamespace(collection=SimpleNamespace(documents=documents), per_query={"untrained": before})
+    evaluation = found_by("untrained", before)
+    task = SimpleNamespace(collection=SimpleNamespace(documents=documents), directions=("t2d",))
     plans = {
         ("x", "a"): plan_of("Samara muda joto", documents["a"], CLEAR),  # one word is spelled the same
         ("x", "b"): plan_of("Magharibi muda Samarra", documents["b"], CLEAR),  # found before training
@@ -100,9 +108,9 @@ def test_clear_plans_are_drawn_and_every_phrase_is_another():
         ("y", "a"): plan_of("Samaara oras taginit", documents["a"], CLEAR),
         ("z", "b"): plan_of("tu waqti galbeed", documents["b"], EVEN),
     }
-    chosen = demo.choose_examples(evaluation, plans)
+    chosen = demo.choose_examples(evaluation, task, plans)
     assert chosen == {"x": plans["x", "c"], "y": plans["y", "a"]}
-    assert demo.choose_examples(evaluation, {("z", "b"): plans["z", "b"]}) == {"z": plans["z", "b"]}
+    assert demo.choose_examples(evaluation, task, {("z", "b"): plans["z", "b"]}) == {"z": plans["z", "b"]}
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,13 @@ import pytest
 from optical_jax import encode, load
 from optical_jax.commands.export import main as export
 from optical_jax.commands.image_teacher import main as image_teacher
-from optical_jax.config import DEV_FIGURES, Config, ImageSideConfig, ImageStageConfig, to_json
+from optical_jax.config import IMAGE_DEV_METRICS, Config, ImageSideConfig, ImageStageConfig, to_json
 from optical_jax.errors import ConfigError
 from optical_jax.models.formats.pretrained import open_model
-from optical_jax.retrieval.image_metrics import FIGURES
+from optical_jax.retrieval.image_metrics import IMAGE_METRICS
 from optical_jax.runs.pair import open_source
 from optical_jax.towers.pair import load_pair
-from optical_jax.training.image_teacher.data import make_dev_figures, read_stage_data
+from optical_jax.training.image_teacher.data import make_dev_metrics, read_stage_data
 from optical_jax.training.image_teacher.start import make_image_side, make_pair
 from tests import ROOT
 from tests.helpers.drawn_images import EDGE
@@ -51,7 +51,7 @@ def test_what_a_run_keeps(run):
     assert {path.name for path in (run / "model").iterdir()} == {"text", "image", "pair.json", "seen_pictures.json"}
     lines = records(run)
     assert {"scale", "pair_cosine", "text_first_rank", "grad_norm"} <= set(lines[1])
-    assert all(set(r["dev"]["bars"]) == set(DEV_FIGURES) for r in lines if "dev" in r)
+    assert all(set(r["dev"]["bars"]) == set(IMAGE_DEV_METRICS) for r in lines if "dev" in r)
     kinds = json.loads((run / "env.json").read_text())["inputs"]
     assert set(kinds) == {"images", "dev", "text.path"}
     assert {Path(name).name for name in kinds["images"]} == {"captions.en.train.jsonl", "images.train.npz"}
@@ -197,13 +197,13 @@ def test_dev_figures_of_a_tower_that_knows_no_picture(folder, run):
     flat = jax.tree.map(np.zeros_like, pair.image.params)
     flat["encoder"]["norm"]["bias"] += 1
     flat["head"]["projection"]["kernel"] += 1
-    figures = make_dev_figures(found.dev, pair, "en")({"text": pair.text.params, "image": flat})["bars"]
+    figures = make_dev_metrics(found.dev, pair, "en")({"text": pair.text.params, "image": flat})["bars"]
     order = sorted(found.dev["bars"].pictures, reverse=True)  # of equals the last id stands first
     ranks = np.array([order.index(one.picture) + 1 for one in found.dev["bars"].captions["en"].values()])
     for k in (1, 5, 10):
         assert figures[f"t2i R@{k}"] == pytest.approx((ranks <= k).mean())
-    assert list(figures) == list(DEV_FIGURES)
-    assert set(DEV_FIGURES) < set(FIGURES)
+    assert list(figures) == list(IMAGE_DEV_METRICS)
+    assert set(IMAGE_DEV_METRICS) < set(IMAGE_METRICS)
 
 
 # ---- what is wrong -----------------------------------------------------------------------------------------------
@@ -216,7 +216,7 @@ def test_dev_figures_of_a_tower_that_knows_no_picture(folder, run):
         (["--text.path", "/no/such/folder"], 2, "/no/such/folder"),
         (["--text.projection", "99"], 2, "text.projection=99 is wider than the tower's vectors; give at most 48"),
         (["--text.max-length", "999"], 2, "text.max_length=999 is more than the tower reads"),
-        (["--data.images", "/no/such/folder"], 3, "/no/such/folder is no folder"),
+        (["--data.images", "/no/such/folder"], 3, "/no/such/folder is not a folder"),
         (["--data.splits", "tset"], 3, "has no captions.<lang>.tset.jsonl"),
         (["--data.splits", "train", "train"], 2, "data.splits=('train', 'train') is not valid; name each once"),
         (["--data.language", "sw"], 3, "has no captions.sw.train.jsonl"),

@@ -18,7 +18,7 @@ from optical_jax.commands.search import main, print_hits
 from optical_jax.commands.terminal import make_show
 from optical_jax.retrieval.dictionary import count_lexicon, make_dictionary_bm25
 from optical_jax.runs.load import load
-from optical_jax.towers import tower as towers
+from optical_jax.towers import texts
 from optical_jax.towers.tower import encode
 from tests.commands.test_evaluate import PAIRS, make_run
 
@@ -111,7 +111,7 @@ def test_vectors_are_kept_and_read_again(run, docs, tmp_path, capsys, monkeypatc
         assert main([*command, *flags, *QUERIES]) == 0
         return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
-    monkeypatch.setattr(towers, "encode", lambda *given: encoded.extend(given[1]) or encode(*given))
+    monkeypatch.setattr(texts, "encode", lambda *given: encoded.extend(given[1]) or encode(*given))
     fresh, first, again = found(), found("--vectors", str(folder)), found("--vectors", str(folder))
     assert sorted(encoded) == sorted(QUERIES)
     assert first == again

@@ -11,11 +11,11 @@ from matplotlib.image import imread
 
 from optical_jax.commands import search
 from optical_jax.commands.search import main
-from optical_jax.data.images.files import Pictures, index_pictures
-from optical_jax.index.images import PictureHit
+from optical_jax.data.images.files import Images, index_images
+from optical_jax.index.images import ImageHit
 from optical_jax.runs.load import load
-from tests.evaluation.test_images import mean_vector, picture_rows, token_rows
-from tests.helpers.image_runs import NAMES, make_pair, make_set, make_student_run, picture, write_pictures
+from tests.evaluation.test_images import image_rows, mean_vector, token_rows
+from tests.helpers.image_runs import NAMES, make_pair, make_set, make_student_run, picture, write_images
 
 QUERIES = ["Paka analala", "mvua na mto mlimani"]
 
@@ -32,7 +32,7 @@ def pair(tmp_path_factory) -> Path:
 
 def pack(folder: Path, form: str) -> tuple[Path, list[str]]:
     """The drawn pictures in any form, and what their ids are there."""
-    plain = write_pictures(folder / "pictures")
+    plain = write_images(folder / "pictures")
     files = [f"{name}.png" for name in NAMES]
     if form == "folder":
         return plain, files
@@ -56,7 +56,7 @@ def test_pictures_are_ranked_as_numpy_ranks_them(run, tmp_path, capsys, form):
     hits = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(hit["query"], hit["rank"]) for hit in hits] == [(query, n) for query in QUERIES for n in range(1, 5)]
     assert all(list(hit) == ["query", "rank", "score", "picture", "file"] for hit in hits)
-    pictures = picture_rows(load(run, part="image"))
+    pictures = image_rows(load(run, part="image"))
     for query, asked in zip(QUERIES, token_rows(load(run), QUERIES), strict=True):
         scores = [float((asked @ rows.T).max(axis=1).sum()) for rows in pictures]
         best = sorted(zip(scores, ids, strict=True), reverse=True)[:4]
@@ -72,7 +72,7 @@ def test_a_pair_is_compared_by_means_where_it_was_trained_so(pair, tmp_path, cap
     assert main(["--model", str(pair), "--images", str(source), "--json", QUERIES[0]]) == 0
     found = {hit["picture"]: hit["score"] for hit in map(json.loads, capsys.readouterr().out.splitlines())}
     (asked,) = token_rows(load(pair, part="text"), QUERIES[:1])
-    pictures = picture_rows(load(pair, part="image"))
+    pictures = image_rows(load(pair, part="image"))
     expected = [float((mean_vector(asked) @ mean_vector(rows).T)[0, 0]) for rows in pictures]
     assert found == pytest.approx(dict(zip(ids, expected, strict=True)), abs=1e-5)
 
@@ -111,9 +111,9 @@ def test_a_sheet_and_lines(run, pair, tmp_path, capsys):
 
 
 def test_more_than_a_row_of_pictures(tmp_path, monkeypatch):
-    source = write_pictures(tmp_path / "p", [f"n{n}" for n in range(12)])
-    pictures = Pictures(index_pictures(source).sources)
-    hits = [PictureHit("q", n + 1, 1.0 - n / 20, name, name) for n, name in enumerate(pictures)]
+    source = write_images(tmp_path / "p", [f"n{n}" for n in range(12)])
+    pictures = Images(index_images(source).sources)
+    hits = [ImageHit("q", n + 1, 1.0 - n / 20, name, name) for n, name in enumerate(pictures)]
     seen = []
     monkeypatch.setattr("optical_jax.plots.images.contact_sheet", lambda rows, path: seen.append(rows))
     search.draw_sheet([hits], pictures, tmp_path / "a.png")

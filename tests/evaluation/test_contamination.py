@@ -11,7 +11,7 @@ import pytest
 
 from optical_jax.commands.evaluate import main
 from optical_jax.config import DataConfig, ImageStageConfig
-from optical_jax.data.batches.captioned_images import read_picture_pairs
+from optical_jax.data.batches.captioned_images import read_captioned_images
 from optical_jax.data.text.bitext import load_bitext
 from optical_jax.evaluation import evaluate
 from optical_jax.export.card import Model
@@ -203,7 +203,7 @@ def test_rows_that_are_left_out_are_counted_where_they_are_used(pair, tmp_path, 
     told = "no reference caption 1, no local picture 1"
     assert f"left out in all languages of the set: {told}" in capsys.readouterr().out
 
-    found = read_picture_pairs(DataConfig(pictures=f"wit:{folder}"), ["sw", "so"], {})
+    found = read_captioned_images(DataConfig(pictures=f"wit:{folder}"), ["sw", "so"], {})
     assert [one["left_out_of_all_languages"] for one in found.reports()] == [left_out] * 2
     assert found.lines()[-1] == f"sw, so pictures: left out of wit:{folder}: {told}"
 

@@ -64,7 +64,7 @@ def token_rows(tower, given) -> list[np.ndarray]:
     return [vectors[mask] for vectors, mask in zip(found.vectors, found.mask, strict=True)]
 
 
-def picture_rows(tower) -> list[np.ndarray]:
+def image_rows(tower) -> list[np.ndarray]:
     return token_rows(tower, np.stack([picture_pixels(picture(n), RECIPE) for n in range(len(NAMES))]))
 
 
@@ -87,7 +87,7 @@ def success(scores: np.ndarray, right: list[set[int]]) -> dict[str, float]:
 
 def expected(text, image, rows, *, pooled=False) -> dict[str, float]:
     """Both ways, by NumPy, of captions (picture, text, id) among all pictures."""
-    captions, pictures = token_rows(text, [text for _, text, _ in rows]), picture_rows(image)
+    captions, pictures = token_rows(text, [text for _, text, _ in rows]), image_rows(image)
     if pooled:
         captions, pictures = [mean_vector(x) for x in captions], [mean_vector(x) for x in pictures]
     place = [NAMES.index(name) for name, _, _ in rows]

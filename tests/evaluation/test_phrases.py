@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from optical_jax.evaluation.phrases import (
-    PHRASE_FIGURES,
-    RegionPicture,
-    mean_phrase_figures,
+    PHRASE_METRICS,
+    RegionImage,
+    mean_phrase_metrics,
     overlap,
     patch_weights,
-    phrase_figures,
+    phrase_metrics,
     region_vectors,
 )
 from optical_jax.retrieval.scoring import maxsim
@@ -21,8 +21,8 @@ QUARTERS = [[0, 0, 10, 10], [10, 0, 20, 10], [0, 10, 10, 20], [10, 10, 20, 20]]
 """Of a picture of 20 x 20 pixels, whose four patches are the four axes."""
 
 
-def picture(boxes=QUARTERS, patches=EYE, area=(0, 0, 20, 20)) -> RegionPicture:
-    return RegionPicture(np.array(boxes, float), patches, (2, 2), area)
+def picture(boxes=QUARTERS, patches=EYE, area=(0, 0, 20, 20)) -> RegionImage:
+    return RegionImage(np.array(boxes, float), patches, (2, 2), area)
 
 
 def phrases(*rows) -> TokenVectors:
@@ -85,21 +85,21 @@ def test_patches_that_are_no_grid():
 
 def test_recall_by_hand():
     """Scores of the quarters fall from the last to the first; gold is the third, found second."""
-    found = phrase_figures(phrases([1, 2, 3, 4]), ["p"], [0], [np.array([QUARTERS[2]])], [picture()])
+    found = phrase_metrics(phrases([1, 2, 3, 4]), ["p"], [0], [np.array([QUARTERS[2]])], [picture()])
     expected = {"R@1": 0.0, "R@5": 1.0, "R@10": 1.0, "bound": 1.0}
     assert found == {"p": {f"{way} {name}": v for way in ("any", "merged") for name, v in expected.items()}}
-    assert tuple(found["p"]) == PHRASE_FIGURES
+    assert tuple(found["p"]) == PHRASE_METRICS
 
 
 def test_several_gold_boxes_any_of_them_or_their_union():
     """Two quarters in a row: the best candidate is one of them, and half of the box around both (IoU exactly 1/2)."""
     boxes = [*QUARTERS, [0, 0, 20, 10]]
     gold = np.array([QUARTERS[0], QUARTERS[1]])
-    found = phrase_figures(phrases([1, 0, 0, 0], [1, 1, 0, 0]), ["one", "both"], [0, 0], [gold] * 2, [picture(boxes)])
+    found = phrase_metrics(phrases([1, 0, 0, 0], [1, 1, 0, 0]), ["one", "both"], [0, 0], [gold] * 2, [picture(boxes)])
     assert found["one"]["any R@1"] == found["one"]["merged R@1"] == 1.0
     assert found["both"]["any R@1"] == found["both"]["merged R@1"] == 1.0
     # At a stricter threshold one of them is no longer the union, and the union none of them.
-    found = phrase_figures(
+    found = phrase_metrics(
         phrases([1, 0, 0, 0], [1, 1, 0, 0]), ["one", "both"], [0, 0], [gold] * 2, [picture(boxes)], threshold=0.6
     )
     assert [found[name][f"{way} R@1"] for name in ("one", "both") for way in ("any", "merged")] == [1, 0, 0, 1]
@@ -108,14 +108,14 @@ def test_several_gold_boxes_any_of_them_or_their_union():
 
 def test_what_is_not_among_the_candidates_cannot_be_found():
     gold = [np.array([[0, 0, 20, 20]])]
-    found = phrase_figures(phrases([1, 0, 0, 0]), ["p"], [0], gold, [picture()])
+    found = phrase_metrics(phrases([1, 0, 0, 0]), ["p"], [0], gold, [picture()])
     assert set(found["p"].values()) == {0.0}
 
 
 def test_boxes_beside_all_patches_come_last():
     """The phrase is opposite to the only patch that is covered, and that box still stands first."""
     boxes = [[40, 40, 50, 50], QUARTERS[0]]
-    found = phrase_figures(phrases([-1, 0, 0, 0]), ["p"], [0], [np.array([QUARTERS[0]])], [picture(boxes)])
+    found = phrase_metrics(phrases([-1, 0, 0, 0]), ["p"], [0], [np.array([QUARTERS[0]])], [picture(boxes)])
     assert found["p"]["any R@1"] == 1.0
 
 
@@ -130,7 +130,7 @@ def test_ranks_as_maxsim_does_over_pictures_and_phrases_of_several_tokens():
     pictures = [picture(*each) for each in zip(boxes, patches, strict=True)]
     of, ids = [0, 1, 1, 0, 0, 1, 0, 1, 0], [f"p{n}" for n in range(9)]
     gold = [pictures[n].boxes[[3]] for n in of]
-    found = phrase_figures(tokens, ids, of, gold, pictures, threshold=0.999)
+    found = phrase_metrics(tokens, ids, of, gold, pictures, threshold=0.999)
     assert list(found) == ids
     for n, name in enumerate(ids):
         regions, covered = region_vectors(pictures[of[n]])
@@ -142,17 +142,17 @@ def test_ranks_as_maxsim_does_over_pictures_and_phrases_of_several_tokens():
 def test_means_and_paired_tests():
     gold = [np.array([QUARTERS[n]]) for n in (0, 1)]
     right, wrong = (
-        phrase_figures(phrases(*rows), ["a", "b"], [0, 0], gold, [picture()])
+        phrase_metrics(phrases(*rows), ["a", "b"], [0, 0], gold, [picture()])
         for rows in (([1, 0, 0, 0], [0, 1, 0, 0]), ([1, 0, 0, 0], [1, 0, 0, 0]))
     )
-    assert mean_phrase_figures(wrong)["any R@1"] == 0.5
-    assert mean_phrase_figures(right) == dict.fromkeys(PHRASE_FIGURES, 1.0) | {"phrases": 2}
-    (first, *_) = compare_runs({"en": wrong}, {"en": right}, metrics=PHRASE_FIGURES)
+    assert mean_phrase_metrics(wrong)["any R@1"] == 0.5
+    assert mean_phrase_metrics(right) == dict.fromkeys(PHRASE_METRICS, 1.0) | {"phrases": 2}
+    (first, *_) = compare_runs({"en": wrong}, {"en": right}, metrics=PHRASE_METRICS)
     assert (first.metric, first.difference) == ("any R@1", 0.5)
 
 
 def test_phrases_without_gold_and_numbers_that_do_not_agree():
     with pytest.raises(ValueError, match="phrase p has no gold box"):
-        phrase_figures(phrases([1, 0, 0, 0]), ["p"], [0], [np.zeros((0, 4))], [picture()])
+        phrase_metrics(phrases([1, 0, 0, 0]), ["p"], [0], [np.zeros((0, 4))], [picture()])
     with pytest.raises(ValueError, match="1 phrases, 2 ids"):
-        phrase_figures(phrases([1, 0, 0, 0]), ["p", "q"], [0], [np.array([QUARTERS[0]])], [picture()])
+        phrase_metrics(phrases([1, 0, 0, 0]), ["p", "q"], [0], [np.array([QUARTERS[0]])], [picture()])

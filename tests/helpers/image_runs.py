@@ -94,7 +94,7 @@ def picture(n: int) -> np.ndarray:
     return rgb
 
 
-def write_pictures(folder: Path, names=NAMES) -> Path:
+def write_images(folder: Path, names=NAMES) -> Path:
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -125,5 +125,5 @@ def write_captions(folder: Path, captions=CAPTIONS, split="dev") -> Path:
 
 
 def make_set(folder: Path) -> Path:
-    write_pictures(folder / "images.dev")
+    write_images(folder / "images.dev")
     return write_captions(folder)

@@ -52,7 +52,7 @@ def write_pair(folder: Path, seed: int = 0, pictures_seed: int | None = None) ->
     return folder
 
 
-def write_pictures(folder: Path, languages=("en", "sw"), seed: int = 0) -> Path:
+def write_images(folder: Path, languages=("en", "sw"), seed: int = 0) -> Path:
     """captions.LANG.SPLIT.jsonl and images.SPLIT.npz."""
     rng = np.random.default_rng(seed)
     for split, some in (("train", NAMES[:TRAIN]), ("dev", NAMES[TRAIN:])):

@@ -9,12 +9,12 @@ from optical_jax.plots.images import (
     HEAT,
     MOST_OPAQUE,
     RIGHT,
-    SheetPicture,
+    SheetImage,
     contact_sheet,
     fit,
     heat,
     in_grey,
-    plan_over_picture,
+    plan_over_image,
     wrap,
 )
 from optical_jax.plots.style import drawing, measure
@@ -45,9 +45,9 @@ GREEN = tuple(np.round(np.array(to_rgb(RIGHT)) * 255))
 
 def test_pictures_stand_side_by_side_in_their_shapes(tmp_path):
     found = [
-        SheetPicture(plain(COLOURS[0]), "first", 0.9, False),
-        SheetPicture(plain(COLOURS[1], height=20), "wide", 0.8, False),
-        SheetPicture(plain(COLOURS[2], width=10), "high", 0.7, False),
+        SheetImage(plain(COLOURS[0]), "first", 0.9, False),
+        SheetImage(plain(COLOURS[1], height=20), "wide", 0.8, False),
+        SheetImage(plain(COLOURS[2], width=10), "high", 0.7, False),
     ]
     contact_sheet([("mbwa mkubwa", found)], tmp_path / "deep" / "a.png")
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["a.png"]
@@ -62,7 +62,7 @@ def test_pictures_stand_side_by_side_in_their_shapes(tmp_path):
 
 @pytest.mark.parametrize("right", [0, 1])
 def test_the_right_picture_is_framed(right, tmp_path):
-    found = [SheetPicture(plain(colour), "x", 0.5, n == right) for n, colour in enumerate(COLOURS[:2])]
+    found = [SheetImage(plain(colour), "x", 0.5, n == right) for n, colour in enumerate(COLOURS[:2])]
     contact_sheet([("a query", found)], tmp_path / "a.png")
     frame, picture = box_of(where(tmp_path / "a.png", GREEN)), box_of(where(tmp_path / "a.png", COLOURS[right]))
     assert frame[0] < picture[0] < picture[2] < frame[2]
@@ -72,7 +72,7 @@ def test_the_right_picture_is_framed(right, tmp_path):
 
 
 def test_rows_stand_below_each_other(tmp_path):
-    rows = [(f"query {n}", [SheetPicture(plain(colour), "x", 1.0, False)]) for n, colour in enumerate(COLOURS)]
+    rows = [(f"query {n}", [SheetImage(plain(colour), "x", 1.0, False)]) for n, colour in enumerate(COLOURS)]
     contact_sheet(rows, tmp_path / "a.png")
     boxes = [box_of(where(tmp_path / "a.png", colour)) for colour in COLOURS]
     assert boxes[0][0] == boxes[1][0] == boxes[2][0]
@@ -84,8 +84,8 @@ def test_rows_stand_below_each_other(tmp_path):
     [
         [],
         [("", [])],
-        [("$x_1$ and \\frac " * 30, []), ("كبير كلب", [SheetPicture(plain((1, 2, 3)), "$" * 80, float("nan"), True)])],
-        [("one pixel", [SheetPicture(plain((9, 9, 9), 1, 1), "", -1.0, False)] * 12)],
+        [("$x_1$ and \\frac " * 30, []), ("كبير كلب", [SheetImage(plain((1, 2, 3)), "$" * 80, float("nan"), True)])],
+        [("one pixel", [SheetImage(plain((9, 9, 9), 1, 1), "", -1.0, False)] * 12)],
     ],
     ids=["no query", "nothing", "signs", "many"],
 )
@@ -133,7 +133,7 @@ def test_heat_lies_where_the_mass_goes(tmp_path):
     plan = np.zeros((1, 2, 3))
     plan[0, 1, 2] = 0.25
     picture = plain((255, 255, 255), 60, 90)
-    plan_over_picture(tmp_path / "a.png", picture, plan, ["mbwa"])
+    plan_over_image(tmp_path / "a.png", picture, plan, ["mbwa"])
     over_white = np.array(to_rgb(HEAT)) * MOST_OPAQUE + 1 - MOST_OPAQUE
     left, top, right, bottom = box_of(where(tmp_path / "a.png", over_white * 255))
     # A third of the width, half of the height: squares here.
@@ -155,20 +155,20 @@ def test_a_light_and_a_heavy_token_look_alike(tmp_path):
     picture = np.random.default_rng(0).integers(0, 255, (30, 30, 3)).astype(np.uint8)
     plan = np.random.default_rng(1).random((2, 3, 3))
     for name, scale in (("a", 1.0), ("b", 1 / 64)):
-        plan_over_picture(tmp_path / name, picture, plan * np.array([1.0, scale])[:, None, None], ["x", "y"])
+        plan_over_image(tmp_path / name, picture, plan * np.array([1.0, scale])[:, None, None], ["x", "y"])
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_panels_stand_apart(tmp_path):
     """Five whole pictures of one colour, four a row."""
-    plan_over_picture(tmp_path / "a.png", plain((255, 255, 255)), np.ones((5, 1, 1)), list("abcde"))
+    plan_over_image(tmp_path / "a.png", plain((255, 255, 255)), np.ones((5, 1, 1)), list("abcde"))
     heated = where(tmp_path / "a.png", (np.array(to_rgb(HEAT)) * MOST_OPAQUE + 1 - MOST_OPAQUE) * 255)
     assert heated.sum() == pytest.approx(5 * (2.2 * 120) ** 2, rel=0.03)
     assert heated.any(axis=0).sum() == pytest.approx(4 * 2.2 * 120, rel=0.03)
 
 
 def test_tokens_without_mass_and_many_panels(tmp_path):
-    plan_over_picture(tmp_path / "a.png", plain((0, 0, 0)), np.zeros((9, 2, 2)), ["$t$"] * 8 + ["x" * 90])
+    plan_over_image(tmp_path / "a.png", plain((0, 0, 0)), np.zeros((9, 2, 2)), ["$t$"] * 8 + ["x" * 90])
     assert not where(tmp_path / "a.png", np.array(to_rgb(HEAT)) * 255).any()
     height, width, _ = imread(tmp_path / "a.png").shape
     assert width < 4 * 2.5 * 120
@@ -186,4 +186,4 @@ def test_grey_keeps_order_and_is_light():
 @pytest.mark.parametrize(("panels", "tokens"), [(2, ["a"]), (0, [])])
 def test_a_token_a_panel(panels, tokens, tmp_path):
     with pytest.raises(ValueError, match="use one token per panel"):
-        plan_over_picture(tmp_path / "a.png", plain((0, 0, 0)), np.ones((panels, 2, 2)), tokens)
+        plan_over_image(tmp_path / "a.png", plain((0, 0, 0)), np.ones((panels, 2, 2)), tokens)

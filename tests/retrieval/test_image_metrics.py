@@ -7,7 +7,7 @@ from ir_measures import Success
 
 from optical_jax.evaluation.retrieval import mean_by_unit
 from optical_jax.retrieval.image_metrics import (
-    FIGURES,
+    IMAGE_METRICS,
     RECALLS,
     first_ranks,
     mean_rank_variance,
@@ -83,7 +83,7 @@ def test_figures_of_both_ways_by_hand():
         "t2i queries": 4, "i2t R@1": 0.5, "i2t R@5": 0.5, "i2t R@10": 0.5, "i2t median_rank": 6.0,
         "i2t mean_rank": 6.0, "i2t queries": 2, "rSum": 300.0,
     }  # fmt: skip
-    assert set(FIGURES) <= set(figures)
+    assert set(IMAGE_METRICS) <= set(figures)
 
 
 def test_groups_are_the_setting_s_and_each_language_counts_once():
@@ -92,11 +92,11 @@ def test_groups_are_the_setting_s_and_each_language_counts_once():
         return two_way_metrics(per_query, per_query)
 
     languages = {"sw": of([1]), "so": of([20, 20, 20]), "de": of([1, 1])}
-    groups = group_means(languages, ("sw", "so"), FIGURES)
+    groups = group_means(languages, ("sw", "so"), IMAGE_METRICS)
     assert groups["low"]["t2i R@1"] == 0.5
     assert groups["low"]["i2t mean_rank"] == 10.5
     assert groups["gap"]["rSum"] == pytest.approx(300.0)
-    assert group_means(languages, (), FIGURES)["low"] is None
+    assert group_means(languages, (), IMAGE_METRICS)["low"] is None
 
 
 def test_paired_tests_take_them():

@@ -26,7 +26,7 @@ from optical_jax.studies.design import Arm, Study, check_study, final_tasks, tun
 from optical_jax.studies.evaluators import Evaluator, image_tower_of
 from optical_jax.studies.folders import check_collections, has_results
 from optical_jax.studies.page import in_short, write_page
-from optical_jax.studies.readers import reads_pictures
+from optical_jax.studies.readers import reads_images
 from optical_jax.studies.results import Results, collect_results
 from optical_jax.studies.runner import choose, chosen_tasks
 from optical_jax.studies.task import run_task
@@ -34,7 +34,7 @@ from optical_jax.studies.verdict import verdict
 from optical_jax.towers.pair import TowerPair, save_pair
 from optical_jax.towers.texts import pool_blocks
 from tests import ROOT
-from tests.helpers.image_sets import NAMES, TRAIN, write_pair, write_pictures
+from tests.helpers.image_sets import NAMES, TRAIN, write_images, write_pair
 from tests.helpers.source_folders import jsonl, put
 
 TINY = load_study(str(ROOT / "configs/studies/tiny_losses.py"))
@@ -54,7 +54,7 @@ WITH_BASELINE = replace(TINY, arms=(*TINY.arms, untuned(steps=3)))
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    return write_pictures(tmp_path_factory.mktemp("sets") / "things")
+    return write_images(tmp_path_factory.mktemp("sets") / "things")
 
 
 # ---- baselines -----------------------------------------------------------------------------------------------------
@@ -146,17 +146,17 @@ def test_pictures_read_by_another_pair(tmp_path, pictures, monkeypatch):
 
 def test_who_reads_pictures(tmp_path, pictures):
     clip = write_pair(tmp_path / "clip")
-    assert reads_pictures(str(clip))
+    assert reads_images(str(clip))
     own = tmp_path / "own"
     save_pair(TowerPair(load(clip, part="text"), load(clip, part="image"), "pooled", {"logit_scale": 1.0}), own)
-    assert reads_pictures(str(own))
+    assert reads_images(str(own))
     check_collections(replace(taught_by(clip), collections=(f"{pictures} by {own}",)))
-    assert not reads_pictures(str(ROOT / "configs/tiny/teacher"))
-    assert not reads_pictures("optical_jax/english_teacher")
+    assert not reads_images(str(ROOT / "configs/tiny/teacher"))
+    assert not reads_images("optical_jax/english_teacher")
 
 
 def test_a_folder_may_be_called_by_anything(tmp_path):
-    folder = write_pictures(tmp_path / "questions by users")
+    folder = write_images(tmp_path / "questions by users")
     assert tables.base_name(str(folder)) == "questions by users"
     assert tables.source_of(str(folder)) == tables.Source(str(folder))
     assert tables.source_of(f"{folder} by runs/images") == tables.Source(str(folder), pair="runs/images")

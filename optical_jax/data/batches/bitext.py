@@ -69,14 +69,14 @@ class BatchSource:
             return self._epochs[number]
 
 
-class PictureVectors(Protocol):
+class ImageVectors(Protocol):
     """Lookup of image vectors by image index."""
 
     def rows(self, pictures: Int[np.ndarray, "B"]) -> TokenVectors: ...
 
 
 @dataclass(frozen=True)
-class PictureCaptions:
+class ImageCaptions:
     """Tokenised captions, each with its image."""
 
     captions: Sequence[Mapping[str, FlatTokens]]
@@ -85,10 +85,10 @@ class PictureCaptions:
     """Language -> image index of each caption."""
 
 
-class PictureSource(BatchSource):
+class ImageSource(BatchSource):
     """Batches whose teacher side is precomputed vectors of the captions' images."""
 
-    vectors: PictureVectors
+    vectors: ImageVectors
     picture: Int[np.ndarray, "n"]
     """Image index of each caption, in the order of the joined pairs."""
 
@@ -100,19 +100,19 @@ class PictureSource(BatchSource):
 class MixedSource:
     """Interleaved batches of bitext and captioned images: of the first n, floor(n * share) are of images."""
 
-    def __init__(self, bitext: BatchSource, pictures: PictureSource, share: float):
+    def __init__(self, bitext: BatchSource, pictures: ImageSource, share: float):
         self.bitext, self.pictures, self.share = bitext, pictures, share
 
     def __len__(self) -> int:
         return ENDLESS
 
     def __getitem__(self, index: int) -> Batch:
-        of_pictures = self.pictures_before(index)
-        if self.pictures_before(index + 1) > of_pictures:
-            return self.pictures[of_pictures]
-        return self.bitext[index - of_pictures]
+        of_images = self.images_before(index)
+        if self.images_before(index + 1) > of_images:
+            return self.pictures[of_images]
+        return self.bitext[index - of_images]
 
-    def pictures_before(self, index: int) -> int:
+    def images_before(self, index: int) -> int:
         """Number of image batches before `index`."""
         return math.floor(int(index) * self.share)
 
@@ -141,7 +141,7 @@ class Loader(Batches):
         """Distinct bitext pairs of batches [start, stop), in order of first use."""
         source, size = self._source, self.epoch_size
         if self._mixed is not None:
-            start, stop = (step - self._mixed.pictures_before(step) for step in (start, stop))
+            start, stop = (step - self._mixed.images_before(step) for step in (start, stop))
         if start == stop:
             return np.zeros(0, np.int64)
         if stop - start > size:
@@ -154,7 +154,7 @@ class Loader(Batches):
         """Use cached teacher vectors instead of tokens in all further batches for which all are cached."""
         self._source.cached = cached
 
-    def read_pictures_from(self, vectors: PictureVectors) -> None:
+    def read_images_from(self, vectors: ImageVectors) -> None:
         """Set the source of image vectors; call it before the first batch is taken."""
         assert self._mixed is not None, "made without images"
         self._mixed.pictures.vectors = vectors
@@ -171,7 +171,7 @@ def make_loader(
     process_count: int = 1,
     shards: int = 1,
     parts: int = 1,
-    pictures: PictureCaptions | None = None,
+    pictures: ImageCaptions | None = None,
 ) -> Loader:
     """Data loader of a student's training, from the first batch on.
 
@@ -202,9 +202,9 @@ def make_loader(
         captions = [{language: TokenizedPairs(t, t) for language, t in one.items()} for one in pictures.captions]
         # Another seed, as the bitext may be the same captions, which would come in the same order.
         own_seed = zlib.crc32(f"pictures {seed}".encode())
-        of_pictures = make_source(PictureSource, captions, cfg, own_seed, **split)
-        of_pictures.picture = np.concatenate(list(pictures.picture.values()))
-        mixed = MixedSource(source, of_pictures, cfg.pictures_share)
+        of_images = make_source(ImageSource, captions, cfg, own_seed, **split)
+        of_images.picture = np.concatenate(list(pictures.picture.values()))
+        mixed = MixedSource(source, of_images, cfg.pictures_share)
     return Loader(source, _fingerprint(source, cfg, mixed), mixed)
 
 

@@ -15,18 +15,18 @@ from jaxtyping import Int
 
 from optical_jax.config import DataConfig, expand_path
 from optical_jax.data.images.captions import ImageTextSet, our_code
-from optical_jax.data.images.files import Pictures
+from optical_jax.data.images.files import Images
 from optical_jax.data.images.sources import read_image_set
 from optical_jax.data.text.bitext import Bitext, text_key
 from optical_jax.data.text.formats import InputFile, fingerprint
 from optical_jax.errors import DataError
 
-ALL_PICTURES = ": pictures"
+ALL_IMAGES = ": pictures"
 """Suffix of a set's name for the joint digest of its images."""
 
 
 @dataclass(frozen=True)
-class PicturePairs:
+class CaptionedImages:
     """Captions of a run's languages, each with its image."""
 
     spec: str
@@ -36,7 +36,7 @@ class PicturePairs:
     """Language -> index in `ids` of each caption's image."""
     ids: list[str]
     """Ids of images with a caption."""
-    pictures: Pictures
+    pictures: Images
     dropped: dict[str, dict[str, int]]
     """Language -> reason -> number of captions left out."""
     files: tuple[InputFile, ...]
@@ -52,7 +52,7 @@ class PicturePairs:
     def inputs(self) -> dict[str, str]:
         """Path -> sha256 of every input file; one joint digest for all images with captions."""
         found = {file.path: file.sha256 for file in self.files}
-        return found | {f"{self.spec}{ALL_PICTURES}": sha256(b"".join(self.digests)).hexdigest()}
+        return found | {f"{self.spec}{ALL_IMAGES}": sha256(b"".join(self.digests)).hexdigest()}
 
     def reports(self) -> list[dict[str, Any]]:
         """Caption statistics for bitext.json."""
@@ -79,7 +79,7 @@ class PicturePairs:
         ] + left_out
 
 
-def read_picture_pairs(cfg: DataConfig, languages: list[str], dev: Mapping[str, Bitext]) -> PicturePairs:
+def read_captioned_images(cfg: DataConfig, languages: list[str], dev: Mapping[str, Bitext]) -> CaptionedImages:
     """Read the captions of data.pictures, train split, in a run's languages.
 
     Captions are dropped, and counted, if they are repeated for an image, or the foreign side of a dev pair; and beyond
@@ -101,7 +101,7 @@ def read_picture_pairs(cfg: DataConfig, languages: list[str], dev: Mapping[str, 
     picture = {language: np.array([place[one] for one in of]) for language, of in named.items()}
     assert found.pictures is not None, "read with its pictures"
     files = tuple(_fingerprints(found.files))
-    return PicturePairs(spec, captions, picture, ids, found.pictures, dropped, files, found.left_out)
+    return CaptionedImages(spec, captions, picture, ids, found.pictures, dropped, files, found.left_out)
 
 
 def _of_language(

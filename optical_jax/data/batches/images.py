@@ -17,7 +17,7 @@ from optical_jax.data.batches.epochs import Streams, language_quotas
 from optical_jax.data.batches.iterator import CACHED_EPOCHS, ENDLESS, Batches
 from optical_jax.data.batches.tokens import TOKENIZE_AT_ONCE, FlatTokens, flatten_tokens
 from optical_jax.data.images.captions import ImageTextSet
-from optical_jax.data.images.files import Pictures
+from optical_jax.data.images.files import Images
 from optical_jax.data.pixels import Augmentation, PictureRecipe, augmented_pixels, picture_pixels
 from optical_jax.data.tokenization import Side, tokenize
 from optical_jax.errors import ConfigError
@@ -56,7 +56,7 @@ class PixelRows:
 
     dtype = np.dtype(np.float32)
 
-    def __init__(self, pictures: Pictures, ids: Sequence[str], recipe: PictureRecipe) -> None:
+    def __init__(self, pictures: Images, ids: Sequence[str], recipe: PictureRecipe) -> None:
         """
         Args:
           pictures: images by id.
@@ -95,7 +95,7 @@ class ImageTextSource:
     def __init__(
         self,
         found: ImageTextSet,
-        pictures: Pictures,
+        pictures: Images,
         tokens: FlatTokens,
         recipe: PictureRecipe,
         augmentation: Augmentation | None,
@@ -114,7 +114,7 @@ class ImageTextSource:
         self.tokens, self.augmentation, self.length, self.rows, self.seed = tokens, augmentation, length, rows, seed
         self.held: HeldVectors | None = None
         self.batch = cfg.global_batch
-        by_language = {language: found.captions_of_pictures(language) for language in found.captions}
+        by_language = {language: found.captions_of_images(language) for language in found.captions}
         self.pixels = PixelRows(pictures, list(dict.fromkeys(p for of in by_language.values() for p in of)), recipe)
         number = {picture: n for n, picture in enumerate(self.pixels.ids)}
         self.picture = np.array([number[picture] for of in by_language.values() for picture in of], np.int32)
@@ -201,7 +201,7 @@ def captions_in_order(found: ImageTextSet) -> list[str]:
     return [
         found.captions[language][caption].text
         for language in found.captions
-        for captions in found.captions_of_pictures(language).values()
+        for captions in found.captions_of_images(language).values()
         for caption in captions
     ]
 

@@ -133,7 +133,7 @@ def _whole_records(index: Path) -> bytes:
     return data[: len(data) // RECORD.itemsize * RECORD.itemsize]
 
 
-class CachedPictures:
+class CachedImages:
     """Patch vectors of a run's images, read from the cache, of equal number per image."""
 
     def __init__(self, cache: VectorCache, keys: Sequence[bytes], length: int):

@@ -31,7 +31,7 @@ def captions_as_collection(found: ImageTextSet, languages: Sequence[str] = ()) -
     if not asked:
         raise DataError(f"{found.name}, {found.split}: captions in English only, none as queries")
     chosen = select_languages(found, asked)
-    english = found.captions_of_pictures("en")
+    english = found.captions_of_images("en")
     queries: dict[str, dict[str, str]] = {}
     qrels: Qrels = {}
     for language, captions in chosen.items():

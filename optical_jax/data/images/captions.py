@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 from optical_jax.data.files.records import LANGUAGE, read_json_lines
 from optical_jax.data.files.requests import MissingPartError, SourceRequest, UnknownPartError
 from optical_jax.data.images.files import (
-    PictureFinder,
-    PictureFolders,
-    Pictures,
-    PictureSource,
-    index_pictures,
+    ImageFinder,
+    ImageFolders,
+    Images,
+    ImageSource,
+    index_images,
     without_ending,
 )
 from optical_jax.errors import ConfigError, DataError
@@ -27,7 +27,7 @@ ALIASES = {"fil": "tl", "iw": "he", "jp": "ja"}
 """Language codes of public sets -> those used here."""
 
 
-class NoPicturesError(DataError):
+class NoImagesError(DataError):
     """A set has captions, but its images are missing on this machine."""
 
 
@@ -60,7 +60,7 @@ class ImageTextSet:
 
     name: str
     split: str
-    pictures: Pictures | None
+    pictures: Images | None
     """None if only the text was requested."""
     captions: dict[str, dict[str, Caption]]
     """Language -> caption id -> the image's id, and the text. A caption without an id of its own has that of its image,
@@ -70,7 +70,7 @@ class ImageTextSet:
     left_out: dict[str, int] = field(default_factory=dict)
     """Reason -> number of lines that were left out, in sets that are never complete."""
 
-    def captions_of_pictures(self, language: str) -> dict[str, list[str]]:
+    def captions_of_images(self, language: str) -> dict[str, list[str]]:
         """Image id -> ids of its captions in that language; images without any are absent."""
         found: dict[str, list[str]] = {}
         for identity, caption in self.captions[language].items():
@@ -84,7 +84,7 @@ def join_image_sets(sets: Sequence[ImageTextSet]) -> ImageTextSet:
     Ids are prefixed with the set's position and split, independent of where its folder is. An image that is the same
     file in several sets is kept once.
     """
-    sources: dict[PictureSource, str] = {}
+    sources: dict[ImageSource, str] = {}
     captions: dict[str, dict[str, Caption]] = {}
     for n, one in enumerate(sets):
         own = f"{n}/{one.split}/"
@@ -95,7 +95,7 @@ def join_image_sets(sets: Sequence[ImageTextSet]) -> ImageTextSet:
                 (own + caption, Caption(identity.get(picture, own + picture), text))
                 for caption, (picture, text) in of_language.items()
             )
-    pictures = None if any(one.pictures is None for one in sets) else Pictures({i: s for s, i in sources.items()})
+    pictures = None if any(one.pictures is None for one in sets) else Images({i: s for s, i in sources.items()})
     files = dict.fromkeys(file for one in sets for file in one.files)
     names = [dict.fromkeys(getattr(one, name) for one in sets) for name in ("name", "split")]
     return ImageTextSet(", ".join(names[0]), ", ".join(names[1]), pictures, captions, tuple(files))
@@ -157,7 +157,7 @@ def gather_set(
     name: str,
     split: str,
     lines: Mapping[str, Iterable[CaptionLine]],
-    finder: PictureFinder | None,
+    finder: ImageFinder | None,
     files: Sequence[Path],
     *,
     others: Iterable[str] = (),
@@ -178,7 +178,7 @@ def gather_set(
     for language, of_language in lines.items():
         captions[language], first = gather_captions(of_language, f"{name}: {language}")
         named = {**first, **named}
-    pictures = None if finder is None else Pictures(_sources(named, finder, others))
+    pictures = None if finder is None else Images(_sources(named, finder, others))
     return ImageTextSet(name, split, pictures, captions, tuple(files), dict(left_out or {}))
 
 
@@ -186,7 +186,7 @@ def gather_request(
     ask: SourceRequest,
     split: str,
     lines: Mapping[str, Iterable[CaptionLine]],
-    finder: PictureFinder | None,
+    finder: ImageFinder | None,
     files: Sequence[Path],
     *,
     left_out: Mapping[str, int] | None = None,
@@ -201,21 +201,21 @@ def gather_request(
     return gather_set(ask.name, split, requested, finder, files, left_out=left_out)
 
 
-def find_images(ask: SourceRequest, *folders: str, ending: str = "") -> PictureFinder | None:
+def find_images(ask: SourceRequest, *folders: str, ending: str = "") -> ImageFinder | None:
     """The images in all folders of these names; None if only the text is requested.
 
     Raises:
-      NoPicturesError: no such folder.
+      NoImagesError: no such folder.
     """
     if ask.text_only:
         return None
     try:
-        return PictureFolders(ask.files.subfolders("its images (the text can be read alone)", *folders), ending)
+        return ImageFolders(ask.files.subfolders("its images (the text can be read alone)", *folders), ending)
     except DataError as error:
-        raise NoPicturesError(str(error)) from None
+        raise NoImagesError(str(error)) from None
 
 
-def _sources(named: Mapping[str, str], finder: PictureFinder, others: Iterable[str]) -> dict[str, PictureSource]:
+def _sources(named: Mapping[str, str], finder: ImageFinder, others: Iterable[str]) -> dict[str, ImageSource]:
     """Image id -> source. `named` has the ids in captions, and where each is named first."""
     identity_of: dict[str, str] = {}
     for identity, where in named.items():
@@ -269,7 +269,7 @@ def read_image_folder(
     Raises:
       DataError: a file is empty, broken or contradictory; a caption's image is missing.
       MissingPartError: no captions of that split, or in one of the languages.
-      NoPicturesError: there are no images at all.
+      NoImagesError: there are no images at all.
     """
     paths = _caption_paths(folder, split, languages)
     lines = {language: _caption_lines(path) for language, path in paths.items()}
@@ -277,7 +277,7 @@ def read_image_folder(
     if text_only:
         return gather_set(name, split, lines, None, files)
     container = _container(folder, split)
-    index = index_pictures(container)
+    index = index_images(container)
     return gather_set(
         name,
         split,
@@ -351,7 +351,7 @@ def _container(folder: Path, split: str) -> Path:
     if not found and (folder / "images").is_dir():
         found = [folder / "images"]
     if not found:
-        raise NoPicturesError(
+        raise NoImagesError(
             f"{folder} has no images: no {', '.join(names)} and no images; add them (the text can be read alone)"
         )
     return found[0]

@@ -27,7 +27,7 @@ ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".ti
 """Suffixes of image files; other files, and hidden ones, are ignored."""
 
 
-class PictureSource(Protocol):
+class ImageSource(Protocol):
     """One image in its file."""
 
     @property
@@ -52,7 +52,7 @@ class PictureSource(Protocol):
 
 
 @dataclass(frozen=True)
-class FilePicture:
+class FileImage:
     path: Path
 
     @property
@@ -70,7 +70,7 @@ class FilePicture:
 
 
 @dataclass(frozen=True)
-class TarPicture:
+class TarImage:
     """An image in a tar archive, read by offset, so that threads and processes need not share one open file."""
 
     path: Path
@@ -143,7 +143,7 @@ class ArrayFile:
 
 
 @dataclass(frozen=True)
-class ArrayPicture:
+class ArrayImage:
     file: ArrayFile
     row: int
 
@@ -163,20 +163,20 @@ def digest_of(data: bytes) -> bytes:
     return blake2b(data, digest_size=16).digest()
 
 
-class Pictures(Mapping[str, Rgb]):
+class Images(Mapping[str, Rgb]):
     """Images by id, decoded on every access; none is cached."""
 
-    def __init__(self, sources: Mapping[str, PictureSource]) -> None:
+    def __init__(self, sources: Mapping[str, ImageSource]) -> None:
         self._sources = dict(sources)
 
     @property
-    def sources(self) -> Mapping[str, PictureSource]:
+    def sources(self) -> Mapping[str, ImageSource]:
         """Image id -> its file."""
         return self._sources
 
-    def some(self, ids: Collection[str]) -> Pictures:
+    def some(self, ids: Collection[str]) -> Images:
         """The images with these ids, in the order they have here."""
-        return Pictures({identity: source for identity, source in self._sources.items() if identity in ids})
+        return Images({identity: source for identity, source in self._sources.items() if identity in ids})
 
     def __getitem__(self, identity: str) -> Rgb:
         """
@@ -215,7 +215,7 @@ class Pictures(Mapping[str, Rgb]):
         return sha256(b"".join(named)).hexdigest()
 
 
-class PictureFinder(Protocol):
+class ImageFinder(Protocol):
     """Finds the image files that captions name."""
 
     where: str
@@ -229,10 +229,10 @@ class PictureFinder(Protocol):
         """A similar name to suggest for an unknown one; empty if there is none."""
         ...
 
-    def source(self, name: str) -> PictureSource: ...
+    def source(self, name: str) -> ImageSource: ...
 
 
-class PictureFolders:
+class ImageFolders:
     """Find images by exact file name in several folders, without listing them."""
 
     def __init__(self, folders: Sequence[Path], ending: str = "") -> None:
@@ -251,17 +251,17 @@ class PictureFolders:
     def near(self, identity: str) -> str:
         return ""
 
-    def source(self, name: str) -> PictureSource:
-        return FilePicture(Path(name))
+    def source(self, name: str) -> ImageSource:
+        return FileImage(Path(name))
 
 
-class PictureIndex:
+class ImageIndex:
     """Find images of one folder or archive by file name, with or without its suffix.
 
     Names are compared in Unicode form NFC: macOS decomposes accents in file names, editors do not.
     """
 
-    def __init__(self, sources: Mapping[str, PictureSource], where: str) -> None:
+    def __init__(self, sources: Mapping[str, ImageSource], where: str) -> None:
         self.sources, self.where = sources, where
         self._named: dict[str, list[str]] = {}
         for name in sources:
@@ -286,7 +286,7 @@ class PictureIndex:
         wanted = PurePosixPath(without_ending(identity)).name
         return next((name for name in self.sources if PurePosixPath(without_ending(name)).name == wanted), "")
 
-    def source(self, name: str) -> PictureSource:
+    def source(self, name: str) -> ImageSource:
         return self.sources[name]
 
 
@@ -300,7 +300,7 @@ def without_ending(name: str) -> str:
     return str(path.with_suffix("")) if path.suffix.lower() in ENDINGS else name
 
 
-def index_pictures(path: Path) -> PictureIndex:
+def index_images(path: Path) -> ImageIndex:
     """Index the images in a folder (and its subfolders), a tar archive or an npz file.
 
     Raises:
@@ -310,7 +310,7 @@ def index_pictures(path: Path) -> PictureIndex:
         sources = _in_folder(path)
     elif path.suffix == ".npz":
         file = ArrayFile(path)
-        sources = {identity: ArrayPicture(file, row) for row, identity in enumerate(file.ids)}
+        sources = {identity: ArrayImage(file, row) for row, identity in enumerate(file.ids)}
         if len(sources) < len(file.ids):
             twice = next(identity for row, identity in enumerate(file.ids) if identity in file.ids[:row])
             raise DataError(f"{path}: id {twice!r} is a duplicate; give each image its own")
@@ -318,27 +318,27 @@ def index_pictures(path: Path) -> PictureIndex:
         sources = _in_tar(path)
     if not sources:
         raise DataError(f"{path}: no image in it ({', '.join(ENDINGS)})")
-    return PictureIndex(sources, str(path))
+    return ImageIndex(sources, str(path))
 
 
-def _in_folder(folder: Path) -> dict[str, PictureSource]:
+def _in_folder(folder: Path) -> dict[str, ImageSource]:
     names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return {name: FilePicture(folder / name) for name in sorted(filter(_is_picture, names))}
+    return {name: FileImage(folder / name) for name in sorted(filter(_is_image, names))}
 
 
-def _in_tar(path: Path) -> dict[str, PictureSource]:
-    sources: dict[str, PictureSource] = {}
+def _in_tar(path: Path) -> dict[str, ImageSource]:
+    sources: dict[str, ImageSource] = {}
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
                 name = str(PurePosixPath(member.name))
-                if member.isdir() or not _is_picture(name):
+                if member.isdir() or not _is_image(name):
                     continue
                 if not member.isreg() or member.issparse():
                     raise DataError(f"{path}: {name} is a link or not a plain file; pack the files themselves")
                 if name in sources:
                     raise DataError(f"{path}: {name} is a duplicate; give each image its own name")
-                sources[name] = TarPicture(path, name, member.offset_data, member.size)
+                sources[name] = TarImage(path, name, member.offset_data, member.size)
     except (tarfile.TarError, EOFError, ValueError) as error:
         raise DataError(
             f"{path}: broken, compressed or not a tar archive ({error}); pack it again without gzip"
@@ -348,7 +348,7 @@ def _in_tar(path: Path) -> dict[str, PictureSource]:
     return sources
 
 
-def _is_picture(name: str) -> bool:
+def _is_image(name: str) -> bool:
     path = PurePosixPath(name)
     return path.suffix.lower() in ENDINGS and not any(part.startswith(".") for part in path.parts)
 
@@ -359,7 +359,7 @@ AT_A_TIME = 256
 """Images decoded per progress update."""
 
 
-def refuse_broken(sources: Sequence[PictureSource], threads: int = 4) -> None:
+def refuse_broken(sources: Sequence[ImageSource], threads: int = 4) -> None:
     """Check that all images can be decoded.
 
     Args:
@@ -369,7 +369,7 @@ def refuse_broken(sources: Sequence[PictureSource], threads: int = 4) -> None:
     Raises:
       DataError: some are broken, empty, too large or not images; the message names up to `SHOWN`.
     """
-    encoded = [source for source in dict.fromkeys(sources) if not isinstance(source, ArrayPicture)]
+    encoded = [source for source in dict.fromkeys(sources) if not isinstance(source, ArrayImage)]
     found: list[str] = []
     with ThreadPoolExecutor(threads) as pool, ProgressReport("reading images", len(encoded), "images") as progress:
         for start in range(0, len(encoded), AT_A_TIME):
@@ -383,7 +383,7 @@ def refuse_broken(sources: Sequence[PictureSource], threads: int = 4) -> None:
         raise DataError(found[0])
 
 
-def _fault(source: PictureSource) -> str:
+def _fault(source: ImageSource) -> str:
     try:
         source.rgb()
     except DataError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 from optical_jax.data.files.finding import FileFinder, existing
 from optical_jax.data.files.requests import SourceRequest, parse_spec
 from optical_jax.data.images.captions import ImageTextSet, caption_files, our_code, read_image_folder, refuse_misnamed
-from optical_jax.data.images.files import Pictures, index_pictures
+from optical_jax.data.images.files import Images, index_images
 from optical_jax.data.images.flickr_entities import FlickrEntities, read_entities
 from optical_jax.data.images.layouts import LAYOUTS, detect_layout, layouts_seen
 from optical_jax.errors import ConfigError, DataError
@@ -59,7 +59,7 @@ def is_image_set(spec: str) -> bool:
     return seen
 
 
-def read_pictures(spec: str, split: str = "dev") -> Pictures:
+def read_images(spec: str, split: str = "dev") -> Images:
     """Images to search: all in a folder, a tar archive or an npz file; or those of one split of an image-text set.
 
     Raises:
@@ -71,7 +71,7 @@ def read_pictures(spec: str, split: str = "dev") -> Pictures:
         return found
     if not Path(spec).exists():
         raise DataError(f"{spec}: no such folder or file; name images in a folder, a tar archive or an npz file")
-    return Pictures(index_pictures(Path(spec)).sources)
+    return Images(index_images(Path(spec)).sources)
 
 
 def read_flickr_entities(spec: str, split: str = "val", *, text_only: bool = False) -> FlickrEntities:

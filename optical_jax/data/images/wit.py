@@ -23,15 +23,15 @@ from pathlib import Path
 from optical_jax.data.files.records import read_lines
 from optical_jax.data.files.requests import MissingPartError, SourceRequest
 from optical_jax.data.images.captions import CaptionLine, ImageTextSet, gather_request, our_code
-from optical_jax.data.images.files import ENDINGS, FilePicture, PictureSource
+from optical_jax.data.images.files import ENDINGS, FileImage, ImageSource
 from optical_jax.errors import DataError
 
 COLUMNS = ("language", "image_url", "caption_reference_description")
 HASHES = ("sha256", "sha1", "md5")
-NO_CAPTION, NO_PICTURE = "no reference caption", "no local picture"
+NO_CAPTION, NO_IMAGE = "no reference caption", "no local picture"
 
 
-class UrlPictures:
+class UrlImages:
     """Local image files by URL."""
 
     def __init__(self, by_url: dict[str, Path], by_hash: dict[str, Path], where: str) -> None:
@@ -50,15 +50,15 @@ class UrlPictures:
     def near(self, identity: str) -> str:
         return ""
 
-    def source(self, name: str) -> PictureSource:
-        return FilePicture(Path(name))
+    def source(self, name: str) -> ImageSource:
+        return FileImage(Path(name))
 
 
 def wit(ask: SourceRequest) -> ImageTextSet:
     """WIT's reference captions by image URL; rows without caption or local image are counted and left out."""
     split = ask.split_of(["train", "val", "test"])
     shards = ask.of_split("rows", f"wit_v1.{split}.*.tsv")
-    pictures = None if ask.text_only else _local_pictures(ask)
+    pictures = None if ask.text_only else _local_images(ask)
     wanted = set(ask.languages)
     lines: dict[str, list[CaptionLine]] = {}
     left_out: Counter[str] = Counter()
@@ -70,7 +70,7 @@ def wit(ask: SourceRequest) -> ImageTextSet:
             if not text.strip():
                 left_out[NO_CAPTION] += 1
             elif pictures is not None and pictures.find(url) is None:
-                left_out[NO_PICTURE] += 1
+                left_out[NO_IMAGE] += 1
             else:
                 lines.setdefault(language, []).append(CaptionLine(where, url, text))
     empty = sorted(wanted - lines.keys())
@@ -81,13 +81,13 @@ def wit(ask: SourceRequest) -> ImageTextSet:
     return gather_request(ask, split, lines, pictures, shards, left_out=left_out)
 
 
-def _local_pictures(ask: SourceRequest) -> UrlPictures:
+def _local_images(ask: SourceRequest) -> UrlImages:
     lists = [path for path in ask.files.near("pictures.tsv") if path.is_file()]
     if lists:
-        return UrlPictures(_listed(lists[0]), {}, str(lists[0]))
+        return UrlImages(_listed(lists[0]), {}, str(lists[0]))
     folder = ask.files.subfolders("local images (a list of them pictures.tsv, or)", "images")[0]
     hashed = {path.stem.lower(): path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS}
-    return UrlPictures({}, hashed, str(folder))
+    return UrlImages({}, hashed, str(folder))
 
 
 def _listed(path: Path) -> dict[str, Path]:

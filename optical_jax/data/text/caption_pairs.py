@@ -40,7 +40,7 @@ class CaptionSource(Source):
 
     @property
     def left_out(self) -> dict[str, int]:
-        with_english, own = self.captions.captions_of_pictures(ENGLISH), self.captions.captions[self.code]
+        with_english, own = self.captions.captions_of_images(ENGLISH), self.captions.captions[self.code]
         missing = sum(caption.picture not in with_english for caption in own.values())
         # The set counts rows over both languages, so the reason names both.
         of_set = {f"{reason} ({ENGLISH}, {self.code})": n for reason, n in self.captions.left_out.items()}
@@ -74,8 +74,8 @@ class CaptionSource(Source):
                 f"data.score_column={cfg.score_column}: captions ({self.spec}) have no scores; leave it empty"
             )
         own, english = self.captions.captions[self.code], self.captions.captions[ENGLISH]
-        english_of = self.captions.captions_of_pictures(ENGLISH)
-        for picture, captions in self.captions.captions_of_pictures(self.code).items():
+        english_of = self.captions.captions_of_images(ENGLISH)
+        for picture, captions in self.captions.captions_of_images(self.code).items():
             if there := english_of.get(picture):
                 for k, caption in enumerate(captions):
                     text = english[there[k % len(there)]].text

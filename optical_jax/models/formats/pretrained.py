@@ -14,7 +14,7 @@ import numpy as np
 
 from optical_jax.config import EncoderConfig, HeadConfig, TowerConfig
 from optical_jax.errors import ConfigError
-from optical_jax.files import OWN_CONFIG, PAIR, SEEN_PICTURES, TOKENIZER_FILES, read_if_present
+from optical_jax.files import OWN_CONFIG, PAIR, SEEN_IMAGES, TOKENIZER_FILES, read_if_present
 from optical_jax.models.formats.hf_heads import Head, Pooling, Projection, cut_lengths, read_head
 from optical_jax.models.formats.hf_names import encoder_config, match_names, shorten, to_tree
 from optical_jax.models.formats.hf_weights import Weights, read_json
@@ -58,7 +58,7 @@ class Model:
     @property
     def seen_images(self) -> list[str] | None:
         """Digests, in hexadecimal, of the images that the image tower is known to be trained on; None if unknown."""
-        return read_if_present(self.folder / SEEN_PICTURES)
+        return read_if_present(self.folder / SEEN_IMAGES)
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:

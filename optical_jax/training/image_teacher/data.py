@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from optical_jax.config import DEV_FIGURES, ImageDataConfig, expand_path
+from optical_jax.config import IMAGE_DEV_METRICS, ImageDataConfig, expand_path
 from optical_jax.data.batches.images import HeldVectors
 from optical_jax.data.batches.tokens import FlatTokens
 from optical_jax.data.images.captions import NOT_THERE, ImageTextSet, join_image_sets
-from optical_jax.data.images.files import FilePicture, Pictures, refuse_broken
+from optical_jax.data.images.files import FileImage, Images, refuse_broken
 from optical_jax.data.images.sources import read_image_set
 from optical_jax.data.text.bitext import text_key
 from optical_jax.files import sha256_file
@@ -25,7 +25,7 @@ from optical_jax.towers.texts import encode_texts
 from optical_jax.towers.tower import Tower
 from optical_jax.types import ImageTextBatch, Params, TokenVectors
 
-Figures = dict[str, dict[str, float]]
+MetricValues = dict[str, dict[str, float]]
 """Name of a set -> figure -> value."""
 
 
@@ -83,11 +83,11 @@ def read_stage_data(cfg: ImageDataConfig, seen_before: Collection[str] = ()) -> 
             ) from None
         inputs["dev"] = files_of(each)
         for one in each:
-            dev[unlike(one.name, dev)] = some_pictures(one, language, cfg.dev_pictures)
+            dev[unlike(one.name, dev)] = some_images(one, language, cfg.dev_pictures)
     if cfg.check_pictures:
-        every = [pictures_of(one) for one in (*train, *dev.values())]
+        every = [images_of(one) for one in (*train, *dev.values())]
         refuse_broken([source for pictures in every for source in pictures.sources.values()], cfg.threads)
-    pictures = {digest.hex() for one in train for digest in pictures_of(one).digests.values()}.union(seen_before)
+    pictures = {digest.hex() for one in train for digest in images_of(one).digests.values()}.union(seen_before)
     captions = {text_key(caption.text) for one in train for caption in one.captions[language].values()}
     report = {
         "train": [counts_of(one, language) for one in train],
@@ -99,7 +99,7 @@ def read_stage_data(cfg: ImageDataConfig, seen_before: Collection[str] = ()) -> 
     return StageData(join_image_sets(train), dev, inputs, report, sorted(pictures))
 
 
-def pictures_of(found: ImageTextSet) -> Pictures:
+def images_of(found: ImageTextSet) -> Images:
     assert found.pictures is not None, "read with its pictures"
     return found.pictures
 
@@ -110,7 +110,7 @@ def unlike(name: str, others: Mapping[str, Any]) -> str:
 
 
 def counts_of(found: ImageTextSet, language: str) -> dict[str, Any]:
-    pictures, captioned = len(pictures_of(found)), len(found.captions_of_pictures(language))
+    pictures, captioned = len(images_of(found)), len(found.captions_of_images(language))
     return {
         "set": found.name,
         "split": found.split,
@@ -130,7 +130,7 @@ def seen_of(found: ImageTextSet, language: str, pictures: Collection[str], capti
     """
     texts = (caption.text for caption in found.captions[language].values())
     return {
-        "seen_pictures": sum(digest.hex() in pictures for digest in pictures_of(found).digests.values()),
+        "seen_pictures": sum(digest.hex() in pictures for digest in images_of(found).digests.values()),
         "seen_captions": sum(text_key(text) in captions for text in texts),
     }
 
@@ -139,17 +139,17 @@ def files_of(sets: Sequence[ImageTextSet]) -> dict[str, str]:
     """Path -> sha256 of every file; images that are a file each get one digest per set."""
     found = {str(file): sha256_file(file) for one in sets for file in one.files}
     for one in sets:
-        pictures = pictures_of(one)
-        files = {name: source for name, source in pictures.sources.items() if isinstance(source, FilePicture)}
+        pictures = images_of(one)
+        files = {name: source for name, source in pictures.sources.items() if isinstance(source, FileImage)}
         if files:
             name = f"{next(iter(files.values())).path.parent}: {one.split}, {len(files)} pictures"
             found[name] = sha256(b"".join(pictures.digests[each] for each in files)).hexdigest()
     return found
 
 
-def some_pictures(found: ImageTextSet, language: str, most: int) -> ImageTextSet:
+def some_images(found: ImageTextSet, language: str, most: int) -> ImageTextSet:
     """At most `most` images of a set, evenly spaced, with their captions."""
-    pictures = pictures_of(found)
+    pictures = images_of(found)
     ids = list(pictures)
     if len(ids) <= most:
         return found
@@ -204,25 +204,27 @@ def one_vector_a_text(pair: TowerPair) -> bool:
 # ---- dev metrics -------------------------------------------------------------------------------------------------
 
 
-def make_dev_figures(dev: Mapping[str, ImageTextSet], pair: TowerPair, language: str) -> Callable[[Params], Figures]:
+def make_dev_metrics(
+    dev: Mapping[str, ImageTextSet], pair: TowerPair, language: str
+) -> Callable[[Params], MetricValues]:
     """Dev retrieval, text to image and image to text, as a function of both towers' parameters.
 
     Scored as the loss scores: mean vectors, or tokens and patches.
     """
     pooled = pair.interaction == "pooled"
 
-    def evaluate(params: Params) -> Figures:
+    def evaluate(params: Params) -> MetricValues:
         text, image = (replace(tower, params=params[part]) for part, tower in pair.towers.items())
         found = {}
         for name, one in dev.items():
-            captions, pictures = one.captions[language], pictures_of(one)
+            captions, pictures = one.captions[language], images_of(one)
             ids = list(pictures)
             asked = [caption.text for caption in captions.values()]
             texts = by_position(encode_texts(text, asked, pooled=pooled), len(captions))
             images = by_position(encode_images(image, pictures, ids, pooled=pooled), len(ids))
             relevant = {name: [caption.picture] for name, caption in captions.items()}
             figures = two_way_metrics(*(way.per_query for way in search_both_ways(relevant, texts, ids, images)))
-            found[name] = {figure: figures[figure] for figure in DEV_FIGURES}
+            found[name] = {figure: figures[figure] for figure in IMAGE_DEV_METRICS}
         return found
 
     return evaluate

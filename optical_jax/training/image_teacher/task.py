@@ -19,7 +19,7 @@ from optical_jax.training.image_teacher.data import (
     as_if_held,
     held_bytes,
     hold_texts,
-    make_dev_figures,
+    make_dev_metrics,
     read_stage_data,
 )
 from optical_jax.training.image_teacher.start import make_pair
@@ -93,7 +93,7 @@ def prepare(cfg: ImageStageConfig, folder: RunFolder | None) -> Prepared:
         frozen=frozen_parts(cfg),
         step=make_image_text_step(cfg, text, image, mesh, tx),
         constants=(),
-        evaluate=make_dev_figures(data.dev, start, cfg.data.language),
+        evaluate=make_dev_metrics(data.dev, start, cfg.data.language),
         models={"model": start},
         inputs=inputs,
         records={"images.json": data.report},

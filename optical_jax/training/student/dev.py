@@ -18,7 +18,7 @@ def ranks_of_gold(scores: np.ndarray, gold: np.ndarray) -> np.ndarray:
     return (scores >= own).sum(axis=1)
 
 
-def rank_figures(ranks: np.ndarray) -> dict[str, float]:
+def rank_metrics(ranks: np.ndarray) -> dict[str, float]:
     """R@1, R@10 and RR@10, each the mean over queries with one relevant document."""
     return {
         "R@1": float((ranks <= 1).mean()),
@@ -64,7 +64,7 @@ def make_dev_evaluation(
             known = blocks_of([vectors[text] for text in (documents if student_asks else asked)])
             queries, found = (list(learned), known) if student_asks else (list(known), learned)
             scores = score_all(queries, len(asked), found, len(documents))
-            figures[language] = rank_figures(ranks_of_gold(scores, np.array([place[text] for text in held])))
+            figures[language] = rank_metrics(ranks_of_gold(scores, np.array([place[text] for text in held])))
         return figures
 
     return evaluate

@@ -11,8 +11,8 @@ import jax
 import numpy as np
 
 from optical_jax.config import ImageTowerConfig
-from optical_jax.data.batches.captioned_images import PicturePairs
-from optical_jax.data.batches.vector_cache import RECORD, CachedPictures
+from optical_jax.data.batches.captioned_images import CaptionedImages
+from optical_jax.data.batches.vector_cache import RECORD, CachedImages
 from optical_jax.data.images.files import refuse_broken
 from optical_jax.errors import ConfigError
 from optical_jax.progress import ProgressReport
@@ -22,7 +22,7 @@ from optical_jax.training.student.teacher_cache import GIB, bytes_under, open_ca
 from optical_jax.types import TokenVectors
 
 
-def vectors_of_picture(tower: Tower) -> int:
+def vectors_per_image(tower: Tower) -> int:
     """Vectors per image: patches, or 1 if pooled."""
     if tower.cfg.head.pooling != "none":
         return 1
@@ -31,20 +31,20 @@ def vectors_of_picture(tower: Tower) -> int:
     return (height // tower.cfg.encoder.patch_size) * (width // tower.cfg.encoder.patch_size)
 
 
-def picture_keys(tower: Tower, digests: list[bytes]) -> list[bytes]:
+def image_keys(tower: Tower, digests: list[bytes]) -> list[bytes]:
     """A 16-byte cache key for every image: its digest and its preprocessing."""
     recipe = repr(recipe_of(tower)).encode()
     return [blake2b(recipe + digest, digest_size=16).digest() for digest in digests]
 
 
-def cached_pictures(
+def cached_images(
     tower: Tower,
-    pairs: PicturePairs,
+    pairs: CaptionedImages,
     root: Path,
     most_gib: float,
     mesh: jax.sharding.Mesh,
     say: Callable[[str], None],
-) -> CachedPictures:
+) -> CachedImages:
     """The vectors of all images from the cache under `root`; missing ones are encoded first.
 
     Raises:
@@ -53,7 +53,7 @@ def cached_pictures(
     """
     if jax.process_count() > 1:
         raise ConfigError(f"data.pictures is for one process, and there are {jax.process_count()}; leave it out")
-    keys, length = picture_keys(tower, pairs.digests), vectors_of_picture(tower)
+    keys, length = image_keys(tower, pairs.digests), vectors_per_image(tower)
     cache = open_cache(root, tower.params, tower.cfg)
     # `get`, not `in`: damaged vectors are encoded again. The same picture under two names is encoded once.
     place = {key: n for n, key in reversed(list(enumerate(keys))) if cache.get(key) is None}
@@ -78,14 +78,14 @@ def cached_pictures(
         cache.reload()
     known = len(keys) - len(missing)
     say(f"picture vectors: {len(missing):,} pictures encoded, {known:,} known; all are in {cache.folder}")
-    return CachedPictures(cache, keys, length)
+    return CachedImages(cache, keys, length)
 
 
-class MadeUpPictures:
+class PlaceholderImages:
     """Placeholder image vectors of the right shape, for a dry run."""
 
     def __init__(self, tower: Tower):
-        self.shape = vectors_of_picture(tower), tower.cfg.vector_width
+        self.shape = vectors_per_image(tower), tower.cfg.vector_width
 
     def rows(self, pictures: np.ndarray) -> TokenVectors:
         T, E = self.shape

@@ -15,7 +15,7 @@ from optical_jax.data.text.bitext import Bitext
 from optical_jax.data.text.translation_table import mutual_translations
 from optical_jax.data.tokenization import load_tokenizer, tokenize, train_vocabulary, with_pieces
 from optical_jax.errors import ConfigError
-from optical_jax.files import PAIR, SEEN_PICTURES
+from optical_jax.files import PAIR, SEEN_IMAGES
 from optical_jax.models.encoders import poolings
 from optical_jax.models.formats.pretrained import open_model
 from optical_jax.models.late_interaction import tower_specs
@@ -57,7 +57,7 @@ def load_teacher_pair(cfg: Config) -> TeacherPair:
     text = load_teacher(cfg, source)
     if not source.is_pair:
         return TeacherPair(text, None, {})
-    records = {PAIR: source.metadata, SEEN_PICTURES: source.seen_images}
+    records = {PAIR: source.metadata, SEEN_IMAGES: source.seen_images}
     image = source.tower("image", cfg.teacher.pooling)
     return TeacherPair(text, image, {name: content for name, content in records.items() if content is not None})
 

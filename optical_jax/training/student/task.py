@@ -12,31 +12,31 @@ import jax
 
 from optical_jax.alignment.lexicon import lexicons_of_run
 from optical_jax.config import Config, TowerConfig, expand_path
-from optical_jax.data.batches.bitext import Loader, PictureCaptions, make_loader
-from optical_jax.data.batches.captioned_images import read_picture_pairs
+from optical_jax.data.batches.bitext import ImageCaptions, Loader, make_loader
+from optical_jax.data.batches.captioned_images import read_captioned_images
 from optical_jax.data.batches.tokens import TokenSide, tokenize_pairs, tokenize_texts
 from optical_jax.data.text.bitext import load_bitext
 from optical_jax.data.text.code_switch import SWITCHED_VERSIONS, switched
 from optical_jax.data.text.report import report_lines
 from optical_jax.errors import ConfigError
-from optical_jax.files import SEEN_PICTURES
+from optical_jax.files import SEEN_IMAGES
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.partitioning import batch_shards, params_shardings
-from optical_jax.runs.load import PICTURE_TEACHER, load
+from optical_jax.runs.load import IMAGE_TEACHER, load
 from optical_jax.towers.images import recipe_of
 from optical_jax.towers.tower import encode, sides_alike
 from optical_jax.training.estimate import CacheFill, RunCost, step_cost
 from optical_jax.training.optimizer import Frozen, make_optimizer
 from optical_jax.training.step import check_attention, make_train_step, student_and_teacher
 from optical_jax.training.student.dev import make_dev_evaluation
-from optical_jax.training.student.image_cache import MadeUpPictures, cached_pictures
+from optical_jax.training.student.image_cache import PlaceholderImages, cached_images
 from optical_jax.training.student.start import TeacherPair, load_teacher_pair, make_student
 from optical_jax.training.student.teacher_cache import as_if_cached, texts_to_fill, use_teacher_cache
 from optical_jax.training.task import Prepared, checked_mesh, model_inputs, say, train
 from optical_jax.types import Batch, Params, TokenVectors
 
 if TYPE_CHECKING:
-    from optical_jax.data.batches.captioned_images import PicturePairs
+    from optical_jax.data.batches.captioned_images import CaptionedImages
     from optical_jax.data.batches.tokens import TokenizedPairs
     from optical_jax.data.text.bitext import Bitext, BitextSplits
     from optical_jax.data.text.code_switch import Lexicon
@@ -75,7 +75,7 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Prepared:
         pair = load_teacher_pair(cfg)
         teacher = pair.text
         student = make_student(cfg, teacher, splits.train, say)
-    pictures = read_pictures(cfg, pair, splits) if cfg.data.pictures else None
+    pictures = read_images(cfg, pair, splits) if cfg.data.pictures else None
 
     lexicons = {}
     if cfg.data.code_switch:
@@ -114,7 +114,7 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Prepared:
     def fill_caches(start: int) -> None:
         if pictures:
             root = Path(expand_path(cfg.teacher.cache, "teacher.cache") or Path(cfg.run) / "picture_vectors")
-            loader.read_pictures_from(cached_pictures(*pictures, root, cfg.teacher.cache_gib, mesh, say))
+            loader.read_images_from(cached_images(*pictures, root, cfg.teacher.cache_gib, mesh, say))
         use_teacher_cache(
             cfg.teacher,
             teacher_params,
@@ -151,20 +151,20 @@ def kept_in_run(
     teacher: TeacherPair,
     student: Tower,
     report: Mapping[str, Any],
-    pictures: tuple[Tower, PicturePairs] | None,
+    pictures: tuple[Tower, CaptionedImages] | None,
 ) -> dict[str, Any]:
     """Of `Prepared` the models, references and records, which make the folder of a new run."""
-    models = {"teacher": teacher.text} | ({PICTURE_TEACHER: teacher.image} if teacher.image is not None else {})
+    models = {"teacher": teacher.text} | ({IMAGE_TEACHER: teacher.image} if teacher.image is not None else {})
     references = (
         {} if cfg.checkpoint.copy_teacher else dict.fromkeys(models, expand_path(cfg.teacher.path, "teacher.path"))
     )
     records = {"bitext.json": report} | {f"teacher/{name}": content for name, content in teacher.records.items()}
     if pictures is not None:
-        records[SEEN_PICTURES] = [digest.hex() for digest in pictures[1].digests]
+        records[SEEN_IMAGES] = [digest.hex() for digest in pictures[1].digests]
     return {"models": models | {"student": student}, "references": references, "records": records}
 
 
-def read_pictures(cfg: Config, teacher: TeacherPair, splits: BitextSplits) -> tuple[Tower, PicturePairs]:
+def read_images(cfg: Config, teacher: TeacherPair, splits: BitextSplits) -> tuple[Tower, CaptionedImages]:
     """The image tower for data.pictures, and the captions of its images in the bitext's languages.
 
     Raises:
@@ -183,17 +183,17 @@ def read_pictures(cfg: Config, teacher: TeacherPair, splits: BitextSplits) -> tu
             f"pictures of {found.cfg.vector_width}; take a pair that was trained to agree"
         )
     tower = replace(found.cfg, encoder=replace(found.cfg.encoder, dtype=cfg.teacher.dtype))
-    return replace(found, cfg=tower), read_picture_pairs(cfg.data, list(splits.train), splits.dev)
+    return replace(found, cfg=tower), read_captioned_images(cfg.data, list(splits.train), splits.dev)
 
 
-def tokenize_captions(cfg: Config, student: Tower, pairs: PicturePairs) -> PictureCaptions:
+def tokenize_captions(cfg: Config, student: Tower, pairs: CaptionedImages) -> ImageCaptions:
     """Tokenise captions, once for each side that the student encodes."""
     sides = [
         TokenSide(student.tokenizer, student.cfg.head, cfg.student.max_length, side)
         for side in SIDES[cfg.student.sides]
     ]
     captions = [{lang: tokenize_texts(texts, side) for lang, texts in pairs.captions.items()} for side in sides]
-    return PictureCaptions(captions, pairs.picture)
+    return ImageCaptions(captions, pairs.picture)
 
 
 def tokenize_versions(
@@ -232,7 +232,7 @@ def bitext_files(splits: BitextSplits) -> dict[str, str]:
 
 
 def cost_of(
-    cfg: Config, student: TowerConfig, teacher: Tower, loader: Loader, pictures: tuple[Tower, PicturePairs] | None
+    cfg: Config, student: TowerConfig, teacher: Tower, loader: Loader, pictures: tuple[Tower, CaptionedImages] | None
 ) -> RunCost:
     """What a dry run reports of a student's training."""
     longest = int(loader.teacher_texts.lengths.max())
@@ -263,7 +263,7 @@ def cost_of(
         flops=flops,
         sampled=SAMPLED_BATCHES,
         fill=fill,
-        stand_in=lambda: loader.read_pictures_from(MadeUpPictures(pictures[0])) if pictures else None,
+        stand_in=lambda: loader.read_images_from(PlaceholderImages(pictures[0])) if pictures else None,
         notes=notes,
     )
 

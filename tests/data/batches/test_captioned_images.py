@@ -26,7 +26,7 @@ from optical_jax.config import (
 )
 from optical_jax.config.validation import validate
 from optical_jax.data.batches.bitext import MixedSource
-from optical_jax.data.batches.captioned_images import read_picture_pairs
+from optical_jax.data.batches.captioned_images import read_captioned_images
 from optical_jax.data.text.bitext import load_bitext
 from optical_jax.errors import ConfigError, MachineError
 from optical_jax.losses import LOSSES, distillation_loss
@@ -40,12 +40,12 @@ from optical_jax.training.loop import put as put_batch
 from optical_jax.training.optimizer import make_optimizer
 from optical_jax.training.state import init_train_state
 from optical_jax.training.step import make_train_step
-from optical_jax.training.student.image_cache import cached_pictures
+from optical_jax.training.student.image_cache import cached_images
 from optical_jax.training.student.start import load_teacher_pair
-from optical_jax.training.student.task import prepare, read_pictures
+from optical_jax.training.student.task import prepare, read_images
 from optical_jax.training.task import begin
 from optical_jax.types import TokenVectors
-from tests.helpers.image_sets import NAMES, SIZE, TRAIN, WIDTH, write_pair, write_pictures
+from tests.helpers.image_sets import NAMES, SIZE, TRAIN, WIDTH, write_images, write_pair
 from tests.helpers.source_folders import jsonl, put
 
 
@@ -56,7 +56,7 @@ def pair(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    return write_pictures(tmp_path_factory.mktemp("sets") / "things")
+    return write_images(tmp_path_factory.mktemp("sets") / "things")
 
 
 def config(pair, folder, **data) -> Config:
@@ -74,11 +74,11 @@ def config(pair, folder, **data) -> Config:
 
 def images_of(cfg):
     """Who encodes the images, and their captions, as `prepare` reads them."""
-    return read_pictures(cfg, load_teacher_pair(cfg), load_bitext(cfg.data))
+    return read_images(cfg, load_teacher_pair(cfg), load_bitext(cfg.data))
 
 
 def cached(parts, cfg, root):
-    return cached_pictures(*images_of(cfg), root, 1.0, parts.mesh, lambda line: None)
+    return cached_images(*images_of(cfg), root, 1.0, parts.mesh, lambda line: None)
 
 
 # ---- captions with pictures ----------------------------------------------------------------------------------------
@@ -86,7 +86,7 @@ def cached(parts, cfg, root):
 
 def test_captions_come_with_their_pictures(pictures):
     cfg = DataConfig(bitext=(f"sw=captions:{pictures}",), pictures=str(pictures))
-    found = read_picture_pairs(cfg, ["sw"], load_bitext(cfg).dev)
+    found = read_captioned_images(cfg, ["sw"], load_bitext(cfg).dev)
     named = [found.ids[n] for n in found.picture["sw"]]
     assert list(zip(named, found.captions["sw"], strict=True)) == [
         (english.replace(" ", "-"), foreign) for english, foreign in NAMES[:TRAIN]
@@ -110,10 +110,10 @@ def test_captions_that_are_left_out_are_counted(tmp_path):
     cfg = DataConfig(bitext=(str(tmp_path / "sw.train.tsv"),), dev=(f"sw={tmp_path / 'dev.tsv'}",))
     cfg = replace(cfg, pictures=str(tmp_path))
     dev = load_bitext(cfg).dev
-    found = read_picture_pairs(cfg, ["sw"], dev)
+    found = read_captioned_images(cfg, ["sw"], dev)
     assert found.captions["sw"] == ["jua", "anga", "mvua", "mbwa"]
     assert found.dropped["sw"] == {"duplicate": 1, "in_dev": 1}
-    some = read_picture_pairs(replace(cfg, max_pairs=2), ["sw"], dev)
+    some = read_captioned_images(replace(cfg, max_pairs=2), ["sw"], dev)
     assert some.dropped["sw"] == {"duplicate": 1, "in_dev": 1, "over_max_pairs": 2}
     assert len(some.captions["sw"]) == 2
 
@@ -125,11 +125,11 @@ def test_captions_that_are_left_out_are_counted(tmp_path):
 def test_pictures_take_their_share_of_any_stretch(share):
     mixed = MixedSource(list(range(100)), [f"picture {n}" for n in range(100)], share)  # pyright: ignore
     found = [mixed[n] for n in range(40)]
-    texts, of_pictures = ([x for x in found if isinstance(x, kind)] for kind in (int, str))
-    assert len(of_pictures) == int(40 * share)
+    texts, of_images = ([x for x in found if isinstance(x, kind)] for kind in (int, str))
+    assert len(of_images) == int(40 * share)
     # Each kind in its own order, none left out.
     assert texts == list(range(len(texts)))
-    assert of_pictures == [f"picture {n}" for n in range(len(of_pictures))]
+    assert of_images == [f"picture {n}" for n in range(len(of_images))]
 
 
 def test_the_teachers_side_is_what_its_tower_makes_of_the_pictures(pair, pictures, tmp_path):
@@ -137,7 +137,7 @@ def test_the_teachers_side_is_what_its_tower_makes_of_the_pictures(pair, picture
     cfg = config(pair, pictures, pictures_share=1.0)
     parts = prepare(cfg, None)
     vectors = cached(parts, cfg, tmp_path)
-    parts.loader.read_pictures_from(vectors)
+    parts.loader.read_images_from(vectors)
     teacher = load(pair, part="image")
     with np.load(pictures / "images.train.npz") as file:
         pixels = dict(zip(file["ids"].tolist(), file["images"].astype(np.float32) / 127.5 - 1, strict=True))
@@ -157,7 +157,7 @@ def test_a_pooled_teacher_has_one_vector_a_picture(pair, pictures, tmp_path):
     cfg = config(pair, pictures, pictures_share=1.0)
     cfg = replace(cfg, teacher=replace(cfg.teacher, pooling="auto"))
     parts = prepare(cfg, None)
-    parts.loader.read_pictures_from(cached(parts, cfg, tmp_path))
+    parts.loader.read_images_from(cached(parts, cfg, tmp_path))
     assert next(parts.loader).teacher.vectors.shape == (8, 1, WIDTH)
 
 
@@ -165,7 +165,7 @@ def test_pictures_are_encoded_once(pair, pictures, tmp_path):
     cfg, said = config(pair, pictures), []
     parts, images = prepare(cfg, None), images_of(cfg)
     for _ in range(2):
-        cached_pictures(*images, tmp_path, 1.0, parts.mesh, said.append)
+        cached_images(*images, tmp_path, 1.0, parts.mesh, said.append)
     assert [line.split(",")[0] for line in said] == [
         f"picture vectors: {TRAIN} pictures encoded",
         "picture vectors: 0 pictures encoded",
@@ -175,11 +175,11 @@ def test_pictures_are_encoded_once(pair, pictures, tmp_path):
     data = bytearray(file.read_bytes())
     data[0] ^= 1
     file.write_bytes(data)
-    vectors = cached_pictures(*images, tmp_path, 1.0, parts.mesh, said.append)
+    vectors = cached_images(*images, tmp_path, 1.0, parts.mesh, said.append)
     assert "1 pictures encoded" in said[-1]
     vectors.rows(np.arange(TRAIN))
     with pytest.raises(ConfigError, match=r"teacher.cache_gib=1e-09: with the vectors of 24 pictures"):
-        cached_pictures(*images, tmp_path / "other", 1e-9, parts.mesh, said.append)
+        cached_images(*images, tmp_path / "other", 1e-9, parts.mesh, said.append)
 
 
 def test_damage_while_a_run_goes_on_is_told(pair, pictures, tmp_path):
@@ -198,7 +198,7 @@ def test_batches_repeat_and_resume(pair, pictures, tmp_path, batching):
 
     def batches(start, count):
         parts = prepare(cfg, None)
-        parts.loader.read_pictures_from(cached(parts, cfg, tmp_path))
+        parts.loader.read_images_from(cached(parts, cfg, tmp_path))
         if start:
             parts.loader.restore({**parts.loader.state(), "next_batch": start})
         return list(itertools.islice(parts.loader, count))
@@ -223,7 +223,7 @@ def test_what_batches_hold_is_in_their_fingerprint(pair, pictures, tmp_path):
 def one_step(cfg, tmp_path):
     """The metrics of a step on pictures, and of one on captions."""
     parts = prepare(cfg, None)
-    parts.loader.read_pictures_from(cached(parts, cfg, tmp_path))
+    parts.loader.read_images_from(cached(parts, cfg, tmp_path))
     mesh = make_mesh(cfg.mesh, jax.devices()[:1])
     tx = make_optimizer(cfg.optimizer, cfg.training.steps)
     found = []
@@ -248,7 +248,7 @@ def sides(request, pair, pictures, tmp_path_factory):
     cfg = config(pair, pictures)
     cfg = replace(cfg, teacher=replace(cfg.teacher, pooling=request.param))
     parts = prepare(cfg, None)
-    parts.loader.read_pictures_from(cached(parts, cfg, tmp_path_factory.mktemp("vectors")))
+    parts.loader.read_images_from(cached(parts, cfg, tmp_path_factory.mktemp("vectors")))
     found = []
     for batch in itertools.islice(parts.loader, 2):
         student = encode_jitted(parts.models["student"].params, batch.student, parts.models["student"].cfg)

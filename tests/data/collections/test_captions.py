@@ -8,7 +8,7 @@ import pytest
 
 from optical_jax.commands.evaluate import main
 from optical_jax.data.collections.captions import captions_as_collection
-from optical_jax.data.images.sources import is_image_set, read_image_set, read_pictures
+from optical_jax.data.images.sources import is_image_set, read_image_set, read_images
 from optical_jax.runs.load import load
 from tests.commands.test_evaluate import make_parallel
 from tests.evaluation.test_images import read, token_rows
@@ -109,5 +109,5 @@ def test_what_a_source_is(drawn, tmp_path):
     assert not is_image_set(str(make_parallel(tmp_path / "parallel")))
     assert not is_image_set("miracl/sw:somewhere")
     assert not is_image_set(str(tmp_path / "nowhere"))
-    assert list(read_pictures(str(drawn))) == NAMES
-    assert set(read_pictures(str(drawn / "images.dev"))) == {f"{name}.png" for name in NAMES}
+    assert list(read_images(str(drawn))) == NAMES
+    assert set(read_images(str(drawn / "images.dev"))) == {f"{name}.png" for name in NAMES}

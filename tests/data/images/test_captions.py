@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from optical_jax.data.images.captions import Caption, read_image_folder
-from optical_jax.data.images.files import index_pictures
+from optical_jax.data.images.files import index_images
 from optical_jax.errors import DataError
 from tests.helpers.source_folders import jsonl, put
 
@@ -46,7 +46,7 @@ def write_folder(path):
         (path / name).with_suffix(".png").write_bytes(png(colour))
 
 
-def put_pictures(folder, form):
+def put_images(folder, form):
     if form == "tar":
         write_tar(folder / "images.dev.tar", [(f"./{name}.png", png(colour)) for name, colour in COLOURS.items()])
     elif form == "npz":
@@ -62,14 +62,14 @@ def put_pictures(folder, form):
 @pytest.mark.parametrize("form", ["tar", "npz", "images.dev", "images"])
 def test_every_form_is_the_same_set(tmp_path, form):
     folder = put(tmp_path / "flowers", CAPTIONS)
-    put_pictures(folder, form)
+    put_images(folder, form)
     found = read_image_folder(folder, "dev")
     assert (found.name, found.split) == ("flowers", "dev")
     assert found.captions == {
         "sw": {"a": Caption("a", "Nyekundu"), "b": Caption("b", "Kijani")},
         "en": {"b#0": Caption("b", "Green"), "b#1": Caption("b", "As grass"), "a": Caption("a", "Red")},
     }
-    assert found.captions_of_pictures("en") == {"b": ["b#0", "b#1"], "a": ["a"]}
+    assert found.captions_of_images("en") == {"b": ["b#0", "b#1"], "a": ["a"]}
     # Pictures of the split alone are all in it; of a folder for every split those that its captions name.
     assert set(found.pictures) == (set("ab") if form == "images" else set("abc"))
     for name, rgb in found.pictures.items():
@@ -81,7 +81,7 @@ def test_every_form_is_the_same_set(tmp_path, form):
 
 def test_languages_and_splits(tmp_path):
     folder = put(tmp_path, CAPTIONS)
-    put_pictures(folder, "images")
+    put_images(folder, "images")
     assert list(read_image_folder(folder, "dev", ["sw"]).captions) == ["sw"]
     assert list(read_image_folder(folder, "train").captions) == ["en"]
     with pytest.raises(DataError, match=r"no captions\.sw\.train\.jsonl\[\.gz\]; its languages: en"):
@@ -140,7 +140,7 @@ def test_captions_under_a_name_that_is_none_are_not_passed_over(tmp_path):
 
 def test_ids_with_the_endings_of_their_files(tmp_path):
     put(tmp_path, {"captions.sw.dev.jsonl": jsonl({"_id": "a.png", "text": "x", "caption_id": "one"})})
-    put_pictures(tmp_path, "images")
+    put_images(tmp_path, "images")
     found = read_image_folder(tmp_path, "dev")
     assert found.captions == {"sw": {"one": Caption("a.png", "x")}}
     assert list(found.pictures) == ["a.png"]
@@ -168,14 +168,14 @@ def test_ids_with_the_endings_of_their_files(tmp_path):
 )
 def test_bad_lines(tmp_path, line, message):
     put(tmp_path, {"captions.sw.dev.jsonl": jsonl({"_id": "a", "text": "y", "caption_id": "1"}) + line + "\n"})
-    put_pictures(tmp_path, "images")
+    put_images(tmp_path, "images")
     with pytest.raises(DataError, match=message):
         read_image_folder(tmp_path, "dev")
 
 
 def test_empty_captions(tmp_path):
     put(tmp_path, {"captions.sw.dev.jsonl": "\n"})
-    put_pictures(tmp_path, "images")
+    put_images(tmp_path, "images")
     with pytest.raises(DataError, match=r"captions.sw.dev.jsonl is empty"):
         read_image_folder(tmp_path, "dev")
 
@@ -184,7 +184,7 @@ def test_empty_captions(tmp_path):
 def test_two_pictures_that_would_be_one_are_refused(tmp_path, named):
     """Captioned or not."""
     put(tmp_path, {"captions.sw.dev.jsonl": jsonl({"_id": named, "text": "x"})})
-    put_pictures(tmp_path, "images.dev")
+    put_images(tmp_path, "images.dev")
     for name in ("rose.jpg", "rose.png"):
         (tmp_path / "images.dev" / name).write_bytes(png((9, 9, 9)))
     with pytest.raises(DataError, match=r"images\.dev: rose\.jpg and rose\.png are both 'rose'; rename or remove one"):
@@ -193,7 +193,7 @@ def test_two_pictures_that_would_be_one_are_refused(tmp_path, named):
 
 def test_two_pictures_of_one_name_of_which_one_is_named_with_its_ending(tmp_path):
     put(tmp_path, {"captions.sw.dev.jsonl": jsonl({"_id": "rose.jpg", "text": "x"})})
-    put_pictures(tmp_path, "images.dev")
+    put_images(tmp_path, "images.dev")
     for name, colour in (("rose.jpg", (9, 9, 9)), ("rose.png", (5, 5, 5))):
         (tmp_path / "images.dev" / name).write_bytes(png(colour))
     pictures = read_image_folder(tmp_path, "dev").pictures
@@ -202,8 +202,8 @@ def test_two_pictures_of_one_name_of_which_one_is_named_with_its_ending(tmp_path
 
 def test_two_homes_of_pictures(tmp_path):
     put(tmp_path, CAPTIONS)
-    put_pictures(tmp_path, "tar")
-    put_pictures(tmp_path, "npz")
+    put_images(tmp_path, "tar")
+    put_images(tmp_path, "npz")
     with pytest.raises(DataError, match=r"both images\.dev\.tar and images\.dev\.npz; remove one"):
         read_image_folder(tmp_path, "dev")
 
@@ -233,12 +233,12 @@ def test_a_broken_picture_is_named_when_it_is_asked_for(tmp_path, form):
 def test_names_that_come_twice(tmp_path):
     write_tar(tmp_path / "twice.tar", [("a.png", b"x"), ("a.png", b"y")])
     with pytest.raises(DataError, match=r"twice\.tar: a\.png is a duplicate"):
-        index_pictures(tmp_path / "twice.tar")
+        index_images(tmp_path / "twice.tar")
     np.savez(tmp_path / "twice.npz", ids=np.array(["a", "b", "a"]), images=np.zeros((3, 2, 2, 3), np.uint8))
     with pytest.raises(DataError, match=r"twice\.npz: id 'a' is a duplicate"):
-        index_pictures(tmp_path / "twice.npz")
+        index_images(tmp_path / "twice.npz")
     write_tar(tmp_path / "alike.tar", [("a.png", b"x"), ("a.jpg", b"y"), ("b.jpg", b"z")])
-    index = index_pictures(tmp_path / "alike.tar")
+    index = index_images(tmp_path / "alike.tar")
     assert (index.find("a.jpg"), index.find("b"), index.find("c")) == ("a.jpg", "b.jpg", None)
     with pytest.raises(DataError, match=r"alike\.tar: a\.png and a\.jpg are both 'a'"):
         index.find("a")
@@ -249,20 +249,20 @@ def test_archives_that_are_none(tmp_path):
     for data in (b"", b"no archive" * 100):
         path.write_bytes(data)
         with pytest.raises(DataError, match=r"images\.dev\.tar: (broken|corrupt|no image|not an image)"):
-            index_pictures(path)
+            index_images(path)
     write_tar(path, [("a.png", png((1, 2, 3)) * 100)])
     path.write_bytes(path.read_bytes()[:3000])
     with pytest.raises(DataError, match=r"images\.dev\.tar: broken, .*unexpected end of data"):
-        index_pictures(path)
+        index_images(path)
     write_tar(path, [("a.png", b"x")], links=["b.png"])
     with pytest.raises(DataError, match=r"b\.png is a link"):
-        index_pictures(path)
+        index_images(path)
     with tarfile.open(path, "w:gz") as archive:
         archive.add(__file__, "a.png")
     with pytest.raises(DataError, match="without gzip"):
-        index_pictures(path)
+        index_images(path)
     with pytest.raises(DataError, match="cannot be read: No such file"):
-        index_pictures(tmp_path / "none.tar")
+        index_images(tmp_path / "none.tar")
 
 
 @pytest.mark.parametrize(
@@ -280,13 +280,13 @@ def test_archives_that_are_none(tmp_path):
 def test_arrays_that_are_no_pictures(tmp_path, arrays, message):
     np.savez(tmp_path / "images.dev.npz", **arrays)
     with pytest.raises(DataError, match=rf"images\.dev\.npz: .*{message}"):
-        index_pictures(tmp_path / "images.dev.npz")
+        index_images(tmp_path / "images.dev.npz")
 
 
 def test_a_broken_npz(tmp_path):
     (tmp_path / "images.dev.npz").write_bytes(b"PK\3\4" + b"x" * 50)
     with pytest.raises(DataError, match=r"images\.dev\.npz: ids cannot be read"):
-        index_pictures(tmp_path / "images.dev.npz")
+        index_images(tmp_path / "images.dev.npz")
 
 
 # ---- the real sets -----------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from optical_jax.data.images import files
-from optical_jax.data.images.files import index_pictures, refuse_broken
+from optical_jax.data.images.files import index_images, refuse_broken
 from optical_jax.errors import DataError
 from tests.helpers.image_folders import encoded
 
@@ -17,7 +17,7 @@ def folder(tmp_path):
 
 
 def sources_of(path):
-    return list(index_pictures(path).sources.values())
+    return list(index_images(path).sources.values())
 
 
 def test_whole_pictures_pass(folder):

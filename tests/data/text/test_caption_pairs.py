@@ -7,13 +7,13 @@ from optical_jax.data.text.bitext import load_bitext
 from optical_jax.data.text.code_switch import read_lexicons
 from optical_jax.errors import ConfigError, DataError
 from tests.helpers.image_folders import wit_rows
-from tests.helpers.image_sets import NAMES, TRAIN, write_pictures
+from tests.helpers.image_sets import NAMES, TRAIN, write_images
 from tests.helpers.source_folders import jsonl, put
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    return write_pictures(tmp_path_factory.mktemp("sets") / "things")
+    return write_images(tmp_path_factory.mktemp("sets") / "things")
 
 
 def test_captions_of_one_picture_are_sentence_pairs(pictures):

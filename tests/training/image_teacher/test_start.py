@@ -29,7 +29,7 @@ from optical_jax.models.formats.export import export_pair
 from optical_jax.models.formats.pretrained import Pair, Pretrained
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
-from optical_jax.training.image_teacher.data import read_stage_data, some_pictures
+from optical_jax.training.image_teacher.data import read_stage_data, some_images
 from optical_jax.training.image_teacher.start import make_pair
 from tests import ROOT
 from tests.helpers.drawn_images import write_set
@@ -106,7 +106,7 @@ def test_sets_and_splits_are_joined(folder, tmp_path):
         assert picture.rpartition("/")[2].split("-")[1] in text
     assert list(found.dev) == ["bars", "bars (2)"]
     assert "all of them trained on" in found.lines()[-1]
-    few = some_pictures(found.dev["bars"], "en", 4)
+    few = some_images(found.dev["bars"], "en", 4)
     assert list(few.pictures) == [list(found.dev["bars"].pictures)[n] for n in (0, 3, 7, 11)]
     assert {one.picture for one in few.captions["en"].values()} == set(few.pictures)
 

@@ -9,7 +9,7 @@ import pytest
 from optical_jax.config import MeshConfig
 from optical_jax.partitioning import make_mesh
 from optical_jax.retrieval import blocks
-from optical_jax.training.student.dev import make_dev_evaluation, rank_figures
+from optical_jax.training.student.dev import make_dev_evaluation, rank_metrics
 from optical_jax.types import TokenVectors
 from tests.retrieval.test_search import encode, some_texts
 
@@ -53,7 +53,7 @@ def test_dev_figures(monkeypatch, mesh):
         figures = evaluate({})
     for language, (english, queries) in dev.items():
         ranks = ranks_by_hand(english, queries)
-        assert figures[language] == pytest.approx(rank_figures(ranks))
+        assert figures[language] == pytest.approx(rank_metrics(ranks))
         assert 0.1 < figures[language]["R@1"] < 1.0
     assert sorted(asked) == sorted(dev["sw"][1] + dev["so"][1])
 
@@ -72,6 +72,6 @@ def test_english_sentences_look_for_foreign_ones():
 
 
 def test_figures_by_hand():
-    assert rank_figures(np.array([1, 2, 10, 11])) == pytest.approx(
+    assert rank_metrics(np.array([1, 2, 10, 11])) == pytest.approx(
         {"R@1": 0.25, "R@10": 0.75, "RR@10": (1 + 0.5 + 0.1) / 4}
     )
