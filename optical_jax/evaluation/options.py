@@ -85,7 +85,7 @@ def check(command: EvalCommand) -> None:
         raise ConfigError(f"batch_size={command.batch_size} is not valid; use at least 1")
     if command.compare and command.translations:
         raise ConfigError(
-            f"translations={command.translations[0]} applies to --run or --model; leave it out with --compare"
+            f"translations={command.translations[0]} belongs to --run or --model; leave it out with --compare"
         )
     if command.pictures_by and command.against == "captions":
         raise ConfigError(
