@@ -1,4 +1,4 @@
-"""What `eval.py` puts beside a system: words looked for as they are or in a dictionary, and translated queries."""
+"""Lexical and translation baselines of `eval.py`: BM25, BM25 through a dictionary, and machine-translated queries."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Queries = dict[str, dict[str, str]]
 
 
 def read_translations(entries: Sequence[str], collection: Collection) -> Queries:
-    """The judged queries in English, by whatever system: JSONL (`_id`, `text`) or TSV (id, text) by the file's name.
+    """Read English translations of the judged queries: JSONL (`_id`, `text`) or TSV (id, text), by the file name.
 
     Raises:
       ConfigError: the collection has no queries in a language, or its documents are not English.
-      DataError: a file is missing or broken, or lacks a judged query.
+      DataError: a file is missing or malformed, or lacks a judged query.
     """
     from optical_jax.data.collections.collection import read_texts
     from optical_jax.data.files.records import BadLines, tsv_texts, unique_texts
@@ -52,7 +52,7 @@ def read_translations(entries: Sequence[str], collection: Collection) -> Queries
 
 
 def count_lexicons(train: Mapping[str, Bitext], collection: Collection) -> dict[str, Lexicon]:
-    """A dictionary counted in the run's own pairs, for each language of the queries that it was trained on."""
+    """Dictionary of each query language, counted in the run's training pairs; untrained languages have none."""
     from optical_jax.retrieval.dictionary import count_lexicon
 
     if collection.document_language != "en":
@@ -67,11 +67,11 @@ def count_lexicons(train: Mapping[str, Bitext], collection: Collection) -> dict[
 def fuse_with_dictionary(
     rankings: Mapping[tuple[str, str], Ranking], system: str, ids: Sequence[str]
 ) -> dict[tuple[str, str], Ranking]:
-    """("fused", language) -> the system's ranking joined with the dictionary's, for each language that has one.
+    """Reciprocal rank fusion of the system's rankings with the dictionary's: ("fused", language) -> ranking.
 
     Args:
-      rankings: of both, by (system, language).
-      ids: of the documents.
+      rankings: of both, by (system, language); languages without a dictionary ranking are left out.
+      ids: document ids.
     """
     from optical_jax.retrieval.fusion import reciprocal_rank_fusion
 
@@ -85,7 +85,7 @@ def fuse_with_dictionary(
 def rank_by_words(
     collection: Collection, translated: Queries, lexicons: Mapping[str, Lexicon]
 ) -> dict[tuple[str, str], Ranking]:
-    """(system, language) -> ranking: bm25 on the queries as they are, mt-bm25 translated, dictionary word by word."""
+    """BM25 rankings, by (system, language): bm25 of the queries, mt-bm25 of translations, dictionary word by word."""
     from optical_jax.retrieval.bm25 import make_bm25
     from optical_jax.retrieval.dictionary import make_dictionary_bm25
 

@@ -1,4 +1,4 @@
-"""How many texts of a collection the training has seen."""
+"""Train/test overlap: texts and images of an evaluation set that occur in the training data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def asked_and_judged(collection: Collection) -> list[str]:
-    """Queries and the documents judged for them: a document that no query looks for is no answer learned."""
+    """All queries and judged documents; unjudged documents do not count as overlap, for they answer no query."""
     judged = {document for grades in collection.qrels.values() for document in grades}
     return [
         *(collection.documents[document] for document in judged),
@@ -28,7 +28,7 @@ def asked_and_judged(collection: Collection) -> list[str]:
 
 
 def shared_with_training(train: Mapping[str, Bitext], texts: Sequence[str], where: str) -> dict[str, int]:
-    """How many training pairs of each language share a text with these, told on stdout.
+    """Count and print the training pairs of each language that share a text with these.
 
     Args:
       where: what the texts are, for people.
@@ -44,18 +44,18 @@ def shared_with_training(train: Mapping[str, Bitext], texts: Sequence[str], wher
 def counts_of_training(
     run: Path | None, seen_by: str, pictures: Images, texts: Sequence[str], name: str, cache_dir: str | None
 ) -> dict[str, Any]:
-    """What of a set of pictures with captions was learned from, for metrics.json; None where nothing tells.
+    """Overlap of an image-caption set with the training data, for metrics.json; None where it is unknown.
 
     Args:
-      run: of a student or a teacher; None for a model.
-      seen_by: the run, folder or hub name whose tower of pictures encodes.
-      pictures: that are ranked.
-      texts: the captions that ask, and the English ones of the same pictures.
-      name: of the set, for people.
+      run: run folder of a student or a teacher; None for a model.
+      seen_by: run, folder or hub name of the image tower.
+      pictures: the ranked images.
+      texts: the query captions, and the English captions of the same images.
+      name: name of the set, for messages.
 
     Returns:
-      `shared_with_training`: language -> training pairs (of an image-text teacher captions) that share a text with
-      these, told on stdout too; and `pictures_trained_on`: who -> how many of the pictures.
+      `shared_with_training`: language -> number of training pairs (of an image-text teacher, captions) that share a
+      text with these, also printed; and `pictures_trained_on`: model -> number of images it was trained on.
     """
     from optical_jax.runs.pair import open_source
 
@@ -71,20 +71,20 @@ def counts_of_training(
 
 
 def count_among(pictures: Images, digests: Sequence[str]) -> int:
-    """Pictures that have one of these digests (hexadecimal)."""
+    """Number of images with one of these digests (hexadecimal)."""
     known = set(digests)
     return sum(digest.hex() in known for digest in pictures.digests.values())
 
 
 def shown_to_student(run: Path) -> list[str] | None:
-    """Digests of the pictures that a student learned from beside its bitext; None where its run does not tell."""
+    """Digests of the images a student was trained on besides its bitext; None where the run has no record of them."""
     if not read_run_config(run).get("data", {}).get("pictures"):
         return []
     return read_json(run / SEEN_IMAGES) if (run / SEEN_IMAGES).is_file() else None
 
 
 def shared_texts(run: Path, texts: Sequence[str], where: str) -> dict[str, int] | None:
-    """Training texts of each language that are among `texts`, told on stdout; None where they cannot be told.
+    """Count and print the training texts of each language that are among `texts`; None where they cannot be read.
 
     Args:
       where: what the texts are, for people.
@@ -97,7 +97,7 @@ def shared_texts(run: Path, texts: Sequence[str], where: str) -> dict[str, int] 
 
 
 def shared_captions(data: Mapping[str, Any], texts: Sequence[str], where: str, lost: str) -> dict[str, int] | None:
-    """The same of the captions that an image-text teacher learned from, by the settings of its data."""
+    """`shared_texts` for the training captions of an image-text teacher, given its data settings."""
     from optical_jax.data.images.sources import read_image_set
     from optical_jax.data.text.bitext import text_key
 

@@ -1,4 +1,4 @@
-"""`eval.py` for any kind of retrieval: a run, a model, or two runs against each other."""
+"""Retrieval evaluation of a run or a model, or comparison of two runs: the command `eval.py`."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from optical_jax.runs.load import checkpoint_step, is_run
 from optical_jax.towers.tower import Tower
 
 KINDS = (images.read_task, texts.read_task)
-"""What `--collection` may name: the first that reads it does; each gives None for what is not of its kind."""
+"""Readers of `--collection`, tried in order; each returns None for a source that is not of its kind."""
 
 
 def read_task(command: EvalCommand) -> RetrievalTask:
-    """The queries and documents that `--collection` names.
+    """Read the queries and documents that `--collection` names.
 
     Raises:
-      ConfigError: no kind of retrieval reads it, or a flag is of another kind.
-      DataError: it is missing or broken.
+      ConfigError: no reader accepts it, or a flag does not apply to it.
+      DataError: it is missing or malformed.
     """
     return next(task for read in KINDS if (task := read(command)) is not None)
 
 
 def run_evaluation(command: EvalCommand) -> None:
-    """The command."""
+    """Run `eval.py` with parsed flags."""
     for run in filter(None, (command.run, *command.compare)):
         checkpoint_step(Path(run), command.checkpoint)
     if command.model and is_run(Path(command.model)):
@@ -53,7 +53,7 @@ def run_evaluation(command: EvalCommand) -> None:
 
 
 def evaluate_run(command: EvalCommand, task: RetrievalTask, run: Path) -> Evaluation:
-    """What a run trains, beside its references; written into the run."""
+    """Evaluate a run's trained model and its references; results are written into the run folder."""
     step = checkpoint_step(run, command.checkpoint)
     with over_all_devices():
         prepared = task.of_run(command, run, step)
@@ -67,7 +67,7 @@ def evaluate_run(command: EvalCommand, task: RetrievalTask, run: Path) -> Evalua
     pages = prepared.task.write_pages(folder, evaluation)
     if try_to_draw(prepared.task.draw, metrics, folder / "curves.png"):
         pages.append("curves.png")
-    # Last: a folder with metrics.json is whole.
+    # Written last: a folder with metrics.json is complete.
     write_json(folder / "metrics.json", metrics)
     if command.out and not command.compare:
         write_json(Path(command.out), metrics)
@@ -78,7 +78,7 @@ def evaluate_run(command: EvalCommand, task: RetrievalTask, run: Path) -> Evalua
 
 
 def evaluate_model(command: EvalCommand, task: RetrievalTask) -> None:
-    """Any model, on both sides; nothing is written but `--out`."""
+    """Evaluate a model that encodes both queries and documents; nothing is written but `--out`."""
     with over_all_devices():
         evaluation = evaluate_prepared(command, task.of_model(command))
     if command.out:
@@ -87,7 +87,7 @@ def evaluate_model(command: EvalCommand, task: RetrievalTask) -> None:
 
 
 def evaluate_prepared(command: EvalCommand, prepared: Prepared) -> Evaluation:
-    """Encode, rank and measure, with progress on stderr."""
+    """Encode, rank and compute metrics, with progress on stderr."""
 
     def vectors(tower: Tower, items: Mapping[str, Any], label: str) -> Iterator[Block]:
         pooled = prepared.scoring == "pooled"
@@ -110,7 +110,7 @@ def results_folder(command: EvalCommand, task: RetrievalTask, run: Path) -> Path
 
 
 def compare(command: EvalCommand, task: RetrievalTask) -> None:
-    """Paired tests of the second run against the first, over the same queries (or images)."""
+    """Paired significance tests of the second run against the first, over the same queries (or images)."""
     runs = [Path(run) for run in command.compare]
     steps = [checkpoint_step(run, command.checkpoint) for run in runs]
     found = [metrics_of_run(command, task, run, step) for run, step in zip(runs, steps, strict=True)]
@@ -136,14 +136,14 @@ def compare(command: EvalCommand, task: RetrievalTask) -> None:
 def metrics_of_run(
     command: EvalCommand, task: RetrievalTask, run: Path, step: int
 ) -> tuple[Mapping[str, PerQuery], str]:
-    """Metrics by query or image, and their scoring; from the last evaluation if that was of the same."""
+    """Metrics per query or image, and their scoring; read from the last evaluation if it is up to date."""
     system, folder, languages = own_system(run), results_folder(command, task, run), list(task.asked)
     if (folder / "metrics.json").is_file():
         saved = read_json(folder / "metrics.json")
         if saved["checkpoint"] == step and task.is_current(command, run, step, saved):
             if set(languages) <= set(saved["languages"]):
                 return report.read_per_query(folder, system, languages, task.compared), saved["scoring"]
-            # Results that hold are not thrown away for those of other languages.
+            # Valid results of other languages are kept: evaluate the union of the languages.
             task = read_task(replace(command, lang=tuple(dict.fromkeys([*saved["languages"], *languages]))))
     scoring = evaluate_run(command, task, run).scoring
     return report.read_per_query(folder, system, languages, task.compared), scoring

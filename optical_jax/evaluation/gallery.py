@@ -1,4 +1,4 @@
-"""gallery.html: the best and the worst queries of every language, with the pictures that were found for them."""
+"""Gallery of retrieval results (gallery.html): best and worst queries of every language, with the retrieved images."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from optical_jax.plots.thumbnails import data_uri, thumbnail
 from optical_jax.retrieval.search import Ranking
 
 EACH = 10
-"""Queries shown of the best and of the worst of a language, at most."""
+"""Maximum number of best, and of worst, queries shown per language."""
 SHOWN = 5
-"""Pictures shown of a query's ranking."""
+"""Number of retrieved images shown per query."""
 SIDE = 160
-"""Pixels of a picture's longest side."""
+"""Longest side of a thumbnail in pixels."""
 
 
 class GalleryQuery(NamedTuple):
-    """A caption, the pictures it is of, and what was found for it."""
+    """A query caption, its relevant images and its retrieved images."""
 
     text: str
     right: tuple[str, ...]
-    """Ids of its pictures."""
+    """Ids of the relevant images."""
     found: tuple[tuple[str, float], ...]
-    """Ids and scores of the first pictures, best first."""
+    """Ids and scores of the top images, best first."""
     rank: int
-    """Of the first right picture, from 1."""
+    """Rank of the first relevant image, from 1."""
 
     @property
     def lead(self) -> float:
-        """Of the first picture before the second."""
+        """Score margin between the first and the second image."""
         return self.found[0][1] - self.found[1][1] if len(self.found) > 1 else 0.0
 
 
@@ -46,14 +46,14 @@ def gallery_queries(
     ranks: Sequence[int],
     pictures: Sequence[str],
 ) -> list[GalleryQuery]:
-    """The queries of one language.
+    """Gallery queries of one language.
 
     Args:
       texts: captions, in the order of the ranking's rows.
-      right: positions of each caption's pictures.
-      ranking: the first pictures of each caption.
-      ranks: of the first right picture of each caption, from 1.
-      pictures: ids of all pictures, by position.
+      right: positions of each caption's relevant images.
+      ranking: top images of each caption.
+      ranks: rank of each caption's first relevant image, from 1.
+      pictures: ids of all images, by position.
     """
     return [
         GalleryQuery(
@@ -74,16 +74,16 @@ def write_gallery(
     languages: Mapping[str, Sequence[GalleryQuery]],
     pictures: Mapping[str, UInt8[np.ndarray, "H W 3"]],
 ) -> None:
-    """One page, whole in itself: no script, no other file, nothing from a network.
+    """Write a self-contained HTML page: no script, no other file, no network access.
 
-    Of every language the `EACH` queries whose right picture stands first (of equal ones those with the largest lead)
-    and the `EACH` where it stands last, each with its right picture and the first `SHOWN` found.
+    For every language it shows the `EACH` queries whose relevant image ranks highest (ties broken by the largest lead)
+    and the `EACH` where it ranks lowest, each with its relevant image and the first `SHOWN` retrieved.
 
     Args:
-      path: of the page.
-      title: its headline.
+      path: path of the page.
+      title: headline of the page.
       languages: language -> queries.
-      pictures: id -> RGB pixels; those shown are read, and written once each, at most `SIDE` pixels long.
+      pictures: id -> RGB pixels; only the images shown are read; each is embedded once, with sides up to `SIDE` pixels.
     """
     chosen = {language: best_and_worst(queries) for language, queries in languages.items()}
     shown = [query for groups in chosen.values() for group in groups for query in group]
@@ -101,9 +101,9 @@ def write_gallery(
     page = (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>\n{style}</style></head>\n'
-        f"<body>\n<h1>{escape(title)}</h1>\n<p>Of every language up to {EACH} captions whose picture was found best, "
-        f"and {EACH} where it was found worst. Left the picture that was asked for, beside it the first {SHOWN} found, "
-        f"with their scores; framed and marked ✓ where right.</p>\n<nav>{links}</nav>\n"
+        f"<body>\n<h1>{escape(title)}</h1>\n<p>For every language up to {EACH} captions whose image ranks highest, "
+        f"and {EACH} whose image ranks lowest. Left: the image of the caption; right: the first {SHOWN} retrieved, "
+        f"with their scores; relevant ones are framed and marked ✓.</p>\n<nav>{links}</nav>\n"
         f"{sections}{sheet.definitions()}</body></html>\n"
     )
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,18 +113,18 @@ def write_gallery(
 
 
 def best_and_worst(queries: Sequence[GalleryQuery]) -> tuple[list[GalleryQuery], list[GalleryQuery]]:
-    """No query stands in both; the worst one first among the worst."""
+    """Best queries, best first, and worst queries, worst first; no query is in both."""
     ordered = sorted(queries, key=lambda query: (query.rank, -query.lead))
     return ordered[:EACH], ordered[EACH:][-EACH:][::-1]
 
 
 def shown_of(query: GalleryQuery) -> Iterable[str]:
-    """The pictures of its row: the first right one, and those found."""
+    """Ids of the images in a query's row: the first relevant one, then the retrieved ones."""
     return query.right[0], *(name for name, _ in query.found[:SHOWN])
 
 
 class ImageSheet:
-    """Every picture of the page once; where it is shown, it is referred to."""
+    """SVG sprite sheet: every image of the page is embedded once and shown by reference."""
 
     def __init__(self, names: Iterable[str], pictures: Mapping[str, UInt8[np.ndarray, "H W 3"]]) -> None:
         self._small = {name: thumbnail(pictures[name], SIDE) for name in sorted(names)}
@@ -153,7 +153,7 @@ def group(title: str, queries: Sequence[GalleryQuery], language: str, sheet: Ima
 
 
 def article(query: GalleryQuery, language: str, sheet: ImageSheet, pictures: int) -> str:
-    """One query: its text, the rank of its picture, and a row of pictures."""
+    """HTML of one query: its text, the rank of its relevant image, and a row of images."""
     found = "".join(
         f"<figure{' class=is-right' * (name in query.right)}>{sheet.show(name)}<figcaption>"
         f"<b>{score:.3f}{' ✓' * (name in query.right)}</b><br>{escape(name)}</figcaption></figure>"
@@ -162,7 +162,7 @@ def article(query: GalleryQuery, language: str, sheet: ImageSheet, pictures: int
     wanted = query.right[0]
     return (
         f'<article><p lang="{escape(language)}" dir="auto">{escape(query.text)}</p>'
-        f'<p class="rank">right picture at rank {query.rank:,} of {pictures:,}</p><div class="found">'
-        f'<figure class="wanted">{sheet.show(wanted)}<figcaption>asked for<br>{escape(wanted)}</figcaption></figure>'
+        f'<p class="rank">relevant image at rank {query.rank:,} of {pictures:,}</p><div class="found">'
+        f'<figure class="wanted">{sheet.show(wanted)}<figcaption>relevant<br>{escape(wanted)}</figcaption></figure>'
         f"{found}</div></article>\n"
     )

@@ -1,4 +1,4 @@
-"""Image retrieval: captions in many languages and images that look for each other."""
+"""Image-text retrieval: multilingual captions and images, text-to-image and image-to-text."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ SUMMARY = ("t2i R@1", "i2t R@1", "rSum")
 
 @dataclass(frozen=True, eq=False)
 class ImageTask(RetrievalTask):
-    """Captions of some languages of a set against its images, both ways."""
+    """Retrieval between the captions of some languages of a set and its images, in both directions."""
 
     images: ImageTextSet
 
@@ -56,7 +56,7 @@ class ImageTask(RetrievalTask):
     metrics = IMAGE_METRICS
     compared = tested = RECALLS
     references = ("untrained", "teacher")
-    """What they are: docs/images.md."""
+    """Described in docs/images.md."""
     columns = Columns(
         wide=72,
         count=("captions", "t2i queries"),
@@ -69,10 +69,10 @@ class ImageTask(RetrievalTask):
     )
     reference_notes = (
         "better, worse: languages in which {own}'s recalls are (t2i/i2t), p below 0.05",
-        "p: paired t-test over pictures of R@1 + R@5 + R@10, corrected over all",
+        "p: paired t-test over images of R@1 + R@5 + R@10, corrected over all",
         "languages, ways and references by Holm",
     )
-    comparison_notes = ("tests over pictures; of several captions of a picture the mean counts",)
+    comparison_notes = ("tests over images; several captions of one image are averaged",)
     search = staticmethod(search_two_ways)
     draw = staticmethod(draw_recalls)
 
@@ -85,7 +85,7 @@ class ImageTask(RetrievalTask):
     # What is evaluated.
 
     def of_run(self, command: EvalCommand, run: Path, step: int) -> Prepared:
-        """What a run trains beside itself untrained, and the teacher on English captions."""
+        """The run's trained model, the untrained model, and the teacher on English captions."""
         cache_dir = command.cache_dir or None
         towers = text_and_image_of_run(run, step, command.pictures_by, cache_dir)
         if trains_teacher(run) and not command.pictures_by:
@@ -104,7 +104,7 @@ class ImageTask(RetrievalTask):
         return self.prepared(command, systems, towers, origin, run, command.pictures_by or str(run))
 
     def of_model(self, command: EvalCommand) -> Prepared:
-        """A dual encoder, or a text model beside the image tower of one."""
+        """A dual encoder, or a text model with the image tower of another dual encoder."""
         pooling: Any = "auto" if command.pooling == "default" else command.pooling
         towers = towers_of_model(command.model, command.pictures_by, pooling, command.cache_dir or None)
         systems = {"model": System(towers.text, towers.image, self.asked)}
@@ -135,7 +135,7 @@ class ImageTask(RetrievalTask):
         return Prepared(self, scoring_of(command, towers), systems, {**origin, **by_tower}, record)
 
     def english(self) -> dict[str, Queries]:
-        """In place of each language's captions the English ones of the same images; none for one without any."""
+        """Language -> English captions of the images that its captions describe; languages without any are left out."""
         english = self.images.captions.get("en", {})
         chosen: dict[str, Queries] = {}
         of_images: dict[frozenset[str], Queries] = {}
@@ -181,17 +181,17 @@ class ImageTask(RetrievalTask):
             counts = ", ".join(f"{reason} {count:,}" for reason, count in self.images.left_out.items())
             yield f"left out in all languages of the set: {counts}"
         yield from trained_on_sentences({"pictures": len(self.documents), **evaluation.record})
-        yield "t2i: captions look for pictures; i2t: pictures for captions"
-        yield "R@k: a right one stands among the first k; rSum: their sum in per cent"
+        yield "t2i: captions are queries, images are ranked; i2t: images are queries"
+        yield "R@k: a relevant one is among the first k; rSum: their sum in per cent"
         for system in (evaluation.system, "untrained"):
             by_way = rank_variance(evaluation, system)
-            shown = [f"{way} {one['MRV']:.2f} ({one['pictures']:.0f} pictures)" for way, one in by_way.items() if one]
+            shown = [f"{way} {one['MRV']:.2f} ({one['pictures']:.0f} images)" for way, one in by_way.items() if one]
             if shown:
                 languages = next(int(one["languages"]) for one in by_way.values() if one)
                 yield f"MRV over {languages} languages, {system}: {', '.join(shown)}"
 
     def write_pages(self, folder: Path, evaluation: Evaluation) -> list[str]:
-        """gallery.html: the best and the worst captions of every language."""
+        """Write gallery.html: the best and the worst captions of every language."""
         ids = list(self.documents)
         place = {name: n for n, name in enumerate(ids)}
         languages = {
@@ -211,11 +211,11 @@ class ImageTask(RetrievalTask):
 
 
 def read_task(command: EvalCommand) -> ImageTask | None:
-    """The set with its images; None for what is ranked as texts: a collection of them, or captions without images.
+    """Read an image-caption set; None for what is ranked as texts: a text collection, or captions without images.
 
     Raises:
-      ConfigError: images are asked for where there are none, or a flag that is for texts.
-      DataError: something in the set is broken; the message says where.
+      ConfigError: images are required but the set has none, or a flag applies to texts only.
+      DataError: a file of the set is malformed; the message says where.
     """
     if not is_image_set(command.collection):
         if command.against != "auto":
@@ -224,28 +224,30 @@ def read_task(command: EvalCommand) -> ImageTask | None:
     if command.against == "captions":
         return None
     try:
-        # All languages: the teacher's queries are English, and what is searched shall not depend on who searches.
+        # All languages: the teacher's queries are English, and the ranked images must not depend on the query language.
         found = read_image_set(command.collection, command.split)
     except NoImagesError as error:
         if command.against == "pictures" or command.pictures_by:
             raise
-        print(f"{error}: captions are ranked against the English ones, text alone")
+        print(f"{error}: captions are ranked against the English captions instead (text only)")
         return None
     for name, value in (("translations", " ".join(command.translations)), ("documents", command.documents)):
         if value not in ("", "auto"):
-            raise ConfigError(f"{name}={value} is for collections of texts, and {command.collection} has pictures")
+            raise ConfigError(
+                f"{name}={value} applies to text collections only, and {command.collection} has images; leave it out"
+            )
     return image_task(found, command.lang)
 
 
 def image_task(found: ImageTextSet, languages: Sequence[str] = ()) -> ImageTask:
-    """A set in some of its languages, or in all.
+    """Retrieval task of an image-caption set, in some of its languages or in all.
 
     Raises:
       DataError: it has no captions in a language.
     """
     asked = {language: caption_queries(some) for language, some in select_languages(found, languages).items()}
     images = images_of(found)
-    # All images together, which may be a file each.
+    # One digest of all images, which may be one file each.
     inputs = hashes(found.files) | {"pictures": images.sha256}
     return ImageTask(found.name, found.split, images, asked, inputs, found)
 
@@ -256,17 +258,17 @@ def caption_queries(captions: Mapping[str, Caption]) -> Queries:
 
 
 def images_of(found: ImageTextSet) -> Images:
-    assert found.pictures is not None, "sets without pictures are ranked as texts"
+    assert found.pictures is not None, "sets without images are ranked as texts"
     return found.pictures
 
 
 def scoring_of(command: EvalCommand, towers: TextAndImage) -> str:
-    """The scoring that "auto" stands for."""
+    """Resolve `--scoring auto` to "pooled" or "maxsim"."""
     return ("pooled" if towers.by_means else "maxsim") if command.scoring == "auto" else command.scoring
 
 
 def rank_variance(evaluation: Evaluation, system: str) -> dict[str, dict[str, float] | None]:
-    """Direction -> how much an image's rank depends on the language."""
+    """Mean rank variance over languages (MRV), by direction; None where it is undefined."""
     ranks: dict[str, dict[str, dict[str, float]]] = {way: {} for way in WAYS}
     for language, found in evaluation.found.get(system, {}).items():
         for way, one in found.items():

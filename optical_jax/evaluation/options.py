@@ -1,4 +1,4 @@
-"""The flags of eval.py, and what they name: a checkpoint, an encoder, a file."""
+"""Command-line flags of eval.py and of the phrase grounding evaluation, and their validation."""
 
 from __future__ import annotations
 
@@ -15,55 +15,55 @@ from optical_jax.errors import ConfigError
 
 @dataclass(frozen=True)
 class EvalCommand:
-    """Rank a collection with a run's student (or any model), and tell what it is worth beside its references.
+    """Evaluate the retrieval of a run's student (or any model) on a collection, and compare it with baselines.
 
-    A collection of texts, or a set of pictures with captions, which look for each other. A run's results go to
-    RUN/eval/<collection>-<split>/: metrics.json, run.<lang>.trec, per_query.jsonl; of pictures gallery.html too.
+    The collection has texts, or images with captions (retrieval in both directions). A run's results go to
+    RUN/eval/<collection>-<split>/: metrics.json, run.<lang>.trec, per_query.jsonl; for images also gallery.html.
     """
 
     collection: Annotated[str, tyro.conf.arg(metavar="SOURCE")]
-    """Folder in BEIR's form: corpus.jsonl[.gz], queries.<lang>.jsonl[.gz], qrels/<split>.tsv; or ir_datasets:ID,
-    NAME:FOLDER, NAME/LANG:FOLDER (docs/collections.md). Or pictures with captions (docs/images.md)."""
+    """Folder in BEIR format: corpus.jsonl[.gz], queries.<lang>.jsonl[.gz], qrels/<split>.tsv; or ir_datasets:ID,
+    NAME:FOLDER, NAME/LANG:FOLDER (docs/collections.md). Or images with captions (docs/images.md)."""
     run: Annotated[str, tyro.conf.arg(metavar="RUN")] = ""
-    """Run folder: its student asks, its teacher encodes the documents; a teacher's training does both itself."""
+    """Run folder: its student encodes queries, its teacher documents; a trained teacher encodes both."""
     model: Annotated[str, tyro.conf.arg(metavar="DIR_OR_HUB_NAME")] = ""
-    """Any model instead, on both sides; nothing is written but --out."""
+    """A model to evaluate instead; it encodes queries and documents. Nothing is written but --out."""
     compare: Annotated[tuple[str, ...], tyro.conf.arg(metavar="RUN RUN")] = ()
-    """Two runs instead: paired tests over queries. What was not evaluated yet is evaluated first."""
+    """Two runs to compare by paired tests over queries; runs not evaluated yet are evaluated first."""
     checkpoint: Annotated[str, tyro.conf.arg(metavar="last|best|STEP")] = "last"
-    """Which checkpoint of the run."""
+    """Checkpoint of the run."""
     documents: Literal["auto", "teacher", "student"] = "auto"
-    """Who of the run encodes the documents: its teacher, English ones, or its student, those in the language it
-    learned; it must have learned documents (student.sides). auto takes the student where it learned nothing else; then
-    the teacher asks, in English."""
+    """Model of the run that encodes documents: the teacher (English documents) or the student (documents in its
+    language; student.sides must include documents). auto uses the student if it was trained on documents only; then the
+    teacher encodes English queries."""
     lang: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LANG [LANG ...]")] = ()
-    """Languages of the queries; none takes all that have judged queries."""
+    """Languages of the queries; default: all with judged queries."""
     split: str = "dev"
-    """Which judgements: qrels/<split>.tsv; or which captions and pictures."""
+    """Split: relevance judgements qrels/<split>.tsv, or captions and images of that split."""
     against: Literal["auto", "pictures", "captions"] = "auto"
-    """What captions are ranked against: the set's pictures; or, text alone, the English captions of the same pictures.
-    auto takes the pictures, where the set has them."""
+    """What captions retrieve: the images of the set, or (text only) the English captions of the same images. auto
+    uses the images if the set has them."""
     pictures_by: Annotated[str, tyro.conf.arg(metavar="PAIR")] = ""
-    """The pair of towers (folder, hub name or run) whose image tower encodes pictures; empty takes the run's own."""
+    """Dual encoder (folder, hub name or run) whose image tower encodes images; default: the run's own."""
     translations: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LANG=FILE [LANG=FILE ...]")] = ()
-    """The queries in English, by any system, as baselines: JSONL (_id, text) or TSV (id, text)."""
+    """English translations of the queries, for the baselines: JSONL (_id, text) or TSV (id, text)."""
     scoring: Literal["auto", "maxsim", "pooled"] = "auto"
-    """maxsim: late interaction; pooled: the cosine of mean vectors. auto takes maxsim, but for pictures what their pair
-    of towers was trained by."""
+    """maxsim: late interaction; pooled: cosine similarity of mean vectors. auto uses maxsim, and for images the
+    scoring that the dual encoder was trained with."""
     pooling: Literal["default", "none", "auto", "mean", "cls"] = "default"
-    """Of --model: none takes a vector a token whatever the model's files say, auto does as they say. default is none
-    for texts and auto for pictures."""
+    """Pooling of --model: none keeps one vector per token whatever the model's files say, auto follows the files.
+    default is none for texts and auto for images."""
     batch_size: int = 64
-    """Pictures, or texts of 32 tokens (on accelerators of 512, a device) that are encoded at a time; of longer ones
-    fewer."""
+    """Images, or texts of 32 tokens (on accelerators 512, per device), encoded at a time; longer texts go in
+    smaller batches."""
     out: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
-    """Also write the figures (or the comparison) there, as JSON."""
+    """Also write the metrics (or the comparison) to this file, as JSON."""
     cache_dir: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
-    """Folder for downloads from the hub; empty leaves it to HF_HOME."""
+    """Folder for downloads from the Hugging Face Hub; default: HF_HOME."""
 
 
 def check(command: EvalCommand) -> None:
-    """Refuse impossible flags before anything is read.
+    """Validate flags and their combinations before anything is read.
 
     Raises:
       ConfigError: names the flag, its value and the remedy.
@@ -76,16 +76,20 @@ def check(command: EvalCommand) -> None:
     if not re.fullmatch(r"last|best|[0-9]+", command.checkpoint):
         raise ConfigError(f"checkpoint={command.checkpoint} is not valid; use last, best or a step number")
     if command.model and command.checkpoint != "last":
-        raise ConfigError(f"checkpoint={command.checkpoint} belongs to --run; a model has none")
+        raise ConfigError(f"checkpoint={command.checkpoint} belongs to --run; leave it out with --model")
     if command.model and command.documents != "auto":
-        raise ConfigError(f"documents={command.documents} belongs to --run; a model encodes both sides")
+        raise ConfigError(
+            f"documents={command.documents} applies to --run only; a model encodes both sides, so leave it out"
+        )
     if command.batch_size < 1:
         raise ConfigError(f"batch_size={command.batch_size} is not valid; use at least 1")
     if command.compare and command.translations:
-        raise ConfigError(f"translations={command.translations[0]} belongs to --run or --model, not to --compare")
+        raise ConfigError(
+            f"translations={command.translations[0]} belongs to --run or --model; leave it out with --compare"
+        )
     if command.pictures_by and command.against == "captions":
         raise ConfigError(
-            f"pictures_by={command.pictures_by}: with --against captions no picture is read; leave it out"
+            f"pictures_by={command.pictures_by}: no image is encoded with --against captions; leave it out"
         )
     parse_translations(command.translations)
     if command.out and Path(command.out).is_dir():
@@ -96,16 +100,16 @@ TRANSLATION = re.compile(r"(?P<language>[A-Za-z_-]+)=(?P<path>.+)")
 
 
 def parse_translations(entries: Sequence[str]) -> dict[str, Path]:
-    """Language -> file, from LANG=FILE.
+    """Parse LANG=FILE entries into language -> path.
 
     Raises:
-      ConfigError: an entry is not of that form, or a language is named twice.
+      ConfigError: an entry is not LANG=FILE, or a language occurs twice.
     """
     found: dict[str, Path] = {}
     for entry in entries:
         match = TRANSLATION.fullmatch(entry)
         if not match:
-            raise ConfigError(f"translations={entry} names no language or no file; write LANG=FILE")
+            raise ConfigError(f"translations={entry} is not valid; use LANG=FILE")
         if match["language"] in found:
             raise ConfigError(f"translations names {match['language']} twice; name each language once")
         found[match["language"]] = Path(match["path"])
@@ -114,31 +118,31 @@ def parse_translations(entries: Sequence[str]) -> dict[str, Path]:
 
 @dataclass(frozen=True)
 class PhrasesCommand:
-    """Rank the boxes of a picture for each phrase of its captions: is a right one among the first 1, 5, 10?
+    """Phrase grounding on Flickr30k Entities: rank the boxes of an image for each phrase; Recall@1, 5 and 10.
 
-    On Flickr30k Entities. A box is the mean of the patches that it covers; one is right if it covers what the phrase
-    means, intersection over union 0.5 or more. This is not image retrieval, and its metrics cannot be compared with it:
-    RUN/phrases/<set>-<split>/ has metrics.json and per_phrase.jsonl.
+    A box is encoded as the mean of the patches it covers, and is correct if its intersection over union with the
+    phrase's box is at least 0.5. The metrics are not comparable with image retrieval. RUN/phrases/<set>-<split>/ has
+    metrics.json and per_phrase.jsonl.
     """
 
     images: Annotated[str, tyro.conf.arg(metavar="SOURCE")]
-    """Flickr30k Entities with its pictures: flickr30k_entities:FOLDER, or the folder (docs/images.md)."""
+    """Flickr30k Entities with its images: flickr30k_entities:FOLDER, or the folder (docs/images.md)."""
     run: Annotated[str, tyro.conf.arg(metavar="RUN")] = ""
-    """Run folder of a student or an image-text teacher; phrases are English."""
+    """Run folder of a student or an image-text teacher; the phrases are English."""
     model: Annotated[str, tyro.conf.arg(metavar="DIR_OR_HUB_NAME")] = ""
-    """A pair of towers instead; nothing is written but --out."""
+    """A dual encoder to evaluate instead; nothing is written but --out."""
     checkpoint: Annotated[str, tyro.conf.arg(metavar="last|best|STEP")] = "last"
-    """Which checkpoint of the run."""
+    """Checkpoint of the run."""
     pictures_by: Annotated[str, tyro.conf.arg(metavar="PAIR")] = ""
-    """The pair of towers (folder, hub name or run) whose image tower encodes pictures; empty takes the run's own."""
+    """Dual encoder (folder, hub name or run) whose image tower encodes images; default: the run's own."""
     split: str = "val"
-    """Which pictures: train, val or test."""
+    """Split of the images: train, val or test."""
     boxes: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
-    """Boxes to choose from, JSONL: _id of the picture, boxes [[left, top, right, bottom], ...] in pixels; empty takes
-    those that people drew in the picture, of all its phrases."""
+    """Candidate boxes, JSONL: _id of the image, boxes [[left, top, right, bottom], ...] in pixels; default: the
+    annotated boxes of all phrases of the image."""
     batch_size: int = 32
-    """Pictures that are encoded at a time."""
+    """Images encoded at a time."""
     out: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
-    """Also write the figures there, as JSON."""
+    """Also write the metrics to this file, as JSON."""
     cache_dir: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
-    """Folder for downloads from the hub; empty leaves it to HF_HOME."""
+    """Folder for downloads from the Hugging Face Hub; default: HF_HOME."""

@@ -1,4 +1,4 @@
-"""Which region of a picture a phrase of its captions means: every box is ranked for every phrase of its picture."""
+"""Phrase grounding: rank the candidate boxes of an image for each phrase of its captions; recall and upper bound."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from optical_jax.types import TokenVectors
 
 
 class Asked(NamedTuple):
-    """A phrase that stands in a caption, and where in the picture it is."""
+    """A phrase of a caption with its annotated boxes in the image."""
 
     name: str
-    """CAPTION:PLACE of its first word."""
+    """CAPTION:POSITION of its first word."""
     picture: str
     text: str
     type: str
     gold: np.ndarray
-    """Boxes [n, 4], as edges in pixels."""
+    """Annotated boxes [n, 4]: left, top, right, bottom edges in pixels."""
 
 
 def phrases_of(entities: FlickrEntities) -> list[Asked]:
-    """Every phrase that someone drew a box for.
+    """All phrases with an annotated box.
 
     Raises:
-      DataError: there is none.
+      DataError: no phrase has one.
     """
     found = []
     for caption, phrases in entities.phrases.items():
@@ -54,13 +54,13 @@ def phrases_of(entities: FlickrEntities) -> list[Asked]:
 
 
 def gold_boxes(entities: FlickrEntities, picture: str) -> Float[np.ndarray, "n 4"]:
-    """All boxes that were drawn in a picture, each once."""
+    """All annotated boxes of an image, without duplicates."""
     every = dict.fromkeys(box for boxes in entities.regions[picture].boxes.values() for box in boxes)
     return as_edges(list(every))
 
 
 def as_edges(boxes: Sequence[Box]) -> Float[np.ndarray, "n 4"]:
-    """Boxes [n, 4] given by their outermost pixels, as the edges around these."""
+    """Convert boxes [n, 4] from inclusive pixel coordinates to edge coordinates."""
     return np.array(boxes, np.float64) + np.array([0, 0, 1, 1])
 
 
@@ -74,20 +74,20 @@ def rank_boxes(
     batch_size: int = BATCH,
     advance: Advance = lambda count: None,
 ) -> dict[str, PerQuery]:
-    """Figures of every phrase, by each of several towers of texts. Pictures are encoded once, a block at a time.
+    """Phrase grounding metrics of every phrase, for several text towers. Images are encoded once, in blocks.
 
     Args:
-      askers: system -> its tower of texts.
-      image: tower of pictures that gives a vector a patch.
-      entities: where the pictures are, and their sizes.
+      askers: system -> its text tower.
+      image: image tower that gives a vector per patch.
+      entities: the images and their sizes.
       phrases: from `phrases_of`.
-      candidates: picture id -> the boxes that are ranked.
+      candidates: image id -> boxes to rank.
       batch_size, advance: as of `encode_images`.
 
     Returns:
       System -> phrase -> `phrase_regions.PHRASE_METRICS`.
     """
-    assert entities.captions.pictures is not None, "phrases were read with their pictures"
+    assert entities.captions.pictures is not None, "phrases were read with their images"
     of_picture: dict[str, list[int]] = {}
     for n, phrase in enumerate(phrases):
         of_picture.setdefault(phrase.picture, []).append(n)
@@ -109,7 +109,7 @@ def rank_boxes(
 
 
 def different_texts(phrases: Sequence[Asked]) -> tuple[Int[np.ndarray, "B"], list[str]]:
-    """Every text once, and which of them each phrase is: "a man" stands in many captions."""
+    """Deduplicate phrase texts: index of each phrase's text [B], and the distinct texts ("a man" occurs often)."""
     texts = list(dict.fromkeys(phrase.text for phrase in phrases))
     place = {text: n for n, text in enumerate(texts)}
     return np.array([place[phrase.text] for phrase in phrases]), texts
@@ -122,7 +122,7 @@ def regions_of(
     vectors: TokenVectors,
     candidates: Mapping[str, Float[np.ndarray, "N 4"]],
 ) -> list[RegionImage]:
-    """The pictures of a block with their boxes."""
+    """Images of a block with their patch vectors and candidate boxes."""
     pictures = []
     for row, name in enumerate(names):
         size = entities.regions[name]
@@ -133,10 +133,10 @@ def regions_of(
 
 
 def find_systems(command: PhrasesCommand) -> tuple[dict[str, TextAndImage], dict[str, Any]]:
-    """Who is tried, the system itself first, and what it is for the record.
+    """Load the evaluated system (first) and its references, and describe its origin for metrics.json.
 
     Raises:
-      ConfigError: no such run, checkpoint or pair, or towers that do not agree.
+      ConfigError: no such run, checkpoint or dual encoder, or incompatible towers.
     """
     from optical_jax.runs.load import checkpoint_step, is_run, load
 
@@ -190,7 +190,7 @@ def summary(
 
 
 def write_rows(folder: Path, phrases: Sequence[Asked], found: Mapping[str, PerQuery]) -> None:
-    """per_phrase.jsonl. An older metrics.json goes first: a folder that has one is whole."""
+    """Write per_phrase.jsonl. An older metrics.json is deleted first: a folder that has one is complete."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.json").unlink(missing_ok=True)
     with (folder / "per_phrase.jsonl").open("w", encoding="utf-8") as file:
@@ -203,23 +203,23 @@ def write_rows(folder: Path, phrases: Sequence[Asked], found: Mapping[str, PerQu
 
 DEPTHS = (1, 5, 10)
 PROTOCOLS = ("any", "merged")
-"""Of a phrase with several gold boxes: a candidate is right if it fits any of them, or if it fits the smallest box
-around them all (their union)."""
+"""Protocols for phrases with several gold boxes: a candidate must match any of them, or the smallest box that encloses
+them all (merged)."""
 PHRASE_METRICS = tuple(f"{protocol} {name}" for protocol in PROTOCOLS for name in ("R@1", "R@5", "R@10", "bound"))
-"""Of a phrase, 0 or 1 each; "bound": there is a right candidate at all, which no ranking can better."""
+"""Metrics of a phrase, 0 or 1 each; "bound" is the upper bound of recall: whether any candidate is correct."""
 
 
 @dataclass(frozen=True)
 class RegionImage:
-    """A picture's patch vectors, and the boxes among which a phrase's region is looked for."""
+    """Patch vectors of an image, and the candidate boxes ranked for its phrases."""
 
     boxes: Float[np.ndarray, "N 4"]
     patches: Float[np.ndarray, "rows*cols E"]
-    """Row by row."""
+    """In row-major order."""
     grid: tuple[int, int]
-    """Rows and columns of patches."""
+    """Rows and columns of the patch grid."""
     area: tuple[float, float, float, float]
-    """The box that the grid covers: the whole picture, or what was left of it when it was cropped."""
+    """Box that the patch grid covers: the entire image, or the part left after cropping."""
 
 
 def phrase_metrics(
@@ -230,25 +230,25 @@ def phrase_metrics(
     pictures: Sequence[RegionImage],
     threshold: float = 0.5,
 ) -> PerQuery:
-    """Rank every picture's boxes for its phrases: is one of the first 1, 5, 10 the right one?
+    """Rank the boxes of every image for its phrases: Recall@1, 5 and 10 and its upper bound.
 
-    A box's vector is the mean of the patches it covers, each weighted by how much of it is covered, at unit length. Its
-    score is MaxSim, which with one vector a box ranks as the cosine of mean vectors does. Boxes beside all patches come
-    last; ties stand in the order of the boxes.
+    A box's vector is the mean of the patches it covers, weighted by the covered share and normalised to unit length.
+    Its score is MaxSim, which with one vector per box ranks like the cosine of mean vectors. Boxes that cover no patch
+    come last; ties keep the order of the boxes.
 
     Args:
       phrases: vectors [B, Q, E] of unit length.
-      ids: a name a phrase.
-      picture_of: a position in `pictures` a phrase.
-      gold: the boxes of every phrase, one or more.
-      pictures: candidates and patches.
-      threshold: a candidate is right from this intersection over union on.
+      ids: phrase ids.
+      picture_of: position in `pictures` of each phrase.
+      gold: gold boxes of each phrase, at least one.
+      pictures: candidate boxes and patch vectors.
+      threshold: least intersection over union of a correct candidate.
 
     Returns:
-      Phrase id -> `PHRASE_METRICS`, as paired tests take them (`compare_runs(a, b, metrics=PHRASE_METRICS)`).
+      Phrase id -> `PHRASE_METRICS`, in the form that paired tests take (`compare_runs(a, b, metrics=PHRASE_METRICS)`).
 
     Raises:
-      ValueError: a phrase without a gold box, or numbers that do not agree.
+      ValueError: a phrase without a gold box, or arguments of different lengths.
 
     Sources: Plummer et al. (Flickr30k Entities, IJCV 2017); Kamath et al. (MDETR, ICCV 2021) for the two protocols.
     """
@@ -257,7 +257,7 @@ def phrase_metrics(
     without = [name for name, boxes in zip(ids, gold, strict=True) if not len(boxes)]
     if without:
         raise ValueError(f"phrase {without[0]} has no gold box; leave it out")
-    # With one vector a box, the sum of a phrase's best cosines is the cosines' sum.
+    # With one vector per box, MaxSim is the sum of the token cosines.
     queries = np.where(np.asarray(phrases.mask)[:, :, None], np.asarray(phrases.vectors, np.float32), 0.0).sum(axis=1)
     of = np.asarray(picture_of)
     found: PerQuery = {}
@@ -280,7 +280,7 @@ def phrase_metrics(
 
 
 def region_vectors(picture: RegionImage) -> tuple[Float[np.ndarray, "N E"], Bool[np.ndarray, "N"]]:
-    """Unit vectors of a picture's boxes; zero, and False, for one that covers no patch."""
+    """Unit vectors of an image's boxes, and whether each covers a patch; the vector of one that does not is zero."""
     rows, cols = picture.grid
     if len(picture.patches) != rows * cols:
         raise ValueError(f"{len(picture.patches)} patch vectors do not fill a grid of {rows} x {cols}")
@@ -293,7 +293,7 @@ def region_vectors(picture: RegionImage) -> tuple[Float[np.ndarray, "N E"], Bool
 def patch_weights(
     boxes: Float[np.ndarray, "N 4"], grid: tuple[int, int], area: tuple[float, float, float, float]
 ) -> Float[np.ndarray, "N P"]:
-    """Share of every patch that each box covers, 0 to 1; patches cut `area` evenly."""
+    """Share of every patch that each box covers, 0 to 1; patches divide `area` evenly."""
     rows, cols = grid
     left, top, right, bottom = area
 
@@ -308,7 +308,7 @@ def patch_weights(
 
 
 def overlap(a: Float[np.ndarray, "N 4"], b: Float[np.ndarray, "M 4"]) -> Float[np.ndarray, "N M"]:
-    """Intersection over union of every box with every other; zero between boxes without area."""
+    """Pairwise intersection over union (IoU) of two sets of boxes; zero between boxes without area."""
     a, b = np.asarray(a, np.float64)[:, None], np.asarray(b, np.float64)[None]
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
     both = np.clip(sides, 0.0, None).prod(axis=-1)
@@ -317,6 +317,6 @@ def overlap(a: Float[np.ndarray, "N 4"], b: Float[np.ndarray, "M 4"]) -> Float[n
 
 
 def mean_phrase_metrics(per_phrase: PerQuery) -> dict[str, float]:
-    """The mean of each figure over phrases, and their number as "phrases"."""
+    """Mean of each metric over phrases, and their number as "phrases"."""
     means = {name: float(np.mean([each[name] for each in per_phrase.values()])) for name in PHRASE_METRICS}
     return means | {"phrases": len(per_phrase)}

@@ -1,4 +1,4 @@
-"""Files of an evaluation beside metrics.json, and tables that fit 80 columns."""
+"""Evaluation output: TREC run files, per_query.jsonl, and result tables for a terminal of 80 columns."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ from optical_jax.retrieval.significance import ROUNDS, PairedTest
 
 
 def write_files(folder: Path, evaluation: Evaluation, tag: str | None) -> None:
-    """run.<lang>[.<direction>].trec of the system, and per_query.jsonl of it and its references. Older ones go.
+    """Write TREC runs (run.<lang>[.<direction>].trec) of the system, and per_query.jsonl of it and its references.
+
+    Older TREC runs in the folder are deleted.
 
     Args:
-      tag: name of the system in TREC files; None writes none.
+      tag: system name (last column) in TREC files; None writes no TREC files.
     """
     for old in folder.glob("run.*.trec"):
         old.unlink()
@@ -47,7 +49,7 @@ def write_files(folder: Path, evaluation: Evaluation, tag: str | None) -> None:
 def read_per_query(
     folder: Path, system: str, languages: Sequence[str], metrics: Sequence[str] = METRICS
 ) -> dict[str, PerQuery]:
-    """Language, or "LANGUAGE DIRECTION" where there are two -> unit of the paired tests -> metrics."""
+    """Read per_query.jsonl: language, or "LANGUAGE DIRECTION" if there are two -> unit of paired tests -> metrics."""
     found: dict[str, PerQuery] = {}
     unit_of: dict[str, dict[str, str]] = {}
     with (folder / "per_query.jsonl").open(encoding="utf-8") as file:
@@ -62,7 +64,7 @@ def read_per_query(
 
 
 def tests_json(tests: Sequence[PairedTest]) -> list[dict[str, Any]]:
-    """Rows of a comparison; of two directions each says which, as "way"."""
+    """Paired tests as JSON rows; with two directions, "way" names the direction."""
     rows = []
     for test in tests:
         language, _, way = test.language.partition(" ")
@@ -74,7 +76,7 @@ def tests_json(tests: Sequence[PairedTest]) -> list[dict[str, Any]]:
 
 
 def make_table(console: Console, *columns: str, left: int) -> Table:
-    """A table whose first `left` columns are words and whose others are numbers; without rules outside a terminal."""
+    """A rich table: the first `left` columns are left-aligned text, the others numbers; no rules outside a terminal."""
     rules = {"box": SIMPLE_HEAD, "padding": 0} if console.is_terminal else {"box": None, "padding": (0, 1, 0, 0)}
     table = Table(pad_edge=False, header_style="bold", **rules)
     for n, name in enumerate(columns):
@@ -83,7 +85,7 @@ def make_table(console: Console, *columns: str, left: int) -> Table:
 
 
 def start_group(console: Console, table: Table) -> None:
-    """A rule between groups of rows, or an empty line where there are no rules."""
+    """Separate groups of rows by a rule, or by an empty line outside a terminal."""
     if table.row_count:
         table.add_section()
         if not console.is_terminal:
@@ -95,7 +97,7 @@ def say(console: Console, line: str) -> None:
 
 
 def print_evaluation(evaluation: Evaluation, low_resource: Collection[str], console: Console | None = None) -> None:
-    """A group of rows a language, the system and its references; the means of the groups and their gap; references."""
+    """Print the metrics of the system and its references per language, the means over groups, and the references."""
     console = console or Console()
     task, origin, own = evaluation.task, evaluation.origin, evaluation.system
     columns = task.columns
@@ -125,7 +127,7 @@ def print_evaluation(evaluation: Evaluation, low_resource: Collection[str], cons
 
 
 def print_references(evaluation: Evaluation, console: Console) -> None:
-    """All references in one table, a row each."""
+    """Print the table of references, one row each."""
     task, own, rows = evaluation.task, evaluation.system, evaluation.references()
     if not rows:
         return
@@ -144,7 +146,7 @@ def print_references(evaluation: Evaluation, console: Console) -> None:
 
 
 def head(metric: str) -> str:
-    """Of a column; of two directions the first column alone names each."""
+    """Column head of a metric; with two directions only the R@1 columns name the direction."""
     return metric if metric.endswith("R@1") else metric.split()[-1]
 
 
@@ -153,7 +155,7 @@ def cells(metrics: Mapping[str, float], shown: Sequence[str]) -> Iterator[str]:
 
 
 def print_comparison(tests: Sequence[PairedTest], notes: Sequence[str] = (), console: Console | None = None) -> None:
-    """A row a language and metric."""
+    """Print paired tests of two runs, one row per language and metric."""
     console = console or Console()
     table = make_table(console, "lang", "metric", "queries", "A", "B", "B - A", "p rand", "Holm", "p t", "Holm", left=2)
     order = ("R@1", "R@5", "R@10", "R@100", "RR@10", "AP", "nDCG@10", "P@10")

@@ -1,6 +1,6 @@
-"""Retrieval evaluation: encode queries and documents, rank, measure, and test a system against its references.
+"""Retrieval evaluation: encode queries and documents, rank, compute metrics, and test a system against its references.
 
-What is evaluated is a `RetrievalTask`: texts.py has that of texts, images.py that of images and captions.
+A `RetrievalTask` defines what is evaluated: texts.py has text retrieval, images.py image-text retrieval.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from optical_jax.towers.tower import Tower
 Cell = tuple[str, str]
 """A system and a language."""
 Vectors = Callable[[Tower, Mapping[str, Any], str], Iterable[Block]]
-"""Encodes items (id -> text or image) by a tower, in blocks; the string says what they are, for the progress."""
+"""Encodes items (id -> text or image) with a tower, in blocks; the string labels the progress bar."""
 Cells = Mapping[Cell, tuple[Tower, "Queries"]]
 Search = Callable[["RetrievalTask", Cells, Tower, Vectors], Iterator[tuple[Cell, "Directions"]]]
-"""Ranks and measures, for all cells whose documents one tower encodes: `search_one_way`, `search_two_ways`."""
+"""Ranks and computes metrics for all cells that share a document tower: `search_one_way`, `search_two_ways`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Queries:
-    """Queries of one language, and what is relevant to them."""
+    """Queries of one language and their relevance judgements."""
 
     items: Mapping[str, Any]
-    """Query id -> text, or whatever else its tower encodes."""
+    """Query id -> text, or another input of the query tower."""
     relevant: Qrels
     """Query id -> document id -> grade."""
 
@@ -55,14 +55,14 @@ class System:
 
 @dataclass(frozen=True)
 class Direction:
-    """What a system found in one language, in one direction of retrieval."""
+    """Ranking and metrics of a system in one language and one retrieval direction."""
 
     queries: Sequence[str]
     documents: Sequence[str]
     ranking: Ranking
     per_query: PerQuery
     unit_of: Mapping[str, str] = field(default_factory=dict)
-    """Query id -> unit of the paired tests; a query that is absent is a unit by itself."""
+    """Query id -> unit of the paired tests; a query not listed is its own unit."""
 
     @property
     def per_unit(self) -> PerQuery:
@@ -71,7 +71,7 @@ class Direction:
 
 
 Directions = Mapping[str, Direction]
-"""By name: t2d of texts, t2i and i2t of captions and images."""
+"""By name: t2d (text to document), t2i (text to image), i2t (image to text)."""
 Results = dict[str, dict[str, Directions]]
 """System -> language -> directions."""
 
@@ -91,25 +91,25 @@ def mean_by_unit(per_query: PerQuery, unit_of: Mapping[str, str]) -> PerQuery:
 
 @dataclass(frozen=True)
 class Columns:
-    """What the printed tables of a task show: `wide` columns of a terminal, or more, hold all of `shown`."""
+    """Columns of the printed tables: all of `shown` in a terminal of at least `wide` columns, else `narrow`."""
 
     wide: int
     count: tuple[str, str]
-    """Head of the column that counts queries, and the metric that does."""
+    """Head of the query count column, and the metric that has the count."""
     shown: Sequence[str]
     narrow: Sequence[str]
     averaged: Sequence[str]
-    """Metrics of the table of references."""
+    """Metrics in the table of references."""
     averaged_narrow: Sequence[str]
     own: str
     """The metric of the evaluated system in that table."""
     reference: str
-    """What a reference is called there."""
+    """Head of the column of reference names."""
 
 
 @dataclass(frozen=True, eq=False)
 class RetrievalTask(ABC):
-    """Queries by language, documents, how they are ranked and measured, and what of it is reported."""
+    """Queries by language, documents, ranking, metrics and reporting of a retrieval evaluation."""
 
     name: str
     split: str
@@ -121,94 +121,94 @@ class RetrievalTask(ABC):
     """File name -> sha256."""
 
     searched: ClassVar[str]
-    """What the documents are."""
+    """Kind of the documents, as reported: "documents" or "pictures"."""
     directions: ClassVar[Sequence[str]]
     metrics: ClassVar[Sequence[str]]
-    """Of a language, averaged over groups of languages."""
+    """Metrics of a language that are averaged over groups of languages."""
     compared: ClassVar[Sequence[str]]
-    """Metrics of a query that `--compare` tests."""
+    """Per-query metrics tested by `--compare`."""
     tested: ClassVar[Sequence[str]]
-    """Metrics of a query whose sum is tested against that of references."""
+    """Per-query metrics whose sum is tested against the references."""
     references: ClassVar[Sequence[str]]
-    """In the order of the tables."""
+    """Reference names in the order of the tables."""
     columns: ClassVar[Columns]
     reference_notes: ClassVar[Sequence[str]]
-    """Lines under the table of references; {own} is the evaluated system."""
+    """Lines under the table of references; {own} is replaced by the evaluated system."""
     comparison_notes: ClassVar[Sequence[str]] = ()
     search: ClassVar[Search]
     draw: ClassVar[Callable[[Mapping[str, Any], Path], None]]
-    """A plot of a metrics.json."""
+    """Draws a plot of a metrics.json to a path."""
 
     @abstractmethod
     def means(self, found: Directions) -> MetricValues:
-        """The metrics of a language."""
+        """Mean metrics of a language."""
 
     @abstractmethod
     def own_mean(self, own: Directions, reference: Directions) -> float:
-        """`columns.own` of the evaluated system beside a reference, in one language."""
+        """`columns.own` of the evaluated system on the queries of a reference, in one language."""
 
     @abstractmethod
     def of_run(self, command: EvalCommand, run: Path, step: int) -> Prepared:
-        """What a run trains, and its references."""
+        """Systems of a run: its trained model and the references."""
 
     @abstractmethod
     def of_model(self, command: EvalCommand) -> Prepared:
-        """A model on both sides, and its references."""
+        """Systems of a model that encodes both sides: the model and the references."""
 
     @abstractmethod
     def folder_suffix(self, command: EvalCommand, run: Path) -> str:
-        """Of RUN/eval/NAME-SPLIT, where it is not evaluated as usual."""
+        """Suffix of the results folder RUN/eval/NAME-SPLIT for non-default settings; empty for the defaults."""
 
     @abstractmethod
     def is_current(self, command: EvalCommand, run: Path, step: int, saved: Mapping[str, Any]) -> bool:
-        """Whether a saved metrics.json of this checkpoint is of the same files, towers and scoring."""
+        """Whether a saved metrics.json of this checkpoint used the same files, towers and scoring."""
 
     @abstractmethod
     def reference_json(self, reference: Reference) -> dict[str, Any]:
-        """Its row among the "baselines" of metrics.json."""
+        """The reference's entry in "baselines" of metrics.json."""
 
     @abstractmethod
     def notes(self, evaluation: Evaluation) -> Iterator[str]:
-        """Lines under the main table."""
+        """Lines printed under the main table."""
 
     def across_languages(self, evaluation: Evaluation) -> dict[str, Any]:
-        """What else metrics.json says of all languages together."""
+        """Additional cross-language entries of metrics.json."""
         return {}
 
     def is_trivial(self, language: str) -> bool:
-        """True where a teacher that reads the language would have nothing to find."""
+        """True if the teacher's English query is identical to its relevant document."""
         return False
 
     def write_pages(self, folder: Path, evaluation: Evaluation) -> list[str]:
-        """Pages to look at beside metrics.json; returns their names."""
+        """Write HTML pages next to metrics.json; returns their file names."""
         return []
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that an evaluation needs."""
+    """A task with loaded towers, ready to evaluate."""
 
     task: RetrievalTask
     scoring: str
     systems: Mapping[str, System]
-    """The evaluated one first, then its references."""
+    """The evaluated system first, then its references."""
     origin: Mapping[str, Any]
-    """What is evaluated, for metrics.json: run and checkpoint, or model; and by which tower."""
+    """Origin of the system, for metrics.json: run and checkpoint, or model; and the image tower."""
     record: Mapping[str, Any]
-    """What of the task was trained on or left out, for metrics.json."""
+    """Train/test overlap and excluded items, for metrics.json."""
     more: Callable[[Results], Results] = lambda found: {}
-    """References that need no tower, from what the systems found."""
+    """Computes the references without a tower from the results of the systems."""
 
 
 def encode_items(tower: Tower, items: Mapping[str, Any], **options: Any) -> Iterator[Block]:
-    """`encode_images` or `encode_texts`, by what the tower encodes."""
+    """Encode images or texts in blocks, depending on the tower."""
     if isinstance(tower.cfg, ImageTowerConfig):
         return encode_images(tower, items, list(items), **options)
     return encode_texts(tower, list(items.values()), **options)
 
 
 def evaluate(task: RetrievalTask, systems: Mapping[str, System], vectors: Vectors) -> Results:
-    """Rank and measure for every system and language; documents are encoded once by each tower of them."""
+    """Rank and compute metrics for every system and language; each document tower encodes the documents once."""
     found: Results = {}
     for documents in {id(one.documents): one.documents for one in systems.values()}.values():
         cells = {
@@ -225,7 +225,7 @@ def evaluate(task: RetrievalTask, systems: Mapping[str, System], vectors: Vector
 def search_one_way(
     task: RetrievalTask, cells: Cells, documents: Tower, vectors: Vectors
 ) -> Iterator[tuple[Cell, Directions]]:
-    """The best documents of every query, by graded judgements, in one pass over documents, none of which is held."""
+    """Rank documents for every query and compute graded metrics, streaming the documents in one pass."""
     ids = list(task.documents)
     blocks = {
         (system, language): list(vectors(tower, queries.items, f"encoding queries, {system}"))
@@ -239,10 +239,10 @@ def search_one_way(
 def search_two_ways(
     task: RetrievalTask, cells: Cells, documents: Tower, vectors: Vectors
 ) -> Iterator[tuple[Cell, Directions]]:
-    """The rank of the first relevant item, of documents for queries and of queries for documents.
+    """Bidirectional retrieval: rank of the first relevant item, for queries over documents and documents over queries.
 
-    Vectors of all documents, and of the queries of one language, are held. Queries that stand in for several languages,
-    as English ones do for a teacher, are searched with once.
+    Vectors of all documents, and of the queries of one language, are kept in memory. Queries shared by several
+    languages, such as a teacher's English ones, are searched once.
     """
     ids = list(task.documents)
     held = by_position(vectors(documents, task.documents, "encoding documents"), len(ids))
@@ -262,63 +262,63 @@ def search_two_ways(
 
 
 def judge(ranking: Ranking, queries: Queries, documents: Sequence[str]) -> Direction:
-    """A ranking with its metrics by graded judgements."""
+    """Compute the metrics of a ranking from graded relevance judgements."""
     asked = list(queries.items)
     return Direction(asked, documents, ranking, evaluate_run(ranking.as_run(asked, documents), queries.relevant))
 
 
-# ---- what it found -----------------------------------------------------------------------------------------------
+# ---- results -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class ReferenceTest:
-    """Paired t-test of the difference between the evaluated system and a reference, in the sum of `tested` metrics."""
+    """Paired t-test between the evaluated system and a reference, on the sum of the `tested` metrics."""
 
     language: str
     direction: str
     units: int
     difference: float
-    """Of the means, the system's less the reference's."""
+    """Mean of the system minus mean of the reference."""
     p_ttest: float
     p_ttest_holm: float
-    """Corrected over all languages, directions and references."""
+    """Holm-corrected over all languages, directions and references."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """One reference over all its languages, each counting once, beside the system evaluated."""
+    """Macro-averaged metrics of one reference over its languages, with paired tests of the evaluated system."""
 
     system: str
     languages: list[str]
     means: MetricValues
     own: float
-    """`columns.own` of the system evaluated, in these languages."""
+    """`columns.own` of the evaluated system, averaged over these languages."""
     tests: list[ReferenceTest]
 
     def count(self, direction: str, sign: int) -> int:
-        """Languages in which the system evaluated is better (1) or worse (-1), Holm's p below 0.05."""
+        """Number of languages in which the evaluated system is better (1) or worse (-1), Holm-corrected p < 0.05."""
         return sum(t.direction == direction and t.p_ttest_holm < 0.05 and sign * t.difference > 0 for t in self.tests)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One system on one task, with what it is compared with."""
+    """Results of one system on one task, with its references."""
 
     task: RetrievalTask
     scoring: str
     system: str
-    """Name of the system evaluated: student, or model (what a teacher's run trains, or a model from outside)."""
+    """Name of the evaluated system: student, or model (of a teacher's run, or an external model)."""
     found: Results
-    """Of the system itself and its references."""
+    """Results of the system and its references."""
     origin: Mapping[str, Any]
     record: Mapping[str, Any]
 
     def means(self, system: str) -> dict[str, MetricValues]:
-        """Language -> metrics."""
+        """Mean metrics of a system by language."""
         return {language: self.task.means(found) for language, found in self.found.get(system, {}).items()}
 
     def references(self) -> list[Reference]:
-        """Every reference beside the system itself, paired by unit."""
+        """Compare the system with every reference by paired t-tests with Holm correction."""
         task, own = self.task, self.found[self.system]
         names = [name for name in task.references if name in self.found]
         cells = [
@@ -373,6 +373,6 @@ class Evaluation:
 
 
 def differences(theirs: Direction, ours: Direction, metrics: Sequence[str]) -> np.ndarray:
-    """Our sum of metrics less theirs, of every unit that both have."""
+    """Per-unit difference of the summed metrics, `ours` minus `theirs`, over their common units."""
     a, b = theirs.per_unit, ours.per_unit
     return np.array([sum(b[unit][metric] - a[unit][metric] for metric in metrics) for unit in b if unit in a])

@@ -1,4 +1,4 @@
-"""Text retrieval: a run or a model on a collection of documents, queries and graded judgements."""
+"""Text retrieval evaluation of a run or a model on a collection of documents, queries and graded judgements."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ T2D = "t2d"
 
 @dataclass(frozen=True, eq=False)
 class TextTask(RetrievalTask):
-    """Queries of a collection's languages against its documents."""
+    """Retrieval of a collection's documents by its queries in several languages."""
 
     collection: Collection
 
@@ -49,7 +49,7 @@ class TextTask(RetrievalTask):
     metrics = compared = METRICS
     tested = ("AP",)
     references = ("untrained", "teacher", "mt", "mt-bm25", "fused", "dictionary", "bm25")
-    """What they are: docs/evaluation.md."""
+    """Described in docs/evaluation.md."""
     columns = Columns(
         wide=76,
         count=("queries", "queries"),
@@ -71,14 +71,14 @@ class TextTask(RetrievalTask):
         return mean_metrics(found[T2D].per_query)
 
     def own_mean(self, own: Directions, reference: Directions) -> float:
-        """On the queries that both were asked."""
+        """Mean AP on the queries that both systems have."""
         both = reference[T2D].per_query
         return mean_metrics({query: own[T2D].per_query[query] for query in both})["AP"]
 
     # What is evaluated.
 
     def of_run(self, command: EvalCommand, run: Path, step: int) -> Prepared:
-        """What a run trains beside itself untrained, the teacher on English, translations, and rankings by words."""
+        """The run's trained and untrained model, the teacher on English queries and translations, lexical baselines."""
         saved, one_tower, cache_dir = read_run_config(run), trains_teacher(run), command.cache_dir or None
         collection, of_student = self.collection, student_encodes_documents(command, run)
         asker, documents = towers_of_run(run, step, command.documents, cache_dir)
@@ -86,7 +86,7 @@ class TextTask(RetrievalTask):
         if not student_asks:
             collection = in_english(collection)
         if of_student:
-            # In a language that it learned, whatever the folder says: dictionary and translations do not help.
+            # The student's documents are not English, whatever the folder says: no dictionary or translations apply.
             collection = replace(collection, document_language="the student's language")
         task = text_task(collection)
         translated = baselines.read_translations(command.translations, collection)
@@ -99,7 +99,7 @@ class TextTask(RetrievalTask):
             teacher = load(run, side="query", part="teacher", cache_dir=cache_dir)
             systems["teacher"] = System(teacher, documents, judged_queries(collection, english_queries(collection)))
             systems["mt"] = System(teacher, documents, judged_queries(collection, translated))
-        lost = f"training text could not be checked against {collection.name}, nor counted as a dictionary"
+        lost = f"training text could not be checked against {collection.name}, nor used for a dictionary"
         train = None if one_tower else read_training_text(saved, lost)
         asked = f"the queries of {collection.name} or their documents"
         shared = None if train is None else shared_with_training(train, asked_and_judged(collection), asked)
@@ -108,7 +108,7 @@ class TextTask(RetrievalTask):
         return task.prepared(command, systems, origin, by_words, shared)
 
     def of_model(self, command: EvalCommand) -> Prepared:
-        """One tower on both sides, beside BM25."""
+        """One model that encodes both sides, and BM25."""
         pooling: Any = "none" if command.pooling == "default" else command.pooling
         tower = load(command.model, cache_dir=command.cache_dir or None, pooling=pooling)
         documents = replace(tower, side="document")
@@ -138,7 +138,7 @@ class TextTask(RetrievalTask):
         return Prepared(self, scoring_of(command), systems, origin, {"shared_with_training": shared}, more)
 
     def judged(self, rankings: Mapping[Cell, Ranking]) -> Results:
-        """Rankings of all queries of a language, measured."""
+        """Metrics of rankings of all queries of a language."""
         found: Results = {}
         for (system, language), ranking in rankings.items():
             found.setdefault(system, {})[language] = {T2D: judge(ranking, self.asked[language], list(self.documents))}
@@ -153,7 +153,7 @@ class TextTask(RetrievalTask):
     # What is reported.
 
     def is_trivial(self, language: str) -> bool:
-        """Query and document are one sentence."""
+        """Whether a query and its relevant document are the same sentence in two languages."""
         return self.collection.is_parallel(language)
 
     def reference_json(self, reference: Reference) -> dict[str, Any]:
@@ -171,18 +171,18 @@ class TextTask(RetrievalTask):
 
     def notes(self, evaluation: Evaluation) -> Iterator[str]:
         if evaluation.system == "student" and any(map(self.is_trivial, self.asked)):
-            yield "trivial: query and document are one sentence, so there is no ceiling to show"
+            yield "trivial: query and document are the same sentence, so there is no upper bound"
 
 
 def read_task(command: EvalCommand) -> TextTask:
-    """The collection that `--collection` names.
+    """Read the text collection that `--collection` names.
 
     Raises:
-      ConfigError: a flag that is for images alone.
-      DataError: it is missing or broken.
+      ConfigError: a flag that applies to images only.
+      DataError: it is missing or malformed.
     """
     if command.pictures_by:
-        raise ConfigError(f"pictures_by={command.pictures_by}: {command.collection} has no pictures; leave it out")
+        raise ConfigError(f"pictures_by={command.pictures_by}: {command.collection} has no images; leave it out")
     return text_task(read_source(command.collection, command.split, command.lang, command.cache_dir or None))
 
 
@@ -203,7 +203,7 @@ def scoring_of(command: EvalCommand) -> str:
 
 
 def english_queries(collection: Collection) -> dict[str, dict[str, str]]:
-    """The English text of the queries of each language, where the collection has it under the same id."""
+    """English parallels of the queries of each language, matched by query id; queries without one are left out."""
     found = {
         language: {query: collection.english[query] for query in queries if query in collection.english}
         for language, queries in collection.queries.items()
@@ -216,15 +216,15 @@ def student_encodes_documents(command: EvalCommand, run: Path) -> bool:
 
 
 def in_english(collection: Collection) -> Collection:
-    """The collection with its English queries alone, for a teacher whose queries a student's documents answer.
+    """The collection with its English queries only, for a teacher that searches documents encoded by a student.
 
     Raises:
-      DataError: it has none.
+      DataError: it has no English queries.
     """
     queries = english_queries(collection)
     if not queries:
         raise DataError(
-            f"collection {collection.name} has no English queries (queries.en.jsonl), and this run's student learned "
-            "documents alone: its teacher asks"
+            f"collection {collection.name} has no English queries (queries.en.jsonl), but this run's student "
+            "encodes documents only, so its teacher needs English queries; add that file"
         )
     return replace(collection, queries=queries)

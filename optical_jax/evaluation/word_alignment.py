@@ -1,4 +1,4 @@
-"""Word alignment against gold links: systems, AER, precision and recall."""
+"""Word alignment evaluation against gold links: AER, precision and recall of several aligners."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 def sources_of(bitext: Sequence[str], gold: Sequence[str]) -> dict[str, tuple[Source, Path | None]]:
-    """Language -> its pairs and its gold file.
+    """Match bitext entries with gold files: language -> (bitext source, gold file or None).
 
     Raises:
-      ConfigError: a language twice, or a gold file whose bitext is not to be seen.
+      ConfigError: a language occurs twice, or a gold file belongs to no bitext.
       DataError: a bitext is missing.
     """
     from optical_jax.data.text.entries import parse_entry
@@ -40,7 +40,7 @@ def sources_of(bitext: Sequence[str], gold: Sequence[str]) -> dict[str, tuple[So
         language, _, path = entry.partition("=")
         if language not in languages or not path:
             if len(languages) > 1:
-                raise ConfigError(f"gold={entry} is of no language of the bitext; write {languages[0]}=FILE")
+                raise ConfigError(f"gold={entry} names no language of the bitext; use {languages[0]}=FILE")
             language, path = languages[0], entry
         if language in of:
             raise ConfigError(f"gold={' '.join(gold)} has {language} twice; give one file a language")
@@ -60,15 +60,14 @@ def measure(
     foreign_first: bool,
     idf: IdfTables | None,
 ) -> dict[str, AlignmentQuality]:
-    """Language -> what was found on its pairs.
+    """Word alignment quality of student, teacher and a statistical aligner, by language.
 
     Args:
-      saved: the run's config: its training pairs are what the statistical aligner counts in, beside the pairs
-        themselves.
-      pairs: at most so many of each bitext, evenly spaced.
+      saved: the run's config; the statistical aligner is fitted on its training pairs and the evaluated pairs.
+      pairs: maximum number of pairs of each bitext, evenly spaced.
 
     Raises:
-      DataError: a bitext or a gold file is broken, or they do not belong together.
+      DataError: a bitext or a gold file is malformed, or they do not match.
     """
     from optical_jax.alignment.quality import alignment_quality
 
@@ -87,7 +86,7 @@ def measure(
 def read_pairs(
     source: Source, gold: Path | None, most: int, *, foreign_first: bool
 ) -> tuple[list[tuple[str, str]], list[GoldLinks | None] | None]:
-    """(foreign, English) texts and their gold links. Every line counts: gold goes by the line."""
+    """Read (foreign, English) texts and their gold links, aligned line by line; malformed lines are errors."""
     from optical_jax.alignment.gold_links import read_gold
     from optical_jax.data.text.words import spaced_words
 
@@ -109,7 +108,7 @@ def read_pairs(
 def count_bitext(
     language: str, texts: Sequence[tuple[str, str]], saved: Mapping[str, Any], *, tokenised: bool
 ) -> StatisticalAligner:
-    """The statistical aligner of the run's training pairs of the language and of the pairs to be aligned."""
+    """Fit the statistical aligner on the run's training pairs of the language and the pairs to be aligned."""
     from optical_jax.alignment.quality import words_of
     from optical_jax.alignment.statistical_aligner import fit_aligner
 
@@ -120,7 +119,7 @@ def count_bitext(
     try:
         training = training_pairs(language, saved)
     except (ConfigError, DataError) as error:
-        print(f"{language}: the aligner counts in these {len(texts)} pairs alone: {error}")
+        print(f"{language}: the statistical aligner is fitted on these {len(texts)} pairs only: {error}")
         training = []
     corpus += [(words(foreign, False), words(english, False)) for foreign, english in training]
     return fit_aligner(corpus)

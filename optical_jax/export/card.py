@@ -1,6 +1,6 @@
 """Model cards (README.md of an exported folder): YAML front matter, Markdown tables, and the sections all cards share.
 
-Nothing here reads a file, and paths are cut to names: a card is published, the machine is not.
+Nothing here reads a file, and paths are cut to names: cards are published and must not contain local paths.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from optical_jax.config.validation import parse_licences
 
 @dataclass(frozen=True)
 class Model:
-    """A model that the run started from."""
+    """A base model of the run."""
 
     name: str
     """Hub name, or the last part of its folder's path; empty for none."""
@@ -26,12 +26,12 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """Records of a run that its card is made from; empty where an old run lacks the file."""
+    """Records of a run for its model card; empty if an old run lacks the file."""
 
     name: str
     """The run's name."""
     folder: str
-    """The exported folder's name, as the code on the card loads it."""
+    """Name of the exported folder, as loaded by the code on the card."""
     step: int
     """The exported checkpoint."""
     license: str = ""
@@ -70,18 +70,18 @@ def code(text: str) -> str:
 
 
 def card_of(facts: RunFacts, data: ModelCardData, description: str, sections: Mapping[str, Sequence[str]]) -> str:
-    """The whole file: front matter for the Hub, title, description, and by title the paragraphs of every section."""
+    """Model card: YAML front matter, title, description, and sections (title -> paragraphs)."""
     paragraphs = [part for title, parts in sections.items() for part in (f"## {title}", *parts)]
     return "\n\n".join([f"---\n{data.to_yaml()}\n---", f"# {facts.name}", description, *paragraphs]) + "\n"
 
 
 def licences(facts: RunFacts, parts: Iterable[str] = (), *, others: bool = True) -> list[str]:
-    """Licences of the weights and of what they were made from.
+    """Licences of the weights and of the models and data sets they were trained from.
 
     Args:
-      facts: of the run.
-      parts: models and data sets whose licence should be stated; those without are named.
-      others: whether to list stated licences of anything else, too.
+      facts: records of the run.
+      parts: models and data sets whose licence should be stated; those without one are listed as missing.
+      others: whether to list all other stated licences, too.
     """
     stated = parse_licences(facts.config.get("licences", ()))
     names = dict.fromkeys([*parts, *(stated if others else ())])
@@ -89,11 +89,11 @@ def licences(facts: RunFacts, parts: Iterable[str] = (), *, others: bool = True)
     missing = ", ".join(code(name) for name in names if name not in stated)
     if facts.license:
         own = f"These weights: {facts.license}. "
-        own += "What they are made of:" if names else "Licences of what they are made of: not stated."
+        own += "Licences of their parts:" if names else "Licences of their parts: not stated."
     elif names:
         own = "Licence of these weights: not stated: the parts are licensed as listed; check before publishing."
     else:
-        own = "Licence of these weights: not stated. Nor are those of their parts."
+        own = "Licence of these weights: not stated. Licences of their parts: not stated."
     listed = [table(("part", "licence"), rows)] if rows else []
     return [own, *listed, *([f"Without a stated licence: {missing}."] if missing else [])]
 
@@ -102,9 +102,9 @@ def dev_metrics(facts: RunFacts, note: str, columns: Sequence[str], systems: Map
     """Dev retrieval metrics before training and at the exported step: a note and a table.
 
     Args:
-      facts: of the run.
-      note: how they were measured.
-      columns: names of the first two columns, what was searched and the system.
+      facts: records of the run.
+      note: how the metrics were computed.
+      columns: names of the first two columns, the searched data and the system.
       systems: step -> the system's name.
     """
     at = {line["step"]: line["dev"] for line in facts.metrics if "dev" in line}

@@ -13,8 +13,8 @@ from optical_jax.export.recipe import quoted
 from optical_jax.towers.pair import TowerPair
 
 COMPARED = {
-    "pooled": "Mean vectors are compared: one of a text, one of an image.",
-    "tokens": "Each token is compared with its best patch, and each patch with its best token (FILIP).",
+    "pooled": "Texts and images are scored by the cosine of their mean vectors.",
+    "tokens": "Texts and images are scored by late interaction of tokens and patches (FILIP).",
 }
 
 
@@ -24,15 +24,15 @@ class PairFacts(RunFacts):
 
     pair: TowerPair
     text: Model
-    """Where the text encoder started."""
+    """Base model of the text encoder."""
     image: Model
-    """Where the image encoder started; no name for random weights."""
+    """Base model of the image encoder; no name for random weights."""
     images: Mapping[str, Any] = field(default_factory=dict)
     """images.json."""
 
 
 def image_teacher_card(facts: PairFacts) -> str:
-    """The whole card."""
+    """Model card of an image-text teacher."""
     data = ModelCardData(
         language=[language_of(facts)],
         license=facts.license or None,
@@ -41,8 +41,8 @@ def image_teacher_card(facts: PairFacts) -> str:
         base_model=[model.name for model in (facts.text, facts.image) if model.hub] or None,
     )
     note = (
-        "Captions look for their image among all of a set's dev split (t2i), and images for a caption (i2t); the "
-        f"share that finds a right one among the first 1, 5 and 10. {trained_on(facts)}".rstrip()
+        "Recall@1, 5 and 10 of text-to-image (t2i) and image-to-text (i2t) retrieval among all images and captions of "
+        f"a set's dev split. {trained_on(facts)}".rstrip()
     )
     sections = {
         "Use": usage(facts),
@@ -61,17 +61,18 @@ def language_of(facts: PairFacts) -> str:
 def description(facts: PairFacts) -> str:
     side, text = facts.config.get("text", {}), code(facts.text.name) or "a text encoder"
     if not side.get("locked"):
-        text = f"began as {text}"
+        text = f"was initialised from {text}"
     elif width := side.get("projection"):
-        text = f"is {text}, as it was, but for a projection to {width} dimensions that was trained"
+        text = f"is {text}, frozen, with a trained projection to {width} dimensions"
     else:
-        text = f"is {text}, as it was"
-    image = f"began as {code(facts.image.name)}" if facts.image.name else "was drawn at random"
+        text = f"is {text}, frozen"
+    image = f"was initialised from {code(facts.image.name)}" if facts.image.name else "was trained from scratch"
     return (
-        f"A dual encoder of texts and images: texts in {language_of(facts)} find images, and images find texts. "
+        f"A dual encoder of texts and images, for image-text retrieval in {language_of(facts)} in both directions. "
         f"The text encoder {text}; the image encoder {image}. "
-        f"{COMPARED[facts.pair.interaction]} Students of other languages may be taught by the text encoder and find "
-        "the same images ([OPTICAL](https://arxiv.org/abs/2301.12566), trained with optical_jax)."
+        f"{COMPARED[facts.pair.interaction]} The text encoder can be the teacher of students in "
+        "other languages, which then retrieve the same images "
+        "([OPTICAL](https://arxiv.org/abs/2301.12566), trained with optical_jax)."
     )
 
 
@@ -96,13 +97,13 @@ def usage(facts: PairFacts) -> list[str]:
         f"{SCORES[facts.pair.interaction]}"
     )
     taught = f"python train.py --teacher.path {facts.folder} --data.bitext FILE --run STUDENT"
-    return [block(lines), f"To teach a student by it: `{taught}`"]
+    return [block(lines), f"To train a student with it: `{taught}`"]
 
 
 def training_data(facts: PairFacts) -> list[str]:
     found = facts.images.get("train", [])
     if not found:
-        return ["The run has no record of its data."]
+        return ["The run has no record of its training data."]
     rows = [(one["set"], one["split"], f"{one['pictures']:,}", f"{one['captions']:,}") for one in found]
     dev = [f"The images of the split {code(facts.config['data']['dev_split'])} are among them."]
     return [table(("set", "split", "images", "captions"), rows, numbers=2), *(dev if trains_on_dev(facts) else [])]
@@ -114,9 +115,9 @@ def trains_on_dev(facts: PairFacts) -> bool:
 
 
 def trained_on(facts: PairFacts) -> str:
-    """How many of the dev images and captions were trained on, as far as the run recorded."""
+    """Sentence on the train/dev overlap: how many dev images and captions were trained on, if recorded."""
     dev = facts.images.get("dev")
-    if dev is None:  # a run that did not count them
+    if dev is None:  # an old run without the counts
         return "These images were trained on." if trains_on_dev(facts) else ""
     there, seen = (
         {of: sum(one[part + of] for one in dev) for of in ("pictures", "captions")} for part in ("", "seen_")
@@ -126,9 +127,9 @@ def trained_on(facts: PairFacts) -> str:
     if seen["pictures"]:
         told = f"Of these {there['pictures']:,} images {seen['pictures']:,} were trained on"
     elif facts.image.name:
-        told = "No such image is known to have been trained on"
+        told = "None of these images is known to have been trained on"
     else:
-        told = "No such image was trained on"
+        told = "None of these images was trained on"
     if seen["captions"]:
         told += f"; of their {there['captions']:,} captions {seen['captions']:,} are among those trained on"
     return f"{told}."

@@ -1,4 +1,4 @@
-"""Flags of `export`."""
+"""Command-line flags of `export`."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class ExportCommand:
-    """Write a run's student (or its teacher in training) as a Hugging Face folder: weights, tokenizer, model card.
+    """Export a run's trained student or teacher as a Hugging Face folder: weights, tokenizer, model card.
 
-    transformers.AutoModel loads it with the same hidden states, Sentence Transformers 6 with the same token vectors. Of
-    an image-text teacher's run: a folder of both its towers, text/ and image/, each such a folder.
+    transformers.AutoModel loads it with the same hidden states, Sentence Transformers 6 with the same token vectors. An
+    image-text teacher is exported as a folder with both towers, text/ and image/, each in this format.
     """
 
     run: str
     """Run folder."""
     out: str
-    """Folder to write; an earlier export there is replaced."""
+    """Output folder; an earlier export there is replaced."""
     checkpoint: str = "last"
-    """Which checkpoint: last, best, or a step."""
+    """Checkpoint: last, best, or a step number."""
     dtype: Literal["float32", "float16"] = "float32"
-    """Type the weights are written in; float16 halves the folder."""
+    """Data type of the exported weights; float16 halves their size."""
     license: str = ""
-    """Licence of the weights, for the model card, such as cc-by-4.0; the run's `licences` are those of its parts."""
+    """Licence of the weights on the model card, such as cc-by-4.0; `licences` of the run states those of its parts."""

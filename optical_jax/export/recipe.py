@@ -13,7 +13,7 @@ from optical_jax.models.paired_text import HIGHEST_ID
 
 
 def recipes(cfg: TowerConfig, folder: str, special_ids: tuple[int, ...] = ()) -> dict[str, str]:
-    """Code that encodes queries, by library, for every library that loads the exported tower."""
+    """Python code that encodes queries: library name -> code, for every library that loads the exported tower."""
     found = {"transformers alone": transformers_recipe(cfg, folder, special_ids)}
     if not is_pair_family(cfg):
         found["Sentence Transformers 6"] = sentence_transformers_recipe(cfg, folder)
@@ -24,9 +24,9 @@ def transformers_recipe(cfg: TowerConfig, folder: str, special_ids: tuple[int, .
     """Code of `encode(texts)`, queries to unit vectors, with PyTorch, transformers and safetensors alone.
 
     Args:
-      cfg: the tower's shape.
-      folder: the name the code loads from.
-      special_ids: of the tokenizer; used only if the head drops their vectors.
+      cfg: config of the tower.
+      folder: model folder in the code.
+      special_ids: special token ids of the tokenizer; used only if the head drops their vectors.
     """
     head, family = cfg.head, cfg.encoder.family
     marked, augmented = head.query_marker_id is not None, head.augment_queries
@@ -102,9 +102,9 @@ def _what_it_gives(cfg: TowerConfig) -> str:
 
 
 def _with_markers(cfg: TowerConfig) -> list[str]:
-    """Code from `batch` to `ids` and `attend`: adds the marker after the first token, [MASK] or padding at the end.
+    """Code that makes `ids` and `attend` from `batch`: marker after the first token, [MASK] or padding at the end.
 
-    SigLIP texts are padded to the length of its training.
+    SigLIP texts are padded to its training length.
     """
     head = cfg.head
     lines = ['    rows = batch["input_ids"]']
@@ -126,7 +126,7 @@ def _with_markers(cfg: TowerConfig) -> list[str]:
 
 
 def sentence_transformers_recipe(cfg: TowerConfig, folder: str) -> str:
-    """Code for Sentence Transformers 6: queries to vectors."""
+    """Code that encodes queries with Sentence Transformers 6."""
     if cfg.head.pooling != "none":
         name, call = "SentenceTransformer", "encode"
     else:
@@ -139,7 +139,7 @@ def sentence_transformers_recipe(cfg: TowerConfig, folder: str) -> str:
 
 
 def own_recipe(folder: str, teacher: str) -> str:
-    """Code for optical_jax: scores of queries against documents."""
+    """Code that scores queries against documents with optical_jax."""
     return (
         "import optical_jax\n\n"
         f'queries = optical_jax.load({quoted(folder)}, side="query")\n'
@@ -156,5 +156,5 @@ def special_token_ids(tokenizer: Any) -> tuple[int, ...]:
 
 
 def quoted(text: str) -> str:
-    """A Python string literal; JSON strings are valid ones."""
+    """Quote a Python string literal; JSON strings are valid Python."""
     return json.dumps(text, ensure_ascii=False)

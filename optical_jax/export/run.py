@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def write_pair(run: Path, out: Path, step: int, command: ExportCommand) -> None:
-    """Save both towers of an image-text teacher's run, with their model card."""
+    """Export both towers of an image-text teacher's run, with their model card."""
     from optical_jax.export.image_teacher_card import PairFacts, image_teacher_card
     from optical_jax.runs.pair import trained_pair
     from optical_jax.towers.pair import save_pair
@@ -29,7 +29,7 @@ def write_pair(run: Path, out: Path, step: int, command: ExportCommand) -> None:
 
 
 def gather_facts(run: Path, out: Path, step: int, tower: Tower, license: str) -> CardFacts:
-    """Read what the card of a text tower shows."""
+    """Read the records of a run for the model card of a text tower."""
     from optical_jax.export.recipe import special_token_ids
     from optical_jax.export.student_card import CardFacts
 
@@ -41,7 +41,7 @@ def gather_facts(run: Path, out: Path, step: int, tower: Tower, license: str) ->
         teacher=model_of(records["config"], "teacher"),
         start=model_of(records["config"], start),
         bitext=read_record(run / data),
-        # Records with "way" are a study's, of one direction of retrieval; eval.py's have both.
+        # Metrics with "way" were written by a study for one retrieval direction; those of eval.py have both.
         evaluations=[
             found for path in sorted(run.glob("eval/*/metrics.json")) if "way" not in (found := read_record(path))
         ],
@@ -68,18 +68,18 @@ def read_record(path: Path) -> dict[str, Any]:
     """Read a JSON record of the run; empty if there is none.
 
     Raises:
-      ConfigError: it is broken.
+      ConfigError: it is malformed.
     """
     from optical_jax.files import read_json
 
     try:
         return read_json(path) if path.is_file() else {}
     except ValueError as error:
-        raise ConfigError(f"{path} is broken ({error}); restore it, or remove it to export without") from error
+        raise ConfigError(f"{path} is not valid JSON ({error}); restore it, or delete it to export without") from error
 
 
 def model_of(config: Mapping[str, Any], role: str) -> Model:
-    """The model at `<role>.path` by its Hub or folder name, without the path on this machine."""
+    """Hub or folder name of the model at `<role>.path`, without the local path."""
     from optical_jax.export.card import Model
     from optical_jax.models.formats.pretrained import HUB_NAME, SHIPPED
 

@@ -1,4 +1,4 @@
-"""Model card of a trained student, and the parts of it that a teacher's card shares."""
+"""Model card of a trained student, and the sections it shares with a teacher's card."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SYSTEMS = {
     "student": "student", "model": "model", "untrained": "untrained", "dictionary": "dictionary, BM25", "bm25": "BM25",
 }  # fmt: skip
 HOMES = {"home", "Users"}
-"""Parents of home folders, which are named after persons."""
+"""Parents of home folders, whose names identify users."""
 LOSSES = {
     "transport": "by optimal transport",
     "greedy": "by greedy matching of tokens",
@@ -37,19 +37,19 @@ LOSSES = {
     "relational": "by the distances between the texts of a batch",
     "score_kl": "by its scores of the texts of a batch",
 }
-"""How the loss aligns vectors; of a sum of losses, the first."""
+"""Description of each loss; for a sum of losses, of the first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CardFacts(RunFacts):
-    """Records of a run that trains a tower of texts."""
+    """Records of a run that trains a text tower."""
 
     tower: TowerConfig
     teacher: Model
     start: Model
-    """Where the weights started, if not at the teacher's; then without a name."""
+    """Base model of the weights; no name if it is the teacher."""
     special_ids: tuple[int, ...] = ()
-    """Of the tokenizer, for code that drops their vectors."""
+    """Special token ids of the tokenizer, for code that drops their vectors."""
     bitext: Mapping[str, Any] = field(default_factory=dict)
     """bitext.json; of a teacher's run, rankings.json."""
     evaluations: Sequence[Mapping[str, Any]] = ()
@@ -67,7 +67,7 @@ class CardFacts(RunFacts):
 
 
 def model_card(facts: CardFacts) -> str:
-    """The whole card of a student."""
+    """Model card of a student."""
     sections = {
         "Use": usage(facts),
         "Languages and training data": training_data(facts),
@@ -79,7 +79,7 @@ def model_card(facts: CardFacts) -> str:
 
 
 def text_card(facts: CardFacts, description: str, sections: Mapping[str, Sequence[str]]) -> str:
-    """A card with the front matter of a Sentence Transformers model."""
+    """Model card of a text tower, with the front matter of a Sentence Transformers model."""
     base = facts.start if facts.start.name else facts.teacher
     data = ModelCardData(
         language=facts.languages or None,
@@ -95,18 +95,18 @@ def text_card(facts: CardFacts, description: str, sections: Mapping[str, Sequenc
 def description(facts: CardFacts) -> str:
     languages, teacher = ", ".join(facts.languages) or "its language", code(facts.teacher.name) or "its teacher"
     pooled = facts.tower.head.pooling != "none"
-    what = "one vector a text" if pooled else "a vector a token, scored by late interaction (ColBERT's MaxSim)"
+    what = "one vector per text" if pooled else "one vector per token, scored by late interaction (ColBERT's MaxSim)"
     how = LOSSES.get(facts.config.get("loss", {}).get("name", ""), "by distillation")
     with_pictures = facts.config.get("data", {}).get("pictures")
     material = "sentence pairs and images with captions" if with_pictures else "sentence pairs alone"
     purpose = {
-        "queries": f"A query encoder for {languages}: it looks for English documents that {teacher} encoded",
-        "documents": f"A document encoder for {languages}: English queries that {teacher} encoded find its documents",
-        "both": f"An encoder of queries and documents in {languages}, beside English ones that {teacher} encoded",
+        "queries": f"A query encoder for {languages}: it retrieves English documents encoded by {teacher}",
+        "documents": f"A document encoder for {languages}: retrieved by English queries that {teacher} encoded",
+        "both": f"An encoder of queries and documents in {languages}, used with English ones encoded by {teacher}",
     }
     return (
         f"{purpose[facts.sides]}, with {what}. "
-        f"It learned from {material}, without relevance labels, by moving its vectors onto its teacher's "
+        f"It was trained on {material}, without relevance labels, to match the vectors of its teacher "
         f"{how} ([OPTICAL](https://arxiv.org/abs/2301.12566), trained with optical_jax)."
     )
 
@@ -139,7 +139,7 @@ def usage(facts: CardFacts) -> list[str]:
 
 
 def other_libraries(facts: CardFacts) -> list[str]:
-    """Code for other libraries, and where their vectors differ."""
+    """Usage code for other libraries, and differences of their vectors."""
     found = recipes(facts.tower, facts.folder, facts.special_ids)
     parts = [part for library, text in found.items() for part in (f"With {library} (queries):", block(text))]
     if facts.tower.head.pooling == "none" and not facts.tower.head.special_tokens:
@@ -161,21 +161,21 @@ def training_data(facts: CardFacts) -> list[str]:
     return [
         table(("language", "file", "sha256"), files),
         table(("language", "pairs kept", "of lines", "left out"), rows),
-        *([f"Dev pairs, by which the checkpoint called best is chosen: {counts}."] if dev else []),
+        *([f"Dev pairs, by which the best checkpoint is selected: {counts}."] if dev else []),
     ]
 
 
 def made_of(facts: CardFacts) -> list[str]:
-    """Names of the parts that have a licence each: models first, then sets of bitext."""
+    """Names of the models and data sets whose licences are stated: models first."""
     models = ["teacher", *(["student"] if facts.start.name else [])]
     read = (one for split in ("train", "pictures") for one in facts.bitext.get(split, []))
     return list(dict.fromkeys([*models, *(file_and_set(f["path"])[1] for one in read for f in one["files"])]))
 
 
 def file_and_set(path: str) -> tuple[str, str]:
-    """A bitext file as the card shows it, SET/NAME, and its set: the folder of LANG.SPLIT.* or captions.LANG.SPLIT.*.
+    """Display name SET/NAME of a bitext file, and its data set: the folder of LANG.SPLIT.* or captions.LANG.SPLIT.*.
 
-    Any other file is a set of its own, and its folder is left out.
+    Any other file is its own data set, and its folder is left out.
     """
     file = PurePath(path)
     in_set = FILE_NAME.fullmatch(file.name) or CAPTION_FILE.fullmatch(file.name)
@@ -186,9 +186,9 @@ def file_and_set(path: str) -> tuple[str, str]:
 def results(
     facts: CardFacts,
     title: str = "Dev pairs of the bitext",
-    note: str = "Each sentence looks for its own English one among all dev pairs of its language.",
+    note: str = "Each sentence is a query for its English translation among all dev pairs of its language.",
 ) -> list[str]:
-    """Evaluations of the exported checkpoint, how to make those that are missing, and dev retrieval metrics."""
+    """Evaluations of the exported checkpoint, commands for missing ones, and dev retrieval metrics."""
     parts, others = [], []
     for one in facts.evaluations:
         if one.get("checkpoint") == facts.step:
@@ -203,13 +203,13 @@ def results(
         languages = f"--lang {' '.join(facts.languages) or 'LANG'} --checkpoint {facts.step}"
         others.append(f"Not evaluated yet: `python eval.py --run RUN --collection DIR {languages}`")
     if facts.sides == "documents":
-        note = "Each English sentence looks for its translation among all dev pairs of a language."
+        note = "Each English sentence is a query for its translation among all dev pairs of a language."
     systems = {facts.step: "model" if "encoder" in facts.config else "student", 0: "untrained"}
     return [*parts, *others, f"### {title}", *dev_metrics(facts, note, ("language", "system"), systems)]
 
 
 def evaluation(found: Mapping[str, Any]) -> list[str]:
-    """Retrieval metrics of one collection: the model, itself untrained, and the lexical baselines."""
+    """Retrieval metrics on one collection: the trained and the untrained model, and the lexical baselines."""
     systems = {found.get("system", "student"): found["languages"], **found["references"]}
     pictures = found.get("searched") == "pictures"
     shown, counted = (SHOWN_OF_IMAGES, "t2i queries") if pictures else (SHOWN, "queries")
@@ -236,7 +236,7 @@ def evaluation(found: Mapping[str, Any]) -> list[str]:
 
 
 def student_rows(facts: CardFacts) -> list[tuple[str, str]]:
-    """Settings of the student alone; word switching and frozen parts only where they are used."""
+    """Settings of a student; code switching and frozen parts only if they are used."""
     loss, student, data = (facts.config.get(name, {}) for name in ("loss", "student", "data"))
     chosen = ("vocabulary", "keep_pieces", "new_embeddings", "lowercase", "word_order")
     added = loss.get("add", ())
@@ -247,23 +247,23 @@ def student_rows(facts: CardFacts) -> list[tuple[str, str]]:
         ("loss", " ".join([loss.get("name", "?"), *used, *(f"+ {one}" for one in added)])),
         ("pairs a step", str(data.get("global_batch", "?"))),
         ("vocabulary", " ".join(pairs({name: student[name] for name in chosen if name in student}))),
-        ("learned as", facts.sides),
+        ("trained as", facts.sides),
     ]
     frozen = [f"the first {student['freeze_layers']} layers"] if student.get("freeze_layers") else []
     frozen += ["embeddings"] if student.get("freeze_embeddings") else []
     if frozen:
-        rows.append(("left as it began", ", ".join(frozen)))
+        rows.append(("frozen", ", ".join(frozen)))
     if data.get("code_switch"):
         source = "a given lexicon" if data.get("lexicon") else "a lexicon from the plans of the untrained student"
-        rows.append(("words switched to English", f"{data['code_switch']:.0%} of those in {source}"))
+        rows.append(("code switching to English", f"{data['code_switch']:.0%} of the words in {source}"))
     return rows
 
 
 def text_rows(facts: CardFacts) -> list[tuple[str, str]]:
-    """Settings of students and teachers: the encoder, its start with a hash of the weights, and the run."""
+    """Settings shared by students and teachers: encoder, initial weights with hashes, and run."""
     encoder = facts.tower.encoder
     shape = f"{encoder.family}, {encoder.layers} layers, width {encoder.width}, {encoder.vocab_size:,} pieces"
-    begun = ["layers drawn at random; word embeddings: principal components of those of"] if resized(facts) else []
+    begun = ["randomly initialised layers; word embeddings: principal components of those of"] if resized(facts) else []
     for role, model in (
         ("teacher", facts.teacher),
         ("encoder" if "encoder" in facts.config else "student", facts.start),
@@ -274,11 +274,11 @@ def text_rows(facts: CardFacts) -> list[tuple[str, str]]:
             begun.append(f"{role} {code(model.name)}" + (f" (sha256 {', '.join(weights)})" if weights else ""))
     return [
         ("encoder", f"{shape}, vectors of {facts.tower.vector_width}"),
-        ("begun from", "; ".join(begun) or "not recorded"),
+        ("initialised from", "; ".join(begun) or "not recorded"),
         *run_rows(facts),
     ]
 
 
 def resized(facts: CardFacts) -> bool:
-    """Whether the student's layers started at random in another size, so that no model but its words' is its base."""
+    """Whether the student has randomly initialised layers of another width, so that it has no base model."""
     return bool(facts.config.get("student", {}).get("size", {}).get("width"))

@@ -1,4 +1,4 @@
-"""Search in a folder of images."""
+"""Text-to-image search in a folder of images."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class ImageHit:
     rank: int
     score: float
     picture: str
-    """Its id."""
+    """Image id."""
     file: str
-    """And the member in it."""
+    """Path of the image file, with the member inside an archive."""
 
 
 def load_text_and_image(command: SearchCommand) -> TextAndImage:
@@ -39,19 +39,19 @@ def load_text_and_image(command: SearchCommand) -> TextAndImage:
 
 
 def find_images(command: SearchCommand, towers: TextAndImage, pictures: Images) -> list[list[ImageHit]]:
-    """The best pictures of every query, in the order of the queries. A picture is held no longer than it is scored."""
+    """Rank images for every query, in the order of the queries. Images are streamed: vectors are not kept."""
     from optical_jax.partitioning import over_all_devices
     from optical_jax.progress import ProgressReport
     from optical_jax.retrieval.search import rank
     from optical_jax.towers.images import encode_images
     from optical_jax.towers.texts import encode_texts
 
-    # Ties go by id, descending: of two equal pictures the one whose name is earlier stands first.
+    # Ties go by id, descending: reversed, the first name of two equal images ranks first.
     names = sorted(pictures, reverse=True)
     ids = [f"{n:0{len(str(len(names)))}}" for n in range(len(names))]
     with over_all_devices():
         queries = encode_texts(towers.text, command.queries, pooled=towers.by_means, batch_size=command.batch_size)
-        with ProgressReport("encoding and ranking pictures", len(names), "pictures") as progress:
+        with ProgressReport("encoding and ranking images", len(names), "images") as progress:
             blocks = encode_images(
                 towers.image,
                 pictures,

@@ -1,4 +1,4 @@
-"""Flags of `search`, and their checks."""
+"""Command-line flags of `search`, and their validation."""
 
 from __future__ import annotations
 
@@ -15,54 +15,54 @@ from optical_jax.errors import ConfigError
 
 @dataclass(frozen=True)
 class SearchCommand:
-    """Rank the lines of a text file, or pictures, for one query or several, exactly, by MaxSim.
+    """Exact late-interaction search (MaxSim) in the lines of a text file, or in images, for one or more queries.
 
     python -m optical_jax search --run runs/swahili --docs notes.txt "mvua itanyesha lini?"
     python -m optical_jax search --run runs/pictures --images photos "paka mweusi"
     """
 
     docs: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
-    """Text file, plain or .gz, UTF-8: a document a line; blank lines are passed over."""
+    """Text file, plain or .gz, UTF-8: one document per line; blank lines are skipped."""
     images: Annotated[str, tyro.conf.arg(metavar="SOURCE")] = ""
-    """Pictures instead: a folder of them, a tar archive or an npz file; or a set of them with captions
-    (docs/images.md). Those found are drawn on a sheet."""
+    """Images instead: a folder, a tar archive or an npz file; or a set of images with captions (docs/images.md).
+    The results are drawn on a sheet."""
     queries: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="QUERY")] = ()
-    """What to look for; a query of several words in quotes."""
+    """Queries; quote a query of several words."""
     run: Annotated[str, tyro.conf.arg(metavar="RUN")] = ""
-    """Run folder: its student asks, its teacher encodes the lines."""
+    """Run folder: its student encodes queries, its teacher the lines."""
     model: Annotated[str, tyro.conf.arg(metavar="DIR_OR_HUB_NAME")] = ""
-    """Any model instead, on both sides; of pictures a pair of towers."""
+    """A model instead, which encodes queries and lines; for images a dual encoder."""
     checkpoint: Annotated[str, tyro.conf.arg(metavar="last|best|STEP|untrained")] = "last"
-    """Which checkpoint of the run's student."""
+    """Checkpoint of the run's student."""
     documents: Literal["auto", "teacher", "student"] = "auto"
-    """Who of the run encodes the lines: its teacher, English ones, or its student, those in the language it learned; it
-    must have learned documents (student.sides). auto takes the student where it learned nothing else; then queries are
+    """Model of the run that encodes the lines: the teacher (English lines) or the student (lines in its language;
+    student.sides must include documents). auto uses the student if it was trained on documents only; then queries are
     English."""
     dictionary: Annotated[str, tyro.conf.arg(metavar="LANG")] = ""
-    """The language of the queries, to look their words up as well, in a dictionary counted in the run's pairs; both
-    rankings are joined by places (score: sum of 1 / (60 + place)). It finds more where pairs are few."""
+    """Language of the queries, for hybrid search: also rank by BM25 through a dictionary counted in the run's pairs,
+    with reciprocal rank fusion (score: sum of 1 / (60 + rank)). It improves recall if the run has few pairs."""
     pictures_by: Annotated[str, tyro.conf.arg(metavar="PAIR")] = ""
-    """The pair of towers (folder, hub name or run) whose image tower encodes --images; empty takes the run's own."""
+    """Dual encoder (folder, hub name or run) whose image tower encodes --images; default: the run's own."""
     split: str = "dev"
-    """Of --images that are a set: which pictures."""
+    """Split of --images, if they are a set with captions."""
     out: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
-    """The sheet of --images, a PNG; empty writes RUN/search/<queries>.png, and none with --json."""
+    """PNG file for the sheet of --images; default: RUN/search/<queries>.png, or none with --json."""
     top: int = 10
-    """Lines or pictures shown a query."""
+    """Number of lines or images shown per query."""
     vectors: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
-    """Folder that keeps the encoded lines, in bfloat16: written if it is not there, read from disk if it is. A large
-    file is then encoded once, and needs no memory."""
+    """Folder that stores the encoded lines, in bfloat16: written if it is missing, else read from disk. A large file is
+    then encoded only once, and need not fit in memory."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """One JSON object a line instead of tables: query, rank, score, and line and text, or picture and file."""
+    """Print JSON lines instead of tables: query, rank, score, and line and text, or picture and file."""
     batch_size: int = 64
-    """Pictures, or texts of 32 tokens (on accelerators of 512, a device) that are encoded at a time; of longer ones
-    fewer."""
+    """Images, or texts of 32 tokens (on accelerators 512, per device), encoded at a time; longer texts go in
+    smaller batches."""
     cache_dir: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
-    """Folder for downloads from the hub; empty leaves it to HF_HOME."""
+    """Folder for downloads from the Hugging Face Hub; default: HF_HOME."""
 
 
 def check(command: SearchCommand) -> None:
-    """Refuse impossible flags before anything is read.
+    """Validate flags and their combinations before anything is read.
 
     Raises:
       ConfigError: names the flag, its value and the remedy.
@@ -74,23 +74,23 @@ def check(command: SearchCommand) -> None:
     if len(sources) != 1:
         raise ConfigError(f"{' and '.join(sources) or 'none'} of --docs, --images given; give exactly one")
     if not command.queries:
-        raise ConfigError('no query given; write it behind the flags, in quotes: search ... "mvua itanyesha lini?"')
+        raise ConfigError('no query given; write it after the flags, in quotes: search ... "mvua itanyesha lini?"')
     for n, query in enumerate(command.queries, start=1):
         if not query.strip():
             raise ConfigError(f"query {n} is empty; give at least one character")
         if any(unicodedata.category(c) == "Cs" for c in query):
-            raise ConfigError(f"query {n} is not UTF-8; set a UTF-8 locale, or write it anew")
+            raise ConfigError(f"query {n} is not UTF-8; set a UTF-8 locale, or retype it")
     if not re.fullmatch(r"last|best|untrained|[0-9]+", command.checkpoint):
         raise ConfigError(f"checkpoint={command.checkpoint} is not valid; use last, best, untrained or a step number")
     if command.model and command.checkpoint != "last":
-        raise ConfigError(f"checkpoint={command.checkpoint} belongs to --run; a model has none")
+        raise ConfigError(f"checkpoint={command.checkpoint} belongs to --run; leave it out with --model")
     if command.model and command.documents != "auto":
-        raise ConfigError(f"documents={command.documents} belongs to --run; a model encodes both sides")
+        raise ConfigError(f"documents={command.documents} belongs to --run; leave it out with --model")
     if command.dictionary and (command.model or command.documents == "student"):
         other = f"model={command.model}" if command.model else "documents=student"
         raise ConfigError(
-            f"dictionary={command.dictionary} is counted in a run's pairs and finds English words, which {other} has "
-            "not; leave one of them out"
+            f"dictionary={command.dictionary} needs a run's pairs and English lines, and cannot go with {other}; "
+            "leave one of them out"
         )
     if command.images:
         check_images(command)
@@ -102,18 +102,18 @@ def check(command: SearchCommand) -> None:
 
 
 FOR_TEXTS = {"documents": "auto", "dictionary": "", "vectors": ""}
-"""Flags that say how a text file is searched, and their defaults."""
+"""Flags that apply to text search only, and their defaults."""
 
 
 def check_images(command: SearchCommand) -> None:
-    """Refuse flags that do not go with pictures.
+    """Validate the flags of image search.
 
     Raises:
       ConfigError: names the flag, its value and the remedy.
     """
     for name, default in FOR_TEXTS.items():
         if (value := getattr(command, name)) != default:
-            raise ConfigError(f"{name}={value} is for --docs, and pictures are searched; leave it out")
+            raise ConfigError(f"{name}={value} is for --docs; leave it out with --images")
     if command.out and (Path(command.out).suffix != ".png" or Path(command.out).is_dir()):
         raise ConfigError(f"out={command.out} is not valid; use a file name that ends in .png")
     if command.model and not command.out and not command.json:

@@ -1,4 +1,4 @@
-"""Search in the lines of a text file."""
+"""Late-interaction search in the lines of a text file, with optional dictionary fusion and stored vectors."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class Hit:
     rank: int
     score: float
     line: int
-    """Number of the line in the file, from 1."""
+    """Line number in the file, from 1."""
     text: str
 
 
 def read_documents(path: Path) -> dict[int, str]:
-    """Line number -> text of every line that is not blank.
+    """Read the documents of a text file: line number -> text of every line that is not blank.
 
     Raises:
-      DataError: no such file, nothing in it, or a line that is not UTF-8: file, line, what.
+      DataError: no such file, no text in it, or a line that is not UTF-8 (the message has file and line).
     """
     from optical_jax.data.files.records import raw_lines
 
@@ -49,12 +49,12 @@ def read_documents(path: Path) -> dict[int, str]:
         if text.strip():
             lines[number] = text
     if not lines:
-        raise DataError(f"{path}: every line is blank; give a document a line")
+        raise DataError(f"{path}: every line is blank; give one document per line")
     return lines
 
 
 def load_towers(command: SearchCommand) -> tuple[Tower, Tower]:
-    """Who encodes queries, and who documents.
+    """Load the query encoder and the document encoder.
 
     Raises:
       ConfigError: no such run, checkpoint or model.
@@ -75,11 +75,11 @@ def load_towers(command: SearchCommand) -> tuple[Tower, Tower]:
 
 
 def read_lexicon(command: SearchCommand) -> Lexicon | None:
-    """The dictionary asked for, from the bitext that the run learned from.
+    """Count the dictionary of `--dictionary` in the run's training bitext; None without the flag.
 
     Raises:
-      ConfigError: the run learned from no bitext, or none of this language.
-      DataError: its bitext is gone or broken.
+      ConfigError: the run has no bitext, or none in this language.
+      DataError: its bitext is missing or malformed.
     """
     from optical_jax.data.text.bitext import load_bitext
     from optical_jax.retrieval.dictionary import count_lexicon
@@ -88,11 +88,11 @@ def read_lexicon(command: SearchCommand) -> Lexicon | None:
     if not command.dictionary:
         return None
     if trains_teacher(Path(command.run)):
-        raise ConfigError(f"dictionary={command.dictionary}: {command.run} learned from no bitext; leave it out")
+        raise ConfigError(f"dictionary={command.dictionary}: {command.run} was not trained on bitext; leave it out")
     train = load_bitext(saved_data(read_json(Path(command.run) / "config.json"))).train
     if command.dictionary not in train:
         raise ConfigError(
-            f"dictionary={command.dictionary}: {command.run} learned {', '.join(train)}; give one of them"
+            f"dictionary={command.dictionary}: {command.run} was trained on {', '.join(train)}; use one of them"
         )
     pairs = train[command.dictionary]
     print(f"counting a dictionary in {len(pairs):,} {command.dictionary} pairs", file=sys.stderr, flush=True)
@@ -102,7 +102,7 @@ def read_lexicon(command: SearchCommand) -> Lexicon | None:
 def find(
     command: SearchCommand, queries: Tower, documents: Tower, lines: dict[int, str], lexicon: Lexicon | None = None
 ) -> list[list[Hit]]:
-    """The best lines of every query, in the order of the queries; with a lexicon also by its words."""
+    """Rank lines for every query, in the order of the queries; with a lexicon fused with its BM25 ranking."""
     from optical_jax.partitioning import over_all_devices
     from optical_jax.progress import ProgressReport
     from optical_jax.retrieval.dictionary import make_dictionary_bm25
@@ -110,7 +110,7 @@ def find(
     from optical_jax.retrieval.search import DEPTH, rank
     from optical_jax.towers.texts import encode_texts
 
-    # Ties go by id, descending: counted backwards, the earlier of two equal lines stands first.
+    # Ties go by id, descending: with reversed numbers the earlier of two equal lines ranks first.
     width = len(str(max(lines)))
     by_id = {f"{max(lines) - number:0{width}}": text for number, text in lines.items()}
     depth = max(command.top, DEPTH) if lexicon else command.top
@@ -133,10 +133,10 @@ def find(
 
 
 def keep_vectors(folder: Path, documents: dict[str, str], tower: Tower, batch_size: int) -> DocumentVectors:
-    """The vectors of these documents (id -> text) from a folder, encoded and written there first if they are not.
+    """Document vectors (id -> text) stored in a folder; encoded and written first if the folder has none.
 
     Raises:
-      ConfigError: the folder holds other documents' vectors, another model's, or something else.
+      ConfigError: the folder has vectors of other documents or of another model, or other files.
     """
     from optical_jax.config import identity
     from optical_jax.params import fingerprint
@@ -145,12 +145,12 @@ def keep_vectors(folder: Path, documents: dict[str, str], tower: Tower, batch_si
     from optical_jax.towers.texts import encode_texts
 
     if folder.exists() and not (folder.is_dir() and all(map(is_file_of_ours, folder.iterdir()))):
-        raise ConfigError(f"vectors={folder} holds something else; name a folder that is empty or not there yet")
+        raise ConfigError(f"vectors={folder} has other files; name an empty or new folder")
     about = {
         "documents_sha256": hashlib.sha256(json.dumps(documents).encode()).hexdigest(),
         "params_sha256": fingerprint(tower.params),
         "tokenizer_sha256": hashlib.sha256(tower.tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
-        # As JSON gives it back.
+        # As read back from JSON, for the comparison.
         "tower": json.loads(json.dumps(identity(tower.cfg))),
     }
     if not (folder / ABOUT).is_file():
@@ -167,7 +167,7 @@ def keep_vectors(folder: Path, documents: dict[str, str], tower: Tower, batch_si
 
 
 def hits_of(ranking: Ranking, queries: Sequence[str], numbers: Sequence[int], lines: dict[int, str]) -> list[list[Hit]]:
-    """What was found, `numbers` being the line of every position in the ranking."""
+    """Convert a ranking to hits; `numbers` is the line number of every position in the ranking."""
     return [
         [
             Hit(query, rank, score, numbers[n], lines[numbers[n]])

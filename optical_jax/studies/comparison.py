@@ -1,4 +1,4 @@
-"""Which arm is better, and is it more than luck: paired tests over queries, each arm against the references."""
+"""Paired significance tests between the arms of a study: randomisation and t-test over queries, Holm correction."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ from optical_jax.studies.tables import TESTED, results_folder, scoring_of, table
 GROUPS = ("low", "high", "all")
 
 MetricValues = Mapping[str, np.ndarray]
-"""Query id -> figures, in the order of the metrics that are tested."""
+"""Query id -> metrics, in the order of the tested metrics."""
 
 
 @dataclass(frozen=True)
 class ArmTest:
-    """A paired test of an arm against a reference; the unit is a query, averaged over seeds (and, of a group, over its
+    """Paired test of an arm against a reference; the unit is a query, averaged over seeds (in a group also over
     languages)."""
 
     collection: str
     scope: str
-    """A group, or a language."""
+    """Group or language."""
     metric: str
     arm: str
     reference: str
     units: int
     languages: int
     seeds: int
-    """That both arms have in every one of these languages."""
+    """Number of seeds that both arms have in every one of these languages."""
     difference: float
-    """The arm's mean - the reference's; of a group, the mean of its languages' differences."""
+    """Mean of the arm minus mean of the reference; in a group, the mean of its languages' differences."""
     p: float
-    """Two-sided, by random signs."""
+    """Two-sided, from a randomisation test with random signs."""
     p_holm: float
-    """Over all arms, references, scopes of the kind and metrics on this collection."""
+    """Holm-corrected over all arms, references, scopes of the same kind and metrics on this collection."""
     p_ttest_holm: float
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What one test looks at, but for the metric: a pair of arms in a scope."""
+    """Paired differences of an arm and a reference in one scope, for all metrics."""
 
     scope: str
     arm: str
@@ -57,7 +57,7 @@ class Sample:
 
 
 def references_of(study: Study, choices: Mapping[str, Any] | None) -> list[str]:
-    """The study's reference; then the arm that tuning, which sees no collection, found best, if that is another."""
+    """Arms to test against: the study's reference, and the best arm in tuning (on dev pairs) if that is another."""
     figures = {
         name: list(found["trials"].get(found["trial"], {}).values())
         for name, found in (choices or {"arms": {}})["arms"].items()
@@ -69,7 +69,7 @@ def references_of(study: Study, choices: Mapping[str, Any] | None) -> list[str]:
 
 
 def tests_of(study: Study, done: Sequence[Task], references: Sequence[str]) -> list[ArmTest]:
-    """Every arm against every reference: in groups and in single languages, each kind corrected by itself.
+    """Test every arm against every reference, in groups and in single languages, Holm-corrected separately.
 
     Two arms are compared in the languages and seeds that both have.
     """
@@ -115,7 +115,7 @@ def tests_of(study: Study, done: Sequence[Task], references: Sequence[str]) -> l
 
 
 def scopes_of(languages: Sequence[str], low: set[str]) -> Iterator[tuple[str, list[str]]]:
-    """(name, languages): the groups, `all` only where it is no other's double; then each language."""
+    """Scopes of tests as (name, languages): groups, `all` only if there are both; then single languages."""
     groups = [x for x in languages if x in low], [x for x in languages if x not in low]
     yield from ((name, group) for name, group in zip(GROUPS, groups, strict=False) if group)
     if all(groups):
@@ -124,7 +124,7 @@ def scopes_of(languages: Sequence[str], low: set[str]) -> Iterator[tuple[str, li
 
 
 def mean_over_runs(tasks: Sequence[Task], name: str, language: str, metrics: Sequence[str] = TESTED) -> MetricValues:
-    """Figures of every query in a folder under RUN/eval, averaged over the seeds' runs; empty where not asked."""
+    """Per-query metrics in a folder under RUN/eval, averaged over runs; empty if a run was not evaluated there."""
     folders = [task.folder / "eval" / name for task in tasks]
     if not tasks or not all((folder / "metrics.json").is_file() for folder in folders):
         return {}
@@ -133,9 +133,9 @@ def mean_over_runs(tasks: Sequence[Task], name: str, language: str, metrics: Seq
 
 
 def mean_over_languages(languages: Sequence[MetricValues]) -> MetricValues:
-    """One unit a query id: languages that ask the same of the same documents are no independent witnesses.
+    """Average per-query differences over languages: translations of one query are not independent samples.
 
-    Scaled so that the mean over units is the mean of the languages' means, however many queries each has.
+    Scaled so that the mean over units is the macro average over languages, whatever the number of queries of each.
     """
     ids = dict.fromkeys(query for figures in languages for query in figures)
     scale = len(ids) / len(languages)
@@ -146,8 +146,8 @@ def mean_over_languages(languages: Sequence[MetricValues]) -> MetricValues:
 
 
 def compare(collection: str, samples: Sequence[Sample], metrics: Sequence[str] = TESTED) -> list[ArmTest]:
-    """A test of every sample and metric; Holm's correction is over all of them."""
-    # Those of the same queries side by side, for drawing the signs takes longer than all else.
+    """Randomisation and paired t-test of every sample and metric, Holm-corrected over all of them."""
+    # Samples with the same queries share one matrix of random signs: drawing them dominates the run time.
     alike: dict[tuple[str, ...], list[Sample]] = {}
     for sample in samples:
         alike.setdefault(tuple(sample.differences), []).append(sample)

@@ -1,4 +1,4 @@
-"""What a study is: ways to teach that are compared on the same data, with the same budget, care and seeds."""
+"""Study design: a grid of arms (methods), languages and seeds with equal data, budget and tuning effort."""
 
 from __future__ import annotations
 
@@ -16,54 +16,54 @@ Stage = Literal["tuning", "final"]
 
 @dataclass(frozen=True)
 class Arm:
-    """One of the ways that are compared, with the values it may be tuned over."""
+    """One of the compared methods, with its hyperparameter trials."""
 
     name: str
     about: str
     """A sentence for readers of the report."""
     trials: Mapping[str, Config]
-    """Name of a trial -> its config, but for what the study fills in: run, seed, and the language's files."""
+    """Trial name -> config, without what the study fills in: run, seed, and the language's files."""
     baseline: bool = False
-    """Something cheap to stand beside the others: one trial, which is not tuned and need not see as many pairs."""
+    """A cheap baseline: one trial, not tuned, whose number of training pairs may differ."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """A grid of arms x languages x seeds, each cell an ordinary run, and what it is to answer."""
+    """A grid of arms x languages x seeds, each cell an ordinary run, and the research question."""
 
     folder: str
     title: str
     question: str
-    """What the study asks, in a paragraph for readers of the report."""
+    """Research question, a paragraph for readers of the report."""
     arms: tuple[Arm, ...]
     in_language: Callable[[Config, str], Config]
     """The config with a language's files."""
     languages: tuple[str, ...]
     collections: tuple[str, ...] = ()
-    """Folders in BEIR's form, or sets of pictures with captions, which look for each other; each is asked in those of
-    the study's languages that it has. `SET by PAIR` has the pictures read by the tower of a pair (a run, folder or hub
-    name) whose texts are read by the runs' teacher; `captions:SET` asks captions for the English ones, as texts.
-    Variables are filled in. Without any, what is told is of the dev pairs, and not tested."""
+    """Folders in BEIR format, or sets of images with captions (retrieval in both directions), evaluated in those of the
+    study's languages that they have. `SET by PAIR` encodes the images with the image tower of a dual encoder (a run,
+    folder or hub name) whose text tower is the runs' teacher; `captions:SET` ranks English captions for the captions,
+    as texts. Environment variables are expanded. Without collections, dev metrics are reported, without tests."""
     metrics: tuple[str, ...] = ()
-    """Tested and shown of every collection; empty takes AP, R@1, R@10 of texts and R@1, R@5, R@10 of pictures."""
+    """Metrics tested and shown on every collection; default: AP, R@1, R@10 of texts, R@1, R@5, R@10 of images."""
     scoring: Literal["maxsim", "pooled"] = "maxsim"
-    """What is tested on the collections; the other is told of beside it. Take pooled where texts and pictures are
-    compared by mean vectors. Trials are compared on dev pairs by MaxSim all the same."""
+    """Scoring that is tested on the collections; the other is reported without tests. Use pooled if texts and images
+    are compared by mean vectors. Trials are always compared on dev pairs by MaxSim."""
     seeds: tuple[int, ...] = (0, 1, 2)
     reference: str = ""
-    """The arm that the others are tested against, beside the one that tuning finds best; empty takes the first."""
+    """Arm that the others are tested against, in addition to the best arm in tuning; default: the first arm."""
     tuning_languages: tuple[str, ...] = ()
-    """Where trials are compared, by dev pairs alone. An arm takes the trial that is best in the mean over them."""
+    """Languages of the tuning runs. Each arm uses the trial with the best mean dev metric over them."""
     tuning_seed: int = 100
-    """Of the tuning runs: none of `seeds`, so that no final run was chosen by its own figures."""
+    """Seed of the tuning runs; must not be in `seeds`, so that no final run is selected by its own metrics."""
     budget: Literal["pairs", "seconds"] = "pairs"
-    """What is equal between arms: pairs seen, or seconds of steps (fewer steps, and less warm-up, for who takes longer
-    for one, as its tuning runs tell; these have equal pairs)."""
+    """Budget that is equal between arms: pairs seen, or seconds of steps (arms with slower steps in tuning get fewer
+    steps and a shorter warm-up; tuning runs have equal pairs)."""
     data: str = ""
-    """Where the data come from and what was done to them, for readers of the report."""
+    """Sources and preprocessing of the data, for readers of the report."""
 
     file: str = ""
-    """That has get_study(), as it was named; the command fills it in."""
+    """Path of the Python file with get_study(); filled in by the command."""
 
     @property
     def tuned_arms(self) -> tuple[Arm, ...]:
@@ -94,14 +94,14 @@ def reference_of(study: Study) -> str:
 
 
 def arms_with_references(study: Study) -> list[str]:
-    """The first arm of each kind of student and data: beside its runs stand what needs no training.
+    """Arms whose runs also evaluate the untrained references: the first arm of each distinct student and data.
 
-    The student before its first step and a dictionary are other ones where arms differ in these.
+    The untrained student and the dictionary differ only between arms with different student or data settings.
     """
     found: dict[Any, str] = {}
     for arm in study.tuned_arms:
         config = next(iter(arm.trials.values()))
-        # Pictures teach, and have no say in what there is before.
+        # Training images do not change the untrained student or the dictionary.
         without = DataConfig()
         data = replace(config.data, pictures=without.pictures, pictures_share=without.pictures_share)
         found.setdefault((config.student, data), arm.name)
@@ -113,7 +113,7 @@ def group_of(task: Task) -> Literal["low", "high"]:
 
 
 def check_study(study: Study) -> None:
-    """Refuse, before anything runs, a study that cannot be run or would not be fair.
+    """Validate a study before anything runs: valid configs, equal budgets and tuning effort.
 
     Raises:
       ConfigError: names what is wrong, and the remedy.
@@ -140,31 +140,31 @@ def check_study(study: Study) -> None:
     counts = {arm.name: len(arm.trials) for arm in study.tuned_arms}
     require(
         len(set(counts.values())) == 1 and min(counts.values()) > 0,
-        f"arms have {counts} trials; equal care means the same number, one at least",
+        f"arms have {counts} trials; give every arm the same number, at least one",
     )
     tuned = next(iter(counts.values())) > 1 or study.budget == "seconds"
-    require(bool(study.tuning_languages) or not tuned, "there is something to tune; name tuning_languages")
+    require(bool(study.tuning_languages) or not tuned, "trials must be tuned; name tuning_languages")
     unknown = sorted(set(study.tuning_languages) - set(study.languages))
-    require(not unknown, f"tuning_languages {unknown} are none of {list(study.languages)}")
-    require(study.budget in ("pairs", "seconds"), f"budget={study.budget!r}; give 'pairs' or 'seconds'")
-    require(study.scoring in ("maxsim", "pooled"), f"scoring={study.scoring!r}; give 'maxsim' or 'pooled'")
+    require(not unknown, f"tuning_languages {unknown} are not in languages; use some of {list(study.languages)}")
+    require(study.budget in ("pairs", "seconds"), f"budget={study.budget!r} is not valid; use 'pairs' or 'seconds'")
+    require(study.scoring in ("maxsim", "pooled"), f"scoring={study.scoring!r} is not valid; use 'maxsim' or 'pooled'")
     tuned_trials = [config for arm in study.tuned_arms for config in arm.trials.values()]
     chosen_by = {config.checkpoint.best_metric for config in tuned_trials}
     require(
-        len(chosen_by) == 1, f"trials differ in checkpoint.best_metric ({sorted(chosen_by)}), which chooses; give one"
+        len(chosen_by) == 1, f"trials differ in checkpoint.best_metric ({sorted(chosen_by)}), which selects; use one"
     )
-    require(study.tuning_seed not in study.seeds, f"tuning_seed={study.tuning_seed} is one of seeds; take another")
+    require(study.tuning_seed not in study.seeds, f"tuning_seed={study.tuning_seed} is one of seeds; use another")
     seen = {pairs_seen(config) for config in tuned_trials}
     require(len(seen) == 1, f"trials see {sorted(seen)} pairs; a fair comparison has one budget (steps x global_batch)")
     require(
         all(config.data.dev_pairs > 0 for arm in study.arms for config in arm.trials.values()),
-        "data.dev_pairs=0; runs are told apart by dev pairs, so give some",
+        "data.dev_pairs=0; trials are compared on dev pairs, so use at least 1",
     )
-    # Who learned documents alone is asked by the teacher, in English, of documents that these collections have not.
+    # A student of documents only needs foreign documents, which these collections do not have.
     sides = {config.student.sides for arm in study.arms for config in arm.trials.values()}
     require(
         "documents" not in sides or not study.collections,
-        "student.sides=documents; give queries, both, or no collections",
+        "student.sides=documents cannot be evaluated on collections; use queries or both, or give no collections",
     )
     for task in tuning_tasks(study):
         validate(task.config)
@@ -179,7 +179,7 @@ def pairs_seen(cfg: Config) -> int:
 
 
 def tuning_tasks(study: Study) -> list[Task]:
-    """Every trial in every tuning language; none where no arm has a choice and steps are what is equal."""
+    """Tuning runs: every trial in every tuning language; none if arms have one trial each and the budget is pairs."""
     if len(study.tuned_arms[0].trials) == 1 and study.budget == "pairs":
         return []
     return [
@@ -191,11 +191,13 @@ def tuning_tasks(study: Study) -> list[Task]:
 
 
 def final_tasks(study: Study, choices: Mapping[str, str], steps: Mapping[str, int]) -> list[Task]:
-    """Every arm's chosen trial in every language with every seed; seeds outermost, so that a study cut short is whole.
+    """Final runs: every arm's chosen trial in every language with every seed.
+
+    Seeds are the outermost loop, so that an interrupted study has complete seeds.
 
     Args:
       choices: arm -> trial; an arm without one is left out.
-      steps: arm -> steps, where they differ from the config's.
+      steps: arm -> training steps, where they differ from the config's.
     """
     tasks = []
     for seed in study.seeds:
@@ -209,7 +211,7 @@ def final_tasks(study: Study, choices: Mapping[str, str], steps: Mapping[str, in
 
 
 def of_length(config: Config, steps: int) -> Config:
-    """The config with so many steps, of which the same share warms up."""
+    """The config with `steps` training steps and the same share of warm-up steps."""
     warmup = round(config.optimizer.warmup_steps * steps / config.training.steps)
     return replace(
         config,
@@ -226,9 +228,9 @@ def _task(study: Study, stage: Stage, arm: Arm, trial: str, language: str, seed:
 
 
 def best_trials(study: Study, figures: Mapping[tuple[str, str], Sequence[float]]) -> dict[str, str]:
-    """Arm -> the trial with the highest mean; of equal ones the first.
+    """Arm -> the trial with the highest mean dev metric; the first of equal ones.
 
-    A run that failed has no figure, and a trial with fewer figures stands behind every one with more.
+    A failed run has no metric, and a trial with fewer metrics ranks below every trial with more.
     """
 
     def standing(arm: str, trial: str) -> tuple[int, float]:

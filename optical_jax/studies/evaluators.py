@@ -1,4 +1,4 @@
-"""A run of a study on its collections, as `eval.py` does; documents are encoded once a process, not once a run."""
+"""Evaluation of a study's runs on its collections, as by `eval.py`; documents are encoded once per process."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ from optical_jax.towers.tower import Tower
 from optical_jax.training.student.start import load_teacher
 
 Held = dict[tuple[Any, ...], list[Block]]
-"""Token vectors by what was encoded, and by which tower."""
+"""Cached token vectors, keyed by the encoded items and the tower."""
 
 
 class Evaluator:
-    """Evaluates runs that share a teacher; keeps what does not change between them."""
+    """Evaluates runs that share a teacher; caches collections and document vectors between runs."""
 
     def __init__(self, collections: Sequence[str], split: str = SPLIT) -> None:
         self._paths, self._split = list(collections), split
@@ -72,10 +72,10 @@ class Evaluator:
         self._checked: set[tuple[str, str]] = set()
 
     def check(self, cfg: Config) -> None:
-        """Refuse a run that could not be evaluated, before it is trained.
+        """Check before training that a run can be evaluated.
 
         Raises:
-          ConfigError: images are to be encoded by a pair whose texts another tower encodes than the run's teacher.
+          ConfigError: images would be encoded by a dual encoder whose text tower is not the run's teacher.
         """
         for pair in sorted({source_of(path).pair for path in self._paths} - {""}):
             if (pair, cfg.teacher.path) not in self._checked:
@@ -83,10 +83,10 @@ class Evaluator:
                 self._checked.add((pair, cfg.teacher.path))
 
     def evaluate(self, run: Path, language: str, *, references: bool) -> None:
-        """Write RUN/eval/<collection>-<split>[-pooled]/ for every collection that has the language, as eval.py does; of
-        a set of images one for each direction, RUN/eval/<set>-<direction>-<split>[-pooled]/.
+        """Evaluate a run on every collection that has the language, into RUN/eval/<collection>-<split>[-pooled]/.
 
-        With `references` also the student before training, the teacher on English queries, and of texts BM25, and BM25
+        An image-caption set has one folder per direction, RUN/eval/<set>-<direction>-<split>[-pooled]/. With
+        `references` also evaluate the untrained student, the teacher on English queries, and for texts BM25 and BM25
         through a dictionary counted in the run's bitext.
 
         Raises:
@@ -94,7 +94,7 @@ class Evaluator:
         """
         step = find_step(run, "last")
         tasks = {
-            # A set of images in all languages, so that each is searched in the same images.
+            # An image set is read in all languages, so that every language is ranked against the same images.
             path: self._task(path, "" if is_images(path) else language)
             for path in self._paths
             if language in self._languages[path]
@@ -140,7 +140,7 @@ class Evaluator:
         return replace(image_task(found), inputs=image_inputs(found, source.pair))
 
     def _vectors(self, path: str, task: RetrievalTask, scoring: str, queries: Held) -> Vectors:
-        """Vectors of documents are kept for all runs; `queries` are those of one run, whatever encodes the images."""
+        """Encoder with a cache: document vectors are kept for all runs, query vectors (`queries`) for one run."""
         source = replace(source_of(path), pair="")
 
         def vectors(tower: Tower, items: Mapping[str, Any], label: str) -> Iterable[Block]:
@@ -154,7 +154,7 @@ class Evaluator:
         return vectors
 
     def _image_tower(self, path: str, run: Path, teacher: Tower) -> Tower:
-        """The tower that came with the run's teacher, or that of the pair which the collection names."""
+        """Image tower of the run's teacher, or of the dual encoder that the collection names."""
         pair = source_of(path).pair
         if not pair:
             return load(run, part="image")
@@ -163,7 +163,7 @@ class Evaluator:
         return self._pairs[pair]
 
     def _write_directions(self, run: Path, path: str, language: str, evaluation: Evaluation) -> None:
-        """Each direction as an evaluation of its own, whose queries are images: of several captions the mean."""
+        """Write each direction as its own evaluation with images as units: several captions of one are averaged."""
         for way in evaluation.task.directions:
             found: Results = {}
             for name, languages in evaluation.found.items():
@@ -186,16 +186,16 @@ class Evaluator:
 
 
 def write(run: Path, table: str, evaluation: Evaluation, metrics: Mapping[str, Any]) -> None:
-    """per_query.jsonl and metrics.json; no TREC files, which would fill the disk and eval.py writes again."""
+    """Write per_query.jsonl and metrics.json; no TREC files, which are large and can be written by eval.py."""
     folder = run / "eval" / results_folder(table, evaluation.scoring)
     folder.mkdir(parents=True, exist_ok=True)
     write_files(folder, evaluation, tag=None)
-    # Last: a folder with metrics.json is whole.
+    # Written last: a folder with metrics.json is complete.
     write_json(folder / "metrics.json", metrics)
 
 
 def in_english(task: RetrievalTask, language: str) -> dict[str, Any]:
-    """The queries of a teacher, in place of those in the language; none where there are no English ones."""
+    """English queries of the teacher in place of those in the language; empty if there are none."""
     if isinstance(task, TextTask):
         return judged_queries(task.collection, english_queries(task.collection))
     assert isinstance(task, ImageTask)
@@ -203,31 +203,31 @@ def in_english(task: RetrievalTask, language: str) -> dict[str, Any]:
 
 
 def check_texts(pair: str, teacher: Tower) -> None:
-    """Refuse a pair whose images lie elsewhere than the vectors that the runs learn.
+    """Check that a dual encoder's text tower is the runs' teacher, so that images and students share a vector space.
 
     Raises:
-      ConfigError: its texts are encoded by another tower than the teacher.
+      ConfigError: its text tower has other weights than the teacher.
     """
     if fingerprint(open_source(pair).tower("text").params) != fingerprint(teacher.params):
         raise ConfigError(
-            f"collections: texts of {pair} are read by another tower than the runs' teacher, so its pictures lie "
-            "elsewhere; name a pair that was trained with that tower, locked"
+            f"collections: the text tower of {pair} is not the runs' teacher, so its image vectors are in another "
+            "space; name a dual encoder that was trained with the teacher as its locked text tower"
         )
 
 
 def image_tower_of(pair: str, teacher: Tower) -> Tower:
-    """The image tower of a pair, of which `check_texts` holds."""
+    """Load the image tower of a dual encoder that passes `check_texts`."""
     check_texts(pair, teacher)
     return open_source(pair).tower("image")
 
 
 def rank_alone(run: Path, task: TextTask) -> Results:
-    """What is found without a model, in the collection's one language: `baselines.rank_by_words`."""
+    """Lexical baselines (BM25 and dictionary) of the run's language: `baselines.rank_by_words`."""
     lexicons = count_lexicons(load_bitext(saved_data(read_json(run / "config.json"))).train, task.collection)
     return task.judged(rank_by_words(task.collection, {}, lexicons))
 
 
 def mean_of(found: Direction) -> MetricValues:
-    """Means over images, and their number as "queries"."""
+    """Mean metrics over images, and their number as "queries"."""
     rows = list(found.per_query.values())
     return {name: float(np.mean([metrics[name] for metrics in rows])) for name in rows[0]} | {"queries": len(rows)}

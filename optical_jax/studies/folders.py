@@ -1,4 +1,4 @@
-"""What stands in a study's folder: its choices, and how far each of its runs came. Nothing here starts JAX."""
+"""Status of a study's runs and its chosen trials, read from the study folder without JAX."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ from optical_jax.studies.tables import (
 
 CHOICES = "choices.json"
 FAILED = "failed.txt"
-"""In the folder of a run whose loss stopped being a number: what it said."""
+"""Error message of a run whose loss became NaN or infinite; in the run's folder."""
 DATA = ("bitext", "pictures")
-"""Kinds of a run's inputs that are files by their paths."""
+"""Kinds of a run's inputs that are listed by file path."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a whole run has under RUN/eval."""
+    """Results under RUN/eval that a complete run has."""
 
     folders: Mapping[str, frozenset[str]]
-    """By language, their names."""
+    """Language -> names of the results folders."""
     references: frozenset[str]
-    """Arms beside whose runs stand what needs no training."""
+    """Arms whose runs also have the untrained references."""
     inputs: Mapping[str, Mapping[str, str]]
-    """By the folder's name, the sha256 of its collection's files as they are now; empty where that is not asked."""
+    """Folder name -> sha256 of its collection's current files; empty if files are not compared."""
 
 
 def read_choices(study: Study) -> dict[str, Any] | None:
@@ -54,13 +54,13 @@ def read_choices(study: Study) -> dict[str, Any] | None:
 
 
 def failure_of(task: Task) -> str | None:
-    """What the run said when its loss stopped being a number; None of a run that did not fail."""
+    """Error message of a run whose loss became NaN or infinite; None if it did not fail."""
     path = task.folder / FAILED
     return path.read_text(encoding="utf-8").strip() if path.is_file() else None
 
 
 def is_trained(task: Task) -> bool:
-    """Whether the run has all its steps behind it.
+    """Whether the run has finished all its training steps.
 
     Raises:
       ConfigError: the folder holds a run of another config, or of another number of steps.
@@ -70,19 +70,19 @@ def is_trained(task: Task) -> bool:
     folder = RunFolder(task.folder)
     if not folder.holds_run_of(task.config):
         return False
-    # Elsewhere a run may be made longer; here its learning rates would be those of no arm.
+    # Outside a study a run may be extended; here its learning rate schedule would match no arm.
     began, asked = (folder.saved_config() or {})["training"]["steps"], task.config.training.steps
     if began != asked:
         raise ConfigError(
-            f"{task.folder} holds a run of training.steps={began}, and the study asks for {asked}; "
-            "give the same, or name another --folder"
+            f"{task.folder} holds a run of training.steps={began}, but the study has {asked}; "
+            "use the same number, or name another --folder"
         )
     done = folder.finished()
     return done is not None and done["step"] >= asked
 
 
 def is_evaluated(task: Task, expected: Expected) -> bool:
-    """Whether the run is trained, and evaluated after its last step on all that is expected."""
+    """Whether the run is trained and has all expected evaluations of its last step."""
     records = read_metrics(task.folder / "metrics.jsonl")
     if not records or "params_sha256" not in records[-1] or records[-1]["step"] < task.config.training.steps:
         return False
@@ -94,7 +94,7 @@ def is_evaluated(task: Task, expected: Expected) -> bool:
 
 
 def has_results(folder: Path, step: int | str, references: bool, inputs: Mapping[str, str]) -> bool:
-    """Whether a folder has a checkpoint's metrics on these files, and those of references if they are wanted."""
+    """Whether a folder has a checkpoint's metrics on these files, with references if `references` is set."""
     path = folder / "metrics.json"
     found = read_json(path) if path.is_file() else {}
     of_these_files = all(inputs.get(name, sha256) == sha256 for name, sha256 in found.get("inputs", {}).items())
@@ -102,7 +102,7 @@ def has_results(folder: Path, step: int | str, references: bool, inputs: Mapping
 
 
 def evaluations_of(study: Study, task: Task) -> Iterable[tuple[str, dict[str, Any]]]:
-    """(table, content of metrics.json) of those of the study's collections that a run was evaluated on."""
+    """Yield (table, content of metrics.json) for the study's collections that a run was evaluated on."""
     for table in (table for collection in study.collections for table in table_names(collection)):
         for scoring in SCORINGS:
             path = task.folder / "eval" / results_folder(table, scoring) / "metrics.json"
@@ -113,14 +113,14 @@ def evaluations_of(study: Study, task: Task) -> Iterable[tuple[str, dict[str, An
 def expected_evaluations(
     study: Study, tasks: Sequence[Task], inputs: Mapping[str, Mapping[str, str]] | None = None
 ) -> Expected:
-    """What a run is to have when it is whole.
+    """Evaluations that a complete run has.
 
-    A study that was copied may lie where its collections do not; then what any run of the language has of them.
+    If a copied study's collections are absent, these are the evaluations that any run of the language has.
 
     Args:
       study: the study.
       tasks: its final runs.
-      inputs: what `check_collections` gave; none where files are not looked at.
+      inputs: result of `check_collections`; None if files are not compared.
     """
     found: dict[str, set[str]] = {language: set() for language in study.languages}
     for collection in study.collections:
@@ -135,13 +135,13 @@ def expected_evaluations(
 
 
 def check_collections(study: Study) -> dict[str, dict[str, str]]:
-    """Refuse a collection that could not be read after hours of training.
+    """Validate the study's collections before hours of training.
 
     Returns:
-      By the name of a folder under RUN/eval, the sha256 of the files of its collection, and of a pair that reads it.
+      Name of a folder under RUN/eval -> sha256 of its collection's files, and of the dual encoder that encodes it.
 
     Raises:
-      ConfigError: it is not there, has none of the study's languages or metrics, or is named as another.
+      ConfigError: a collection is missing, has none of the study's languages or metrics, or shares a name.
       DataError: it cannot be read.
     """
     named: dict[str, str] = {}
@@ -150,7 +150,7 @@ def check_collections(study: Study) -> dict[str, dict[str, str]]:
         for name in folders_of(collection):
             if (other := named.setdefault(name, collection)) != collection:
                 raise ConfigError(
-                    f"collections: {other} and {collection} would both be told of as {name}; rename one of the folders"
+                    f"collections: {other} and {collection} would both be reported as {name}; rename one of the folders"
                 )
         expand_path(collection, "collections")
         source = source_of(collection)
@@ -163,10 +163,10 @@ def check_collections(study: Study) -> dict[str, dict[str, str]]:
                 "it out"
             )
         if source.captions and not is_image_set(path):
-            raise ConfigError(f"collections: {collection}: {path} has no captions of pictures; leave out captions:")
+            raise ConfigError(f"collections: {collection}: {path} has no captions of images; leave out captions:")
         if source.pair and not is_images(collection):
             raise ConfigError(
-                f"collections: {collection}: {path} is asked without pictures; leave out by {source.pair}"
+                f"collections: {collection}: {path} is evaluated without images; leave out by {source.pair}"
             )
         if is_images(collection):
             check_readers(study, collection)
@@ -179,10 +179,10 @@ def check_collections(study: Study) -> dict[str, dict[str, str]]:
 
 
 def check_languages(study: Study) -> None:
-    """Refuse files of another language than the study says: dev figures would be looked for under its name.
+    """Check that every arm's bitext is in the study's language, by which its dev metrics are read.
 
     Raises:
-      ConfigError: names both.
+      ConfigError: an arm's bitext is in another language.
       DataError: a file is missing.
     """
     for language in study.languages:
@@ -192,24 +192,24 @@ def check_languages(study: Study) -> None:
                 found = {parse_entry(entry, "data.bitext").language for entry in entries}
                 if found != {language}:
                     raise ConfigError(
-                        f"languages: arm {arm.name} learns {' '.join(sorted(found)) or 'nothing'} where the study says "
-                        f"{language}; write {language}=FILE in in_language"
+                        f"languages: arm {arm.name} learns {' '.join(sorted(found)) or 'nothing'}, but the language is "
+                        f"{language}; use {language}=FILE in in_language"
                     )
 
 
 def check_same_files(tasks: Iterable[Task]) -> None:
-    """Refuse runs that read one file before and after it changed: a test between them would compare data too.
+    """Check that all runs read the same version of every input file, or their tests would compare data too.
 
     Raises:
-      ConfigError: names the file and both runs.
+      ConfigError: names the changed file and both runs.
     """
     first: dict[tuple[str, str], tuple[str, Path]] = {}
     for task in tasks:
         path = task.folder / "env.json"
         inputs = read_json(path)["inputs"] if path.is_file() else {}
-        # Of models the names are those in their folders, alike for all.
+        # Model files are not compared: their names within a folder are the same for all models.
         for name, sha256 in ((name, sha256) for kind in DATA for name, sha256 in inputs.get(kind, {}).items()):
-            # Pictures have one digest of all that a run's captions name: those of other files may name others.
+            # Images have one digest of all that a run's captions name, so it is comparable only for the same data.
             data = replace(task.config.data, temperature=1.0, weights=(), global_batch=1, row_length=1, buckets=())
             same = str(data) if name.endswith(ALL_IMAGES) else ""
             before, folder = first.setdefault((name, same), (sha256, task.folder))
@@ -221,23 +221,23 @@ def check_same_files(tasks: Iterable[Task]) -> None:
 
 
 def dev_lines(task: Task) -> list[tuple[int, dict[str, float]]]:
-    """(step, figures on the language's dev pairs), in the order of steps."""
+    """(step, metrics on the language's dev pairs), in the order of steps."""
     records = read_metrics(task.folder / "metrics.jsonl")
     return [(line["step"], line["dev"][task.language]) for line in records if "dev" in line]
 
 
 def last_dev(task: Task) -> float:
-    """The run's figure that chooses, after its last step."""
+    """Dev metric by which trials are chosen, after the run's last step."""
     lines = dev_lines(task)
     if not lines:
         raise DataError(
-            f"{task.folder}: no dev figures, for there were no dev pairs; give files of which a tenth can be held out, "
+            f"{task.folder}: no dev metrics, for there are no dev pairs; give files of which a tenth can be held out, "
             "or data.dev"
         )
     return lines[-1][1][task.config.checkpoint.best_metric]
 
 
 def step_lines(run: Path) -> list[dict[str, Any]]:
-    """The lines on steps; the first is left out where there are more, for it waits for the compiler."""
+    """Step lines of metrics.jsonl, without the first (which includes compilation) if there are others."""
     lines = [line for line in read_metrics(run / "metrics.jsonl") if "pairs_per_second" in line]
     return lines[1:] or lines

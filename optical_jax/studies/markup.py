@@ -1,4 +1,4 @@
-"""Pieces of HTML that report.html is put together from."""
+"""HTML helpers of report.html: tables, figures, foldable sections, significance marks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from optical_jax.studies.verdict import is_significant
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 1, marks: Sequence[str] = ()) -> str:
-    """Cells are HTML; the first `words` columns are set left, `marks` are classes of rows."""
+    """HTML table. Cells are HTML; the first `words` columns are left-aligned text, `marks` are CSS classes of rows."""
     top = "".join(f'<th scope="col"{" class=word" * (n < words)}>{cell}</th>' for n, cell in enumerate(head))
     body = ""
     for n, (first, *rest) in enumerate(rows):
@@ -34,7 +34,7 @@ def paragraph(text: str, kind: str = "") -> str:
 
 
 def key(study: Study, arm: str) -> str:
-    """The arm's colour in the plots, as a dot; nothing for a reference."""
+    """Legend dot in the arm's plot colour; empty for a reference."""
     names = [each.name for each in study.arms]
     if arm not in names:
         return ""

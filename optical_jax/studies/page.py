@@ -1,4 +1,4 @@
-"""The HTML report of a study: plot, three sentences, findings, tables, conditions; complete without other files."""
+"""HTML report of a study: main plot, summary, result tables, tests and conditions, in one self-contained file."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ REFERENCE_WORDS = {
     "teacher": "the ceiling: the teacher with English queries; absent where query and document are one sentence",
 }
 LONGEST_LIST = 12
-"""Sentences under "In short"; of more those on single groups are folded."""
+"""Maximum number of sentences under "In short"; beyond it those on single groups are folded."""
 SCORED = {"maxsim": "token by token (maxsim)", "pooled": "by mean vectors (pooled)"}
 GLOSSARY = {
     "R@1, R@10": "Recall: the share of a query's relevant documents at rank 1, or among the first ten. 1 is perfect.",
@@ -77,9 +77,9 @@ GLOSSARY = {
 
 
 def write_page(study: Study, results: Results) -> Path:
-    """Write FOLDER/report.html, self-contained: no script, no other file, nothing from a network. Returns its path.
+    """Write FOLDER/report.html, self-contained: no script, no other file, no network access. Returns its path.
 
-    It opens with the plot by language of the first collection; of a single language, with the curve over pairs seen.
+    It opens with the plot by language of the first collection; with one language, with the curve over pairs seen.
     """
     collections = collections_of(study, results)
     plots = {name: languages_plot(study, results, name) for name in collections}
@@ -125,7 +125,7 @@ def in_short(study: Study, results: Results) -> str:
     text = f"<p>{escape(' '.join(headline(study, results)))} {status}</p>"
     if results.tests:
         said = verdict(study, results)
-        # Many tables and groups make a long list: then groups stand below the whole.
+        # With many tables and groups the list is long: single groups are then folded below it.
         single = [line for line in said if any(f", {GROUP_WORDS[group]}: " in line for group in ("low", "high"))]
         folded = single if len(said) > LONGEST_LIST and len(single) < len(said) else []
         text += bullets([line for line in said if line not in folded])
@@ -143,7 +143,7 @@ def bullets(lines: Sequence[str]) -> str:
 
 
 def compared(study: Study, results: Results) -> str:
-    role = dict.fromkeys(results.references, " Tuning found it best, so the others are tested against it too.")
+    role = dict.fromkeys(results.references, " It was best in tuning, so the others are tested against it too.")
     role[reference_of(study)] = " All others are tested against it."
     untuned = " A baseline: it is not tuned."
     about = {arm.name: arm.about + untuned * arm.baseline + role.get(arm.name, "") for arm in study.arms}
@@ -195,7 +195,7 @@ def conditions(study: Study, results: Results) -> str:
 
 
 def differences(study: Study) -> str:
-    """Settings of teacher, student and data that are not the same in every tuned arm, with the arms' values."""
+    """Settings of teacher, student and data that differ between tuned arms, with each arm's value."""
     flat = {arm.name: flattened(next(iter(arm.trials.values()))) for arm in study.tuned_arms}
     names = dict.fromkeys(name for settings in flat.values() for name in settings)
     values = {name: {arm: settings[name] for arm, settings in flat.items()} for name in names}
@@ -217,7 +217,7 @@ def flattened(config: Config) -> dict[str, Any]:
 
 def absent(results: Results) -> str:
     lines = [f"{task.folder}: failed: {failure_of(task)}" for task in results.failed]
-    lines += [f"{task.folder}: missing, or its evaluation is" for task in results.missing]
+    lines += [f"{task.folder}: run or evaluation missing" for task in results.missing]
     if not lines:
         return paragraph("None.") if results.tasks else ""
     items = "".join(f"<li><code>{escape(line)}</code></li>" for line in lines)
@@ -226,7 +226,7 @@ def absent(results: Results) -> str:
 
 def repeating(study: Study, results: Results) -> str:
     envs = [read_json(path) for task in results.done if (path := task.folder / "env.json").is_file()]
-    text = "<p>Run the study's file again to repeat it; in the same folder an unfinished study is resumed.</p>"
+    text = "<p>This command repeats the study; with the same folder it resumes an unfinished one.</p>"
     words = ("python", "-m", "optical_jax", "study", study.file or "STUDY.py", "--folder", study.folder)
     text += f"<pre>{escape(shlex.join(words))}</pre>"
     # Runs of one study may have been made on several machines.
@@ -249,7 +249,7 @@ def repeating(study: Study, results: Results) -> str:
 
 
 def result_section(study: Study, results: Results, name: str, plot: str) -> str:
-    """The tables of one collection, its plots (`plot` is the one by language, or nothing) and its tests."""
+    """HTML of one collection: result tables, plots (`plot` is the one by language, or empty) and all tests."""
     units = {test.scope: test.units for test in results.tests if test.collection == name}
     groups, metrics = groups_of(results, name), shown_of(study, name)
     tested = scoring_of(study, name)
@@ -283,8 +283,8 @@ def result_section(study: Study, results: Results, name: str, plot: str) -> str:
     )
     text += figure(
         draw_sharpness(study, results, name),
-        "A faint point an arm and language, a full one the arm's mean. Languages differ by themselves: compare points "
-        "of one language, not the cloud.",
+        "A faint point per arm and language, a solid one for the arm's mean. Languages differ in difficulty: compare "
+        "points of one language.",
     )
     rows = [
         [escape(t.arm), escape(t.reference), t.scope, t.metric, str(t.units), f"{t.languages} x {t.seeds}",
@@ -297,7 +297,7 @@ def result_section(study: Study, results: Results, name: str, plot: str) -> str:
 
 
 def main_table(study: Study, results: Results, name: str, metric: str, scoring: str, groups: Sequence[str]) -> str:
-    """A row an arm and reference, a column a group."""
+    """Result table of one metric: a row per arm and reference, a column per group."""
     summaries = summaries_by_key(results)
     tests = tests_by_key(results, reference_of(study)) if scoring == scoring_of(study, name) else {}
     rows, marks = [], []
@@ -357,10 +357,10 @@ def language_table(study: Study, results: Results, name: str, metric: str) -> st
 
 
 def tuning(study: Study) -> str:
-    """All trials of all arms with their dev metrics, the chosen ones marked."""
+    """Tuning table: all trials of all arms with their dev metrics, chosen ones marked."""
     choices = read_choices(study)
     if choices is None or not tuning_tasks(study):
-        return paragraph("No arm had a choice to make.") if choices else ""
+        return paragraph("No arm was tuned.") if choices else ""
     rows, marks = [], []
     for arm in study.tuned_arms:
         found = choices["arms"].get(arm.name)

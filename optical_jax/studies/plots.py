@@ -1,6 +1,6 @@
-"""A study's plots, as SVG that takes the colours of the page it stands in. matplotlib is used here and in plots/.
+"""Plots of a study as SVG with the colours of the surrounding HTML page. matplotlib is used here and in plots/.
 
-An arm has one colour and one marker in all of them, by its place in the study.
+An arm has the same colour and marker in all plots, by its position in the study.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ VARIABLES = {
     str(STYLE["grid.color"]): "var(--grid)",
     "#ffffff": "var(--paper)",
 }
-"""What the page decides, for it is light or dark."""
+"""matplotlib colours -> CSS variables of the page, which has a light and a dark theme."""
 LABEL_GAP = 0.15
-"""Inches between the middles of two labels at the ends of curves."""
+"""Least distance in inches between the centres of two labels at the ends of curves."""
 GROUP_TITLES = {"low": "low-resource languages", "high": "high-resource languages"}
 
 
@@ -43,15 +43,15 @@ def look(study: Study, arm: str) -> dict[str, Any]:
 
 
 def colour_of(number: int) -> str:
-    """Of the arm in that place. Black becomes the page's ink: black text and marks would be lost on a dark one."""
+    """Colour of the arm at this position. Black becomes the page's text colour, visible on a dark page."""
     colour = COLOURS[number % len(COLOURS)]
     return INK if colour == "#000000" else colour
 
 
 def to_svg(figure: Figure, title: str) -> str:
-    """The figure as an element for a page: text stays text, colours of the page are its variables."""
+    """Convert a matplotlib figure to an inline SVG element: text stays text, page colours become CSS variables."""
     file = io.StringIO()
-    # Names of clipping paths must differ between the figures of one page, and be the same when it is written again.
+    # Ids of clipping paths must differ between figures of one page, and be reproducible.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
         FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = file.getvalue()
@@ -59,7 +59,7 @@ def to_svg(figure: Figure, title: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     for colour, variable in VARIABLES.items():
         svg = svg.replace(colour, variable)
-    # Its size is the page's to say; what a screen reader says is the title.
+    # The page determines the size; the title is the label for screen readers.
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) width="([\d.]+)pt"', r'\1 style="max-width:\2pt" role="img"', svg, count=1)
     return svg.replace(">", f" aria-label={quoted(title)}>", 1)
@@ -79,7 +79,7 @@ def transparent(figure: Figure) -> None:
 
 
 def draw_budget(study: Study, results: Results, *, seconds: bool) -> str | None:
-    """The dev figure over pairs seen, or over seconds of steps: means over languages and seeds, a band of one sd."""
+    """Learning curves: dev metric over pairs or seconds of steps, mean over languages and seeds, band of one sd."""
     metric = next(iter(study.tuned_arms[0].trials.values())).checkpoint.best_metric
     took = {(row.arm, row.language, row.seed): row.value for row in results.rows if row.collection == TIMING}
     groups = [g for g in ("low", "high") if any(group_of(task) == g for task in results.done)]
@@ -114,9 +114,9 @@ def draw_budget(study: Study, results: Results, *, seconds: bool) -> str | None:
 
 
 def curve(tasks: Sequence[Task], metric: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Steps, means over languages and then seeds, standard deviations over seeds (0 of one).
+    """Steps, means over languages and then seeds, standard deviations over seeds (0 for one seed).
 
-    A seed counts if it has as many languages as any.
+    Only seeds with the most languages are included.
     """
     by_seed: dict[int, list[dict[int, float]]] = {}
     for task in tasks:
@@ -159,7 +159,7 @@ def label_ends(panel: Any, ends: Sequence[tuple[float, str, Any, float]], gap: f
 
 
 def draw_low_high(study: Study, results: Results, collection: str, metric: str = "R@1") -> str | None:
-    """Low- against high-resource means, a point an arm with one sd over seeds each way. None without both groups."""
+    """Scatter plot of low- over high-resource means, a point per arm with one sd; None without both groups."""
     found = {
         (s.arm, s.group): s
         for s in results.summaries
@@ -197,12 +197,12 @@ def draw_low_high(study: Study, results: Results, collection: str, metric: str =
 
 
 def label_points(panel: Any, points: Sequence[tuple[float, float, str, Any]]) -> None:
-    """Names beside points, those that would lie over each other moved up."""
+    """Label points with names; overlapping labels are moved up."""
     (left, right), (low, high) = panel.get_xlim(), panel.get_ylim()
     width, gap, placed = right - left, 0.05 * (high - low), list[tuple[float, float]]()
     for x, y, name, colour in sorted(points, key=lambda point: (point[1], point[0])):
         to_left = x > left + 0.72 * width
-        # Other points in its way, and names that were written already.
+        # Points that the label would cover, and labels already placed.
         behind = [b for a, b, _, _ in points if 0 < (x - a if to_left else a - x) < 0.25 * width]
         behind += [b for a, b in placed if abs(x - a) < 0.3 * width]
         place = y
@@ -214,7 +214,7 @@ def label_points(panel: Any, points: Sequence[tuple[float, float, str, Any]]) ->
 
 
 def draw_sharpness(study: Study, results: Results, collection: str, metric: str = "R@1") -> str | None:
-    """The score over how sharp the matching is: a faint point an arm and language, a full one the arm's mean."""
+    """Scatter plot of the score over plan entropy and nearest cosine: faint points per language, solid arm means."""
     figures = {
         "plan_entropy": "entropy of the plan (about 0.5: one to one, 1: spread evenly)",
         "greedy_cosine": "cosine of each token with its nearest (training texts)",
@@ -262,7 +262,7 @@ def means_by_language(rows: Sequence[Row], wanted: Callable[[Row], bool]) -> Map
 
 
 def values_by_language(rows: Sequence[Row], wanted: Callable[[Row], bool]) -> Mapping[tuple[str, str], list[float]]:
-    """(arm, language) -> the figure of every seed."""
+    """(arm, language) -> metric values of all seeds."""
     found: dict[tuple[str, str], list[float]] = {}
     for row in rows:
         if wanted(row):
@@ -281,7 +281,7 @@ REFERENCE_LOOKS: dict[str, dict[str, Any]] = {
 
 
 def draw_languages(study: Study, results: Results, collection: str, metric: str = "R@1") -> str | None:
-    """A row a language, a point an arm: means over seeds. None for a single language."""
+    """Dot plot of means over seeds, a row per language and a point per arm; None for a single language."""
     scores = means_by_language(
         results.rows,
         lambda row: (row.collection, row.scoring, row.metric) == (collection, scoring_of(study, collection), metric),

@@ -1,7 +1,7 @@
-"""Processes that work through a study's runs: this one, or several that each have their share of its cores.
+"""Worker pool for a study's runs: this process, or several worker processes with a share of the CPU cores each.
 
-Several are started afresh (JAX does not survive a fork), in process groups of their own: Ctrl-C in a terminal reaches
-this process alone, which passes it on once, for a second signal would stop a training without saving.
+Workers are spawned (JAX does not support fork), in their own process groups: Ctrl-C in a terminal reaches only this
+process, which forwards it once, because a second signal would stop a training without saving.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from optical_jax.studies.task import begin, run_and_forget
 if TYPE_CHECKING:
     from optical_jax.studies.task import Outcome
 
-STOPPED = "stopped by a signal; runs were saved where they were, and the same command goes on from there"
+STOPPED = "stopped by a signal; unfinished runs were saved, and the same command resumes them"
 
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
-"""Where the kernel gives huge pages on request, a step on a CPU spends a fifth less (docs/performance.md): its buffers
-are mapped anew each time."""
+"""Transparent huge pages make a step on a CPU a fifth faster (docs/performance.md), since XLA maps its buffers anew in
+every step."""
 
 
 class Worker:
-    """A process, our end of the pipe to it, and what it is at."""
+    """A worker process, our end of its pipe, and its current task."""
 
     def __init__(self, number: int, cores: list[int], study: Study, compiled: str) -> None:
         context = get_context("spawn")
@@ -45,16 +45,16 @@ class Worker:
 
     def give(self, number: int, task: Task, references: bool) -> None:
         self.task = number, task
-        # It may have died while it had nothing to do; that is told when its result is asked for.
+        # It may have died while idle; `result` raises that.
         with contextlib.suppress(BrokenPipeError):
             self.pipe.send((task, references))
 
     def result(self) -> tuple[int, Outcome]:
-        """What the run came to; waits for it.
+        """Wait for the current task and return its position and outcome.
 
         Raises:
           MachineError: the process was killed.
-          Exception: what the run raised.
+          Exception: the exception that the run raised.
         """
         assert self.task is not None
         try:
@@ -62,8 +62,8 @@ class Worker:
         except (EOFError, ConnectionResetError):
             self.process.join()
             raise MachineError(
-                f"the worker at {self.task[1].folder} died ({how_it_ended(self.process.exitcode)}; {self.log} has what "
-                "it printed); the same command goes on; where memory was short, with fewer --workers"
+                f"the worker at {self.task[1].folder} died ({how_it_ended(self.process.exitcode)}; {self.log} has its "
+                "output); run the same command to resume, with fewer --workers if memory was exhausted"
             ) from None
         number, self.task = self.task[0], None
         if isinstance(found, Exception):
@@ -76,13 +76,13 @@ def how_it_ended(code: int | None) -> str:
 
 
 class Pool:
-    """Runs tasks; as a context it ends its processes, whatever happens."""
+    """Runs tasks in worker processes; a context manager that always terminates them."""
 
     def __init__(self, study: Study, workers: int) -> None:
         self._study = study
-        # What one run has compiled the next need not compile again.
+        # Runs share a compilation cache.
         compiled = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str((Path(study.folder) / "compiled").absolute())
-        # Read by a process when it starts, so of workers alone.
+        # Read at process start, so it affects the workers only.
         os.environ.setdefault("GLIBC_TUNABLES", HUGE_PAGES)
         self._workers: list[Worker] = []
         self._evaluator: Any = None
@@ -102,7 +102,7 @@ class Pool:
         self._stop()
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
-        """(position of a task, its outcome) as each ends."""
+        """Yield (position of a task, its outcome) as tasks finish."""
         beside = arms_with_references(self._study)
         waiting = [(number, task, task.arm in beside) for number, task in reversed(list(enumerate(tasks)))]
         if not self._workers:
@@ -119,11 +119,11 @@ class Pool:
                 yield busy[pipe].result()  # pyright: ignore[reportArgumentType]
 
     def _stop(self) -> None:
-        """End the processes; those at a run save it first. A signal meanwhile ends them at once."""
+        """Terminate the workers; busy ones save their run first. Another signal kills them at once."""
         alive = [worker for worker in self._workers if worker.process.is_alive()]
         if busy := [worker for worker in alive if worker.task]:
             told = "1 run is" if len(busy) == 1 else f"{len(busy)} runs are"
-            print(f"{told} saved first; once more stops without saving", file=sys.stderr, flush=True)
+            print(f"{told} saved first; press Ctrl-C again to stop without saving", file=sys.stderr, flush=True)
         try:
             for worker in alive:
                 worker.pipe.close()
@@ -134,11 +134,11 @@ class Pool:
         except KeyboardInterrupt:
             for worker in alive:
                 worker.process.kill()
-            raise Interrupted("stopped without saving; the same command goes on, each run at its last save") from None
+            raise Interrupted("stopped without saving; the same command resumes each run at its last save") from None
 
 
 def core_shares(workers: int) -> list[list[int]]:
-    """This process's cores dealt out: what several workers would do in turns on the same cores takes them longer."""
+    """Partition this process's CPU cores between workers: sharing cores would be slower."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     return [cores[worker::workers] or cores[worker % len(cores) :][:1] if cores else [] for worker in range(workers)]
 
@@ -147,15 +147,15 @@ def core_shares(workers: int) -> list[list[int]]:
 
 
 def work(pipe: Any, cores: list[int], collections: list[str], compiled: str, log: Path) -> None:
-    """Until the pipe closes, or a signal comes; after an error of a run it goes on with the next."""
+    """Worker loop: run tasks until the pipe closes or a signal arrives; an exception of a run is sent back."""
     os.setpgrp()
-    # Messages of XLA, and of the kernel's on the way out, would tear the progress bar.
+    # XLA messages, and those at process exit, would break the progress bar.
     with log.open("a", encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        # Before JAX starts: it makes as many threads as there are cores.
+        # Before JAX is imported: it starts one thread per core.
         if cores:
             os.sched_setaffinity(0, cores)
         evaluator = begin(collections, compiled)
@@ -176,7 +176,7 @@ def work(pipe: Any, cores: list[int], collections: list[str], compiled: str, log
 
 @contextlib.contextmanager
 def signals_interrupt() -> Iterator[None]:
-    """SIGTERM, with which schedulers stop, ends the study as Ctrl-C does."""
+    """Handle SIGTERM (sent by job schedulers) like Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

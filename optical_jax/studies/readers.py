@@ -1,4 +1,4 @@
-"""Who reads the pictures of a study's collections: the tower of the runs' teacher, or that of a pair by name."""
+"""Image towers of a study's collections: of the runs' teacher, or of a dual encoder named by the collection."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from optical_jax.studies.tables import source_of
 
 
 def check_readers(study: Study, collection: str) -> None:
-    """Refuse a set whose pictures no tower would read, before hours of training.
+    """Check before training that an image tower exists for a set of images.
 
     Raises:
-      ConfigError: names the collection, and who was to read it.
+      ConfigError: names the collection, and the model without an image tower.
     """
     if pair := source_of(collection).pair:
         readers = {pair}
@@ -31,25 +31,25 @@ def check_readers(study: Study, collection: str) -> None:
     for reader in sorted(readers):
         if not reads_images(reader):
             raise ConfigError(
-                f"collections: {collection}: {reader} has no tower of pictures; write SET by PAIR, which is the run of "
-                "an image_teacher, or a folder or hub name with both towers"
+                f"collections: {collection}: {reader} has no image tower; use SET by PAIR, where PAIR is the run of an "
+                "image_teacher, or a folder or hub name with both towers"
             )
 
 
 def reads_images(path: str) -> bool:
-    """True for the run of an image-text teacher or of its student, and for a folder or hub name with both towers."""
+    """Whether a model has an image tower: run of an image-text teacher or of its student, or a dual encoder."""
     run = Path(path)
     return trains_pair(run) or (run / IMAGE_TEACHER).is_dir() if is_run(run) else "image" in open_model(path).parts
 
 
 def image_inputs(found: ImageTextSet, pair: str) -> dict[str, str]:
-    """Name -> sha256 of all that decides what is found: captions, pictures, and the weights of a pair by name."""
-    assert found.pictures is not None, "read with its pictures"
+    """Hashes of the inputs of an image evaluation: captions, images, and the weights of a named dual encoder."""
+    assert found.pictures is not None, "read with its images"
     inputs = hashes(found.files) | {"pictures": found.pictures.sha256}
     if pair:
-        # Without the pair's own name: another pair in its place is another input.
+        # Keyed by "pair", not by its name: replacing the dual encoder must change the hash.
         folder = Path(pair) if is_run(Path(pair)) else find_folder(pair, None)
-        # One name for all: files of another checkpoint have names of their own.
+        # One hash for all files: another checkpoint may have other file names.
         files = json.dumps(model_files(folder), sort_keys=True)
         inputs["pair"] = hashlib.sha256(files.encode()).hexdigest()
     return inputs

@@ -1,4 +1,4 @@
-"""Everything a study writes: tables, plots and the page."""
+"""Write the results of a study: CSV tables and report.html."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def write_results(study: Study, results: Results) -> list[Path]:
-    """table.csv (and table.parquet where pyarrow is there), summary.csv, tests.csv, timing.csv and report.html.
+    """table.csv (and table.parquet if pyarrow is installed), summary.csv, tests.csv, timing.csv and report.html.
 
-    Returns their paths. All but timing.csv and the page hold what the same study gives again.
+    Returns their paths. All but timing.csv and the page are reproducible.
     """
     from optical_jax.studies.page import write_page
 

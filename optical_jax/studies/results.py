@@ -1,4 +1,4 @@
-"""What a study found: one long table, means and spread over seeds, tests of significance, and the files they go to."""
+"""Results of a study: a long table of metrics, means and standard deviations over seeds, and significance tests."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ from optical_jax.studies.runner import chosen_tasks
 
 REFERENCES = ("untrained", "teacher", "bm25", "dictionary")
 OF_STUDENT_AND_DATA = ("untrained", "dictionary")
-"""Of these, what is another one for another student or other data."""
+"""References that depend on the student and data settings of an arm."""
 TIMING = "timing"
-"""Stands for a collection in rows that another run with the same seeds does not repeat."""
+"""Collection name of rows that are not reproducible (step times)."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One figure of one run; the long table has nothing else."""
+    """One metric of one run: a row of the long table."""
 
     arm: str
-    """Or a reference's, as `reference_names` calls it."""
+    """Arm, or a reference named by `reference_names`."""
     trial: str
     language: str
     group: str
-    """low or high resource."""
+    """low or high: resource level of the language."""
     seed: int
     collection: str
-    """A collection's name and split; "dev" for the bitext's dev pairs, "training" and "timing" for figures of the run
+    """Collection name and split; "dev" for the bitext's dev pairs, "training" and "timing" for metrics of the training
     itself."""
     scoring: str
     metric: str
     value: float
     queries: int
-    """What the figure is a mean over; 0 where it is none."""
+    """Number of queries that the metric is averaged over; 0 if it is not an average over queries."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """An arm's figure over a group's languages, each counting once: mean and spread over seeds."""
+    """An arm's macro average over a group's languages: mean and standard deviation over seeds."""
 
     arm: str
     group: str
@@ -60,7 +60,7 @@ class Summary:
     metric: str
     mean: float
     sd: float
-    """Sample standard deviation over seeds; NaN of one."""
+    """Sample standard deviation over seeds; NaN for one seed."""
     seeds: int
     languages: int
 
@@ -73,16 +73,16 @@ class Results:
     references: list[str]
     """Arms that the others are tested against."""
     tasks: list[Task]
-    """The final runs, done or not."""
+    """All final runs, finished or not."""
     done: list[Task]
     missing: list[Task]
-    """Not begun, or not whole."""
+    """Not started, or not complete."""
     failed: list[Task]
-    """Their loss stopped being a number."""
+    """Runs whose loss became NaN or infinite."""
 
 
 def collect_results(study: Study) -> Results:
-    """Everything that the final runs in the study's folder hold so far."""
+    """Collect the results of all final runs in the study's folder so far."""
     choices = read_choices(study)
     tasks = chosen_tasks(study, choices) if choices else []
     expected, references = expected_evaluations(study, tasks), references_of(study, choices)
@@ -95,7 +95,7 @@ def collect_results(study: Study) -> Results:
 
 
 def reference_names(study: Study, arm: str) -> dict[str, str]:
-    """What stands beside an arm's runs -> what it is called: `untrained (ARM)` where several arms have their own."""
+    """References evaluated with an arm's runs -> their row names: `untrained (ARM)` if several arms have their own."""
     arms = arms_with_references(study)
     if arm not in arms:
         return {}
@@ -105,7 +105,7 @@ def reference_names(study: Study, arm: str) -> dict[str, str]:
 
 
 def all_references(study: Study) -> list[str]:
-    """Of all arms, in the order of tables."""
+    """Names of the references of all arms, in the order of tables."""
     return [name for arm in arms_with_references(study) for name in reference_names(study, arm).values()]
 
 
@@ -127,7 +127,7 @@ def rows_of_run(study: Study, task: Task) -> list[Row]:
     rows += [row("dev", "maxsim", metric, value, 0) for _, dev in dev_lines(task)[-1:] for metric, value in dev.items()]
     own: dict[str, float] = {"pairs_seen": pairs_seen(task.config)}
     steps = step_lines(task.folder)
-    if not steps:  # a baseline that trains nothing
+    if not steps:  # a baseline without training
         return [*rows, row("training", "", "pairs_seen", own["pairs_seen"], 0)]
     seconds = float(np.median([task.config.data.global_batch / line["pairs_per_second"] for line in steps]))
     rows.append(row(TIMING, "", "step_seconds", seconds, 0))
@@ -140,7 +140,10 @@ def rows_of_run(study: Study, task: Task) -> list[Row]:
 
 
 def summarise(rows: Sequence[Row]) -> list[Summary]:
-    """For every arm, group, collection, scoring and metric; a seed counts if it has as many languages as any seed."""
+    """Mean and sd over seeds of every arm, group, collection, scoring and metric.
+
+    Only seeds with the most languages are included.
+    """
     cells: dict[tuple[str, str, str, str, str], dict[int, dict[str, float]]] = {}
     for row in rows:
         for group in (row.group, "all"):

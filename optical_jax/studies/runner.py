@@ -1,4 +1,4 @@
-"""Run a study: its tuning runs, the choices they lead to, and its final runs."""
+"""Run a study: tuning runs, selection of the best trials, and final runs."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from optical_jax.studies.pool import Pool, signals_interrupt
 
 
 def run_study(study: Study, workers: int = 1) -> None:
-    """Run what is missing. The same call again goes on after whatever stopped it.
+    """Run all missing runs of a study; calling it again resumes an interrupted study.
 
     Raises:
-      ConfigError: the folder holds a run of another config, or a collection is not there.
+      ConfigError: the folder holds a run of another config, or a collection is missing.
       MachineError: another process runs this study, or a worker was killed.
-      Interrupted: by SIGINT or SIGTERM; what was being trained is saved.
-      OpticalError: as training; but a loss that stops being a number is a result, and the study goes on.
+      Interrupted: by SIGINT or SIGTERM; unfinished runs are saved.
+      OpticalError: as in training; but a run whose loss is not finite is recorded as failed, and the study continues.
     """
     inputs = check_collections(study)
     check_languages(study)
@@ -53,9 +53,9 @@ def run_study(study: Study, workers: int = 1) -> None:
 
 
 def run_missing(pool: Pool, label: str, tasks: Sequence[Task], expected: Expected | None) -> list[float]:
-    """Every task's dev figure, in their order. All are looked at before the first is run.
+    """Run the missing tasks; return the dev metric of every task, in order. All are checked before the first is run.
 
-    Without anything `expected` beside the training, a run is whole when it is trained.
+    Without `expected` evaluations, a run is complete when it is trained.
     """
     figures = [dev_metric_of(task, expected) for task in tasks]
     missing = [number for number, figure in enumerate(figures) if figure is None]
@@ -76,7 +76,7 @@ def run_missing(pool: Pool, label: str, tasks: Sequence[Task], expected: Expecte
 
 
 def dev_metric_of(task: Task, expected: Expected | None) -> float | None:
-    """The dev figure of a run that is whole; NaN of one that failed; None of one to be run."""
+    """Dev metric of a complete run; NaN if it failed; None if it has to be run."""
     trained = is_trained(task)
     if failure_of(task) is not None:
         return float("nan")
@@ -89,7 +89,7 @@ def dev_metric_of(task: Task, expected: Expected | None) -> float | None:
 
 
 def choose(study: Study, tasks: Sequence[Task], dev: Sequence[float]) -> dict[str, Any]:
-    """Arm -> its trial, the figures of all its trials by language, and its steps, as choices.json keeps them."""
+    """Select the best trial of every arm: trial, dev metrics of all trials by language, and steps, for choices.json."""
     figures: dict[tuple[str, str], dict[str, float]] = {}
     for task, figure in zip(tasks, dev, strict=True):
         if figure == figure:
@@ -109,16 +109,16 @@ def choose(study: Study, tasks: Sequence[Task], dev: Sequence[float]) -> dict[st
 
 
 def chosen_tasks(study: Study, choices: Mapping[str, Any]) -> list[Task]:
-    """The final runs, by choices.json."""
+    """Final runs of the trials selected in choices.json."""
     arms = choices["arms"]
     steps = {name: found["steps"] for name, found in arms.items() if "steps" in found}
     return final_tasks(study, {name: found["trial"] for name, found in arms.items()}, steps)
 
 
 def equal_steps(study: Study, best: Mapping[str, str]) -> dict[str, int]:
-    """Steps that take every arm as long as the quickest arm's take it: by the median step of its tuning runs.
+    """Steps per arm for equal training time: that of the fastest arm, by the median step time of tuning runs.
 
-    An arm whose tuning runs all failed before they could be timed is left out.
+    An arm whose tuning runs all failed before they were timed is left out.
     """
     seconds = {}
     for arm, trial in ((arm.name, best[arm.name]) for arm in study.tuned_arms):

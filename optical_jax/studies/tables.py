@@ -1,4 +1,4 @@
-"""What a study's runs are asked: each collection of texts is a table of results, each set of pictures is two."""
+"""Result tables of a study's collections: one per text collection, one per direction of an image-caption set."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ SCORINGS = ("maxsim", "pooled")
 SPLIT = "dev"
 TESTED = ("AP", "R@1", "R@10")
 SHOWN = ("R@1", "R@10", "AP")
-"""What is tested of collections of texts, and shown of them; of pictures RECALLS are both."""
+"""Default metrics tested, and shown, on text collections; on images both are RECALLS."""
 SHOWN_OF_DEV = ("R@1", "R@10", "RR@10")
-"""What is shown of dev pairs, where a study has no collection."""
+"""Metrics shown on dev pairs if a study has no collection."""
 CAPTIONS = "captions:"
 
 
 @dataclass(frozen=True)
 class Source:
-    """What one of a study's collections names."""
+    """Parsed name of a study's collection."""
 
     spec: str
-    """A folder in BEIR's form, or a set of pictures with captions."""
+    """Folder in BEIR format, or a set of images with captions."""
     captions: bool = False
-    """Of the set the captions alone, as texts that look for the English ones (`captions:SET`)."""
+    """Captions only, as text queries for the English captions (`captions:SET`)."""
     pair: str = ""
-    """Whose tower reads the pictures (`SET by PAIR`); empty is that of the runs' teacher."""
+    """Dual encoder whose image tower encodes the images (`SET by PAIR`); empty for that of the runs' teacher."""
 
 
 def source_of(collection: str) -> Source:
-    """Variables are filled in where they are known: a study that was copied may be told of without its data."""
+    """Parse a collection name; unknown environment variables are kept, to report a copied study without its data."""
     if Path(_filled(collection)).exists():
         return Source(_filled(collection))
     captions = collection.startswith(CAPTIONS)
@@ -54,13 +54,13 @@ def _filled(path: str) -> str:
 
 
 def is_images(collection: str) -> bool:
-    """True for a set of pictures with captions; False where it is not there, or captions alone are asked."""
+    """True for a set of images with captions; False if it is missing, or for captions only."""
     source = source_of(collection)
     return not source.captions and is_image_set(source.spec)
 
 
 def base_name(collection: str) -> str:
-    """Of a folder, or of the last folder of NAME:FOLDER,FOLDER; with what is asked of it."""
+    """Display name of a collection: its (last) folder, with suffixes for captions only and a named dual encoder."""
     source = source_of(collection)
     name = Path(source.spec.rpartition(":")[2].split(",")[-1]).name
     return f"{name}{'-captions' * source.captions}{f'-by-{Path(source.pair).name}' if source.pair else ''}"
@@ -71,9 +71,9 @@ def way_name(collection: str, way: str, split: str = SPLIT) -> str:
 
 
 def table_names(collection: str, split: str = SPLIT) -> list[str]:
-    """A collection's tables: its name and split; of pictures one a way of asking.
+    """Names of a collection's tables: name and split, for images one per direction.
 
-    A study that was copied may lie where its collections do not: then all that it may have been.
+    If a copied study's collection is absent, all names that it may have.
     """
     text, ways = f"{base_name(collection)}-{split}", [way_name(collection, way, split) for way in WAYS]
     if is_images(collection):
@@ -86,48 +86,48 @@ def of_images(study: Study, table: str) -> bool:
 
 
 def tested_of(study: Study, table: str) -> tuple[str, ...]:
-    """The metrics that arms are compared by in a table."""
+    """Metrics tested in a table."""
     return study.metrics or (RECALLS if of_images(study, table) else TESTED)
 
 
 def shown_of(study: Study, table: str) -> tuple[str, ...]:
-    """The metrics that a table shows, "dev" being that of dev pairs."""
+    """Metrics shown in a table; "dev" is the table of dev pairs."""
     if table == "dev":
         return SHOWN_OF_DEV
     return study.metrics or (RECALLS if of_images(study, table) else SHOWN)
 
 
 def scoring_of(study: Study, table: str) -> str:
-    """How what a table tests was ranked; dev pairs are ranked in one way."""
+    """Scoring of a table's tests; dev pairs are always scored by MaxSim."""
     return "maxsim" if table == "dev" else study.scoring
 
 
 def check_metrics(study: Study) -> None:
-    """Refuse metrics that one of the collections does not have.
+    """Check that every collection has the study's metrics.
 
     Raises:
-      ConfigError: names it, and those there are.
+      ConfigError: names the unknown metric and the valid ones.
     """
     for collection in study.collections:
         known = RECALLS if is_images(collection) else METRICS
         if unknown := [name for name in study.metrics if name not in known]:
             raise ConfigError(
-                f"metrics: {unknown[0]!r} is none of {base_name(collection)}, which has {', '.join(known)}"
+                f"metrics: {unknown[0]!r} is not a metric of {base_name(collection)}; use some of {', '.join(known)}"
             )
 
 
 def results_folder(table: str, scoring: str) -> str:
-    """Under RUN/eval, as eval.py names it."""
+    """Name of the results folder under RUN/eval, as in eval.py."""
     return f"{table}{'-pooled' if scoring == 'pooled' else ''}"
 
 
 def folders_of(collection: str, split: str = SPLIT) -> list[str]:
-    """Under RUN/eval, all that a run on this collection is evaluated to."""
+    """Names of all results folders of a collection under RUN/eval."""
     return [results_folder(table, scoring) for table in table_names(collection, split) for scoring in SCORINGS]
 
 
 def languages_of(collection: str) -> set[str]:
-    """Languages that a collection is asked in; none where it is not there."""
+    """Query languages of a collection; empty if it is missing."""
     path = source_of(collection).spec
     if not is_image_set(path):
         return {file.name.split(".")[1] for file in Path(path).glob("queries.*.jsonl*")}

@@ -1,4 +1,4 @@
-"""One task of a study, in a process of its own: train, then evaluate."""
+"""Train and evaluate one run of a study in a worker process."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from optical_jax.studies.folders import FAILED, is_trained, last_dev
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a run."""
+    """Dev metric and duration of a run."""
 
     dev: float
-    """The dev figure that chooses, at the end; NaN where the run failed."""
+    """Dev metric that selects trials, after the last step; NaN if the run failed."""
     seconds: float
-    """Spent on it."""
+    """Wall-clock time of training and evaluation."""
 
 
 def begin(collections: list[str], compiled: str) -> Any:
-    """A process's evaluator, which keeps the vectors of the teacher's documents between runs."""
+    """Set up JAX's compilation cache, and return the evaluator that caches document vectors between runs."""
     os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled
     import jax
 
     from optical_jax.studies.evaluators import Evaluator
 
-    # JAX may have read the environment long before.
+    # JAX may have read the environment already.
     jax.config.update("jax_compilation_cache_dir", compiled)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     return Evaluator(collections)
@@ -40,13 +40,13 @@ def run_and_forget(task: Task, evaluator: Any, references: bool) -> Outcome:
     import jax
 
     outcome = run_task(task, evaluator, references)
-    # A grid compiles hundreds of programs, and a process would keep them all.
+    # A grid compiles hundreds of programs, which would all stay in memory.
     jax.clear_caches()
     return outcome
 
 
 def run_task(task: Task, evaluator: Any, references: bool) -> Outcome:
-    """Train and evaluate, as far as that is not done; what training prints goes to the run's log.txt."""
+    """Train and evaluate a run, skipping finished parts; training output goes to the run's log.txt."""
     from optical_jax.training.student.task import train_run
 
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""The study's main table for a terminal; report.html has the rest."""
+"""Main result table of a study for the terminal; report.html has all results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from optical_jax.studies.verdict import (
 
 
 def print_study(study: Study, results: Results, console: Console | None = None) -> None:
-    """A group of rows a metric, a row an arm, on the first collection: means over seeds, and what differs."""
+    """Print means over seeds on the first collection, a row per arm grouped by metric, with significance marks."""
     console = console or Console()
     say(console, progress_line(results))
     collections = collections_of(study, results)

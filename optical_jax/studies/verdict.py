@@ -1,4 +1,4 @@
-"""What the tests of a study say, in words that claim no more than they do."""
+"""Summary sentences of a study: best arms, significant differences, progress."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def is_significant(test: ArmTest | None) -> bool:
 
 
 def progress_line(results: Results) -> str:
-    """How far the study is."""
+    """Progress of a study: finished, failed and missing runs."""
     if not results.tasks:
-        return "unfinished: no trial is chosen yet, so that no final run could begin"
+        return "unfinished: no trial is chosen yet, so no final run has started"
     total, done, failed = len(results.tasks), len(results.done), len(results.failed)
     told = f"{done} of {total} final runs are done"
     told += f", {failed} failed" if failed else ""
@@ -40,14 +40,14 @@ def progress_line(results: Results) -> str:
 
 
 def collections_of(study: Study, results: Results) -> list[str]:
-    """Names of collections with their split, in the study's order; dev pairs, if it is to look at nothing else."""
+    """Tables with results, in the study's order; "dev" if the study has no collections."""
     found = {row.collection for row in results.rows}
     names = [name for collection in study.collections for name in table_names(collection)] or ["dev"]
     return [name for name in names if name in found]
 
 
 def groups_of(results: Results, collection: str) -> list[str]:
-    """The groups with languages; without `all` where it is the same as the only one."""
+    """Groups that have languages; without `all` if it equals the only group."""
     found = {summary.group for summary in results.summaries if summary.collection == collection}
     groups = [group for group in GROUPS if group in found]
     return groups if len(groups) == 3 else groups[:1]
@@ -56,7 +56,7 @@ def groups_of(results: Results, collection: str) -> list[str]:
 def comparable_means(
     study: Study, results: Results, group: str, collection: str, metric: str, scoring: str
 ) -> dict[str, float]:
-    """Arm -> mean, of the arms with the most languages and seeds: other means cannot be compared with theirs."""
+    """Means of the arms with the most languages and seeds; other arms' means are not comparable with them."""
     by_key = summaries_by_key(results)
     found = [by_key.get((arm.name, group, collection, scoring, metric)) for arm in study.arms]
     most = max(((summary.languages, summary.seeds) for summary in found if summary), default=(0, 0))
@@ -70,9 +70,9 @@ def best_arms(study: Study, results: Results, group: str, collection: str, metri
 
 
 def headline(study: Study, results: Results) -> list[str]:
-    """Two sentences on the first metric of the first collection, over all its languages: best arms, and tests.
+    """Headline: best arms and number of significant tests, for the first metric of the first collection.
 
-    Empty without results; without the second where nothing was tested.
+    Over all its languages. Empty without results; only the first sentence if nothing was tested.
     """
     collections = collections_of(study, results)
     if not collections:
@@ -98,7 +98,7 @@ def headline(study: Study, results: Results) -> list[str]:
 
 
 def verdict(study: Study, results: Results) -> list[str]:
-    """For each reference a sentence on the whole, if the tests agree; then one for every collection and group."""
+    """Sentences on the tests against each reference: overall if they agree, then per collection and group."""
     if not results.tests:
         return ["Nothing could be tested yet: no arm and the reference have a language and a seed in common."]
     said = []
@@ -119,7 +119,7 @@ def verdict(study: Study, results: Results) -> list[str]:
 
 
 def overall(study: Study, reference: str, tests: Sequence[ArmTest]) -> list[str]:
-    """What holds in every group of every collection, on every metric, among all tests of the study."""
+    """Sentences that hold in every group, collection and metric tested."""
     of_groups = [test for test in tests if test.scope in GROUPS]
     groups = [test for test in of_groups if test.reference == reference]
     said = []
@@ -128,7 +128,7 @@ def overall(study: Study, reference: str, tests: Sequence[ArmTest]) -> list[str]
         for word, sign in (("above", 1), ("below", -1)):
             if own and all(is_significant(test) and test.difference * sign > 0 for test in own):
                 said.append(f"{arm} is {word} {reference} on every collection, group and metric that was tested.")
-    # One reference was tested against the other under that one's name.
+    # A test between two references is listed under only one of them.
     touching = [test for test in of_groups if reference in (test.arm, test.reference)]
     if groups and not any(is_significant(test) for test in touching):
         said.append(f"No difference between {reference} and any other arm could be shown on anything that was tested.")

@@ -140,7 +140,7 @@ def test_bitext_without_gold_pairs_epsilon_and_another_language(run, files, tmp_
     flags = ["--bitext", f"so={files[0]}", "--pairs", 2, "--epsilon", 0.2, "--out", out, "--rule", "union"]
     assert align("--run", run, *flags) == 0
     printed = capsys.readouterr().out
-    assert "so: the aligner counts in these 2 pairs alone: the run was not trained on so" in printed
+    assert "so: the statistical aligner is fitted on these 2 pairs only: the run was not trained on so" in printed
     found = json.loads(out.read_text("utf-8"))["languages"]["so"]
     assert (found["pairs"], found["gold_pairs"], found["ot"]["epsilon"]) == (2, 0, 0.2)
     assert [sentence["english"] for sentence in found["sentences"]] == ["a dog", "big dogs"]

@@ -269,7 +269,7 @@ def test_comparison_of_two_runs(runs, parallel, tmp_path, capsys):
         (["--run", "RUN", "--checkpoint", "newest"], 2, "checkpoint=newest"),
         (["--run", "RUN", "--checkpoint", "99"], 2, "has no checkpoint 99"),
         (["--run", "RUN", "--batch-size", "0"], 2, "batch_size=0"),
-        (["--run", "RUN", "--translations", "mt.tsv"], 2, "translations=mt.tsv names no language"),
+        (["--run", "RUN", "--translations", "mt.tsv"], 2, "translations=mt.tsv is not valid; use LANG=FILE"),
         (["--run", "RUN", "--translations", "sw=a", "sw=b"], 2, "translations names sw twice"),
         (["--run", "RUN", "--translations", "fr=a"], 2, "has judged queries in de, sw"),
         (["--run", "RUN", "--translations", "sw=nowhere.tsv"], 3, "nowhere.tsv: no such file"),

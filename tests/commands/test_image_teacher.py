@@ -110,7 +110,7 @@ def test_the_towers_of_a_run_and_of_its_export_are_the_same(run, folder, tmp_pat
     assert logits["logit_scale"] != np.float32(-np.log(0.07))
     assert open_source(str(out)).seen_images == open_source(str(run)).seen_images
     card = (out / "README.md").read_text()
-    for said in ("license: apache-2.0", "| bars | train | 45 | 89 |", "No such image was trained on", "t2i R@5"):
+    for said in ("license: apache-2.0", "| bars | train | 45 | 89 |", "None of these images was trained on", "t2i R@5"):
         assert said in card
     assert str(folder) not in card
     assert str(run) not in card

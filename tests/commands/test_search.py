@@ -226,7 +226,7 @@ def test_output_is_not_cut_without_a_terminal(capsys):
     [
         (["--docs", "DOCS", "q"], 2, "none of --run, --model given; give exactly one"),
         (["--run", "RUN", "--model", "x", "--docs", "DOCS", "q"], 2, "run and model of --run, --model given"),
-        (["--run", "RUN", "--docs", "DOCS"], 2, "no query given; write it behind the flags"),
+        (["--run", "RUN", "--docs", "DOCS"], 2, "no query given; write it after the flags"),
         (["--run", "RUN", "--docs", "DOCS", "q", " "], 2, "query 2 is empty"),
         (["--run", "RUN", "--docs", "DOCS", "\udcff"], 2, "query 1 is not UTF-8"),
         (["--run", "nowhere", "--docs", "DOCS", "q"], 2, "run=nowhere is not a run folder"),
@@ -235,11 +235,11 @@ def test_output_is_not_cut_without_a_terminal(capsys):
         (["--model", "RUN", "--docs", "DOCS", "q"], 2, "is a run; give --run"),
         (["--model", "./nowhere", "--docs", "DOCS", "q"], 2, "nowhere: no such folder"),
         (["--model", "x", "--checkpoint", "best", "--docs", "DOCS", "q"], 2, "checkpoint=best belongs to --run"),
-        (["--run", "RUN", "--dictionary", "so", "--docs", "DOCS", "q"], 2, "learned sw; give one of them"),
+        (["--run", "RUN", "--dictionary", "so", "--docs", "DOCS", "q"], 2, "was trained on sw; use one of them"),
         (
             ["--model", "x", "--dictionary", "sw", "--docs", "DOCS", "q"],
             2,
-            "finds English words, which model=x has not",
+            "cannot go with model=x; leave one of them out",
         ),
         (["--run", "RUN", "--top", "0", "--docs", "DOCS", "q"], 2, "top=0 is not valid; use at least 1"),
         (["--run", "RUN", "--batch-size", "0", "--docs", "DOCS", "q"], 2, "batch_size=0"),

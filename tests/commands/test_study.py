@@ -135,7 +135,7 @@ def test_the_same_seeds_give_the_same_table_and_what_is_missing_is_done_again(wh
     ("change", "said"),
     [
         ({"decay": 0.02}, "optimizer.weight_decay: 0.01 -> 0.02"),
-        ({"steps": 6}, "training.steps=4, and the study asks for 6"),
+        ({"steps": 6}, "training.steps=4, but the study has 6"),
     ],
 )
 def test_other_runs_in_the_folder_are_refused_before_anything_runs(whole, tmp_path, capsys, change, said):
@@ -161,7 +161,7 @@ def test_a_trial_whose_loss_is_no_number_is_not_taken(tmp_path, capsys):
     assert (chosen["trial"], chosen["trials"]["wild"], chosen["steps"]) == ("lr0.001", {}, 4)
     page = (tmp_path / "wild" / "report.html").read_text()
     assert "finished: 1 of 1 final runs are done" in page
-    assert "as many seconds of steps as the quickest arm needs" in page
+    assert "as many seconds of steps as the fastest arm needs" in page
 
 
 def test_a_final_run_whose_loss_was_no_number_is_a_result_and_not_run_again(whole, tmp_path, capsys):
@@ -238,8 +238,8 @@ def test_two_workers_stopped_and_killed_end_where_one_does(tmp_path):
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=120)
     assert process.returncode == 75, said
-    assert "saved first; once more stops without saving" in said
-    assert "the same command goes on from there" in said
+    assert "saved first; press Ctrl-C again to stop without saving" in said
+    assert "the same command resumes them" in said
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
     assert [path.name for path in (tmp_path / "two").glob("tuning/*/*/sw/checkpoints/*")]
 

@@ -59,7 +59,7 @@ def test_the_run_is_evaluated_exported_and_teaches(run, folder, tmp_path, capsys
     assert export(["--run", str(run), "--out", str(out), "--license", "apache-2.0"]) == 0
     card = (out / "README.md").read_text()
     assert "tiny-dev" not in card
-    for said in ("retriever (ColBERT)", "a vector of 16 a token", "### tiny, dev, maxsim", "mined.jsonl"):
+    for said in ("retriever (ColBERT)", "a vector of 16 dimensions per token", "### tiny, dev, maxsim", "mined.jsonl"):
         assert said in card
     assert str(folder) not in card
     texts = ["the dog sees a house", "bread"]

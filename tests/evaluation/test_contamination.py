@@ -97,9 +97,9 @@ def facts(pair: Path, dev: dict | None, config: dict, image: str = "") -> PairFa
     ("seen", "image", "said"),
     [
         ((15, 29), "", "These images and captions were trained on."),
-        ((0, 0), "", "No such image was trained on."),
-        ((0, 0), "clip", "No such image is known to have been trained on."),
-        ((0, 14), "", "No such image was trained on; of their 29 captions 14 are among those trained on."),
+        ((0, 0), "", "None of these images was trained on."),
+        ((0, 0), "clip", "None of these images is known to have been trained on."),
+        ((0, 14), "", "None of these images was trained on; of their 29 captions 14 are among those trained on."),
         ((3, 0), "", "Of these 15 images 3 were trained on."),
         (
             (3, 7),
@@ -121,12 +121,12 @@ def test_of_a_run_that_did_not_count_the_card_says_only_what_the_splits_tell(pai
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"locked": True, "projection": 0}, "The text encoder is `minilm`, as it was; the image encoder"),
+        ({"locked": True, "projection": 0}, "The text encoder is `minilm`, frozen; the image encoder"),
         (
             {"locked": True, "projection": 40},
-            "is `minilm`, as it was, but for a projection to 40 dimensions that was trained; the image encoder",
+            "is `minilm`, frozen, with a trained projection to 40 dimensions; the image encoder",
         ),
-        ({"locked": False, "projection": 0}, "The text encoder began as `minilm`; the image encoder"),
+        ({"locked": False, "projection": 0}, "The text encoder was initialised from `minilm`; the image encoder"),
     ],
 )
 def test_the_card_tells_what_of_the_texts_tower_was_trained(pair, settings, said):

@@ -109,7 +109,7 @@ def test_rows_show_what_was_asked_for_and_found(page):
     shown = Page(page)
     assert len(shown.attributes("article", "class")) == 0
     assert sum(tag == "article" for tag, _ in shown.tags) == 2 * EACH + 1
-    assert "right picture at rank 39 of 4" in shown.texts["p"]
+    assert "relevant image at rank 39 of 4" in shown.texts["p"]
     # "a" leads everywhere and is right everywhere.
     marked = sum(attrs.get("class") == "is-right" for tag, attrs in shown.tags if tag == "figure")
     assert marked == 2 * EACH + 1

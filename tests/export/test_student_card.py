@@ -168,7 +168,7 @@ def test_training_data():
         ["no", "pairs.tsv", "1" * 12],
     ]
     assert rows(text)[8:] == [["sw", "90", "100", "duplicate 10"], ["no", "90", "90", "none"]]
-    assert "is chosen: sw 44." in text
+    assert "is selected: sw 44." in text
 
 
 def test_licences_word_for_word_and_what_lacks_one_by_name():
@@ -234,7 +234,7 @@ def test_settings_and_versions():
     assert "temperature" not in found["loss"]
     assert found["steps"] == "150 of 1000"
     assert "peak_lr=0.0005" in found["optimiser"]
-    assert found["begun from"] == "teacher `minilm` (sha256 abababababab)"
+    assert found["initialised from"] == "teacher `minilm` (sha256 abababababab)"
     assert found["versions"] == "optical_jax 0.1.0, Python 3.11.7, jax 0.10.2"
     assert found["device"] == "2 x cpu"
     greedy = to_json(CONFIG) | {"loss": {"name": "greedy", "ot": {"epsilon": 0.05}}}
@@ -298,6 +298,6 @@ def test_a_broken_record_is_one_line(tmp_path, capsys):
     (tmp_path / "run" / "bitext.json").write_text("{")
     assert main(["--run", str(tmp_path / "run"), "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
-    assert "bitext.json is broken" in error
+    assert "bitext.json is not valid JSON" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()

@@ -51,12 +51,12 @@ def test_the_tiny_study_is_fair():
         ({"arms": (replace(FIRST, trials={"..": TRIALS["lr0.001"]}),)}, "'..' cannot name a folder"),
         ({"reference": "greedy"}, "reference='greedy' is none of"),
         ({"arms": (FIRST, replace(SECOND, trials={"a": TRIALS["lr0.001"]}))}, "'pooled_cosine': 1} trials"),
-        ({"arms": (replace(FIRST, trials={}), replace(SECOND, trials={}))}, "one at least"),
+        ({"arms": (replace(FIRST, trials={}), replace(SECOND, trials={}))}, "at least one"),
         ({"tuning_languages": ()}, "name tuning_languages"),
-        ({"tuning_languages": ("sw", "fr")}, "tuning_languages ['fr'] are none of"),
+        ({"tuning_languages": ("sw", "fr")}, "tuning_languages ['fr'] are not in languages"),
         ({"tuning_seed": 1}, "tuning_seed=1 is one of seeds"),
         ({"arms": (FIRST, replace(SECOND, trials=LONGER))}, "trials see [640, 656] pairs"),
-        ({"budget": "minutes"}, "budget='minutes'; give 'pairs' or 'seconds'"),
+        ({"budget": "minutes"}, "budget='minutes' is not valid; use 'pairs' or 'seconds'"),
         ({"arms": (FIRST, replace(SECOND, trials=TOLD))}, "trials differ in checkpoint.best_metric"),
         ({"arms": (FIRST, replace(SECOND, trials=ANSWERING))}, "student.sides=documents"),
         ({"arms": (FIRST, replace(SECOND, trials=WRONG))}, "optimizer.peak_lr=-1.0 is not valid"),
@@ -82,7 +82,7 @@ def test_two_collections_of_one_name_are_refused(tmp_path):
     (there,) = STUDY.collections
     shutil.copytree(ROOT / there, tmp_path / "collection")
     study = replace(STUDY, folder=str(tmp_path / "study"), collections=(there, str(tmp_path / "collection")))
-    with pytest.raises(ConfigError, match="would both be told of as collection-dev"):
+    with pytest.raises(ConfigError, match="would both be reported as collection-dev"):
         run_study(study)
 
 
@@ -90,7 +90,7 @@ def test_files_of_another_language_are_refused(tmp_path):
     study = replace(
         STUDY, folder=str(tmp_path / "study"), in_language=lambda config, _: STUDY.in_language(config, "sw")
     )
-    with pytest.raises(ConfigError, match="arm transport learns sw where the study says so; write so=FILE"):
+    with pytest.raises(ConfigError, match="arm transport learns sw, but the language is so; use so=FILE"):
         run_study(study)
 
 

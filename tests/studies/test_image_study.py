@@ -170,20 +170,24 @@ def test_captions_alone_are_texts(pictures):
 
 
 def test_a_teacher_of_texts_reads_no_pictures(pictures):
-    with pytest.raises(ConfigError, match=r"things: .*tiny/teacher has no tower of pictures; write SET by PAIR"):
+    with pytest.raises(ConfigError, match=r"things: .*tiny/teacher has no image tower; use SET by PAIR"):
         check_collections(replace(TINY, collections=(str(pictures),)))
 
 
 @pytest.mark.parametrize(
     ("collection", "change", "said"),
     [
-        ("PICTURES by PAIR", {"metrics": ("AP",)}, "'AP' is none of things-by-pair, which has R@1, R@5, R@10"),
+        (
+            "PICTURES by PAIR",
+            {"metrics": ("AP",)},
+            "'AP' is not a metric of things-by-pair; use some of R@1, R@5, R@10",
+        ),
         ("PICTURES by PAIR", {"languages": ("fr",), "tuning_languages": ("fr",)}, "has no captions in any of fr"),
-        ("PICTURES by TEXTS", {}, "has no tower of pictures; write SET by PAIR"),
+        ("PICTURES by TEXTS", {}, "has no image tower; use SET by PAIR"),
         ("PICTURES by nowhere", {}, "nowhere"),
-        ("captions:PICTURES by PAIR", {}, "is asked without pictures; leave out by"),
-        (f"{TEXTS} by PAIR", {}, "is asked without pictures; leave out by"),
-        (f"captions:{TEXTS}", {}, "has no captions of pictures; leave out captions:"),
+        ("captions:PICTURES by PAIR", {}, "is evaluated without images; leave out by"),
+        (f"{TEXTS} by PAIR", {}, "is evaluated without images; leave out by"),
+        (f"captions:{TEXTS}", {}, "has no captions of images; leave out captions:"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(tmp_path, pictures, collection, change, said):
@@ -200,10 +204,10 @@ def test_a_pair_of_other_texts_is_refused(tmp_path, pictures):
     teacher, other = load(path, part="text"), write_pair(tmp_path / "other", seed=3)
     named = f"{pictures} by {other}"
     study = replace(taught_by(path), folder=str(tmp_path / "study"), collections=(named,))
-    with pytest.raises(ConfigError, match="read by another tower than the runs' teacher"):
+    with pytest.raises(ConfigError, match="is not the runs' teacher, so its image vectors"):
         run_task(tuning_tasks(study)[0], Evaluator([named]), references=False)
     assert not (tmp_path / "study").exists()
-    with pytest.raises(ConfigError, match="read by another tower than the runs' teacher"):
+    with pytest.raises(ConfigError, match="is not the runs' teacher, so its image vectors"):
         image_tower_of(str(other), teacher)
 
 
@@ -289,7 +293,7 @@ def test_the_studies_are_fair(name):
 
 
 def test_a_scoring_there_is_not_is_refused():
-    with pytest.raises(ConfigError, match="scoring='mean'; give 'maxsim' or 'pooled'"):
+    with pytest.raises(ConfigError, match="scoring='mean' is not valid; use 'maxsim' or 'pooled'"):
         check_study(replace(TINY, scoring="mean"))
 
 

@@ -356,7 +356,7 @@ def test_a_page_tells_of_no_tuning_where_there_was_none(tmp_path):
     one = tuple(replace(arm, trials={"lr0.001": arm.trials["lr0.001"]}) for arm in study.arms)
     page = write_page(replace(study, arms=one), collect_results(study)).read_text()
     assert "tuning had another" not in page
-    assert "No arm had a choice to make." in page
+    assert "No arm was tuned." in page
     assert "tuning had another" in write_page(study, collect_results(study)).read_text()
 
 

@@ -53,7 +53,7 @@ def test_captions_look_for_english_ones(run, drawn, tmp_path, how, capsys):
     scores = np.array([[(a @ b.T).max(axis=1).sum() for b in answers] for a in asked])
     first = [NAMES[n] == name for n, (name, _, _) in zip(scores.argmax(axis=1), CAPTIONS["sw"], strict=True)]
     assert figures["languages"]["sw"]["R@1"] == pytest.approx(np.mean(first))
-    assert ("text alone" in capsys.readouterr().out) == (how == "no pictures")
+    assert ("text only" in capsys.readouterr().out) == (how == "no pictures")
 
 
 def test_a_teacher_run_reads_texts_on_both_sides(teacher_run, drawn):
