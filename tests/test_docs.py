@@ -345,9 +345,12 @@ def test_prose_is_no_longer_than_a_line(page):
 
 
 def test_the_map_of_the_code_names_what_is_there():
-    """Every `folder/file.py`, `folder/` and NAME of its tables."""
+    """Every `folder/file.py`, `folder/` and table in capitals."""
     text = (ROOT / "docs" / "code.md").read_text(encoding="utf-8")
     paths = re.findall(r"`([\w/]+(?:\.py|/))`", text)
     assert len(paths) > 30
     for path in paths:
         assert any((ROOT / top / path).exists() for top in ("", "optical_jax")), path
+    code = "\n".join(path.read_text("utf-8") for path in (ROOT / "optical_jax").rglob("*.py"))
+    for name in set(re.findall(r"`([A-Z_]{4,})`", text)) - {"NAME"}:
+        assert re.search(rf"^{name}\b.* = ", code, flags=re.M), name

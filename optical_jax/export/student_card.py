@@ -25,7 +25,7 @@ SYSTEMS = {
 }  # fmt: skip
 HOMES = {"home", "Users"}
 """Parents of home folders, whose names identify users."""
-LOSSES = {
+LOSSES_IN_WORDS = {
     "transport": "by optimal transport",
     "greedy": "by greedy matching of tokens",
     "gromov_wasserstein": "by Gromov-Wasserstein transport",
@@ -96,7 +96,7 @@ def description(facts: CardFacts) -> str:
     languages, teacher = ", ".join(facts.languages) or "its language", code(facts.teacher.name) or "its teacher"
     pooled = facts.tower.head.pooling != "none"
     what = "one vector per text" if pooled else "one vector per token, scored by late interaction (ColBERT's MaxSim)"
-    how = LOSSES.get(facts.config.get("loss", {}).get("name", ""), "by distillation")
+    how = LOSSES_IN_WORDS.get(facts.config.get("loss", {}).get("name", ""), "by distillation")
     with_pictures = facts.config.get("data", {}).get("pictures")
     material = "sentence pairs and images with captions" if with_pictures else "sentence pairs alone"
     purpose = {

@@ -50,8 +50,9 @@ def pooled_cosines(student: TokenVectors, teacher: TokenVectors) -> Float[Array,
 def comparison_metrics(student: TokenVectors, teacher: TokenVectors) -> Metrics:
     """Metrics that do not depend on the loss, float32 means over real pairs.
 
-    greedy_cosine: mean over student tokens of the cosine with the best teacher token (MaxSim over the number of
-    query tokens). pooled_cosine: cosine of the mean-pooled vectors. Empty for vectors of different widths.
+    greedy_cosine: mean over student tokens of the cosine with the best teacher token, which several may share (MaxSim
+    over the number of query tokens; not the one-to-one matching of the loss `greedy`). pooled_cosine: cosine of the
+    mean-pooled vectors. Empty for vectors of different widths.
     """
     if student.vectors.shape[2] != teacher.vectors.shape[2]:
         return {}

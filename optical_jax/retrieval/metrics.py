@@ -7,8 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 import ir_measures
 from ir_measures import AP, RR, P, R, nDCG
 
-METRICS = ("AP", "nDCG@10", "RR@10", "R@1", "R@5", "R@10", "R@100", "P@10")
-"""Metric names of ir-measures. A grade above 0 is relevant; the gain of nDCG is the grade itself."""
+MEASURES = {
+    "AP": AP, "nDCG@10": nDCG @ 10, "RR@10": RR, "R@1": R @ 1, "R@5": R @ 5, "R@10": R @ 10, "R@100": R @ 100,
+    "P@10": P @ 10,
+}  # fmt: skip
+"""Metric -> measure of ir-measures. A grade above 0 is relevant; the gain of nDCG is the grade itself."""
+METRICS = tuple(MEASURES)
 
 Run = Mapping[str, Mapping[str, float]]
 """Query id -> document id -> score."""
@@ -23,9 +27,8 @@ def evaluate_run(run: Run, qrels: Mapping[str, Mapping[str, int]]) -> PerQuery:
 
     Ties of scores are broken by document id, descending, as trec_eval does.
     """
-    measures = [AP, nDCG @ 10, RR, R @ 1, R @ 5, R @ 10, R @ 100, P @ 10]
     found: dict[str, MetricValues] = {query: {} for query in qrels}
-    for metric in ir_measures.pytrec_eval.iter_calc(measures, qrels, run):
+    for metric in ir_measures.pytrec_eval.iter_calc(list(MEASURES.values()), qrels, run):
         if metric.measure == RR:
             # RR@10 of ir-measures is from MS MARCO's script, which breaks ties the other way.
             found[metric.query_id]["RR@10"] = metric.value if metric.value >= 1 / 10 else 0.0

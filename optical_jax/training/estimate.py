@@ -166,7 +166,9 @@ def loss_flops(name: str, cfg: LossConfig, B: int, S: int, T: int, E: int) -> fl
         "pooled_contrastive": 2 * 2.0 * B * B * E,
         "score_kl": 2.0 * B * (of_texts * cells + B * T * T) * E,
         "relational": 6 * 2.0 * B * B * B * E,
-    }.get(name, 0.0)
+        "pooled_cosine": 0.0,
+        "pooled_mse": 0.0,
+    }[name]
 
 
 def model_flops(student: TowerConfig, teacher: TowerConfig, student_tokens: float, teacher_tokens: float) -> float:

@@ -1,4 +1,4 @@
-"""One update of the student. Start reading here."""
+"""One update of the student (`make_train_step`), and of any model (`make_update`). Start reading here."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from optical_jax.models.attention import choose_attention
 from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.ot.schedule import at_step
 from optical_jax.params import SpecTree
-from optical_jax.partitioning import constrain, named_sharding, params_shardings, platform
+from optical_jax.partitioning import named_sharding, params_shardings, platform
+from optical_jax.training.accumulation import mean_over_parts
 from optical_jax.training.optimizer import AnyFrozen, Frozen, steps_taken, trained_part, with_trained
 from optical_jax.training.state import TrainState, train_state_shardings, update_state
 from optical_jax.types import (
     Batch,
-    ImageInputs,
     LossOutput,
     Metrics,
     PackedInputs,
@@ -146,49 +146,3 @@ def teacher_vectors(
 
 def count_tokens(side: TextInputs | PackedInputs | TokenVectors) -> jax.Array:
     return (side.mask if isinstance(side, TokenVectors) else side.attend).sum().astype(jnp.float32)
-
-
-def mean_over_parts(f: Callable[[Batch], Any], batch: Batch, parts: int) -> Any:
-    """Mean of `f` over equal parts of the batch, one part in memory at a time (gradient accumulation)."""
-    if parts == 1:
-        return f(batch)
-
-    pieces = split_in_parts(batch, parts)
-    zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(f, jax.tree.map(lambda x: x[0], pieces)))
-    total, _ = jax.lax.scan(lambda acc, piece: (jax.tree.map(jnp.add, acc, f(piece)), None), zero, pieces)
-    return jax.tree.map(lambda x: x / parts, total)
-
-
-def split_in_parts(batch: Any, parts: int) -> Any:
-    """The arrays [B, ...] of a batch as [parts, B / parts, ...].
-
-    Row i goes to part i % parts: every device keeps its own rows, and nothing travels between devices.
-    """
-
-    def split(x: jax.Array) -> jax.Array:
-        x = x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1)
-        return constrain(x, (None, "batch") + (None,) * (x.ndim - 2))
-
-    return jax.tree.map(split, batch)
-
-
-def join_parts(x: jax.Array) -> jax.Array:
-    """The inverse of `split_in_parts`."""
-    return constrain(x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), ("batch",) + (None,) * (x.ndim - 2))
-
-
-def encode_in_parts(
-    params: Params, inputs: TextInputs | PackedInputs | ImageInputs, tower: TowerConfig, parts: int
-) -> TokenVectors:
-    """Encode a batch part by part; the backward pass computes each part again, so that one is in memory at a time.
-
-    The vectors are those of the whole batch, so a loss sees all its negatives, however many parts there are.
-    """
-    if parts == 1:
-        return encode_tokens(params, inputs, tower)
-
-    def encode(part: Any) -> TokenVectors:
-        return encode_tokens(params, part, tower)
-
-    pieces = jax.lax.map(jax.checkpoint(encode, prevent_cse=False), split_in_parts(inputs, parts))
-    return jax.tree.map(join_parts, pieces)

@@ -1,6 +1,8 @@
 """Every loss: hand-made values, oracles, invariances, gradients, and the same numbers on 8 devices."""
 
 import functools
+import inspect
+from pathlib import Path
 from typing import get_args, get_type_hints
 
 import jax
@@ -11,9 +13,12 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 
 from optical_jax.config import LossConfig, LossName, MeshConfig, OtConfig
+from optical_jax.config.validation import COMPARES_TEXTS
+from optical_jax.export.student_card import LOSSES_IN_WORDS
 from optical_jax.losses import LOSSES
 from optical_jax.partitioning import make_mesh, named_sharding
 from optical_jax.types import TokenVectors
+from tests import ROOT
 
 CONFIGS = {
     "transport": LossConfig("transport"),
@@ -24,7 +29,6 @@ CONFIGS = {
     **{name: LossConfig(name=name) for name in get_args(LossName) if name not in ("transport", "gromov_wasserstein")},
 }
 SHARDED = ["transport", "transport stopped early", *(name for name in get_args(LossName) if name != "transport")]
-AMONG_TEXTS = ("contrastive", "pooled_contrastive", "ot_contrastive", "relational", "score_kl")
 # A loss is compiled for every shape: what is asked of all of them comes in three texts of up to 7 tokens, or padded.
 every_loss = pytest.mark.parametrize("cfg", CONFIGS.values(), ids=CONFIGS)
 
@@ -177,7 +181,7 @@ def test_the_same_vector_everywhere(cfg):
 def test_the_opposite_vector_everywhere(cfg):
     loss, _, grad = evaluate(one_vector(1, 3), one_vector(-1, 5), cfg)
     # One text has no others to be told from or to be far from; within it all distances are zero, on both sides.
-    expected = {"pooled_mse": 4.0, "gromov_wasserstein": 2.0 * cfg.fusion, **dict.fromkeys(AMONG_TEXTS, 0.0)}
+    expected = {"pooled_mse": 4.0, "gromov_wasserstein": 2.0 * cfg.fusion, **dict.fromkeys(COMPARES_TEXTS, 0.0)}
     assert loss == pytest.approx(expected.get(cfg.name, 2.0), abs=1e-5)
     assert np.isfinite(grad).all()
 
@@ -354,3 +358,14 @@ def test_a_vector_that_is_not_a_number_makes_the_loss_not_a_number(cfg):
     student = random_tokens(22, [3, 4, 1])
     broken = student.replace(vectors=student.vectors.at[1, 2].set(jnp.nan))
     assert np.isnan(evaluate(broken, random_tokens(23, [2, 5, 7]), cfg)[0])
+
+
+def test_every_loss_is_described():
+    """In the table of losses, on model cards, in the help text and on the page of the method."""
+    names = set(get_args(LossName))
+    assert names == set(LOSSES) == set(LOSSES_IN_WORDS)
+    page = (ROOT / "docs" / "method.md").read_text("utf-8")
+    described = Path(inspect.getsourcefile(LossConfig)).read_text("utf-8").split("class LossConfig")[1]
+    for name in names:
+        assert name in described
+        assert f"`{name}`" in page, name

@@ -1,4 +1,4 @@
-"""Streams of documents, queries and relevance judgements (qrels) from files, each record with its file and line.
+"""Lines of files (`raw_lines`, bitext too), and streams of documents, queries and qrels, each with its file and line.
 
 Every loop over a stream reads its files again, so that millions of documents need not be held in memory.
 """

@@ -14,8 +14,9 @@ from optical_jax.config import ImageStageConfig, ImageTextLossConfig, ImageTower
 from optical_jax.losses.image_text import image_text_loss, image_text_specs
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import SpecTree
+from optical_jax.training.accumulation import encode_in_parts
 from optical_jax.training.optimizer import FrozenParts
-from optical_jax.training.step import TrainStep, count_tokens, encode_in_parts, make_update, with_kernels
+from optical_jax.training.step import TrainStep, count_tokens, make_update, with_kernels
 from optical_jax.types import ImageTextBatch, LossOutput, Params, TokenVectors
 
 

@@ -10,8 +10,9 @@ from optical_jax.config import TeacherStageConfig, TowerConfig
 from optical_jax.losses.ranking import ranking_loss
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.models.stack import unstack_layers
+from optical_jax.training.accumulation import encode_in_parts
 from optical_jax.training.optimizer import NOTHING_FROZEN, Frozen
-from optical_jax.training.step import TrainStep, count_tokens, encode_in_parts, make_update, with_kernels
+from optical_jax.training.step import TrainStep, count_tokens, make_update, with_kernels
 from optical_jax.types import LossOutput, Params, RankingBatch
 
 
