@@ -112,10 +112,11 @@ def read_command(argv: Sequence[str], kind: type[Command], validate: Callable[..
 
 def run_training(cfg: RunConfig, prepare: Callable[[Any, RunFolder | None], Prepared], *, dry: bool) -> None:
     """Train in the run folder, or with `dry` print what it would cost."""
-    from optical_jax.training.dry_run import dry_run
-    from optical_jax.training.task import train
-
     if dry:
+        from optical_jax.training.dry_run import dry_run
+
         dry_run(cfg, prepare(cfg, None))
     else:
+        from optical_jax.training.task import train
+
         train(cfg, prepare)

@@ -14,10 +14,10 @@ EXAMPLE = "python train.py --config configs/tiny.py --run runs/tiny"
 
 def run_command(argv: Sequence[str]) -> None:
     command = read_command(argv, TrainCommand, validate, EXAMPLE)
-    from optical_jax.training.student.task import prepare
-
     cfg = command.settings
     students = for_each_language(cfg) if command.each_language else {"": cfg}
+    from optical_jax.training.student.task import prepare
+
     for language, student in students.items():
         if language:
             print(f"student of {language}: {student.run}", flush=True)

@@ -12,6 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from optical_jax.errors import DataError
 from optical_jax.evaluation.retrieval import Evaluation, mean_by_unit
 from optical_jax.retrieval.metrics import METRICS, PerQuery
 from optical_jax.retrieval.search import write_trec_run
@@ -46,6 +47,10 @@ def write_files(folder: Path, evaluation: Evaluation, tag: str | None) -> None:
                         file.write(json.dumps(row | metrics, ensure_ascii=False) + "\n")
 
 
+PRINTED = tuple(dict.fromkeys(("R@1", "R@5", "R@10", "R@100", "RR@10", *METRICS)))
+"""Order of metrics in the table of a comparison."""
+
+
 def read_per_query(
     folder: Path, system: str, languages: Sequence[str], metrics: Sequence[str] = METRICS
 ) -> dict[str, PerQuery]:
@@ -59,6 +64,10 @@ def read_per_query(
                 found.setdefault(name, {})[row["query"]] = {metric: row[metric] for metric in metrics}
                 if "picture" in row:
                     unit_of.setdefault(name, {})[row["query"]] = row["picture"]
+    if missing := sorted(set(languages) - {name.partition(" ")[0] for name in found}):
+        raise DataError(
+            f"{folder / 'per_query.jsonl'} has no queries of {', '.join(missing)}; leave out --lang {missing[0]}"
+        )
     ordered = sorted(found, key=lambda name: languages.index(name.partition(" ")[0]))
     return {name: mean_by_unit(found[name], unit_of[name]) if name in unit_of else found[name] for name in ordered}
 
@@ -158,9 +167,8 @@ def print_comparison(tests: Sequence[PairedTest], notes: Sequence[str] = (), con
     """Print paired tests of two runs, one row per language and metric."""
     console = console or Console()
     table = make_table(console, "lang", "metric", "queries", "A", "B", "B - A", "p rand", "Holm", "p t", "Holm", left=2)
-    order = ("R@1", "R@5", "R@10", "R@100", "RR@10", "AP", "nDCG@10", "P@10")
     last = None
-    for test in sorted(tests, key=lambda test: (test.language, order.index(test.metric))):
+    for test in sorted(tests, key=lambda test: (test.language, PRINTED.index(test.metric))):
         if test.language != last:
             start_group(console, table)
         p_values = (test.p_randomisation, test.p_randomisation_holm, test.p_ttest, test.p_ttest_holm)

@@ -23,7 +23,7 @@ from optical_jax.retrieval.search import Ranking, rank
 from optical_jax.retrieval.significance import holm, paired_ttest
 from optical_jax.towers.images import encode_images
 from optical_jax.towers.texts import encode_texts
-from optical_jax.towers.tower import Tower
+from optical_jax.towers.tower import Tower, to_device
 
 Cell = tuple[str, str]
 """A system and a language."""
@@ -210,9 +210,11 @@ def encode_items(tower: Tower, items: Mapping[str, Any], **options: Any) -> Iter
 def evaluate(task: RetrievalTask, systems: Mapping[str, System], vectors: Vectors) -> Results:
     """Rank and compute metrics for every system and language; each document tower encodes the documents once."""
     found: Results = {}
+    # Once: each language would move its host arrays again.
+    encoders = {id(one.queries): to_device(one.queries) for one in systems.values()}
     for documents in {id(one.documents): one.documents for one in systems.values()}.values():
         cells = {
-            (name, language): (one.queries, queries)
+            (name, language): (encoders[id(one.queries)], queries)
             for name, one in systems.items()
             if one.documents is documents
             for language, queries in one.asked.items()

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import jax
 
 from optical_jax.config import TowerConfig
-from optical_jax.models.late_interaction import encode_tokens
+from optical_jax.models.late_interaction import encode_tokens, tower_specs
 from optical_jax.params import abstract_params
-from optical_jax.partitioning import named_sharding
+from optical_jax.partitioning import named_sharding, params_shardings
 from optical_jax.progress import clock
 from optical_jax.runs.folder import RunConfig
 from optical_jax.training.estimate import compiled_memory_bytes, parameter_counts, side_forward_flops
@@ -27,13 +27,15 @@ TIMED_STEPS = 2
 
 def dry_run(cfg: RunConfig, prepared: Prepared) -> None:
     """Print parameters, FLOPs, memory and time of a training."""
-    mesh, loader, cost = prepared.mesh, prepared.loader, prepared.cost
+    assert prepared.cost is not None, "a dry run comes before a training"
+    mesh, loader, cost = prepared.mesh, prepared.loader, prepared.cost()
+    trained = jax.eval_shape(lambda params: trained_part(params, prepared.frozen), abstract_params(prepared.specs))
     for name, tower in cost.towers.items():
         count = parameter_counts(tower)
         print(f"{name}: {count['all']:,} parameters, {count['body']:,} of them outside the embeddings")
-    if prepared.frozen != NOTHING_FROZEN:
-        trained = jax.eval_shape(lambda p: trained_part(p, prepared.frozen), abstract_params(prepared.specs))
-        print(f"trained: {sum(leaf.size for leaf in jax.tree.leaves(trained)):,} of these parameters")
+        if name in cost.trained and prepared.frozen != NOTHING_FROZEN:
+            some = jax.tree.leaves(cost.trained[name](trained))
+            print(f"{name}: {sum(leaf.size for leaf in some):,} of its parameters are trained")
     shape = " x ".join(f"{name} {size}" for name, size in mesh.shape.items())
     print(f"mesh: {shape} on {jax.device_count()} {jax.devices()[0].device_kind}")
 
@@ -43,6 +45,7 @@ def dry_run(cfg: RunConfig, prepared: Prepared) -> None:
     for batch in sample:
         by_shape.setdefault(cost.shape(batch), []).append(batch)
     parts = list(cost.flops(sample[0]))
+    parts = parts if len(parts) > 1 else []
     width = max(map(len, (cost.columns, *by_shape)))
     heads = [f"{cost.columns:<{width}}", "of steps", f"GFLOP/{cost.unit}", *parts, "compile s", "step s"]
     print("  ".join(heads))
@@ -56,7 +59,8 @@ def dry_run(cfg: RunConfig, prepared: Prepared) -> None:
         for shape, batches in sorted(by_shape.items()):
             share, batch = len(batches) / len(sample), batches[0]
             if fill and not isinstance(side := fill.side(batch), TokenVectors):
-                fill_seconds += fills * share * best_seconds(encoder_of(fill.tower), fill.params, put(side, sharding))
+                params = jax.device_put(fill.params, params_shardings(tower_specs(fill.tower), mesh))
+                fill_seconds += fills * share * best_seconds(encoder_of(fill.tower), params, put(side, sharding))
                 fill_flops += fills * share * side_forward_flops(side, fill.tower)
                 batch = fill.filled(batch)
             timed = time_step(prepared.step, state, *prepared.constants, put(batch, sharding))
@@ -69,10 +73,11 @@ def dry_run(cfg: RunConfig, prepared: Prepared) -> None:
             print("  ".join(f"{cell:>{len(head)}}" for cell, head in zip(cells, heads, strict=True)))
 
     in_all = (flops * steps + fill_flops) / 1e12
-    print(f"flops: {flops / B / 1e9:.3f} GFLOP a {cost.unit} on average, {in_all:.2f} TFLOP in all")
+    at_most = "at most " if cost.upper_bound else ""
+    print(f"flops: {at_most}{flops / B / 1e9:.3f} GFLOP a {cost.unit} on average, {in_all:.2f} TFLOP in all")
     if fill:
         print(
-            f"{fill.name}: {fill.texts:,} texts encoded before the first step, if none is there yet: "
+            f"{fill.name}: {fill.texts:,} texts encoded before the first step{', if none is there yet' * fill.kept}: "
             f"{fill_flops / 1e12:.2f} TFLOP and about {clock(fill_seconds)}, counted in"
         )
     for note in cost.notes:

@@ -43,6 +43,8 @@ class RunCost:
     """What a dry run cannot measure: names, shapes and FLOPs of one training."""
 
     towers: Mapping[str, TowerConfig]
+    trained: Mapping[str, Callable[[Params], Params]]
+    """By tower, its part of the trained parameters; none for a frozen teacher, which is not in them."""
     unit: str
     """What a batch counts: "pair" or "query"."""
     columns: str
@@ -51,6 +53,8 @@ class RunCost:
     """f(batch): the sizes that a compiled step is for."""
     flops: Callable[[Any], Mapping[str, float]]
     """f(batch): FLOPs of one step, by part."""
+    upper_bound: bool = False
+    """True if `flops` does not subtract what frozen layers save."""
     sampled: int = 1
     """Batches looked at to learn how often each shape occurs."""
     fill: CacheFill | None = None
@@ -69,11 +73,13 @@ class CacheFill:
     texts: int
     tower: TowerConfig
     params: Params
-    """Of the tower, on the devices."""
+    """Of the tower."""
     side: Callable[[Any], Any]
     """f(batch): what is encoded of it; TokenVectors where that is done."""
     filled: Callable[[Any], Any]
     """f(batch): the batch with vectors of the same shapes instead."""
+    kept: bool = True
+    """True for a cache on disk, which the next run finds."""
 
 
 def encoder_forward_flops(cfg: TowerConfig, length: int) -> float:

@@ -65,8 +65,8 @@ class Prepared:
     """By kind, path -> sha256 of every input file."""
     records: Mapping[str, Any]
     """File name -> what the run folder records of the data, as JSON."""
-    cost: RunCost
-    """What a dry run reports beside what it measures."""
+    cost: Callable[[], RunCost] | None
+    """What a dry run reports beside what it measures; called by nothing else."""
     next_commands: Sequence[str]
     """What to run once the training is done."""
     references: Mapping[str, str] = field(default_factory=dict)
@@ -77,8 +77,8 @@ class Prepared:
     """f(first step): computes vectors that the loader then reads. Called once the state is on the devices."""
 
     def release(self) -> None:
-        """Free the host's copies of all weights, once the devices hold them and the caches are filled."""
-        self.params, self.models, self.fill_caches = {}, {}, None
+        """Free the host's copies of the weights, once the devices hold the state."""
+        self.params, self.models, self.cost = {}, {}, None
 
 
 def train(cfg: RunConfig, prepare: Callable[[Any, RunFolder | None], Prepared]) -> None:
@@ -133,9 +133,10 @@ def train_prepared(cfg: RunConfig, folder: RunFolder, prepared: Prepared) -> Non
     steps = cfg.training.steps
     with jax.set_mesh(prepared.mesh), Checkpoints(folder.checkpoints, cfg.checkpoint) as checkpoints:
         state, start = first_state(cfg, checkpoints, prepared)
+        prepared.release()
         if prepared.fill_caches is not None:
             prepared.fill_caches(start)
-        prepared.release()
+            prepared.fill_caches = None
         # Before the first checkpoint a run begins anew, its first dev line included.
         cut_after(folder.metrics, start if start else -1)
         writer = MetricsWriter(folder.metrics, open_mirror(cfg.training.tracker, folder.path, to_json(cfg)))

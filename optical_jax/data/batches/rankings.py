@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from hashlib import blake2b
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -14,9 +14,8 @@ from optical_jax.config import HeadConfig, RankingDataConfig
 from optical_jax.data.batches.epochs import Streams
 from optical_jax.data.batches.iterator import CACHED_EPOCHS, ENDLESS, Batches
 from optical_jax.data.batches.packing import Packing
-from optical_jax.data.batches.tokens import TOKENIZE_AT_ONCE, FlatTokens, TokenizedPairs, flatten_tokens
+from optical_jax.data.batches.tokens import FlatTokens, TokenizedPairs, TokenSide, tokenize_texts
 from optical_jax.data.collections.rankings import Rankings
-from optical_jax.data.tokenization import Side, tokenize
 from optical_jax.errors import ConfigError
 from optical_jax.types import RankingBatch, RankingMarks
 
@@ -113,17 +112,6 @@ class RankingSource:
             return self._epochs[number]
 
 
-def tokenize_texts(
-    tokenizer: Any, head: HeadConfig, texts: list[str], side: Side, max_length: int | None = None
-) -> FlatTokens:
-    """Tokenise all texts of one side, truncated to `max_length` or the head's length."""
-    chunks = (
-        tokenize(tokenizer, texts[i : i + TOKENIZE_AT_ONCE], head, side, max_length)
-        for i in range(0, len(texts), TOKENIZE_AT_ONCE)
-    )
-    return flatten_tokens(chunks, cast(int, tokenizer.pad_token_id))
-
-
 def passage_length(cfg: RankingDataConfig, head: HeadConfig) -> int:
     """Length in tokens to which passages are truncated in training."""
     return min(cfg.passage_length or head.document_length, head.document_length)
@@ -161,8 +149,8 @@ def make_ranking_batches(
             f"data.global_batch={cfg.global_batch} in {shards} shards does not divide over {process_count} processes; "
             "use a multiple of it, and mesh.data x mesh.fsdp likewise"
         )
-    queries = tokenize_texts(tokenizer, head, rankings.queries, "query")
-    passages = tokenize_texts(tokenizer, head, rankings.passages, "document", passage_length(cfg, head))
+    queries = tokenize_texts(rankings.queries, TokenSide(tokenizer, head, None, "query"))
+    passages = tokenize_texts(rankings.passages, TokenSide(tokenizer, head, passage_length(cfg, head), "document"))
     part = cfg.global_batch // process_count
     rows = slice(process_index * part, (process_index + 1) * part)
     source = RankingSource(rankings, queries, passages, cfg, seed, rows=rows, shards=shards, parts=parts)

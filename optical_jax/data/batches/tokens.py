@@ -28,7 +28,8 @@ class TokenSide:
 
     tokenizer: PreTrainedTokenizerFast
     head: HeadConfig
-    max_length: int
+    max_length: int | None
+    """Tokens that a text is truncated to; None for the head's own length."""
     side: Side = "query"
 
 

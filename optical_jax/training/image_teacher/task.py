@@ -93,16 +93,18 @@ def prepare(cfg: ImageStageConfig, folder: RunFolder | None) -> Prepared:
         frozen=frozen_parts(cfg),
         step=make_image_text_step(cfg, text, image, mesh, tx),
         constants=(),
-        evaluate=make_dev_metrics(data.dev, start, cfg.data.language),
+        evaluate=make_dev_metrics(data.dev, without_weights(start), cfg.data.language),
         models={"model": start},
         inputs=inputs,
         records={"images.json": data.report},
-        cost=RunCost(
+        cost=lambda: RunCost(
             {"text": text, "image": image},
+            trained={part: lambda params, part=part: params.get(part, {}) for part in ("text", "image")},
             unit="pair",
             columns="images, tokens of a caption",
             shape=lambda batch: shape_of(batch, loader.text_length),
             flops=lambda batch: {"step": image_text_flops(cfg, text, image, batch)},
+            upper_bound=True,
             fill=fill_of(start, loader) if held else None,
         ),
         next_commands=[
@@ -138,6 +140,10 @@ def holds_texts(cfg: ImageStageConfig, start: TowerPair, loader: ImageLoader) ->
     return True
 
 
+def without_weights(pair: TowerPair) -> TowerPair:
+    return replace(pair, text=replace(pair.text, params={}), image=replace(pair.image, params={}))
+
+
 def fill_of(start: TowerPair, loader: ImageLoader) -> CacheFill:
     """The captions that a dry run counts as encoded before the first step."""
     return CacheFill(
@@ -147,6 +153,7 @@ def fill_of(start: TowerPair, loader: ImageLoader) -> CacheFill:
         start.text.params,
         side=lambda batch: batch.texts,
         filled=lambda batch: as_if_held(batch, start),
+        kept=False,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,14 +112,18 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Prepared:
     tx = make_optimizer(cfg.optimizer, cfg.training.steps)
     teacher_params = jax.device_put(teacher.params, params_shardings(tower_specs(teacher.cfg), mesh))
 
+    teacher_cfg = teacher.cfg
+
     def fill_caches(start: int) -> None:
+        nonlocal pictures
         if pictures:
             root = Path(expand_path(cfg.teacher.cache, "teacher.cache") or Path(cfg.run) / "picture_vectors")
             loader.read_images_from(cached_images(*pictures, root, cfg.teacher.cache_gib, mesh, say))
+            pictures = None  # the weights of the image tower
         use_teacher_cache(
             cfg.teacher,
             teacher_params,
-            teacher.cfg,
+            teacher_cfg,
             loader,
             (start, cfg.training.steps),
             cfg.data.global_batch,
@@ -138,7 +143,7 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Prepared:
         constants=(teacher_params,),
         evaluate=dev_evaluation(splits.dev, replace(student, params={}), replace(teacher, params=teacher_params)),
         inputs=inputs,
-        cost=cost_of(cfg, student.cfg, replace(teacher, params=teacher_params), loader, pictures),
+        cost=partial(cost_of, cfg, student.cfg, replace(teacher, params=teacher_params), loader, pictures),
         next_commands=[f"python eval.py --run {shlex.quote(cfg.run)} --collection DIR --lang {' '.join(splits.train)}"],
         lexicons=lexicons,
         fill_caches=fill_caches,
@@ -257,6 +262,7 @@ def cost_of(
         ]
     return RunCost(
         {"student": student, "teacher": teacher.cfg},
+        trained={"student": lambda params: params},
         unit="pair",
         columns="rows x tokens (student, teacher)",
         shape=lambda batch: f"{shape_of(batch.student)}, {shape_of(batch.teacher)}",

@@ -92,8 +92,9 @@ def prepare(cfg: TeacherStageConfig, folder: RunFolder | None) -> Prepared:
         models={"model": start},
         inputs=inputs,
         records={"rankings.json": report},
-        cost=RunCost(
+        cost=lambda: RunCost(
             {"model": tower},
+            trained={"model": lambda params: params},
             unit="query",
             columns="rows x tokens (queries, passages)",
             shape=shape_of,
@@ -102,6 +103,7 @@ def prepare(cfg: TeacherStageConfig, folder: RunFolder | None) -> Prepared:
                 name: 3 * side_forward_flops(getattr(batch, name), tower)
                 for name in ("queries", "passages")
             },
+            upper_bound=cfg.encoder.frozen_layers is not None,
         ),
         next_commands=[
             f"python eval.py --run {run} --collection DIR --lang {cfg.data.language}",
