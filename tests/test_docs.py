@@ -93,7 +93,6 @@ def test_python_examples_of_a_page(page, monkeypatch):
 
 
 EXAMPLES = (
-    "runs.load",
     "towers.tower",
     "data.text.folding",
     "data.text.names",

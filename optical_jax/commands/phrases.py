@@ -113,5 +113,5 @@ def print_metrics(figures: Mapping[str, Any]) -> None:
         table.add_row(name, str(found["phrases"]), *cells, style="bold" if name == own else None)
     console.print(table)
     say(console, f"below: {own} by type of phrase; candidate boxes: {figures['candidates']}")
-    say(console, "any: match with any of the phrase's boxes; merged: match with the box around all of them")
+    say(console, "any: matches any box of the phrase; merged: matches the box around all of them")
     say(console, "bound: upper bound, the share of phrases with a matching candidate box")

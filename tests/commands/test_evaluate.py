@@ -156,7 +156,7 @@ def test_a_run_beside_its_references(runs, parallel, tmp_path, capsys):
     assert figures["references"]["untrained"]["de"]["AP"] == pytest.approx(mean)
 
     printed = capsys.readouterr().out
-    assert "trivial: query and document are one sentence" in printed
+    assert "trivial: query and document are the same sentence" in printed
     assert f"curves: {folder}/curves.png\n" in printed
     assert max(map(len, printed[printed.index("lang") : printed.index("trivial:")].splitlines())) <= 80
     assert "\x1b" not in printed

@@ -194,7 +194,7 @@ def test_a_pooled_pair_is_asked_for_its_patches(entities, tmp_path):
         (["--run", "RUN", "--split", "dev2"], 2, "split=dev2"),
         (["--run", "RUN", "--boxes", "nowhere.jsonl"], 3, "nowhere.jsonl: no such file"),
         (["--run", "RUN", "--boxes", "FEW"], 3, "lacks 1 of 2 images, such as '12.jpg'"),
-        (["--run", "RUN", "--images", "BARE"], 3, "lacks its pictures"),
+        (["--run", "RUN", "--images", "BARE"], 3, "lacks its images"),
         (["--run", "RUN", "--images", "coco:SET"], 2, "has no boxes"),
         (["--run", "RUN", "--images", "OURS"], 2, "has captions without phrases and boxes"),
         (["--run", "RUN", "--images", "NONE"], 3, "no phrase has a box"),

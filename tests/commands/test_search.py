@@ -145,7 +145,7 @@ def test_vectors_of_something_else_are_refused(run, docs, tmp_path, capsys):
         (["--run", str(other), "--docs", str(docs), *kept], "are of another model"),
         (["--run", str(retold), "--docs", str(docs), *kept], "are of another model"),
         (["--run", str(run), "--docs", str(tmp_path / "one.txt"), *kept], "are of another text file"),
-        (["--run", str(run), "--docs", str(docs), "--vectors", str(tmp_path / "pictures"), "q"], "holds something"),
+        (["--run", str(run), "--docs", str(docs), "--vectors", str(tmp_path / "pictures"), "q"], "has other files"),
     ):
         capsys.readouterr()
         assert main(flags) == 2

@@ -328,7 +328,7 @@ def test_ranks_do_not_depend_on_how_many_are_made_at_a_time(monkeypatch):
 @pytest.mark.parametrize(
     ("flags", "code", "message"),
     [
-        (["--run", "PLAIN"], 2, "name the pair whose tower reads them with --pictures-by"),
+        (["--run", "PLAIN"], 2, "name a dual encoder that has one with --pictures-by"),
         (["--run", "RUN", "--pictures-by", "./nowhere"], 2, "nowhere"),
         (["--run", "RUN", "--pictures-by", "TEXT"], 2, "has only the text tower"),
         (["--run", "RUN", "--pictures-by", "BARE"], 2, "preprocessor_config.json"),

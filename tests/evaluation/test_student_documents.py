@@ -54,7 +54,7 @@ def test_documents_flag_that_cannot_be(trained, tmp_path, capsys):
     parallel = make_parallel(tmp_path / "parallel")
     documents = ["--collection", str(parallel), "--documents", "student"]
     assert main(["--model", str(trained / "teacher"), *documents]) == 2
-    assert "documents=student belongs to --run" in capsys.readouterr().err
+    assert "documents=student applies to --run only" in capsys.readouterr().err
     run = learned(trained, tmp_path / "run", "documents")
     assert main(["--run", str(run), "--collection", str(parallel), "--lang", "sw"]) == 3
     assert "has no English queries" in capsys.readouterr().err

@@ -79,5 +79,5 @@ def test_comparison_corrects_over_the_whole_table():
 def test_other_queries_cannot_be_paired():
     with pytest.raises(ValueError, match="queries of sw differ"):
         compare_runs({"sw": run_of(np.ones(2))}, {"sw": run_of(np.ones(3))})
-    with pytest.raises(ValueError, match="languages differ: sw against so"):
+    with pytest.raises(ValueError, match="languages differ: sw and so"):
         compare_runs({"sw": run_of(np.ones(2))}, {"so": run_of(np.ones(2))})

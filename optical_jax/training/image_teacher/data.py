@@ -26,7 +26,7 @@ from optical_jax.towers.tower import Tower
 from optical_jax.types import ImageTextBatch, Params, TokenVectors
 
 MetricValues = dict[str, dict[str, float]]
-"""Name of a set -> figure -> value."""
+"""Name of a set -> metric -> value."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class StageData:
     train: ImageTextSet
     """All sets and splits as one."""
     dev: dict[str, ImageTextSet]
-    """By name; empty where no dev figures are wanted."""
+    """By name; empty without dev retrieval."""
     inputs: dict[str, dict[str, str]]
     """By kind, path -> sha256 of every file."""
     report: dict[str, Any]
     """Counts of what the files hold, and of the dev split what of it is learned from."""
     seen: list[str]
-    """Digests, in hexadecimal, of the pictures that are learned from, here and before."""
+    """Hexadecimal digests of the training images, of this training and of the image tower's before."""
 
     def lines(self) -> list[str]:
         """A report for the terminal."""

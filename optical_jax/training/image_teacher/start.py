@@ -89,7 +89,7 @@ def make_image_side(cfg: ImageStageConfig, width: int, source: Source | None) ->
     """The image tower at `image.path`, or a randomly initialised one, projected to this vector width if needed.
 
     Raises:
-      ConfigError: as `make_pair`; the weights do not tell how pictures become pixels.
+      ConfigError: as `make_pair`; the checkpoint has no image preprocessing.
     """
     settings = cfg.image
     if source is not None:

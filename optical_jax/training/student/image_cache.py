@@ -49,7 +49,7 @@ def cached_images(
 
     Raises:
       ConfigError: they would take more than `most_gib`, or there are several processes.
-      DataError: pictures are broken; all are named.
+      DataError: images are broken; all are named.
     """
     if jax.process_count() > 1:
         raise ConfigError(f"data.pictures is for one process, and there are {jax.process_count()}; leave it out")

@@ -86,11 +86,11 @@ def make_student(
 ) -> Tower:
     """The student before its first step.
 
-    Weights come from `student.path` (or from the teacher), the tokenizer from there too or from the bitext. The head
-    does as the teacher's does (markers, lengths, augmentation, pooling, but the mean where only encoders of the
-    teacher's kind pool so); its projection is what `student.head` says, and drawn where its vectors would have another
-    width than the teacher's. With `student.size` the encoder's layers are drawn too. `say` is told how well a fitted
-    head fits.
+    Weights come from `student.path` (or from the teacher), the tokenizer from there too or from the bitext. The
+    head does as the teacher's does (markers, lengths, augmentation, pooling, but the mean where only encoders of
+    the teacher's kind pool so); its projection is what `student.head` says, and randomly initialised if its vectors
+    would have another width than the teacher's. With `student.size` the encoder's layers are randomly initialised
+    too. `say` is called with how well a fitted head fits.
 
     Raises:
       ConfigError: settings that do not fit the weights: lengths, widths, or nothing left to train.
