@@ -21,7 +21,7 @@ encode = jax.jit(encode_tokens, static_argnames="cfg")
 def made(name: str, seed: int = 10):
     """A random pair of transformers'."""
     pytest.importorskip("torch")
-    from reference import make_golden_pairs as golden
+    from tests.reference import make_golden_pairs as golden
 
     models = {
         "clip-quick": lambda: golden.clip("quick_gelu", END),
