@@ -16,6 +16,7 @@ from optical_jax.commands.settings import TeacherCommand, parse_command
 from optical_jax.commands.teacher import main as teacher
 from optical_jax.config import Config, RankingDataConfig, StartConfig, TeacherConfig, TeacherStageConfig
 from optical_jax.config.validation import validate_teacher
+from optical_jax.errors import ConfigError
 from optical_jax.params import fingerprint
 from optical_jax.training.embeddings import principal_directions
 from optical_jax.training.student.start import load_teacher
@@ -172,3 +173,11 @@ def test_a_model_mines_over_the_whole_collection(folder, tmp_path, capsys):
 def test_the_config_for_afriqa_is_sound():
     validate_teacher(parse_command(TeacherCommand, ["--config", str(ROOT / "configs" / "teacher_afriqa.py")]).settings)
     assert RankingDataConfig().hold_out == 0.1
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_a_share_of_held_out_queries_that_leaves_none_is_refused(share):
+    """All of them held out would leave nothing to train on."""
+    cfg = parse_command(TeacherCommand, ["--config", str(ROOT / "configs" / "teacher_afriqa.py")]).settings
+    with pytest.raises(ConfigError, match=r"data\.hold_out=.* is not valid; use a share from 0 to below 1"):
+        validate_teacher(replace(cfg, data=replace(cfg.data, hold_out=share)))
