@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -10,9 +11,13 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Models here are tiny: compiling them takes far longer than running them, in the processes that tests start too.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-# Compiling takes a third of the time without the fusion emitters. A jaxlib without this flag says so and stops.
-# The other flag is the one that a command sets: what is run in this process rounds as a process of its own does.
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cpu_experimental_ynn_fusion_type=reduce")
+# The first flag is the one that a command sets: what is run in this process rounds as a process of its own does.
+# Without the fusion emitters compiling takes a third of the time; later jaxlibs do not know that flag, and stop.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_cpu_experimental_ynn_fusion_type=reduce"
+    + " --xla_cpu_use_fusion_emitters=false" * version("jaxlib").startswith("0.10."),
+)
 # No program is compiled twice: what this process and those it starts compile is kept in a folder that is empty at first
 # and removed at the end. xdist's workers do not share it, because JAX does not write its files atomically.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="optical_jax-compiled-")
