@@ -233,7 +233,7 @@ for line in asked:
     except SystemExit as ended:
         code = ended.code or 0
     except Exception:
-        # As python does: told where the page's output goes, and by the exit code, which the test looks at.
+        # As python does: the traceback goes where the output goes, and the test checks the exit code.
         traceback.print_exc()
         code = 1
     sys.stdout.flush(), sys.stderr.flush()

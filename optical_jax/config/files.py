@@ -41,13 +41,13 @@ def load_config_file(path: str, kind: type[Settings]) -> Settings:
     return config
 
 
-def call_in_file(path: str, function: str, shelf: str, imports: Sequence[str] = (".",)) -> object:
+def call_in_file(path: str, function: str, examples: str, imports: Sequence[str] = (".",)) -> object:
     """Import a Python file and call one of its functions, without arguments.
 
     Args:
       path: of the file.
       function: its name.
-      shelf: folder whose files the error lists if there is no such file.
+      examples: folder; if the file does not exist, the error lists the config files below it.
       imports: folders, relative to the file's, added to `sys.path` while it runs: `import swahili` in configs/.
 
     Raises:
@@ -55,13 +55,13 @@ def call_in_file(path: str, function: str, shelf: str, imports: Sequence[str] = 
     """
     file = Path(path)
     if not file.is_file():
-        # Files with the same function in the shelf and its subfolders.
+        # Files with the same function in the examples and its subfolders.
         others = sorted(
-            str(p) for p in Path(shelf).rglob("*.py") if f"def {function}(" in p.read_text("utf-8", "replace")
+            str(p) for p in Path(examples).rglob("*.py") if f"def {function}(" in p.read_text("utf-8", "replace")
         )
         by_name = {Path(other).stem: other for other in others}
         near = difflib.get_close_matches(file.stem, by_name, n=1, cutoff=0.7)
-        there = ", ".join(others) or f"none in {shelf}/"
+        there = ", ".join(others) or f"none in {examples}/"
         known = f"did you mean {by_name[near[0]]}?" if near else f"available: {there}"
         raise ConfigError(f"config={path} {'is a folder' if file.is_dir() else 'does not exist'}; {known}")
     spec = importlib.util.spec_from_file_location(f"optical_jax_{function}_{file.stem}", file)

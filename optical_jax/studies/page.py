@@ -45,7 +45,7 @@ REFERENCE_WORDS = {
     "untrained": "the student before its first step",
     "bm25": "BM25 with the foreign query over the English documents: exact word matches, no model",
     "dictionary": "BM25 with the query translated by a dictionary counted in the arm's sentence pairs; no model",
-    "teacher": "the ceiling: the teacher with English queries; absent where query and document are one sentence",
+    "teacher": "upper bound: the teacher with English queries; absent where query and document are one sentence",
 }
 LONGEST_LIST = 12
 """Maximum number of sentences under "In short"; beyond it those on single groups are folded."""

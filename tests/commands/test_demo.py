@@ -140,7 +140,8 @@ def test_the_shipped_teacher():
     assert load(SHIPPED, side="document").cfg.vector_width == 384
 
 
-# The demo trains for a minute in an environment of its own; CI runs it and hands its folder on to this test.
+# Right to skip elsewhere: the demo trains for a minute in an environment of its own, which CI makes (.ci/run) before it
+# hands the folder on to this test.
 @pytest.mark.skipif("OPTICAL_DEMO_RUN" not in os.environ, reason="set OPTICAL_DEMO_RUN to what `make demo` left")
 def test_the_bar_of_the_real_demo():
     """Unseen phrases, MaxSim R@1, in each language: 0.2 above the student before training."""

@@ -189,7 +189,7 @@ def test_a_font_that_has_the_letters_is_found_and_used(box_font, tmp_path, caplo
 def test_letters_that_no_font_has_are_told_in_one_line_and_drawn_on(tmp_path, caplog):
     """A Private Use letter has no font; its warnings would be errors here."""
     word = "\N{LINEAR B SYLLABLE B008 A}\N{ANATOLIAN HIEROGLYPH A001}"
-    # Only a machine with a font for every script of Unicode: then there is nothing to tell.
+    # Right to skip: a machine with a font for every script of Unicode has nothing to report.
     if find_fonts(word)[1] == []:
         pytest.skip("this machine has fonts for Linear B and Anatolian hieroglyphs")
     draw_plans([plan_of([[1.0]], (word,), ("big",))], tmp_path / "a.png", [word])

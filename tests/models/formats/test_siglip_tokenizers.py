@@ -133,7 +133,7 @@ def test_siglip_2_reads_lower_case(tmp_path, name, model_type):
 
 def test_siglip_2_is_what_transformers_makes_of_its_class(tmp_path):
     theirs = getattr(transformers, "Siglip2Tokenizer", None)
-    # It came in a later 5.x than the oldest we allow; the ids by hand above hold with any.
+    # Right to skip: the class came in a later 5.x than the oldest we allow; the ids by hand above hold with any.
     if theirs is None:
         pytest.skip("transformers has no Siglip2Tokenizer yet")
     folder = write(tmp_path / "model", second(), SECOND)
