@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from optical_jax.data.collections.captions import hashes, select_languages
-from optical_jax.data.images.captions import Caption, ImageTextSet, NoImagesError
-from optical_jax.data.images.files import Images
+from optical_jax.data.images.captions import Caption, ImageTextSet, NoImagesError, images_of
 from optical_jax.data.images.sources import is_image_set, read_image_set
 from optical_jax.errors import ConfigError
 from optical_jax.evaluation.contamination import counts_of_training
@@ -255,11 +254,6 @@ def image_task(found: ImageTextSet, languages: Sequence[str] = ()) -> ImageTask:
 def caption_queries(captions: Mapping[str, Caption]) -> Queries:
     texts = {name: caption.text for name, caption in captions.items()}
     return Queries(texts, {name: {caption.picture: 1} for name, caption in captions.items()})
-
-
-def images_of(found: ImageTextSet) -> Images:
-    assert found.pictures is not None, "sets without images are ranked as texts"
-    return found.pictures
 
 
 def scoring_of(command: EvalCommand, towers: TextAndImage) -> str:

@@ -78,6 +78,12 @@ class ImageTextSet:
         return found
 
 
+def images_of(found: ImageTextSet) -> Images:
+    """The images of a set that was read with them."""
+    assert found.pictures is not None, f"{found.name} was read without its images"
+    return found.pictures
+
+
 def join_image_sets(sets: Sequence[ImageTextSet]) -> ImageTextSet:
     """Merge several image-text sets into one, for training on all of them.
 

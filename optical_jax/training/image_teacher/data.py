@@ -12,8 +12,8 @@ import numpy as np
 from optical_jax.config import IMAGE_DEV_METRICS, ImageDataConfig, expand_path
 from optical_jax.data.batches.images import HeldVectors
 from optical_jax.data.batches.tokens import FlatTokens
-from optical_jax.data.images.captions import NOT_THERE, ImageTextSet, join_image_sets
-from optical_jax.data.images.files import FileImage, Images, refuse_broken
+from optical_jax.data.images.captions import NOT_THERE, ImageTextSet, images_of, join_image_sets
+from optical_jax.data.images.files import FileImage, refuse_broken
 from optical_jax.data.images.sources import read_image_set
 from optical_jax.data.text.bitext import text_key
 from optical_jax.files import sha256_file
@@ -97,11 +97,6 @@ def read_stage_data(cfg: ImageDataConfig, seen_before: Collection[str] = ()) -> 
         ],
     }
     return StageData(join_image_sets(train), dev, inputs, report, sorted(pictures))
-
-
-def images_of(found: ImageTextSet) -> Images:
-    assert found.pictures is not None, "read with its pictures"
-    return found.pictures
 
 
 def unlike(name: str, others: Mapping[str, Any]) -> str:
