@@ -29,7 +29,8 @@ def run_command(argv: Sequence[str]) -> None:
     from optical_jax.export.student_card import model_card
     from optical_jax.export.teacher_card import teacher_card
     from optical_jax.files import trains_pair, trains_teacher
-    from optical_jax.models.formats.export import save_tower
+    from optical_jax.models.formats.export import differences, save_tower
+    from optical_jax.models.formats.pair_configs import is_pair_family
     from optical_jax.models.formats.replacing import check_target
     from optical_jax.runs.checkpoint import find_step
     from optical_jax.runs.load import is_run, load, sides_of
@@ -55,6 +56,8 @@ def run_command(argv: Sequence[str]) -> None:
     card = make_card(gather_facts(run, out, step, tower, command.license))
     save_tower(tower.params, tower.cfg, tower.tokenizer, out, card, dtype=command.dtype)
     print(f"wrote the {command.checkpoint} {what} of {run} to {out}")
+    if not is_pair_family(tower.cfg):
+        print("".join(f"note: {line}\n" for line in differences(tower.cfg.head)), end="")
 
 
 main = as_main(run_command)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from safetensors.numpy import save_file
 from optical_jax.config import HeadConfig, TowerConfig, to_json
 from optical_jax.errors import ConfigError
 from optical_jax.files import OWN_CONFIG, read_json, write_json
-from optical_jax.models.formats.hf_heads import IDENTITY
+from optical_jax.models.formats.hf_heads import IDENTITY, cut_lengths
 from optical_jax.models.formats.hf_names import from_tree, hf_config
 from optical_jax.models.formats.pair_configs import (
     inline_projection,
@@ -27,8 +26,6 @@ from optical_jax.models.formats.pair_names import LOGITS, write_paired
 from optical_jax.models.formats.pretrained import MASSES, Pair, dense_folder
 from optical_jax.models.formats.replacing import check_target, replacing
 from optical_jax.types import Params
-
-log = logging.getLogger(__name__)
 
 Dtype = Literal["float32", "float16"]
 
@@ -81,7 +78,8 @@ def _write_tower(params: Params, cfg: TowerConfig, tokenizer: Any, folder: Path,
     if tokenizer is not None:
         save_tokenizer(tokenizer, folder)
     if tokenizer is not None and not paired:
-        for name, value in sentence_transformers_files(cfg, tokenizer).items():
+        read = replace(cfg, head=cut_lengths(cfg.head, cfg.encoder))
+        for name, value in sentence_transformers_files(read, tokenizer).items():
             write_json(folder / name, value)
     if cfg.head.projection and not (paired and inline_projection(cfg)):
         kernel = np.asarray(params["head"]["projection"]["kernel"], np.float32)
@@ -158,8 +156,6 @@ def check_pair(pair: Pair) -> None:
 def sentence_transformers_files(cfg: TowerConfig, tokenizer: Any) -> dict[str, Any]:
     """The JSON files of a Sentence Transformers model, by path."""
     head = cfg.head
-    for line in differences(head):
-        log.warning(line)
     modules = [("", "sentence_transformers.models.Transformer")]
     files: dict[str, Any] = {
         "sentence_bert_config.json": {
