@@ -23,7 +23,7 @@ from optical_jax.studies.verdict import (
 
 def print_study(study: Study, results: Results, console: Console | None = None) -> None:
     """Print means over seeds on the first collection, a row per arm grouped by metric, with significance marks."""
-    console = console or Console()
+    console = console or Console(emoji=False)
     say(console, progress_line(results))
     collections = collections_of(study, results)
     if not collections:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from optical_jax.errors import ConfigError, MachineError
+from optical_jax.errors import ConfigError, DataError, MachineError
 from optical_jax.files import EXPORTED, OWN_CONFIG, PAIR, is_utf8, read_json, readable, sha256_file, write_json
 
 BEFORE_EXPORTED = re.compile(
@@ -113,16 +113,15 @@ def exported_files(folder: Path) -> dict[str, str]:
     """The files that an export wrote -> sha256, which is empty for exports of older versions.
 
     Raises:
-      ConfigError: exported_files.json is malformed.
+      DataError: exported_files.json is malformed.
     """
     file = folder / EXPORTED
     if not file.is_file():
         return {name: "" for name in files_of(folder) if BEFORE_EXPORTED.fullmatch(name)}
-    try:
-        found = read_json(file)
-        return {str(name): str(sha256) for name, sha256 in found.items()} | {EXPORTED: ""}
-    except (ValueError, AttributeError) as error:
-        raise ConfigError(f"{file} is not valid JSON ({error}); name a new folder") from error
+    found = read_json(file)
+    if not isinstance(found, dict):
+        raise DataError(f"{file}: not a JSON object; name a new folder")
+    return {str(name): str(sha256) for name, sha256 in found.items()} | {EXPORTED: ""}
 
 
 def files_of(folder: Path) -> list[str]:
