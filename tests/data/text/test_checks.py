@@ -179,9 +179,10 @@ def test_check_compares_with_dev_pairs(tmp_path, capsys):
 def with_documents(monkeypatch, documents):
     """Bitext of PAIRS whose n-th pair is of the n-th document."""
     from optical_jax.data.text import bitext as module
-    from optical_jax.data.text.formats import Line, Source
+    from optical_jax.data.text.formats import Source
+    from optical_jax.data.text.pairs import Line
 
-    def lines(self, cfg):
+    def lines(self, cfg, notes):
         for n, ((english, foreign), document) in enumerate(zip(PAIRS, documents, strict=True), start=1):
             yield Line(f"{self.name}:{n}", english, foreign, document=document)
 
