@@ -166,7 +166,7 @@ def tokenize(
         raise ConfigError("head.augment_queries needs a [MASK] token, but the tokenizer has none; turn it off")
     if not texts:
         return []
-    skipped = _skipped_ids(tokenizer, head, side, marker)
+    skipped = skipped_ids(tokenizer, head, side, marker)
     encoded = tokenizer(
         list(texts), truncation=True, max_length=room, return_attention_mask=False, return_token_type_ids=False
     )
@@ -189,7 +189,7 @@ def tokenize(
     return result
 
 
-def _skipped_ids(tokenizer: PreTrainedTokenizerFast, head: HeadConfig, side: Side, marker: int | None) -> set[int]:
+def skipped_ids(tokenizer: PreTrainedTokenizerFast, head: HeadConfig, side: Side, marker: int | None) -> set[int]:
     """Ids of tokens that give no vector on this side."""
     skipped: set[int] = set()
     if head.skip_punctuation and side == "document":
