@@ -133,7 +133,7 @@ def clirmatrix(ask: SourceRequest) -> CollectionFiles:
     def judgements() -> Iterator[Judgement]:
         for number, record in lines():
             for result in record.get("tgt_results", ()):
-                if not (isinstance(result, list) and len(result) == 2 and isinstance(result[1], int)):
+                if not (isinstance(result, list) and len(result) == 2 and type(result[1]) is int):
                     raise DataError(f"{queries}:{number}: {result!r} in tgt_results is not [document, grade]")
                 yield Judgement(f"{queries}:{number}", record["src_id"], str(result[0]), result[1])
 

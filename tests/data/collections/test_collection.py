@@ -74,7 +74,8 @@ def broken(name: str, content: str | bytes, message: str, error: type = DataErro
 @pytest.mark.parametrize(
     ("name", "content", "message", "error"),
     [
-        broken("corpus.jsonl", "", "corpus.jsonl is empty"),
+        broken("corpus.jsonl", "", "corpus.jsonl: empty file"),
+        broken("corpus.jsonl", "\n", "corpus.jsonl is empty"),
         broken("corpus.jsonl", '{"_id": "d1", "text": "a"}\n{"_id": "d2", ', r"corpus.jsonl:2: not JSON"),
         broken("corpus.jsonl", '\n{"_id": "d1"}\n', r"corpus.jsonl:2: not a document"),
         broken("corpus.jsonl", '["d1"]\n', r"corpus.jsonl:1: not a document"),
@@ -83,14 +84,19 @@ def broken(name: str, content: str | bytes, message: str, error: type = DataErro
             "corpus.jsonl", '{"_id": "d1", "title": "", "text": " "}\n', r"corpus.jsonl:1: document 'd1' has no text"
         ),
         broken("corpus.jsonl", b'{"_id": "d1", "text": "\xff"}\n', r"corpus.jsonl:1: not UTF-8"),
-        broken("corpus.jsonl", jsonl(*[{"_id": "d1", "text": "a"}] * 2), r"corpus.jsonl:2: document 'd1' .* line 1"),
+        broken(
+            "corpus.jsonl",
+            jsonl({"_id": "d1", "text": "a"}, {"_id": "d1", "text": "b"}),
+            r"corpus.jsonl:2: document 'd1' is already in line 1, with another text",
+        ),
         broken("corpus.jsonl", jsonl({"_id": "d1", "text": "a"}), r"dev.tsv:3: document 'd2' is not in the corpus"),
         broken("queries.sw.jsonl.gz", gzip.compress(b"x" * 100)[:-9], "broken gzip"),
-        broken("queries.sw.jsonl.gz", gzip.compress(b""), "queries.sw.jsonl.gz is empty"),
-        broken("qrels/dev.tsv", "", "dev.tsv is empty"),
+        broken("queries.sw.jsonl.gz", gzip.compress(b""), "queries.sw.jsonl.gz: empty file"),
+        broken("qrels/dev.tsv", "", "dev.tsv: empty file"),
+        broken("qrels/dev.tsv", "query-id\tcorpus-id\tscore\n", "dev.tsv is empty"),
         broken("qrels/dev.tsv", "q1\td1\t1\n", "dev.tsv:1: a judgement in place of the header"),
         broken("qrels/dev.tsv", QRELS + "q3\td1\n", "dev.tsv:5: 2 columns"),
-        broken("qrels/dev.tsv", QRELS + "q3\td1\t0.5\n", "dev.tsv:5: score '0.5' is not an integer"),
+        broken("qrels/dev.tsv", QRELS + "q3\td1\t0.5\n", "dev.tsv:5: grade '0.5' is not an integer"),
         broken("qrels/dev.tsv", QRELS + "q1\td1\t1\n", "dev.tsv:5: .* judged twice"),
         broken("qrels/dev.tsv", "query-id\tcorpus-id\tscore\nq9\td1\t1\n", "no query of language sw .*dev.tsv"),
         broken("qrels/dev.tsv", "query-id\tcorpus-id\tscore\nq1\td1\t0\n", "no query of language sw .*dev.tsv"),

@@ -83,7 +83,7 @@ def test_triples_of_ids_and_gzip(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("x.tsv", "", "is empty"),
+        ("x.tsv", "", "empty file"),
         ("x.tsv", "a\tb\n", ":1: 2 columns; a line has three"),
         ("x.tsv", "a\tb\tc\na\tb\n", ":2: 2 columns, but 3 before"),
         ("x.tsv", "a\tb\t\n", ":1: column 3 is empty"),
