@@ -233,7 +233,7 @@ def beir_files(folder: Path, split: str, languages: Sequence[str]) -> Collection
         queries={lang: jsonl_texts(path, kind="query") for lang, path in queries.items()},
         judgements=Stream((judgements,), lambda: _read_qrels(judgements)),
         english=jsonl_texts(english, kind="query") if english else None,
-        document_language=read_json(about)["document_language"] if (about := folder / ABOUT).is_file() else "en",
+        document_language=_document_language(folder / ABOUT),
         roots=(folder,),
         complete=len(queries) == len(_languages_in(folder) or queries),
     )
@@ -279,6 +279,16 @@ def _languages_in(folder: Path) -> dict[str, Path]:
     for path in sorted([*folder.glob("queries.*.jsonl"), *folder.glob("queries.*.jsonl.gz")]):
         there.setdefault(path.name.split(".")[1], path)
     return there
+
+
+def _document_language(about: Path) -> str:
+    if not about.is_file():
+        return "en"
+    content = read_json(about)
+    language = content.get("document_language") if isinstance(content, dict) else None
+    if not isinstance(language, str):
+        raise DataError(f'{about}: no document_language; add "document_language": "en", or another, or delete the file')
+    return language
 
 
 # ---- what is in them ---------------------------------------------------------------------------------------------

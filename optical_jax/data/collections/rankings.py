@@ -14,7 +14,15 @@ from optical_jax.config import RankingDataConfig, expand_path
 from optical_jax.data.collections.collection import find_file, read_collection, read_texts
 from optical_jax.data.collections.ranking_formats import Listed, Named, read_rankings
 from optical_jax.data.files.finding import existing
-from optical_jax.data.files.records import BadLines, Entry, leave_out_by, parsed_entries, shortened, unique_texts
+from optical_jax.data.files.records import (
+    BadLines,
+    Entry,
+    is_header,
+    leave_out_by,
+    parsed_entries,
+    shortened,
+    unique_texts,
+)
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import sha256_file
 
@@ -252,8 +260,10 @@ def read_id_texts(path: Path, kind: str, bad: BadLines) -> Iterator[tuple[str, s
     if ".jsonl" in path.name:
         return read_texts(path, kind, bad)
 
-    def parse(number: int, line: str) -> Entry:
+    def parse(number: int, line: str) -> Entry | None:
         identity, *columns = (column.strip() for column in line.split("\t"))
+        if is_header(number, identity):
+            return None
         if len(columns) not in (1, 2):
             raise ValueError(f"not a {kind}; a line must be ID<TAB>TEXT, or ID<TAB>TEXT<TAB>TITLE")
         return Entry(str(path), number, identity, " ".join(reversed(columns)).strip())

@@ -169,24 +169,22 @@ def tsv_texts(
     columns: Sequence[str] = ("id", "text"),
     text: Sequence[str] = ("text",),
     *,
-    header: str = "",
     quoted: bool = False,
 ) -> Stream[Entry]:
-    """Documents or queries from a TSV file, one a line; the first column is the id.
+    """Documents or queries from a TSV file, one a line; the first column is the id. A header is skipped (`is_header`).
 
     Args:
       path: the file.
       kind: "document" or "query", for messages.
       columns: names of the tab-separated columns.
       text: those that are joined by a space.
-      header: the first line is skipped if it begins with this cell.
       quoted: cells may be in double quotes, with quotes inside doubled.
     """
     order = [columns.index(name) for name in text]
 
     def parse(number: int, line: str) -> Entry | None:
         cells = line.split("\t")
-        if number == 1 and header and cells[0] == header:
+        if is_header(number, cells[0]):
             return None
         if len(cells) != len(columns):
             raise ValueError(f"{len(cells)} columns, not a {kind}; a line must be {'<TAB>'.join(columns)}")
@@ -194,6 +192,14 @@ def tsv_texts(
         return Entry(str(path), number, cells[0].strip(), " ".join(part.strip() for part in parts).strip())
 
     return parsed_entries(path, parse)
+
+
+HEADS = {"id", "_id", "qid", "pid", "docid", "doc_id", "doc-id", "query_id", "query-id", "passage_id", "corpus-id"}
+
+
+def is_header(number: int, cell: str) -> bool:
+    """Whether a line of a TSV file of texts is a header, by its number and its first cell."""
+    return number == 1 and cell.strip().lower() in HEADS
 
 
 def _unquoted(cell: str) -> str:
