@@ -147,7 +147,7 @@ class TextTask(RetrievalTask):
     def left_out(self) -> dict[str, int]:
         """Reason -> how many lines of the collection, or documents of rankings, were left out."""
         own = sum(len(queries.own) for queries in self.asked.values())
-        return self.collection.left_out | ({"documents_that_are_the_query": own} if own else {})
+        return {**self.collection.left_out, **({"documents_that_are_the_query": own} if own else {})}
 
     def judged(self, rankings: Mapping[Cell, Ranking]) -> Results:
         """Metrics of rankings of all queries of a language."""

@@ -6,6 +6,7 @@ import pytest
 
 from optical_jax.data.collections.collection import Collection, read_collection
 from optical_jax.data.collections.sources import read_source
+from optical_jax.data.files.records import BadLines
 from tests.helpers.source_folders import CASES, MIRACL, MIRACL_CORPUS, MIRACL_QRELS, MMARCO, jsonl, put
 
 
@@ -78,6 +79,9 @@ def test_bad_lines_are_left_out_up_to_a_number(tmp_path, quick_collect):
     assert code == 0
     assert "left out: 2 lines, such as " in printed
     assert read_collection(tmp_path / "out", languages=["sw"]).qrels == {"5#0": {"1#0": 1}}
+    # eval.py reads the source as it reads the folder.
+    source = read_source(words[1], "dev", ["sw"], bad=BadLines(2))
+    assert same(read_collection(tmp_path / "out", "dev", ["sw"]), source)
 
 
 def test_repeats_and_two_texts_of_a_public_set(tmp_path, quick_collect):
