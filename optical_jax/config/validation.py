@@ -402,7 +402,7 @@ def _get(cfg: Any, name: str) -> Any:
 
 
 TEACHER_AT_LEAST_1 = ("data.passages", "data.row_length", "data.dev_queries", "data.dev_documents", "training.steps")
-TEACHER_AT_LEAST_0 = ("encoder.projection", "loss.contrastive", "loss.kl", "loss.margin_mse")
+TEACHER_AT_LEAST_0 = ("encoder.projection", "data.max_bad_lines", "loss.contrastive", "loss.kl", "loss.margin_mse")
 TEACHER_ABOVE_0 = ("loss.temperature", "loss.score_scale")
 IMAGE_AT_LEAST_1 = (
     "data.dev_pictures", "data.threads", "image.image_size", "image.patch_size", "image.width", "image.layers",

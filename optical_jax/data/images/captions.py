@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from optical_jax.data.files.lines import read_json_lines
-from optical_jax.data.files.records import LANGUAGE
+from optical_jax.data.files.records import LANGUAGE, id_fault
 from optical_jax.data.files.requests import MissingPartError, SourceRequest, UnknownPartError
 from optical_jax.data.images.files import (
     ImageFinder,
@@ -134,11 +134,9 @@ def gather_captions(lines: Iterable[CaptionLine], name: str) -> tuple[dict[str, 
         if not text:
             raise DataError(f"{line.where}: image {line.picture!r} has an empty caption; remove the line")
         for kind, identity in (("image", line.picture), ("caption", line.caption or line.picture)):
-            if not identity or any(c.isspace() for c in identity):
+            if fault := id_fault(identity):
                 file = ", and rename its file" if kind == "image" and identity else ""
-                raise DataError(
-                    f"{line.where}: {kind} id {identity!r} is empty or has white space; give it another{file}"
-                )
+                raise DataError(f"{line.where}: {kind} id {identity!r} {fault}; give it another{file}")
         if line.caption and given.setdefault(line.caption, line.where) != line.where:
             raise DataError(f"{line.where}: caption id {line.caption!r} is already in {given[line.caption]}")
         first.setdefault(line.picture, line.where)
