@@ -25,6 +25,8 @@ RECIPE_FILES = ("preprocessor_config.json", "processor_config.json")
 GREY_OF_RGB = np.array([0.299, 0.587, 0.114], np.float32)
 """Luma of ITU-R BT.601."""
 CROPS_TRIED = 10
+RESIZED_PIXELS = 16_000_000
+"""Images that would be resized to more are cropped first: with a shorter edge of 224 those 300 times as long as wide."""
 
 SQUARE = {"height": 224, "width": 224}
 HALVES: dict[str, Any] = {"size": SQUARE, "resample": 3, "image_mean": HALF, "image_std": HALF}
@@ -160,9 +162,17 @@ def find_recipe(folder: Path) -> PictureRecipe | None:
 
 
 def picture_pixels(rgb: UInt8[np.ndarray, "H W 3"], recipe: PictureRecipe) -> Float32[np.ndarray, "h w 3"]:
-    """Preprocess an image for an image encoder, to `recipe.size`."""
+    """Preprocess an image for an image encoder, to `recipe.size`.
+
+    Of a thin image, which would be resized to more than `RESIZED_PIXELS`, only the crop is resized: the values are the
+    same but for rounding.
+    """
     if recipe.resize is not None:
-        rgb = resize_rgb(rgb, resized(rgb.shape[0], rgb.shape[1], recipe), recipe.resample)
+        size = resized(rgb.shape[0], rgb.shape[1], recipe)
+        box = None
+        if recipe.crop is not None and size[0] * size[1] > RESIZED_PIXELS:
+            size, box = _crop_of_resized(rgb.shape[0], rgb.shape[1], size, recipe.crop)
+        rgb = resize_rgb(rgb, size, recipe.resample, box)
     if recipe.crop is not None:
         rgb = center_crop(rgb, recipe.crop)
     return normalise(rgb, recipe)
@@ -203,6 +213,19 @@ def cut_out(rgb: UInt8[np.ndarray, "H W 3"], part: tuple[float, float, float, fl
     y, x = max(-top, 0), max(-left, 0)
     out[y : y + there.shape[0], x : x + there.shape[1]] = there
     return out
+
+
+def _crop_of_resized(
+    height: int, width: int, size: tuple[int, int], crop: tuple[int, int]
+) -> tuple[tuple[int, int], tuple[float, float, float, float]]:
+    """The part of a resized image that a centre crop keeps: its height and width, and where it is in the image."""
+    kept = [min(length, wanted) for length, wanted in zip(size, crop, strict=True)]
+    edges = []
+    for length, before, wanted in zip(size, (height, width), kept, strict=True):
+        first = (length - wanted) // 2
+        edges.append((first * before / length, min((first + wanted) * before / length, before)))
+    (top, bottom), (left, right) = edges
+    return (kept[0], kept[1]), (left, top, right, bottom)
 
 
 def resized(height: int, width: int, recipe: PictureRecipe) -> tuple[int, int]:

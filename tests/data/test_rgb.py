@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from optical_jax.data.rgb import FORMATS, MAX_PIXELS, decode_rgb, read_rgb
+from optical_jax.data.rgb import MAX_PIXELS, PILLOW_FORMATS, decode_rgb, read_rgb
 from optical_jax.errors import DataError
 
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
@@ -216,4 +216,4 @@ def test_no_damage_makes_it_crash(form, places):
 def test_every_format_is_known_to_pillow():
     """A name it does not know would be a crash."""
     Image.init()
-    assert set(FORMATS) <= Image.OPEN.keys()
+    assert set(PILLOW_FORMATS) <= Image.OPEN.keys()

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
+from optical_jax.data.files.names import image_id
 from optical_jax.data.files.records import read_lines
 from optical_jax.data.files.requests import MissingPartError, SourceRequest
 from optical_jax.data.images.captions import CaptionLine, ImageTextSet, find_images, gather_request
@@ -88,8 +89,8 @@ def read_entities(ask: SourceRequest) -> FlickrEntities:
     named = dict.fromkeys(line.picture for line, _ in found)
     return FlickrEntities(
         captions=captions,
-        phrases={line.caption: phrases for line, phrases in found},
-        regions={name: read_regions((folder / name).with_suffix(".xml")) for name in named},
+        phrases={image_id(line.caption): phrases for line, phrases in found},
+        regions={image_id(name): read_regions((folder / name).with_suffix(".xml")) for name in named},
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from optical_jax.data.files.names import image_id
 from optical_jax.data.files.records import read_json_lines
 from optical_jax.errors import DataError
 
@@ -37,9 +38,10 @@ def read_proposals(path: Path) -> dict[str, Float[np.ndarray, "N 4"]]:
                 raise DataError(
                     f"{where}: boxes[{n}] is {box}; it must be [left, top, right, bottom], the lesser first"
                 )
-        if record["_id"] in found:
+        identity = image_id(record["_id"])
+        if identity in found:
             raise DataError(f"{where}: image {record['_id']!r} is a duplicate; join its lines")
-        found[record["_id"]] = np.array(boxes, np.float64).reshape(-1, 4)
+        found[identity] = np.array(boxes, np.float64).reshape(-1, 4)
     if not found:
         raise DataError(f"{path} is empty; it must hold an image a line: {FORM}")
     return found
