@@ -26,7 +26,7 @@ GREY_OF_RGB = np.array([0.299, 0.587, 0.114], np.float32)
 """Luma of ITU-R BT.601."""
 CROPS_TRIED = 10
 RESIZED_PIXELS = 16_000_000
-"""Images that would be resized to more are cropped first: with a shorter edge of 224 those 300 times as long as wide."""
+"""Images that would be resized to more are cropped first: of a shorter edge of 224, those 300 times as long as wide."""
 
 SQUARE = {"height": 224, "width": 224}
 HALVES: dict[str, Any] = {"size": SQUARE, "resample": 3, "image_mean": HALF, "image_std": HALF}
