@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,8 @@ from optical_jax.data.files.lines import read_json_lines
 from optical_jax.data.files.names import image_id
 from optical_jax.errors import DataError
 
+FARTHEST = 1e9
+"""Pixels from the corner of an image, beyond all edges."""
 FORM = '{"_id": "IMAGE", "boxes": [[left, top, right, bottom], ...]}'
 
 
@@ -50,7 +51,7 @@ def read_proposals(path: Path) -> dict[str, Float[np.ndarray, "N 4"]]:
 def _is_box(box: object) -> bool:
     if not isinstance(box, list) or len(box) != 4:
         return False
-    if not all(isinstance(edge, int | float) and not isinstance(edge, bool) and math.isfinite(edge) for edge in box):
+    if not all(isinstance(edge, int | float) and not isinstance(edge, bool) and abs(edge) < FARTHEST for edge in box):
         return False
     left, top, right, bottom = box
     return left < right and top < bottom

@@ -110,7 +110,7 @@ def _rows(path: Path) -> Iterator[tuple[str, list[str]]]:
     """The line where each row ends, and its cells in the order of `COLUMNS`."""
     try:
         unpack = gzip.open if path.suffix == ".gz" else open
-        with _long_cells(), unpack(path, "rt", encoding="utf-8", newline="") as file:
+        with _long_cells(), unpack(path, "rt", encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, delimiter="\t")
             header = next(reader, [])
             if missing := [name for name in COLUMNS if name not in header]:
@@ -123,6 +123,8 @@ def _rows(path: Path) -> Iterator[tuple[str, list[str]]]:
                 yield where, [cells[place] for place in places]
     except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: broken ({error}); fetch it again") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
 @contextmanager
