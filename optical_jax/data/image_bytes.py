@@ -84,7 +84,7 @@ NEEDED = (b"tRNS", b"eXIf")
 ORIENTED = (b"XML:com.adobe.xmp", b"Raw profile type exif")
 """Keywords of text chunks that may hold the orientation."""
 TEXT_BYTES = 1_000_000
-"""Longest unpacked text that is kept: below the limit above which Pillow refuses the file."""
+"""Longest unpacked text, and longest EXIF and XMP of a JPEG, that are kept. Pillow refuses PNGs with longer texts."""
 
 
 def _png(data: bytes) -> bytes:
@@ -133,14 +133,16 @@ def _is_short(kind: bytes, chunk: memoryview) -> bool:
 
 JPEG_METADATA = (0xFE, *range(0xE2, 0xEE), 0xEF)
 """Comments and application segments, but for JFIF (APP0), EXIF and XMP (APP1) and Adobe's colour space (APP14)."""
-SOS = 0xDA
+APP1, SOS = 0xE1, 0xDA
 
 
 def _jpeg(data: bytes) -> bytes:
     view = memoryview(data)
-    kept, end = [view[:2]], 2
+    kept, end, told = [view[:2]], 2, 0
     for marker, start, end in _segments(data):
-        if marker not in JPEG_METADATA:
+        # Pillow joins the segments of EXIF data in time quadratic in their number.
+        told += end - start if marker == APP1 else 0
+        if marker not in JPEG_METADATA and (marker != APP1 or told <= TEXT_BYTES):
             kept.append(view[start:end])
     return b"".join([*kept, view[end:]])
 

@@ -114,9 +114,7 @@ class PictureRecipe:
         try:
             return PictureRecipe._of_known(known, numbers, name)
         except (TypeError, ValueError, OverflowError) as error:
-            raise ConfigError(
-                f"{name}: a value that is not a number of its kind ({error}); fetch the file again"
-            ) from None
+            raise ConfigError(f"{name}: a value of another kind ({error}); fetch the file again") from None
 
     @staticmethod
     def _of_known(known: Mapping[str, Any], numbers: Mapping[int, str], name: str) -> PictureRecipe:
@@ -220,8 +218,9 @@ def patch_grid(
 
 
 def cut_out(rgb: UInt8[np.ndarray, "H W 3"], part: tuple[float, float, float, float]) -> UInt8[np.ndarray, "h w 3"]:
-    """Crop an image to a part, as of `patch_grid`, rounded to pixels and padded with black."""
+    """Crop an image to a part, as of `patch_grid`, rounded to pixels, at least one, and padded with black."""
     left, top, right, bottom = (round(edge) for edge in part)
+    right, bottom = max(right, left + 1), max(bottom, top + 1)
     out = np.zeros((bottom - top, right - left, 3), np.uint8)
     there = rgb[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
     y, x = max(-top, 0), max(-left, 0)

@@ -24,8 +24,11 @@ MAX_EDGE = 1_000_000
 """Longest edge in pixels: to resize one takes memory in proportion to it, whatever the other edge."""
 MAX_BYTES = 1 << 30
 """Largest file: twice the bytes of `MAX_PIXELS` pixels of four channels of 16 bits."""
-MAX_SCANS = 100
-"""Most scans of a progressive JPEG; encoders write about ten, and each takes as long as an image."""
+MAX_SCANNED = 2_000_000_000
+"""Most pixels of all scans of a progressive JPEG: encoders write about ten scans, and each goes over all pixels."""
+
+MAX_SLOW_PIXELS, MAX_SLOW_BYTES = 500_000, 10_000_000
+"""Most pixels of a PPM, and bytes of a BMP, of the kinds that Pillow decodes in Python, in microseconds each."""
 
 QUALITY = 80
 """Quality of JPEGs written, up to 100."""
@@ -76,7 +79,7 @@ def decode_rgb(data: bytes, name: str) -> UInt8[np.ndarray, "H W 3"]:
       name: of the file, and of the member in it, for messages.
 
     Raises:
-      DataError: empty, not an image, corrupt, truncated, of more than `MAX_PIXELS`, `MAX_EDGE` or `MAX_SCANS`, of a
+      DataError: empty, not an image, corrupt, truncated, of more than `MAX_PIXELS` or beyond another bound, of a
         format whose library is missing, or with pixels of unknown scale.
     """
     if not data:
@@ -84,8 +87,6 @@ def decode_rgb(data: bytes, name: str) -> UInt8[np.ndarray, "H W 3"]:
     kind = image_format(data[:HEAD_BYTES])
     if remedy := missing_reader(kind):
         raise DataError(f"{name}: {remedy}")
-    if (scans := jpeg_scans(data)) > MAX_SCANS:
-        raise DataError(f"{name}: a JPEG of {scans:,} scans, more than {MAX_SCANS}; save it again")
     data = without_metadata(data)
     try:
         with _opened(data, kind) as picture:
@@ -95,6 +96,14 @@ def decode_rgb(data: bytes, name: str) -> UInt8[np.ndarray, "H W 3"]:
             if max(width, height) > MAX_EDGE:
                 raise DataError(
                     f"{name}: {width} x {height} pixels, an edge of more than {MAX_EDGE:,}; cut it into parts"
+                )
+            if slow := _slow(picture, len(data)):
+                raise DataError(
+                    f"{name}: {width} x {height} pixels in a {slow}, which takes long to read; save it as PNG"
+                )
+            if (scans := jpeg_scans(data)) * width * height > MAX_SCANNED:
+                raise DataError(
+                    f"{name}: a JPEG of {width} x {height} pixels in {scans:,} scans, too many; save it again"
                 )
             # Known only before the pixels are decoded.
             raw = picture.tile[0][3] if kind == "PNG" and picture.tile else None
@@ -164,6 +173,15 @@ def _opened(data: bytes, kind: str) -> Image.Image:
     return Image.open(io.BytesIO(data), formats=[form for form in read_formats() if form != "HEIC"])
 
 
+def _slow(picture: Image.Image, size: int) -> str:
+    """Kind of a file of this size that Pillow decodes in Python, in more than some seconds; empty for others."""
+    width, height = picture.size
+    decoders = [tile[0] for tile in picture.tile]
+    if width * height > MAX_SLOW_PIXELS and ("ppm" in decoders or "ppm_plain" in decoders):
+        return "PPM as text or not of 8 or 16 bits"
+    return "compressed BMP" if size > MAX_SLOW_BYTES and "bmp_rle" in decoders else ""
+
+
 REMEDIES = {
     "Git LFS pointer": "run git lfs pull",
     "HTML": "an error page, perhaps; download the file again",
@@ -208,10 +226,12 @@ def _to_rgb(picture: Image.Image, data: bytes, raw: Any, name: str) -> UInt8[np.
     """
     key = picture.info.get("transparency")
     if picture.mode.startswith("I"):
-        grey, white = np.asarray(picture).astype(np.int64), _white(picture, name)
+        grey, white = np.asarray(picture), _white(picture, name)
         if grey.min() < 0 or grey.max() > white:
             raise DataError(f"{name}: grey of 32 bits, of unknown range; save it with 8 or 16 bits")
-        rgb = np.repeat(((grey * 255 + white // 2) // white).astype(np.uint8)[:, :, None], 3, axis=2)
+        rgb = np.repeat(
+            ((np.arange(white + 1) * 255 + white // 2) // white).astype(np.uint8)[grey][:, :, None], 3, axis=2
+        )
         if picture.format == "TIFF" and picture.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:  # pyright: ignore
             rgb = 255 - rgb
         if isinstance(key, int):
@@ -249,8 +269,10 @@ def _white(picture: Image.Image, name: str) -> int:
 
 def _has_colour(rgb: UInt8[np.ndarray, "H W 3"], data: bytes, colour: tuple[int, ...]) -> Bool[np.ndarray, "H W"]:
     """Pixels of a PNG of 16 bits a channel that have this colour; Pillow decodes the upper 8 bits, `rgb`."""
+    upper = [rgb[:, :, n] == value >> 8 for n, value in enumerate(colour)]
     with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
         # As if the bytes of a channel were swapped: the lower 8 bits.
         picture.tile = [picture.tile[0]._replace(args="RGB;16L")]
         low = np.asarray(picture)
-    return ((rgb.astype(np.uint16) << 8 | low) == np.array(colour, np.uint16)).all(axis=2)
+    lower = [low[:, :, n] == value & 255 for n, value in enumerate(colour)]
+    return np.logical_and.reduce([*upper, *lower])

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from optical_jax.data import rgb
-from optical_jax.data.rgb import MAX_PIXELS, MAX_SCANS, PILLOW_FORMATS, decode_rgb, read_formats, read_rgb
+from optical_jax.data.rgb import MAX_PIXELS, PILLOW_FORMATS, decode_rgb, read_formats, read_rgb
 from optical_jax.errors import DataError
 
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
@@ -416,14 +416,47 @@ def test_files_of_other_kinds_are_named(data, message):
 # ---- bounds on work ----------------------------------------------------------------------------------------------
 
 
-def test_a_progressive_jpeg_of_many_scans():
+def test_a_progressive_jpeg_of_many_scans(monkeypatch):
     """The last scan over and over: each is decoded into all of the image."""
+    monkeypatch.setattr(rgb, "MAX_SCANNED", 64 * 64 * 100)
     plain = encoded(Image.fromarray(drawn(64, 64)), "JPEG", progressive=True)
     last = plain[plain.rindex(b"\xff\xda") : -2]
-    many = plain[:-2] + last * MAX_SCANS + plain[-2:]
-    refused(many, rf"a JPEG of \d+ scans, more than {MAX_SCANS}; save it again")
+    refused(plain[:-2] + last * 100 + plain[-2:], r"a JPEG of 64 x 64 pixels in 1\d\d scans, too many; save it again")
     # What follows the image is not of it: a video of a live picture.
-    np.testing.assert_array_equal(decoded(plain + last * MAX_SCANS), decoded(plain))
+    np.testing.assert_array_equal(decoded(plain + last * 100), decoded(plain))
+
+
+def test_ppm_that_takes_long_to_read():
+    """As text, and of 10 bits; the same of fewer pixels are read."""
+    for head, pixel in (
+        (b"P3 %d 1000 255\n", b"1 2 3\n"),
+        (b"P6 %d 1000 1023\n", b"\1\2" * 3),
+        (b"P1 %d 1000\n", b"1 "),
+    ):
+        refused(head % 501 + pixel * 501_000, r"501 x 1000 pixels in a PPM as text or not of 8 .*; save it as PNG")
+        assert decoded(head.replace(b"1000", b"4") % 2 + pixel * 8).shape == (4, 2, 3)
+    assert decoded(b"P6 1000 501 255\n" + b"\1" * 3 * 501_000).shape == (501, 1000, 3)
+
+
+def test_bmp_that_takes_long_to_read():
+    """Of runs of one pixel."""
+
+    def bmp(width, height, runs):
+        header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, 0, 0, 0, 256, 0)
+        colours = b"".join(bytes([n, n, n, 0]) for n in range(256))
+        return b"BM" + struct.pack("<IHHI", 0, 0, 0, 1078) + header + colours + runs
+
+    assert pixels(bmp(2, 1, b"\1\7\1\x09\0\1")) == [grey(7), grey(9)]
+    refused(bmp(3000, 2000, b"\1\7" * 6_000_000), "3000 x 2000 pixels in a compressed BMP, which takes long to read")
+
+
+def test_exif_of_a_thousand_parts():
+    """Pillow joins them in quadratic time: 120 MB took more than a minute."""
+    plain = encoded(Image.new("RGB", (16, 8), (100, 100, 100)), "JPEG")
+    start = time.perf_counter()
+    data = plain[:2] + segment(0xE1, b"Exif\0\0II*\0\x08\0\0\0" + b"\0" * 60_000) * 2000 + plain[2:]
+    np.testing.assert_array_equal(decoded(data), np.full((8, 16, 3), 100))
+    assert time.perf_counter() - start < 5
 
 
 def test_a_long_edge():

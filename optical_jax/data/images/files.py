@@ -169,7 +169,7 @@ def _text(identity: Any, path: Path) -> str:
     try:
         return identity.decode("utf-8")
     except UnicodeDecodeError:
-        raise DataError(f"{path}: id {identity!r} is not UTF-8; save the ids as texts") from None
+        raise DataError(f"{path}: id {bytes(identity)!r} is not UTF-8; save the ids as texts") from None
 
 
 @dataclass(frozen=True)
@@ -299,7 +299,8 @@ class ImageFolders:
 class ImageIndex:
     """Find images of one folder or archive by file name, with or without its suffix.
 
-    Names are compared in Unicode form NFC: macOS decomposes accents in file names, editors do not.
+    Names are compared in Unicode form NFC: macOS decomposes accents in file names, editors do not. Those that are not
+    UTF-8 are found as they are printed.
     """
 
     def __init__(
@@ -314,7 +315,8 @@ class ImageIndex:
         self.sources, self.where, self.left_out = sources, where, left_out or {}
         self._named: dict[str, list[str]] = {}
         for name in sources:
-            for known in dict.fromkeys((composed(name), composed(without_ending(name)))):
+            spelt = (composed(one) for one in (name, printable(name)))
+            for known in dict.fromkeys(form for one in spelt for form in (one, without_ending(one))):
                 self._named.setdefault(known, []).append(name)
 
     def find(self, identity: str) -> str | None:
