@@ -329,7 +329,8 @@ class ImageIndex:
             return identity
         found = self._named.get(composed(identity), [])
         if len(found) > 1:
-            raise DataError(f"{self.where}: {' and '.join(found)} are both {identity!r}; rename or remove one")
+            both = " and ".join(map(printable, found))
+            raise DataError(f"{self.where}: {both} are both {identity!r}; rename or remove one")
         return found[0] if found else None
 
     def near(self, identity: str) -> str:
