@@ -26,7 +26,7 @@ SIGNATURES = (
     (b"\x1f\x8b", "gzip"),
     (b"version https://git-lfs", "Git LFS pointer"),
 )
-HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
+HEIC_BRANDS = (b"mif1", b"msf1", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
 AVIF_BRANDS = (b"avif", b"avis")
 
 

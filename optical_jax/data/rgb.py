@@ -248,10 +248,7 @@ def _to_rgb(picture: Image.Image, data: bytes, raw: Any, name: str) -> UInt8[np.
     if "A" in picture.getbands() or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, (255, 255, 255, 255)), picture)
-    try:
-        return np.asarray(picture.convert("RGB"))
-    except ValueError:
-        raise DataError(f"{name}: colours in {picture.mode}, which are not converted; save it as RGB") from None
+    return np.asarray(picture.convert("RGB"))
 
 
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
