@@ -138,11 +138,11 @@ APP1, SOS = 0xE1, 0xDA
 
 def _jpeg(data: bytes) -> bytes:
     view = memoryview(data)
-    kept, end, told = [view[:2]], 2, 0
+    kept, end, app1_bytes = [view[:2]], 2, 0
     for marker, start, end in _segments(data):
         # Pillow joins the segments of EXIF data in time quadratic in their number.
-        told += end - start if marker == APP1 else 0
-        if marker not in JPEG_METADATA and (marker != APP1 or told <= TEXT_BYTES):
+        app1_bytes += end - start if marker == APP1 else 0
+        if marker not in JPEG_METADATA and (marker != APP1 or app1_bytes <= TEXT_BYTES):
             kept.append(view[start:end])
     return b"".join([*kept, view[end:]])
 

@@ -409,11 +409,11 @@ def index_images(path: Path) -> ImageIndex:
     else:
         sources = _in_tar(path, left_out)
     left_out = dict(sorted(left_out.items()))
-    said = _left_out(left_out)
+    message = _left_out(left_out)
     if not sources:
-        raise DataError(f"{path}: no image in it ({', '.join(read_formats())})" + (f"; {said}" if said else ""))
-    if said:
-        _warn_once(f"{path}: {said}")
+        raise DataError(f"{path}: no image in it ({', '.join(read_formats())})" + (f"; {message}" if message else ""))
+    if message:
+        _warn_once(f"{path}: {message}")
     return ImageIndex(sources, str(path), left_out)
 
 
