@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, UInt8
-from PIL import Image, UnidentifiedImageError, features
+from PIL import Image, ImageFile, UnidentifiedImageError, features
 
 from optical_jax.data.files.names import printable
 from optical_jax.data.image_bytes import HEAD_BYTES, image_format, jpeg_scans, without_metadata
@@ -165,7 +165,7 @@ def encode_rgb(rgb: UInt8[np.ndarray, "H W 3"], form: Literal["png", "jpeg"]) ->
     return file.getvalue()
 
 
-def _opened(data: bytes, kind: str) -> Image.Image:
+def _opened(data: bytes, kind: str) -> ImageFile.ImageFile:
     if kind == "HEIC":
         from pillow_heif import HeifImageFile
 
@@ -173,7 +173,7 @@ def _opened(data: bytes, kind: str) -> Image.Image:
     return Image.open(io.BytesIO(data), formats=[form for form in read_formats() if form != "HEIC"])
 
 
-def _slow(picture: Image.Image, size: int) -> str:
+def _slow(picture: ImageFile.ImageFile, size: int) -> str:
     """Kind of a file of this size that Pillow decodes in Python, in more than some seconds; empty for others."""
     width, height = picture.size
     decoders = [tile[0] for tile in picture.tile]
