@@ -67,6 +67,8 @@ class AlignCommand:
     """Gold links of the bitext's lines (Pharaoh or NAACL); the bitext's words must be separated by spaces."""
     foreign_first: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """The gold links have the foreign word first, not the English one."""
+    gold_first: Annotated[Literal[0, 1] | None, tyro.conf.arg(metavar="0|1")] = None
+    """Number of a text's first word in the gold links; default: 0 in Pharaoh files, 1 in NAACL files."""
     pairs: int = 500
     """Largest number of pairs per bitext, evenly spaced."""
     rule: Literal["forward", "backward", "intersection", "union", "grow-diag", "grow-diag-final-and", "share"] = (
@@ -139,6 +141,7 @@ def run_command(argv: Sequence[str]) -> None:
         pairs=command.pairs,
         rule=command.rule,
         foreign_first=command.foreign_first,
+        first_word=command.gold_first,
         idf=idf,
     )
     print_quality(found, console)
@@ -202,6 +205,8 @@ def check(command: AlignCommand) -> None:
         for name, text in texts.items():
             if not text.strip():
                 raise ConfigError(f"the {name} text is empty; use two texts, the foreign one first, or a --bitext")
+    if command.gold_first is not None and not command.gold:
+        raise ConfigError(f"gold_first={command.gold_first} is for --gold; leave it out")
     if command.epsilon is not None and not 0.0 < command.epsilon < math.inf:
         raise ConfigError(f"epsilon={command.epsilon} is not valid; use a number above 0")
     if not re.fullmatch(r"last|best|untrained|[0-9]+", command.checkpoint):

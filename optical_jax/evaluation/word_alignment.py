@@ -58,6 +58,7 @@ def measure(
     pairs: int,
     rule: str,
     foreign_first: bool,
+    first_word: int | None = None,
     idf: IdfTables | None,
 ) -> dict[str, AlignmentQuality]:
     """Word alignment quality of student, teacher and a statistical aligner, by language.
@@ -73,7 +74,7 @@ def measure(
 
     # All files are read before anything is computed.
     read = {
-        language: read_pairs(source, gold, pairs, foreign_first=foreign_first)
+        language: read_pairs(source, gold, pairs, foreign_first=foreign_first, first_word=first_word)
         for language, (source, gold) in sources.items()
     }
     found = {}
@@ -84,7 +85,7 @@ def measure(
 
 
 def read_pairs(
-    source: Source, gold: Path | None, most: int, *, foreign_first: bool
+    source: Source, gold: Path | None, most: int, *, foreign_first: bool, first_word: int | None = None
 ) -> tuple[list[tuple[str, str]], list[GoldLinks | None] | None]:
     """Read (foreign, English) texts and their gold links, aligned line by line; malformed lines are errors."""
     from optical_jax.alignment.gold_links import read_gold
@@ -94,13 +95,13 @@ def read_pairs(
     for line in source.lines(DataConfig()):
         if line.fault:
             raise DataError(f"{line.where}: {line.fault}")
-        foreign, english = (unicodedata.normalize("NFC", text).strip() for text in (line.foreign, line.english))
+        foreign, english = (unicodedata.normalize("NFC", text).strip(" \t") for text in (line.foreign, line.english))
         texts.append((foreign, english))
     chosen = range(0, len(texts), max(1, -(-len(texts) // most)))
     links = None
     if gold is not None:
         lengths = [(len(spaced_words(foreign)), len(spaced_words(english))) for foreign, english in texts]
-        every = read_gold(gold, lengths, foreign_first=foreign_first)
+        every = read_gold(gold, lengths, foreign_first=foreign_first, first_word=first_word)
         links = [every[n] for n in chosen]
     return [texts[n] for n in chosen], links
 

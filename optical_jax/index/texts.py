@@ -38,6 +38,7 @@ def read_documents(path: Path) -> dict[int, str]:
       DataError: no such file, no text in it, or a line that is not UTF-8 (the message has file and line).
     """
     from optical_jax.data.files.records import raw_lines
+    from optical_jax.data.text.folding import is_blank
 
     if not path.is_file():
         what = "is a folder, not a file" if path.is_dir() else "is not a regular file"
@@ -46,7 +47,7 @@ def read_documents(path: Path) -> dict[int, str]:
     for number, text, fault in raw_lines(path):
         if fault:
             raise DataError(f"{path}:{number}: {fault}; save the file as UTF-8")
-        if text.strip():
+        if not is_blank(text):
             lines[number] = text
     if not lines:
         raise DataError(f"{path}: every line is blank; give one document per line")

@@ -12,6 +12,7 @@ from hashlib import blake2b
 
 from optical_jax.config import DataConfig
 from optical_jax.data.text.entries import parse_entry
+from optical_jax.data.text.folding import is_blank
 from optical_jax.data.text.formats import InputFile, Line, Source, fingerprint
 from optical_jax.data.text.report import BitextReport
 from optical_jax.errors import ConfigError, DataError
@@ -147,6 +148,8 @@ def _clean(text: str) -> str:
 def _reason_to_drop(english: str, foreign: str, line: Line, cfg: DataConfig, seen: set[bytes]) -> str:
     """Reason for which a pair is filtered out; empty for a pair to keep, which is added to `seen`."""
     chars = len(english), len(foreign)
+    if is_blank(english) or is_blank(foreign):
+        return "no_text"
     if cfg.min_score is not None and line.score is not None and line.score < cfg.min_score:
         return "low_score"
     if min(chars) < cfg.min_chars:
