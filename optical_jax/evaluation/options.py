@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from optical_jax.config.vocabulary import MAX_UNKNOWN, MaxUnknown, check_max_unknown
 from optical_jax.errors import ConfigError
 
 
@@ -56,6 +57,7 @@ class EvalCommand:
     batch_size: int = 64
     """Images, or texts of 32 tokens (on accelerators 512, per device), encoded at a time; longer texts go in
     smaller batches."""
+    max_unknown: MaxUnknown = MAX_UNKNOWN
     out: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
     """Also write the metrics (or the comparison) to this file, as JSON."""
     cache_dir: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
@@ -91,6 +93,7 @@ def check(command: EvalCommand) -> None:
         raise ConfigError(
             f"pictures_by={command.pictures_by}: no image is encoded with --against captions; leave it out"
         )
+    check_max_unknown(command.max_unknown)
     parse_translations(command.translations)
     if command.out and Path(command.out).is_dir():
         raise ConfigError(f"out={command.out} is a folder; name a file")
@@ -142,6 +145,7 @@ class PhrasesCommand:
     annotated boxes of all phrases of the image."""
     batch_size: int = 32
     """Images encoded at a time."""
+    max_unknown: MaxUnknown = MAX_UNKNOWN
     out: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
     """Also write the metrics to this file, as JSON."""
     cache_dir: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optical_jax.config import DataConfig, OtConfig
+from optical_jax.config.vocabulary import MAX_UNKNOWN
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.runs.bitext import saved_data
 
@@ -59,6 +61,7 @@ def measure(
     rule: str,
     foreign_first: bool,
     first_word: int | None = None,
+    max_unknown: float = MAX_UNKNOWN,
     idf: IdfTables | None,
 ) -> dict[str, AlignmentQuality]:
     """Word alignment quality of student, teacher and a statistical aligner, by language.
@@ -66,11 +69,14 @@ def measure(
     Args:
       saved: the run's config; the statistical aligner is fitted on its training pairs and the evaluated pairs.
       pairs: maximum number of pairs of each bitext, evenly spaced.
+      first_word: as of `read_gold`.
+      max_unknown: largest share of tokens that student or teacher may not know.
 
     Raises:
       DataError: a bitext or a gold file is malformed, or they do not match.
     """
     from optical_jax.alignment.quality import alignment_quality
+    from optical_jax.towers.texts import STUDENT_REMEDY, TEACHER_REMEDY, check_texts, max_tokens, say
 
     # All files are read before anything is computed.
     read = {
@@ -79,6 +85,15 @@ def measure(
     }
     found = {}
     for language, (texts, gold) in read.items():
+        check = partial(check_texts, at_most=max_unknown, most=len(texts))
+        sides = (
+            ("foreign texts", student, [foreign for foreign, _ in texts], STUDENT_REMEDY),
+            ("English texts", teacher, [english for _, english in texts], TEACHER_REMEDY),
+        )
+        for what, tower, own, remedy in sides:
+            counts = check(tower, own, f"{language}, {what}", remedy=remedy)
+            for line in counts.truncation(f"{language} {what}", max_tokens(tower)):
+                say(line)
         aligner = count_bitext(language, texts, saved, tokenised=gold is not None)
         found[language] = alignment_quality(student, teacher, texts, ot, gold=gold, aligner=aligner, rule=rule, idf=idf)
     return found
