@@ -82,7 +82,8 @@ def read_gold(
         raise DataError(f"{path}: {len(lines)} lines for a bitext of {len(lengths)}; Pharaoh has a line per pair")
     form: Callable[[Path, list[str]], Iterator[_Link]] = _read_pharaoh if pharaoh else _read_naacl
     every = [link for link in form(path, lines) if _check_sentence(link, path, len(lengths))]
-    counts = [lengths[link.sentence] if foreign_first else lengths[link.sentence][::-1] for link in every]
+    sizes = [(foreign, english) if foreign_first else (english, foreign) for foreign, english in lengths]
+    counts = [sizes[link.sentence] for link in every]
     start = _check_first_word(path, every, counts, pharaoh, first_word, say)
 
     found: list[GoldLinks | None] = [None] * len(lengths)

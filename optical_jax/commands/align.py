@@ -15,6 +15,7 @@ import tyro
 from optical_jax.commands.entry import as_main, refuse_no_flags
 from optical_jax.config import LossConfig, OtConfig
 from optical_jax.config.vocabulary import MAX_UNKNOWN, MaxUnknown, check_max_unknown
+from optical_jax.data.text.folding import is_blank
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import slug
 from optical_jax.runs.bitext import saved_data
@@ -211,7 +212,7 @@ def check(command: AlignCommand) -> None:
         if command.gold:
             raise ConfigError(f"gold={' '.join(command.gold)} needs the sentences it links; add --bitext")
         for name, text in texts.items():
-            if not text.strip():
+            if is_blank(text):
                 raise ConfigError(f"the {name} text is empty; use two texts, the foreign one first, or a --bitext")
     check_max_unknown(command.max_unknown)
     if command.gold_first is not None and not command.gold:
@@ -347,7 +348,7 @@ def check_image(command: AlignCommand) -> None:
             raise ConfigError(f"{name}={' '.join(value)} and image={command.image} are given; use one of them")
     if command.english:
         raise ConfigError(f"a second text is given, {command.english!r}; with --image there is one, the caption")
-    if not command.foreign.strip():
+    if is_blank(command.foreign):
         raise ConfigError("no caption given; add it after the flags, in quotes")
 
 

@@ -183,7 +183,7 @@ def tokenize(
     for encoding in encoded.encodings:
         ids = encoding.ids
         # Without any, the tokenizer has dropped every character: as good as unknown.
-        own, unknown = max(len(ids) - specials, 1), _count_unknown(encoding, tokenizer.unk_token_id)
+        own, unknown = max(len(ids) - specials, 1), _count_unknown(encoding, cast(int, tokenizer.unk_token_id))
         if len(ids) == specials:
             unknown = 1
         if marker is not None:
@@ -199,7 +199,7 @@ def tokenize(
     return result
 
 
-def _count_unknown(encoding: Any, unknown_id: int | None) -> int:
+def _count_unknown(encoding: Any, unknown_id: int) -> int:
     """Unknown tokens of an encoding; CLIP's end of text, which has the same id, is not one."""
     if unknown_id not in encoding.ids:
         return 0

@@ -92,14 +92,17 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Prepared:
     reports = {"train": [b.report for b in splits.train.values()], "dev": [b.report for b in splits.dev.values()]}
     for line in (*report_lines(reports), *(pictures[1].lines() if pictures else [])):
         say(line)
-    # What a resumed run has begun, it ends.
-    check = partial(check_vocabulary, cfg, at_most=cfg.data.max_unknown if folder is None else None)
-    for split, bitexts, tokens in (("train", splits.train, pairs), ("dev", splits.dev, dev)):
+    # What a resumed run has begun, it ends; dev pairs are not learned from.
+    at_most = cfg.data.max_unknown if folder is None else None
+    for split, bitexts, tokens, most in (("train", splits.train, pairs, at_most), ("dev", splits.dev, dev, None)):
         for language, one in bitexts.items():
-            check(f"{language} {split}, student", student, one.foreign, tokens[language].student.counts)
-            check(f"{language} {split}, teacher", teacher, one.english, tokens[language].teacher.counts)
-    for language, texts in pictures[1].captions.items() if pictures and captions else ():
-        check(f"{language} captions of data.pictures", student, texts, captions.captions[0][language].counts)
+            ours, theirs = tokens[language].student.counts, tokens[language].teacher.counts
+            check_vocabulary(cfg, f"{language} {split}, student", student, one.foreign, ours, at_most=most)
+            check_vocabulary(cfg, f"{language} {split}, teacher", teacher, one.english, theirs, at_most=most)
+    if pictures and captions:
+        for language, texts in pictures[1].captions.items():
+            counts = captions.captions[0][language].counts
+            check_vocabulary(cfg, f"{language} captions of images", student, texts, counts, at_most=at_most)
     loader = make_loader(
         pairs,
         cfg.data,
