@@ -46,7 +46,7 @@ def numbered(texts) -> dict[str, str]:
 def test_a_student_whose_vocabulary_lacks_the_language_is_refused(tmp_path, capsys):
     bitext = tmp_path / "ka.train.tsv"
     bitext.write_text("\n".join(f"{a}\t{b}" for a, b in zip(ENGLISH, GEORGIAN, strict=True)) + "\n", "utf-8")
-    flags = [*STUDENT, "--data.bitext", str(bitext), "--data.dev", "--data.dev-pairs", "0", "--data.global-batch", "4"]
+    flags = [*STUDENT, "--data.bitext", str(bitext), "--data.dev", "--data.dev-pairs", "0"]
     assert train([*flags, "--student.vocabulary", "keep", "--run", str(tmp_path / "run")]) == 3
     out, err = capsys.readouterr()
     assert re.search(r"^  student: .*, 100.0 % unknown$", out, re.MULTILINE)
@@ -56,7 +56,7 @@ def test_a_student_whose_vocabulary_lacks_the_language_is_refused(tmp_path, caps
         r"--data.max-unknown 1\n",
         err,
     )
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run" / "config.json").exists()
     assert train([*flags, "--dry-run"]) == 0  # configs/tiny.py trains one
     assert re.search(r"^  student: .*, 0.0 % unknown$", capsys.readouterr().out, re.MULTILINE)
     assert train([*flags, "--student.vocabulary", "keep", "--data.max-unknown", "1", "--dry-run"]) == 0
@@ -66,7 +66,7 @@ def test_a_student_whose_vocabulary_lacks_the_language_is_refused(tmp_path, caps
 def test_a_teacher_that_cannot_read_the_english_side_is_refused(tmp_path, capsys):
     bitext = tmp_path / "ka.train.tsv"
     bitext.write_text("\n".join(f"{b}\t{a}" for a, b in zip(ENGLISH, GEORGIAN, strict=True)) + "\n", "utf-8")
-    flags = [*STUDENT, "--data.bitext", str(bitext), "--data.dev", "--data.dev-pairs", "0", "--data.global-batch", "4"]
+    flags = [*STUDENT, "--data.bitext", str(bitext), "--data.dev", "--data.dev-pairs", "0"]
     assert train([*flags, "--run", str(tmp_path / "run")]) == 3
     assert "ka train, teacher: 100.0%" in capsys.readouterr().err
 
@@ -76,9 +76,9 @@ def test_an_encoder_that_cannot_read_its_queries_or_passages_is_refused(side, tm
     texts = {"queries": numbered(ENGLISH), "passages": numbered(ENGLISH)} | {side: numbered(GEORGIAN)}
     folder = collection(tmp_path / "set", texts["queries"], texts["passages"])
     flags = [
-        "--encoder.path", str(TINY), "--data.train", str(folder / "qrels" / "dev.tsv"), "--data.collection",
-        str(folder), "--data.language", "ka", "--data.passages", "1", "--data.global-batch", "2", "--data.hold-out", "0",
-        "--run", str(tmp_path / "run"),
+        "--encoder.path", str(TINY), "--encoder.document-length", "24",
+        "--data.train", str(folder / "qrels" / "dev.tsv"), "--data.collection", str(folder), "--data.language", "ka",
+        "--data.passages", "1", "--data.global-batch", "8", "--data.hold-out", "0", "--run", str(tmp_path / "run"),
     ]  # fmt: skip
     assert teacher(flags) == 3
     out, err = capsys.readouterr()
