@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator
@@ -11,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from optical_jax.config import DataConfig
-from optical_jax.data.files.records import LANGUAGE, raw_lines
+from optical_jax.data.files.lines import raw_lines
+from optical_jax.data.files.records import LANGUAGE
 from optical_jax.errors import ConfigError, DataError
-from optical_jax.files import sha256_file
+from optical_jax.files import parse_json, sha256_file
 
 FILE_NAME = re.compile(rf"(?P<lang>{LANGUAGE})\.(?P<split>[^.]+)\.(?:tsv|jsonl)(?:\.gz)?")
 """<lang>.<split>.tsv[.gz] or .jsonl[.gz]."""
@@ -26,6 +26,11 @@ class Source:
 
     language: str
     paths: tuple[Path, ...]
+
+    @property
+    def parallel(self) -> bool:
+        """Whether the sides are translations of each other, so that their lengths are related."""
+        return True
 
     @property
     def name(self) -> str:
@@ -71,6 +76,8 @@ class Line:
     foreign: str = ""
     score: float | None = None
     fault: str = ""
+    document: str = ""
+    """What the pair is from; empty if the file does not say."""
 
 
 def fingerprint(path: Path) -> InputFile:
@@ -125,9 +132,9 @@ def _read_jsonl(source: Source, cfg: DataConfig) -> Iterator[Line]:
             yield Line(where, fault=fault)
             continue
         try:
-            record = json.loads(text)
+            record = parse_json(text)
         except ValueError as e:
-            yield Line(where, fault=f"not JSON ({e})")
+            yield Line(where, fault=str(e))
             continue
         if not isinstance(record, dict):
             yield Line(where, fault="not a JSON object")

@@ -83,7 +83,7 @@ def test_a_word_of_joiners_alone_is_not_a_word(tmp_path):
 
 
 def made_bitext(texts: list[str]) -> Bitext:
-    return Bitext("sw", ["the water"] * len(texts), texts, BitextReport("sw", []), ())
+    return Bitext("sw", ["the water"] * len(texts), texts, BitextReport("sw", []), (), [""] * len(texts))
 
 
 def test_versions_differ_and_repeat_and_switch_their_share():
