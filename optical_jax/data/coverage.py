@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 from optical_jax.config.vocabulary import WARN_UNKNOWN
@@ -54,6 +56,16 @@ class TokenCounts:
         """Share of unknown tokens, 0 to 1."""
         return self.unknown / max(self.tokens, 1)
 
+    @property
+    def least_unknown_share(self) -> float:
+        """Lower bound (95 %, one-sided) of the share in such texts; a few signs in a few texts do not make it large.
+
+        Source: Wilson (Journal of the American Statistical Association 22, 1927).
+        """
+        n, p, z = max(self.tokens, 1), self.unknown_share, NormalDist().inv_cdf(0.95)
+        spread = z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+        return (p + z**2 / (2 * n) - spread) / (1 + z**2 / n)
+
     def truncation(self, what: str, length: int) -> list[str]:
         """A line that says how many texts were truncated; none if no text was."""
         if not self.truncated:
@@ -81,7 +93,7 @@ def check_coverage(
       what: the texts in words, such as "sw queries".
       texts: examples of unknown words come from these.
       tokenizer: a fast tokenizer of transformers.
-      at_most: largest share of unknown tokens; None to warn only.
+      at_most: largest share of unknown tokens; None to warn only. Refused is what is above it beyond chance.
       flag: the setting with this share, for the message.
       remedy: what to do, for the message.
       say: receives the warnings.
@@ -93,7 +105,7 @@ def check_coverage(
     if share > WARN_UNKNOWN:
         examples = ", ".join(map(repr, unknown_words(tokenizer, texts)))
         line = f"{what}: {share:.1%} of the tokens are unknown to the tokenizer ([UNK]), such as {examples}"
-        if at_most is not None and share > at_most:
+        if at_most is not None and at_most < 1 and counts.least_unknown_share > at_most:
             raise DataError(f"{line}; {remedy}, or allow it by {flag} {min(1.0, round(share + 0.01, 2)):g}")
         say(f"warning: {line}; {remedy}")
     if counts.unread:

@@ -124,10 +124,33 @@ def test_a_share_at_a_limit_is_below_it():
 
 def test_above_the_limit_texts_are_refused_with_examples_and_remedy():
     with pytest.raises(DataError, match=r"sw queries: 21.0% .* 'paka', 'kuku'; use another model.* --max-unknown 0.22"):
-        check(TokenCounts(texts=9, tokens=100, unknown=21))
-    assert len(check(TokenCounts(texts=9, tokens=100, unknown=21), at_most=0.21)) == 1
+        check(TokenCounts(texts=900, tokens=10_000, unknown=2_100))
+    assert len(check(TokenCounts(texts=900, tokens=10_000, unknown=2_100), at_most=0.22)) == 1
     assert len(check(TokenCounts(texts=9, tokens=100, unknown=100), at_most=1.0)) == 1
     assert len(check(TokenCounts(texts=9, tokens=100, unknown=100), at_most=None)) == 1
+
+
+@pytest.mark.parametrize(
+    ("unknown", "tokens", "refused"),
+    # Lower bounds 0.270, 0.221, 0.230, 0.203; 0.182, 0.111, 0.186.
+    [
+        (1, 1, True),
+        (3, 6, True),
+        (30, 100, True),
+        (2100, 10_000, True),
+        (2, 4, False),
+        (6, 29, False),
+        (25, 100, False),
+    ],
+)
+def test_a_few_signs_in_a_few_texts_are_not_refused(unknown, tokens, refused):
+    """Above the limit beyond chance: Wilson's interval, z = 1.645, computed by hand."""
+    found = TokenCounts(texts=1000, tokens=tokens, unknown=unknown)
+    if refused:
+        with pytest.raises(DataError):
+            check(found)
+    else:
+        assert len(check(found)) == 1
 
 
 def test_texts_without_a_known_token_are_counted_even_if_they_are_few():
