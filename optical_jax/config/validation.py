@@ -148,6 +148,7 @@ def check_every_training(
     check_that(cfg, known, "checkpoint.best_metric", f"use one of {', '.join(metrics)}")
     for name in ("optimizer.b1", "optimizer.b2"):
         check_that(cfg, 0 <= _get(cfg, name) < 1, name, "use a number from 0 to below 1")
+    check_that(cfg, 0 <= cfg.data.max_unknown <= 1, "data.max_unknown", "use a share from 0 to 1")
     parse_licences(cfg.licences)
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from optical_jax.config.vocabulary import MAX_UNKNOWN, MaxUnknown, check_max_unknown
 from optical_jax.errors import ConfigError
 
 
@@ -60,6 +61,7 @@ class EvalCommand:
     """Largest number of bad lines of a text collection to leave out: broken ones, documents and queries without text or
     with an id that has another text before, judgements with another grade before or of missing documents. Exact repeats
     are left out in any case."""
+    max_unknown: MaxUnknown = MAX_UNKNOWN
     out: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
     """Also write the metrics (or the comparison) to this file, as JSON."""
     cache_dir: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
@@ -97,6 +99,7 @@ def check(command: EvalCommand) -> None:
         raise ConfigError(
             f"pictures_by={command.pictures_by}: no image is encoded with --against captions; leave it out"
         )
+    check_max_unknown(command.max_unknown)
     parse_translations(command.translations)
     if command.out and Path(command.out).is_dir():
         raise ConfigError(f"out={command.out} is a folder; name a file")
@@ -148,6 +151,7 @@ class PhrasesCommand:
     annotated boxes of all phrases of the image."""
     batch_size: int = 32
     """Images encoded at a time."""
+    max_unknown: MaxUnknown = MAX_UNKNOWN
     out: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
     """Also write the metrics to this file, as JSON."""
     cache_dir: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""

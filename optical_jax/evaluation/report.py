@@ -12,6 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from optical_jax.data.coverage import TokenCounts
 from optical_jax.errors import DataError
 from optical_jax.evaluation.retrieval import Evaluation, mean_by_unit
 from optical_jax.retrieval.metrics import METRICS, PerQuery
@@ -130,9 +131,19 @@ def print_evaluation(evaluation: Evaluation, low_resource: Collection[str], cons
             if metrics:
                 table.add_row(name, own, "", *cells(metrics, shown), style="bold")
     console.print(table)
-    for line in task.notes(evaluation):
+    for line in (*task.notes(evaluation), *truncation_lines(evaluation.record)):
         say(console, line)
     print_references(evaluation, console)
+
+
+def truncation_lines(record: Mapping[str, Any]) -> Iterator[str]:
+    """Lines that say how many documents and queries are longer than the model's maximum length."""
+    found = record.get("truncated", {})
+    queries = ((f"{language} queries", one) for language, one in found.get("queries", {}).items())
+    for what, one in [("documents", found.get("documents")), *queries]:
+        if one:
+            counts = TokenCounts(texts=one["texts"], truncated=one["truncated"])
+            yield from counts.truncation(what, one["max_length"])
 
 
 def print_references(evaluation: Evaluation, console: Console) -> None:

@@ -161,9 +161,9 @@ def rank(command: MineCommand, rankings: Rankings, depth: int) -> Ranking:
         return make_bm25(documents, depth)(rankings.queries)
     from optical_jax.partitioning import over_all_devices
     from optical_jax.progress import ProgressReport
-    from optical_jax.retrieval.search import encode_blocks, search
+    from optical_jax.retrieval.search import rank as rank_vectors
     from optical_jax.runs.load import is_run, load
-    from optical_jax.towers.tower import encode, to_device
+    from optical_jax.towers.texts import Counter, check_texts, encode_texts, max_tokens, say
 
     run = Path(command.by)
     if is_run(run):
@@ -175,14 +175,18 @@ def rank(command: MineCommand, rankings: Rankings, depth: int) -> Ranking:
             raise ConfigError(f"checkpoint={command.checkpoint} is for a run, and by={run} is not one; leave it out")
         tower = load(command.by, pooling=command.pooling, cache_dir=command.cache_dir or None)
         towers = {"query": tower, "document": replace(tower, side="document")}
+    sides = {"query": ("queries", rankings.queries), "document": ("passages", rankings.passages)}
+    for side, (what, texts) in sides.items():
+        remedy = "use a model that reads them: --by"
+        check_texts(towers[side], texts, what, at_most=command.max_unknown, remedy=remedy)
+    cut = {side: Counter() for side in sides}
     with over_all_devices(), ProgressReport("ranking passages", len(documents), "passages") as progress:
-        asks, answers = to_device(towers["query"]), to_device(towers["document"])
         size = command.batch_size
-        blocks = list(encode_blocks(rankings.queries, lambda texts: encode(asks, texts, size)))
-        return search(
-            {"train": blocks},
-            documents,
-            lambda texts: encode(answers, texts, size),
-            depth=depth,
-            advance=progress.advance,
-        )["train"]
+        queries = list(encode_texts(towers["query"], rankings.queries, batch_size=size, look=cut["query"]))
+        blocks = encode_texts(towers["document"], rankings.passages, batch_size=size, look=cut["document"])
+        ids = list(documents)
+        found = rank_vectors({"train": queries}, ids, blocks, depth=depth, advance=progress.advance)["train"]
+    for side, (what, _) in sides.items():
+        for line in cut[side].counts.truncation(what, max_tokens(towers[side])):
+            say(line)
+    return found

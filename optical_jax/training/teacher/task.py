@@ -13,6 +13,7 @@ from optical_jax.config import DEV_METRICS, TeacherStageConfig
 from optical_jax.data.batches.rankings import make_ranking_batches
 from optical_jax.data.collections.collection import own_documents
 from optical_jax.data.collections.rankings import hold_out, load_dev, load_rankings
+from optical_jax.data.coverage import check_coverage
 from optical_jax.data.files.records import in_words
 from optical_jax.errors import ConfigError
 from optical_jax.models.late_interaction import tower_specs
@@ -76,8 +77,28 @@ def prepare(cfg: TeacherStageConfig, folder: RunFolder | None) -> Prepared:
     report = rankings.report() | {"held_out": len(every.queries) - len(rankings.queries), "with_few_negatives": few}
     report |= {"cut_queries": source.queries.pairs.student.truncated}
     report |= {"cut_passages": source.passages.pairs.student.truncated}
+    sides = {
+        name: (texts, tokens.pairs.student.counts)
+        for name, texts, tokens in (
+            ("queries", rankings.queries, source.queries),
+            ("passages", rankings.passages, source.passages),
+        )
+    }
+    report |= {f"unknown_{name}": counts.unknown_share for name, (_, counts) in sides.items()}
     for line in report_lines(cfg, tower.head, report, rankings.left_out, dev):
         say(line)
+    for name, (texts, counts) in sides.items():
+        check_coverage(
+            counts,
+            f"{cfg.data.language} {name}",
+            texts,
+            start.tokenizer,
+            # What a resumed run has begun, it ends.
+            at_most=cfg.data.max_unknown if folder is None else None,
+            flag="--data.max-unknown",
+            remedy="name an encoder that reads these texts: --encoder.path",
+            say=say,
+        )
 
     tx, run = make_optimizer(cfg.optimizer, cfg.training.steps), shlex.quote(cfg.run)
     return Prepared(
@@ -150,6 +171,10 @@ def report_lines(
             f"       cut: {report['cut_queries']:,} queries at {head.query_length} tokens, "
             f"{report['cut_passages']:,} passages at {cfg.data.passage_length or head.document_length}"
         )
+    lines.append(
+        f"       unknown tokens: {report['unknown_queries']:.1%} of the queries', "
+        f"{report['unknown_passages']:.1%} of the passages'"
+    )
     if dev is not None:
         lines.append(f"dev:   {len(dev.queries):,} queries, {len(dev.documents):,} documents")
         if dev.left_out:
