@@ -10,21 +10,24 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from optical_jax.commands.entry import as_main, refuse_no_flags
+from optical_jax.commands.inputs import check_phrases
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.evaluation.options import PhrasesCommand
 from optical_jax.files import write_json
+from optical_jax.invocation import program
 
 if TYPE_CHECKING:
     from optical_jax.retrieval.metrics import PerQuery
 
 
-EXAMPLE = "python -m optical_jax phrases --run runs/pair --images flickr30k_entities:flickr30k"
+EXAMPLE = "phrases --run runs/pair --images flickr30k_entities:flickr30k"
 
 
 def run_command(argv: Sequence[str]) -> None:
     refuse_no_flags(argv, "name a run and Flickr30k Entities", EXAMPLE)
-    command = tyro.cli(PhrasesCommand, args=list(argv), prog="python -m optical_jax phrases")
+    command = tyro.cli(PhrasesCommand, args=list(argv), prog=program("phrases"))
     check(command)
+    check_phrases(command)
     from optical_jax.data.images.proposals import read_proposals
     from optical_jax.data.images.sources import read_flickr_entities
     from optical_jax.evaluation.phrases import find_systems, gold_boxes, phrases_of, rank_boxes, summary, write_rows

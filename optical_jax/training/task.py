@@ -21,7 +21,7 @@ from optical_jax.data.batches.iterator import Batches
 from optical_jax.data.text.code_switch import Lexicon
 from optical_jax.errors import ConfigError, Interrupted
 from optical_jax.models.attention import check_platform
-from optical_jax.models.formats.pretrained import find_folder
+from optical_jax.models.formats.finding import find_folder
 from optical_jax.params import SpecTree
 from optical_jax.partitioning import check_divisible, make_mesh, platform
 from optical_jax.runs.checkpoint import Checkpoints

@@ -130,7 +130,7 @@ def test_share_of_mass_that_is_one_to_one(foreign, shares, expected):
 
 def test_the_shipped_teacher():
     """It is found by its name from any folder, is small, and its card stands beside it."""
-    from optical_jax.models.formats.pretrained import SHIPPED, find_folder
+    from optical_jax.models.formats.finding import SHIPPED, find_folder
 
     folder = find_folder(SHIPPED, None)
     assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) <= 8_000_000

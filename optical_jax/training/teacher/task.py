@@ -13,6 +13,7 @@ from optical_jax.config import DEV_METRICS, TeacherStageConfig
 from optical_jax.data.batches.rankings import make_ranking_batches
 from optical_jax.data.collections.rankings import hold_out, load_dev, load_rankings
 from optical_jax.errors import ConfigError
+from optical_jax.invocation import program
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.partitioning import batch_shards
 from optical_jax.retrieval.metrics import evaluate_run, mean_metrics
@@ -106,8 +107,8 @@ def prepare(cfg: TeacherStageConfig, folder: RunFolder | None) -> Prepared:
             upper_bound=cfg.encoder.frozen_layers is not None,
         ),
         next_commands=[
-            f"python eval.py --run {run} --collection DIR --lang {cfg.data.language}",
-            f"python -m optical_jax export --run {run} --out FOLDER, for train.py --teacher.path FOLDER",
+            f"{program('eval')} --run {run} --collection DIR --lang {cfg.data.language}",
+            f"{program('export')} --run {run} --out FOLDER, for {program('train')} --teacher.path FOLDER",
         ],
     )
 
@@ -137,7 +138,7 @@ def report_lines(cfg: TeacherStageConfig, head: HeadConfig, report: dict[str, An
     if report["with_few_negatives"]:
         lines.append(
             f"       {report['with_few_negatives']:,} queries have fewer than data.passages - 1 = "
-            f"{cfg.data.passages - 1} other passages; `python -m optical_jax mine` finds more"
+            f"{cfg.data.passages - 1} other passages; `{program('mine')}` finds more"
         )
     if report["cut_queries"] or report["cut_passages"]:
         lines.append(
