@@ -66,10 +66,10 @@ def find_config(name: str, command: str) -> str:
         return name
     other = next((one for one in RECIPES if name in recipes_of(one)), "")
     near = difflib.get_close_matches(name, recipes, n=1)
-    remedy = f"start it with {program(other)}" if other else f"did you mean {near[0]}?" if near else "name a file.py"
+    remedy = f"start it with {program(other)}." if other else f"did you mean {near[0]}?" if near else "name a file.py."
     width = max(map(len, recipes))
     lines = [f"\n  {recipe:<{width}}  {summary(file)}" for recipe, file in recipes.items()]
-    raise ConfigError(f"config={name} is not a recipe of {command}; {remedy}; its recipes:{''.join(lines)}")
+    raise ConfigError(f"config={name} is not a recipe of {command}; {remedy} Recipes:{''.join(lines)}")
 
 
 def recipes_of(command: str) -> dict[str, Path]:
