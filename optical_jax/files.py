@@ -1,4 +1,4 @@
-"""Small files of a run: atomic JSON writes, file locks, SHA-256 of inputs."""
+"""Small files of a run: JSON parsing and atomic JSON writes, file locks, SHA-256 of inputs."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
+
+from optical_jax.errors import DataError
 
 OWN_CONFIG = "optical_jax.json"
 """TowerConfig of a folder that `save_tower` wrote."""
@@ -37,8 +40,67 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half of a surrogate pair: Python strings can hold one, but it is no character, and UTF-8 cannot encode it."""
+_ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def text_fault(text: str) -> str:
+    """Why a string is not valid text, for an error message; empty if it is."""
+    half = SURROGATE.search(text)
+    return f"half a surrogate pair (\\u{ord(half[0]):x}); a character was cut in two" if half else ""
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON that others wrote. All of its strings are valid text.
+
+    Raises:
+      ValueError: not JSON, half a surrogate pair in a string, a number of thousands of digits, or nesting of hundreds.
+    """
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, " if "\n" in text else ""
+        raise ValueError(f"not JSON ({error.msg}, {place}column {error.colno})") from None
+    except RecursionError:
+        raise ValueError("not JSON that can be read (brackets are nested too deep)") from None
+    except ValueError:
+        # Python's limit on the digits of an integer, which keeps reading linear in time.
+        raise ValueError("not JSON that can be read (a number has too many digits)") from None
+    # Only an escape can stand for half a pair, and few texts have one.
+    if _ESCAPED_SURROGATE.search(text) and (fault := _fault_within(value)):
+        raise ValueError(fault)
+    return value
+
+
+def _fault_within(value: Any) -> str:
+    """Fault of the first invalid string in a parsed JSON value, keys too."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            if fault := text_fault(one):
+                return fault
+        elif isinstance(one, list):
+            left += one
+        elif isinstance(one, dict):
+            left += one.keys()
+            left += one.values()
+    return ""
+
+
 def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Read a JSON file.
+
+    Raises:
+      DataError: it is not UTF-8 or not JSON, as of `parse_json`.
+    """
+    try:
+        return parse_json(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 (byte {error.start + 1}); make or copy the file again") from None
+    except ValueError as error:
+        raise DataError(f"{path}: {error}; make or copy the file again") from None
 
 
 def read_if_present(path: Path) -> Any:

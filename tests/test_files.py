@@ -1,4 +1,4 @@
-"""Locks of files and folders, across processes."""
+"""Locks of files and folders, across processes; JSON that others wrote."""
 
 import os
 import signal
@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from optical_jax.errors import MachineError
-from optical_jax.files import lock_file, locked
+from optical_jax.errors import DataError, MachineError
+from optical_jax.files import lock_file, locked, parse_json, read_json
 
 
 def test_a_folders_lock_is_held_until_it_is_left_or_its_process_is_killed(tmp_path):
@@ -36,3 +36,33 @@ def test_a_file_is_locked_by_one_handle(tmp_path):
         assert not lock_file(second)
         first.close()
         assert lock_file(second, wait=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (r'"cut \ud83d"', r"half a surrogate pair \(\\ud83d\)"),
+        (r'{"a": [{"\uDFFF": 0}]}', r"half a surrogate pair \(\\udfff\)"),
+        ("[" * 50_000 + "]" * 50_000, "nested too deep"),
+        ("-" + "1" * 5000, "too many digits"),
+        ("", "Expecting value, column 1"),
+        ('{"a": 1,\n"b" 2}', "line 2, column 5"),
+    ],
+)
+def test_json_of_others_that_is_refused(tmp_path, text, what):
+    with pytest.raises(ValueError, match=what):
+        parse_json(text)
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match=rf"config.json: .*{what}"):
+        read_json(path)
+
+
+def test_a_whole_surrogate_pair_is_one_character():
+    assert parse_json(r'["\ud83d\ude00", "\\ud83d"]') == ["😀", r"\ud83d"]
+
+
+def test_a_json_file_that_is_not_utf8(tmp_path):
+    (tmp_path / "config.json").write_bytes(b'{"a": "caf\xe9"}')
+    with pytest.raises(DataError, match=r"config.json: not UTF-8 \(byte 11\)"):
+        read_json(tmp_path / "config.json")

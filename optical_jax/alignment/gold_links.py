@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool
 
-from optical_jax.data.files.records import raw_lines
+from optical_jax.data.files.lines import raw_lines
 from optical_jax.errors import DataError
 
 PHARAOH = re.compile(r"(\d+)([-p?])(\d+)")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import string
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from optical_jax.config import HeadConfig
 from optical_jax.errors import ConfigError, DataError
-from optical_jax.files import TOKENIZER_FILES
+from optical_jax.files import TOKENIZER_FILES, parse_json
 from optical_jax.types import TextInputs
 
 Side = Literal["query", "document"]
@@ -129,7 +128,7 @@ def _lower_cased(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
 def _json_of(path: Path) -> dict[str, Any]:
     """The object in a JSON file; empty if the file is missing or not a JSON object."""
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = parse_json(path.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from optical_jax.data.collections.collection import ABOUT, HEADER, CollectionFiles
-from optical_jax.data.files.records import BadLines, Qrels, gather_qrels, read_lines, unique_texts
+from optical_jax.data.files.lines import read_lines
+from optical_jax.data.files.records import BadLines, Qrels, gather_qrels, unique_texts
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import write_json
 

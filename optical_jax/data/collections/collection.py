@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from optical_jax.data.files.finding import existing
+from optical_jax.data.files.lines import read_lines
 from optical_jax.data.files.records import (
     BadLines,
     Entry,
@@ -16,7 +17,6 @@ from optical_jax.data.files.records import (
     Stream,
     gather_qrels,
     jsonl_texts,
-    read_lines,
     unique_texts,
     whole_number,
 )

@@ -8,15 +8,8 @@ from typing import Any
 
 from optical_jax.data.collections.collection import CollectionFiles, collection_of
 from optical_jax.data.collections.xor_tydi import xor_tydi
-from optical_jax.data.files.records import (
-    Entry,
-    Judgement,
-    Stream,
-    jsonl_texts,
-    judgement_lines,
-    read_json_lines,
-    tsv_texts,
-)
+from optical_jax.data.files.lines import read_json_lines
+from optical_jax.data.files.records import Entry, Judgement, Stream, jsonl_texts, judgement_lines, tsv_texts
 from optical_jax.data.files.requests import SourceRequest
 from optical_jax.errors import ConfigError, DataError
 

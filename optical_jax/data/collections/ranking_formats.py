@@ -18,14 +18,14 @@ JSONL, recognized line by line:
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from optical_jax.data.files.records import read_lines
+from optical_jax.data.files.lines import read_lines
 from optical_jax.errors import DataError
+from optical_jax.files import parse_json
 
 BEIR_HEADER = ("query-id", "corpus-id", "score")
 
@@ -125,9 +125,9 @@ def _read_jsonl(path: Path, by_id: bool) -> Iterator[Listed]:
     for number, line in read_lines(path):
         where = f"{path}:{number}"
         try:
-            record: Any = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{where}: not JSON ({error})") from None
+            record: Any = parse_json(line)
+        except ValueError as error:
+            raise DataError(f"{where}: {error}") from None
         if isinstance(record, list):
             yield _colbert(record, where)
         elif isinstance(record, dict):

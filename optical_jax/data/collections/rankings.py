@@ -14,7 +14,7 @@ from optical_jax.config import RankingDataConfig, expand_path
 from optical_jax.data.collections.collection import find_file, read_collection, read_texts
 from optical_jax.data.collections.ranking_formats import Listed, Named, read_rankings
 from optical_jax.data.files.finding import existing
-from optical_jax.data.files.records import read_lines
+from optical_jax.data.files.lines import read_lines
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import sha256_file
 

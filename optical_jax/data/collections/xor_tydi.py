@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from optical_jax.data.collections.collection import CollectionFiles, collection_of
-from optical_jax.data.files.records import Entry, Judgement, Stream, read_json_lines, tsv_texts
+from optical_jax.data.files.lines import read_json_lines
+from optical_jax.data.files.records import Entry, Judgement, Stream, tsv_texts
 from optical_jax.data.files.requests import SourceRequest
 from optical_jax.data.text.folding import words
 from optical_jax.errors import DataError

@@ -1,17 +1,15 @@
-"""Lines of files (`raw_lines`, bitext too), and streams of documents, queries and qrels, each with its file and line.
+"""Streams of documents, queries and qrels, each with its file and line.
 
 Every loop over a stream reads its files again, so that millions of documents need not be held in memory.
 """
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
+from optical_jax.data.files.lines import read_json_lines, read_lines
 from optical_jax.errors import DataError
 
 Qrels = dict[str, dict[str, int]]
@@ -75,43 +73,6 @@ class BadLines:
             raise DataError(message + (f" (bad line {self.count}, max_bad_lines={self.limit})" if self.limit else ""))
         if len(self.first) < 5:
             self.first.append(message)
-
-
-# ---- lines -------------------------------------------------------------------------------------------------------
-
-
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Read the non-blank lines of a UTF-8 file with their numbers; gzip if the name ends in .gz.
-
-    Raises:
-      DataError: not UTF-8, or the gzip file is broken.
-    """
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                try:
-                    # Some editors begin a file with a byte order mark, which is not part of its text.
-                    text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-                except UnicodeDecodeError as error:
-                    raise DataError(f"{path}:{number}: not UTF-8 ({error.reason}); convert the file") from None
-                if text.strip():
-                    yield number, text
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path} is not a complete gzip file ({error}); fetch it again") from None
-
-
-def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """Read the values of a JSONL file with their line numbers.
-
-    Raises:
-      DataError: as `read_lines`, or a line is not JSON.
-    """
-    for number, line in read_lines(path):
-        try:
-            yield number, json.loads(line)
-        except json.JSONDecodeError as error:
-            what = f"{error.msg}, column {error.colno}"
-            raise DataError(f"{path}:{number}: not JSON ({what}); a line must be one JSON value") from None
 
 
 def jsonl_texts(
@@ -256,28 +217,3 @@ def gather_qrels(judgements: Stream[Judgement], documents: Collection[str], bad:
 
 LANGUAGE = r"[A-Za-z]{2,3}(?:[-_][A-Za-z]{4})?(?:[-_](?:[A-Za-z]{2}|[0-9]{3}))?"
 """ISO 639 codes, optionally with script and region: sw, swh_Latn, pt-BR."""
-
-
-def raw_lines(path: Path) -> Iterator[tuple[int, str, str]]:
-    """Read every line of a plain or gzip file: number from 1, text, and what is wrong with it. Only LF ends a line."""
-    number = 0
-    try:
-        with path.open("rb") as plain:
-            packed = plain.read(2) == b"\x1f\x8b"
-        if not packed and path.suffix == ".gz" and path.stat().st_size:
-            raise DataError(f"{path}: named .gz but not gzip; rename it or fetch it again")
-        with gzip.open(path, "rb") if packed else path.open("rb") as file:
-            for raw in file:
-                number += 1
-                try:
-                    text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-                except UnicodeDecodeError as e:
-                    yield number, "", f"not UTF-8 (byte {e.start + 1} of the line)"
-                    continue
-                yield number, text.rstrip("\r\n"), ""
-    except (EOFError, zlib.error, gzip.BadGzipFile) as e:
-        raise DataError(f"{path}: broken gzip after line {number} ({e}); fetch the file again") from e
-    except OSError as e:
-        raise DataError(f"{path}: cannot be read: {e.strerror or e}") from e
-    if not number:
-        raise DataError(f"{path}: empty file")

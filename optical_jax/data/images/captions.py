@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from optical_jax.data.files.records import LANGUAGE, read_json_lines
+from optical_jax.data.files.lines import read_json_lines
+from optical_jax.data.files.records import LANGUAGE
 from optical_jax.data.files.requests import MissingPartError, SourceRequest, UnknownPartError
 from optical_jax.data.images.files import (
     ImageFinder,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from optical_jax.data.files.records import read_lines
+from optical_jax.data.files.lines import read_lines
 from optical_jax.data.files.requests import MissingPartError, SourceRequest
 from optical_jax.data.images.captions import CaptionLine, ImageTextSet, find_images, gather_request
 from optical_jax.errors import DataError

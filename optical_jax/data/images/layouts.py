@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from optical_jax.data.files.finding import FileFinder
-from optical_jax.data.files.records import raw_lines, read_json_lines
+from optical_jax.data.files.lines import raw_lines, read_json_lines
 from optical_jax.data.files.requests import SPLIT_ALIASES, MissingPartError, SourceRequest
 from optical_jax.data.images.captions import CaptionLine, ImageTextSet, find_images, gather_request, our_code
 from optical_jax.data.images.flickr_entities import FLICKR_FOLDERS, flickr_entities
@@ -45,7 +45,7 @@ def _karpathy(
     path = ask.files.one("captions", name)
     try:
         images = read_json(path)["images"]
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (KeyError, TypeError, OSError) as error:
         raise DataError(f"{path}: not JSON with a list of images ({error}); fetch it again") from None
 
     def lines() -> Iterator[CaptionLine]:

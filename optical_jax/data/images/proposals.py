@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from optical_jax.data.files.records import read_json_lines
+from optical_jax.data.files.lines import read_json_lines
 from optical_jax.errors import DataError
 
 FORM = '{"_id": "IMAGE", "boxes": [[left, top, right, bottom], ...]}'

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from optical_jax.data.files.records import read_lines
+from optical_jax.data.files.lines import read_lines
 from optical_jax.data.files.requests import MissingPartError, SourceRequest
 from optical_jax.data.images.captions import CaptionLine, ImageTextSet, gather_request, our_code
 from optical_jax.data.images.files import ENDINGS, FileImage, ImageSource

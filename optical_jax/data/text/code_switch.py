@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from optical_jax.data.files.records import raw_lines
+from optical_jax.data.files.lines import raw_lines
 from optical_jax.data.text.bitext import Bitext
 from optical_jax.data.text.entries import parse_entry
 from optical_jax.errors import ConfigError, DataError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator
@@ -11,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from optical_jax.config import DataConfig
-from optical_jax.data.files.records import LANGUAGE, raw_lines
+from optical_jax.data.files.lines import raw_lines
+from optical_jax.data.files.records import LANGUAGE
 from optical_jax.errors import ConfigError, DataError
-from optical_jax.files import sha256_file
+from optical_jax.files import parse_json, sha256_file
 
 FILE_NAME = re.compile(rf"(?P<lang>{LANGUAGE})\.(?P<split>[^.]+)\.(?:tsv|jsonl)(?:\.gz)?")
 """<lang>.<split>.tsv[.gz] or .jsonl[.gz]."""
@@ -125,9 +125,9 @@ def _read_jsonl(source: Source, cfg: DataConfig) -> Iterator[Line]:
             yield Line(where, fault=fault)
             continue
         try:
-            record = json.loads(text)
+            record = parse_json(text)
         except ValueError as e:
-            yield Line(where, fault=f"not JSON ({e})")
+            yield Line(where, fault=str(e))
             continue
         if not isinstance(record, dict):
             yield Line(where, fault="not a JSON object")

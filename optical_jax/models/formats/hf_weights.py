@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from optical_jax.errors import ConfigError
+from optical_jax.files import parse_json
 
 FLOATS = (np.float32, np.float16, np.float64, ml_dtypes.bfloat16)
 
@@ -103,7 +103,7 @@ def read_json_list(path: Path) -> list[dict[str, Any]]:
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist; name the folder of a model") from None
     except (OSError, ValueError) as error:

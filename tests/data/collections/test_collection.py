@@ -85,7 +85,7 @@ def broken(name: str, content: str | bytes, message: str, error: type = DataErro
         broken("corpus.jsonl", b'{"_id": "d1", "text": "\xff"}\n', r"corpus.jsonl:1: not UTF-8"),
         broken("corpus.jsonl", jsonl(*[{"_id": "d1", "text": "a"}] * 2), r"corpus.jsonl:2: document 'd1' .* line 1"),
         broken("corpus.jsonl", jsonl({"_id": "d1", "text": "a"}), r"dev.tsv:3: document 'd2' is not in the corpus"),
-        broken("queries.sw.jsonl.gz", gzip.compress(b"x" * 100)[:-9], "not a complete gzip file"),
+        broken("queries.sw.jsonl.gz", gzip.compress(b"x" * 100)[:-9], "broken gzip"),
         broken("queries.sw.jsonl.gz", gzip.compress(b""), "queries.sw.jsonl.gz is empty"),
         broken("qrels/dev.tsv", "", "dev.tsv is empty"),
         broken("qrels/dev.tsv", "q1\td1\t1\n", "dev.tsv:1: a judgement in place of the header"),

@@ -81,7 +81,7 @@ def test_a_missing_picture_is_named_with_the_line_that_wants_it(tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "file", "text", "split", "message"),
     [
-        ("flickr30k", "dataset_flickr30k.json", "{", "val", "not JSON with a list of images"),
+        ("flickr30k", "dataset_flickr30k.json", "{", "val", "not JSON"),
         ("flickr30k", "dataset_flickr30k.json", '{"a": 1}', "val", "not JSON with a list of images"),
         ("flickr30k", "dataset_flickr30k.json", '{"images": [{"split": "val"}]}', "val", r"images\[0\]: not an image"),
         ("flickr30k", "dataset_flickr30k.json", '{"images": []}', "val", r"flickr30k\.json: no caption of split=val"),
