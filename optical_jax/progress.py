@@ -18,6 +18,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+WIDE = 72
+"""Columns of a terminal for a whole bar; a smaller one shows a short label, the count and the remaining time."""
 PLAIN_LINE_SECONDS = 10.0
 """Without a terminal, smallest interval between progress lines."""
 
@@ -47,12 +49,14 @@ class ProgressReport:
         self._console = Console(file=sys.stderr)
         self._bar: Progress | None = None
         if self._console.is_terminal and not self._console.is_dumb_terminal:
+            wide = self._console.width >= WIDE
+            bar = [BarColumn(bar_width=None)] if wide else []
+            times = [TextColumn("{task.fields[rate]}"), TimeElapsedColumn()] if wide else []
             self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=None),
+                TextColumn("{task.description}" if wide else "{task.description:.12}"),
+                *bar,
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}"),
-                TimeElapsedColumn(),
+                *times,
                 EtaColumn(),
                 console=self._console,
                 speed_estimate_period=float("inf") if slow else 30.0,

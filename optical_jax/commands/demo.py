@@ -172,11 +172,9 @@ def one_to_one_share(plan: WordPlan) -> float:
 
 def print_result(evaluation: Evaluation) -> None:
     """Table of R@1 by language: before training, after it, and of BM25."""
-    from rich.console import Console
+    from optical_jax.evaluation.report import make_console, make_table, say
 
-    from optical_jax.evaluation.report import make_table, say
-
-    console = Console()
+    console = make_console()
     documents = len(evaluation.task.documents)
     say(console, f"\nunseen phrases, each to be found among {documents:,} English names; share found first (R@1):")
     table = make_table(console, "lang", "phrases", "untrained", "trained", "BM25", left=1)

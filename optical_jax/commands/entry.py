@@ -13,7 +13,7 @@ from pathlib import Path
 from optical_jax.config.files import configs_folder
 from optical_jax.errors import MACHINE_ERRNOS, ConfigError, Interrupted, MachineError, OpticalError
 from optical_jax.invocation import program, typed_command
-from optical_jax.printing import escape_unprintable, printable
+from optical_jax.printing import escape_unprintable, is_text, printable
 
 PRODUCTS_BY_EIGEN = "--xla_cpu_experimental_ynn_fusion_type=reduce"
 """XLA flag for CPU: matrix products by Eigen instead of YNNPACK, which keeps reductions. A training step takes 5% less
@@ -38,19 +38,24 @@ def as_main(run_command: Callable[[list[str]], None]) -> Callable[..., int]:
 
 
 def checked_arguments(words: list[str]) -> list[str]:
-    """The arguments of a command, once all are valid text: others could be neither saved in a run nor printed.
+    """The arguments of a command, once they and the current folder are valid text: others can be neither saved nor used
+    by XLA.
 
     Raises:
-      ConfigError: one is not UTF-8 (Python hands on such bytes as lone surrogates).
+      ConfigError: one is not UTF-8 (Python hands on such bytes as lone surrogates), or the folder was deleted.
     """
+    try:
+        folder = os.getcwd()
+    except FileNotFoundError:
+        raise ConfigError("the current folder does not exist any more; change to another one") from None
+    if not is_text(folder):
+        raise ConfigError(f"the current folder, {shlex.quote(folder)}, is not UTF-8; rename it, or work in another one")
     for number, word in enumerate(words, start=1):
-        try:
-            word.encode()
-        except UnicodeEncodeError:
+        if not is_text(word):
             raise ConfigError(
                 f"argument {number}, {shlex.quote(word)}, is not UTF-8; "
                 "set a UTF-8 locale and retype it, or rename the file it names"
-            ) from None
+            )
     return words
 
 
@@ -59,8 +64,8 @@ def run_command_line(command: Callable[[], None]) -> int:
     escape_unprintable()
     # Otherwise transformers warns at every start that PyTorch is missing, which is not needed here.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    # Warnings of XLA's C++ code, such as of slow compilations, are not the user's concern; errors still show.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # XLA's C++ code logs slow compilations as errors; what really fails reaches Python as an exception.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     add_xla_flag(PRODUCTS_BY_EIGEN)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("optical_jax").setLevel(logging.INFO)

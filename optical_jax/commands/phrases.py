@@ -95,12 +95,10 @@ def check(command: PhrasesCommand) -> None:
 
 def print_metrics(figures: Mapping[str, Any]) -> None:
     """Print one row per system, then one per type of phrase."""
-    from rich.console import Console
-
     from optical_jax.evaluation.phrases import PHRASE_METRICS
-    from optical_jax.evaluation.report import make_table, say, start_group
+    from optical_jax.evaluation.report import make_console, make_table, say, start_group
 
-    console, own = Console(), figures["system"]
+    console, own = make_console(), figures["system"]
     what = f"{figures['run']}, checkpoint {figures['checkpoint']}" if "run" in figures else figures["model"]
     say(
         console,

@@ -84,6 +84,17 @@ def tests_json(tests: Sequence[PairedTest]) -> list[dict[str, Any]]:
 # ---- tables ------------------------------------------------------------------------------------------------------
 
 
+NARROWEST = 64
+"""Columns of the narrowest tables: a smaller terminal wraps their lines, instead of losing digits."""
+
+
+def make_console() -> Console:
+    """A console for tables, as wide as the terminal, but not below `NARROWEST`."""
+    console = Console()
+    console.width = max(console.width, NARROWEST)
+    return console
+
+
 def make_table(console: Console, *columns: str, left: int) -> Table:
     """A rich table: the first `left` columns are left-aligned text, the others numbers; no rules outside a terminal."""
     rules = {"box": SIMPLE_HEAD, "padding": 0} if console.is_terminal else {"box": None, "padding": (0, 1, 0, 0)}
@@ -107,7 +118,7 @@ def say(console: Console, line: str) -> None:
 
 def print_evaluation(evaluation: Evaluation, low_resource: Collection[str], console: Console | None = None) -> None:
     """Print the metrics of the system and its references per language, the means over groups, and the references."""
-    console = console or Console()
+    console = console or make_console()
     task, origin, own = evaluation.task, evaluation.origin, evaluation.system
     columns = task.columns
     what = f"{origin['run']}, checkpoint {origin['checkpoint']}" if "run" in origin else str(origin["model"])
@@ -165,7 +176,7 @@ def cells(metrics: Mapping[str, float], shown: Sequence[str]) -> Iterator[str]:
 
 def print_comparison(tests: Sequence[PairedTest], notes: Sequence[str] = (), console: Console | None = None) -> None:
     """Print paired tests of two runs, one row per language and metric."""
-    console = console or Console()
+    console = console or make_console()
     table = make_table(console, "lang", "metric", "queries", "A", "B", "B - A", "p rand", "Holm", "p t", "Holm", left=2)
     last = None
     for test in sorted(tests, key=lambda test: (test.language, PRINTED.index(test.metric))):

@@ -96,7 +96,7 @@ def test_a_stopped_command_tells_what_to_type(capsys, monkeypatch):
     last = capsys.readouterr().err.splitlines()[-1].strip()
     assert shlex.split(last) == ["python", *sys.argv]
     monkeypatch.setattr(sys, "argv", ["/x/optical_jax/__main__.py", "eval", "--run", "a"])
-    assert typed_command() == "python -m optical_jax eval --run a".split()
+    assert typed_command() == ["python", "-m", "optical_jax", "eval", "--run", "a"]
     monkeypatch.setattr(sys, "argv", ["/x/pytest/__main__.py", "tests"])
     assert typed_command() == []
 
