@@ -28,6 +28,11 @@ class Source:
     paths: tuple[Path, ...]
 
     @property
+    def parallel(self) -> bool:
+        """Whether the sides are translations of each other, so that their lengths are related."""
+        return True
+
+    @property
     def name(self) -> str:
         return ",".join(str(path) for path in self.paths)
 
@@ -71,6 +76,8 @@ class Line:
     foreign: str = ""
     score: float | None = None
     fault: str = ""
+    document: str = ""
+    """What the pair is from; empty if the file does not say."""
 
 
 def fingerprint(path: Path) -> InputFile:
