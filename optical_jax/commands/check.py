@@ -11,11 +11,12 @@ import tyro
 from optical_jax.commands.entry import as_main, refuse_no_flags
 from optical_jax.config import DataConfig
 from optical_jax.errors import DataError
+from optical_jax.invocation import program
 
 if TYPE_CHECKING:
     from optical_jax.data.text.bitext import Bitext
 
-EXAMPLE = "python -m optical_jax check configs/tiny/sw.train.tsv"
+EXAMPLE = "check configs/tiny/sw.train.tsv"
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def run_command(argv: Sequence[str]) -> None:
       ConfigError: a flag that is not valid.
     """
     refuse_no_flags(argv, "name files of sentence pairs", EXAMPLE)
-    command = tyro.cli(CheckCommand, args=list(argv), prog="python -m optical_jax check")
+    command = tyro.cli(CheckCommand, args=list(argv), prog=program("check"))
     # Here, so that --help does not import numpy.
     from optical_jax.data.text.bitext import load_bitext
     from optical_jax.data.text.entries import parse_entry
