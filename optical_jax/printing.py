@@ -12,6 +12,11 @@ def printable(text: str) -> str:
     return "".join(_escaped(c) if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text)
 
 
+def printable_lines(text: str) -> str:
+    """A text whose line ends are meant, each line `printable`."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def is_text(text: str) -> bool:
     """False for half a surrogate pair, which no encoding has; what is not UTF-8 in arguments and file names is one."""
     return not any("\ud800" <= c <= "\udfff" for c in text)

@@ -18,6 +18,7 @@ from optical_jax.errors import ConfigError, DataError
 from optical_jax.evaluation.word_alignment import sources_of
 from optical_jax.files import slug
 from optical_jax.invocation import program
+from optical_jax.printing import printable
 from optical_jax.runs.bitext import saved_data
 from optical_jax.runs.finding import check_run
 
@@ -290,6 +291,7 @@ def fit(word: str, width: int, *, right: bool = False) -> str:
     """Pad or truncate (with an ellipsis) a word to `width` terminal columns, centred or right-aligned."""
     from rich.cells import cell_len, set_cell_size
 
+    word = printable(word)
     if cell_len(word) > width:
         word = set_cell_size(word, width - 1) + "…"
     space = width - cell_len(word)

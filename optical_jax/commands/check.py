@@ -12,6 +12,7 @@ from optical_jax.commands.entry import as_main, refuse_no_flags
 from optical_jax.config import DataConfig
 from optical_jax.errors import DataError
 from optical_jax.invocation import program
+from optical_jax.printing import printable
 
 if TYPE_CHECKING:
     from optical_jax.data.text.bitext import Bitext
@@ -53,8 +54,8 @@ def run_command(argv: Sequence[str]) -> None:
         splits = load_bitext(replace(command.data, bitext=(entry,), dev=dev, checks="warn"))
         for name, split in [("train", splits.train), ("dev", splits.dev)]:
             for bitext in split.values():
-                print("\n".join(report_lines({name: [bitext.report]})))
-                print("\n".join(f"  {line}" for line in describe(bitext)))
+                print("\n".join(map(printable, report_lines({name: [bitext.report]}))))
+                print("\n".join(f"  {printable(line)}" for line in describe(bitext)))
                 refusals += bitext.report.refusals
     if refusals and command.data.checks == "stop":
         raise DataError("training would stop for what is marked above, unless data.checks=warn")

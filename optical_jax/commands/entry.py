@@ -13,7 +13,7 @@ from pathlib import Path
 from optical_jax.config.files import configs_folder
 from optical_jax.errors import MACHINE_ERRNOS, ConfigError, Interrupted, MachineError, OpticalError
 from optical_jax.invocation import program, typed_command
-from optical_jax.printing import escape_unprintable, is_text, printable
+from optical_jax.printing import escape_unprintable, is_text, printable_lines
 
 PRODUCTS_BY_EIGEN = "--xla_cpu_experimental_ynn_fusion_type=reduce"
 """XLA flag for CPU: matrix products by Eigen instead of YNNPACK, which keeps reductions. A training step takes 5% less
@@ -124,7 +124,5 @@ def refuse_no_flags(argv: Sequence[str], what: str, example: str) -> None:
 
 def _report(error: OpticalError) -> int:
     again = shlex.join(typed_command()) if isinstance(error, Interrupted) else ""
-    # The message may quote a file; its own line ends are meant.
-    message = "\n".join(map(printable, str(error).split("\n")))
-    print(f"error: {message}" + (f":\n  {again}" if again else ""), file=sys.stderr)
+    print(f"error: {printable_lines(str(error))}" + (f":\n  {again}" if again else ""), file=sys.stderr)
     return error.exit_code

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from optical_jax.errors import DataError
 from optical_jax.evaluation.retrieval import Evaluation, mean_by_unit
+from optical_jax.printing import printable_lines
 from optical_jax.retrieval.metrics import METRICS, PerQuery
 from optical_jax.retrieval.search import write_trec_run
 from optical_jax.retrieval.significance import ROUNDS, PairedTest
@@ -113,7 +114,7 @@ def start_group(console: Console, table: Table) -> None:
 
 
 def say(console: Console, line: str) -> None:
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
+    console.print(printable_lines(line), highlight=False, markup=False, soft_wrap=True)
 
 
 def print_evaluation(evaluation: Evaluation, low_resource: Collection[str], console: Console | None = None) -> None:
