@@ -66,8 +66,8 @@ class ImageTeacherCommand:
 
 Command = TypeVar("Command", TrainCommand, TeacherCommand, ImageTeacherCommand)
 
-DEFAULT_RECIPE = {TrainCommand: "own_language"}
-"""The settings without --config; those of the other trainings are their dataclasses' defaults."""
+DEFAULT_RECIPE = {"train": "own_language"}
+"""The settings without --config, by command; those of the other trainings are their dataclasses' defaults."""
 
 
 def parse_command(kind: type[Command], argv: Sequence[str]) -> Command:
@@ -76,11 +76,13 @@ def parse_command(kind: type[Command], argv: Sequence[str]) -> Command:
     Raises:
       ConfigError: the recipe or config file is missing, fails, or returns another type of settings.
     """
-    default, path = kind(), _config_argument(argv) or DEFAULT_RECIPE.get(kind, "")
+    default = kind()
     settings = type(default.settings)
+    command = STARTED_BY[settings.__name__]
+    path = _config_argument(argv) or DEFAULT_RECIPE.get(command, "")
     if path:
         default = replace(default, config=path, settings=load_config_file(path, settings))
-    return tyro.cli(kind, args=list(argv), default=default, prog=program(STARTED_BY[settings.__name__]))
+    return tyro.cli(kind, args=list(argv), default=default, prog=program(command))
 
 
 def _config_argument(argv: Sequence[str]) -> str:
