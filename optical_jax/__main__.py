@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 COMMANDS = {
     "demo": ("optical_jax.commands.demo", "train, evaluate and search in a minute or two, without a network"),
+    "check": ("optical_jax.commands.check", "look at files of sentence pairs before training on them"),
     "train": ("optical_jax.commands.train", "train a student for a language from bitext"),
     "eval": ("optical_jax.commands.evaluate", "evaluate a run or a model on a collection, or compare two runs"),
     "names": ("optical_jax.commands.names", "write bitext and a test collection of names in any language of CLDR"),

@@ -19,6 +19,7 @@ import tyro
 
 from optical_jax.commands import align, bench, collect, lexicon, phrases
 from optical_jax.commands import mine as mining
+from optical_jax.commands.check import CheckCommand
 from optical_jax.commands.names import NamesCommand
 from optical_jax.commands.settings import ImageTeacherCommand, TeacherCommand, TrainCommand, parse_command
 from optical_jax.commands.study import StudyCommand, load_study
@@ -44,6 +45,7 @@ EXPORT = (["-m", "optical_jax", "export"],)
 SEARCH = (["-m", "optical_jax", "search"],)
 ALIGN = (["-m", "optical_jax", "align"],)
 LEXICON = (["-m", "optical_jax", "lexicon"],)
+CHECK = (["-m", "optical_jax", "check"],)
 NAMES = (["-m", "optical_jax", "names"],)
 BENCH = (["-m", "optical_jax", "bench"],)
 TEACHER = (["-m", "optical_jax", "teacher"],)
@@ -136,6 +138,8 @@ def test_commands_are_understood(page, command, monkeypatch):
         align.check(tyro.cli(align.AlignCommand, args=aligned))
     elif (found := arguments(command, LEXICON)) is not None:
         lexicon.check(tyro.cli(lexicon.LexiconCommand, args=found))
+    elif (checked := arguments(command, CHECK)) is not None:
+        tyro.cli(CheckCommand, args=checked)
     elif (named := arguments(command, NAMES)) is not None:
         split_names(tyro.cli(NamesCommand, args=named).lang)
     elif (timed := arguments(command, BENCH)) is not None:
@@ -294,7 +298,9 @@ def test_bitext_forms_are_read_as_shown(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     kept = {}
     for _, command in (found for found in ALL_COMMANDS if found[0] == page):
-        settings = parse_command(TrainCommand, arguments(command, TRAIN) or []).settings
+        if (flags := arguments(command, TRAIN)) is None:
+            continue
+        settings = parse_command(TrainCommand, flags).settings
         train = load_bitext(settings.data).train
         kept[settings.run] = {language: list(zip(b.english, b.foreign, strict=True)) for language, b in train.items()}
     german = [("The rain falls", "Der Regen fällt"), ("The child sleeps", "Das Kind schläft")]

@@ -118,6 +118,9 @@ class DataConfig:
     same English texts keep the same ones; 0 takes all."""
     dev_pairs: int = 500
     """Largest number of dev pairs per language, held out of training where there is no dev file; 0 for none."""
+    dev_by: Literal["pair", "document"] = "pair"
+    """What is held out where there is no dev file: single pairs, or whole documents (needs data.document_column), which
+    flatters less."""
     english_column: str = "0"
     """Column of the English side: its name in the file's header, its number from 0, or its key (JSON). With a header or
     keys, the default is the column that they name English."""
@@ -148,6 +151,9 @@ class DataConfig:
     """Share (above 0, at most 1) of the batches that are captioned images."""
     max_bad_lines: int = 0
     """Largest number of malformed lines per file, which are reported and skipped; one more is an error."""
+    checks: Literal["stop", "warn"] = "stop"
+    """stop: no training where more than half of a file's pairs are left out, or its sides look swapped; warn: train on
+    them as they are."""
     code_switch: float = 0.0
     """Code-switching augmentation: share (0 to 1) of the foreign words with a known translation that are replaced by
     it, sampled anew in each of four passes over the pairs. Translations come from the transport plans between untrained

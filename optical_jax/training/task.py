@@ -20,6 +20,7 @@ from optical_jax.config import expand_path, to_json
 from optical_jax.data.batches.iterator import Batches
 from optical_jax.data.text.code_switch import Lexicon
 from optical_jax.errors import ConfigError, Interrupted
+from optical_jax.files import read_if_present
 from optical_jax.models.attention import check_platform
 from optical_jax.models.formats.pretrained import find_folder
 from optical_jax.params import SpecTree
@@ -222,6 +223,12 @@ def say_result(folder: RunFolder) -> None:
         old = before.get(language, {})
         changes = (f"{name} {old.get(name, float('nan')):.3f} -> {value:.3f}" for name, value in metrics.items())
         say(f"  {language:<{width}}  " + "  ".join(changes))
+    bitext = read_if_present(folder.path / "bitext.json")
+    if bitext and any(report.get("same_texts") for report in bitext["dev"]):
+        say(
+            "  these dev pairs are lines of the training's own texts, so other texts will have lower metrics: name "
+            "others with --data.dev, or hold out whole documents with --data.dev-by document"
+        )
 
 
 def say_curves(folder: RunFolder, *, again: bool = True) -> None:

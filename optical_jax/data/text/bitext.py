@@ -12,12 +12,15 @@ from hashlib import blake2b
 
 from optical_jax.config import DataConfig
 from optical_jax.config.validation import check_reading
+from optical_jax.data.text.checks import check_dev, check_number, check_pairs
 from optical_jax.data.text.entries import parse_entry
 from optical_jax.data.text.formats import InputFile, Source, fingerprint
 from optical_jax.data.text.pairs import Line
 from optical_jax.data.text.report import BitextReport
 from optical_jax.errors import ConfigError, DataError
 
+FIRST_PAIRS = 3
+"""Pairs of a language that are shown as they were read."""
 RATIO_FREE_CHARS = 20
 """Pairs with both sides shorter than this are exempt from the length ratio."""
 WIDE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]")
@@ -35,6 +38,8 @@ class Bitext:
     foreign: list[str]
     report: BitextReport
     files: tuple[InputFile, ...]
+    documents: list[str]
+    """Document of each pair; empty strings where the files name none."""
 
     def __len__(self) -> int:
         return len(self.english)
@@ -95,6 +100,8 @@ def read_bitext(cfg: DataConfig) -> dict[str, Bitext]:
     bitexts = _read_all(cfg, [parse_entry(entry, "data.bitext") for entry in cfg.bitext])
     for bitext in bitexts.values():
         _check_not_empty(bitext, "pair", "see data.min_chars, max_chars, max_length_ratio, min_score")
+        if few := check_number(bitext.language, len(bitext)):
+            bitext.report.warnings.append(few)
     return bitexts
 
 
@@ -118,40 +125,91 @@ def _read_all(cfg: DataConfig, sources: Sequence[Source]) -> dict[str, Bitext]:
 
 def _read_language(cfg: DataConfig, language: str, sources: Sequence[Source]) -> Bitext:
     files = tuple(fingerprint(path) for source in sources for path in source.files)
-    report = BitextReport(language, list(files))
-    english, foreign = [], []
-    seen: set[bytes] = set()
-    for source in sources:
-        bad_before = len(report.bad_lines)
-        report.dropped.update(source.left_out)
-        report.lines += sum(source.left_out.values())
-        for line in source.lines(cfg, report.notes):
-            report.lines += 1
-            if line.left_out:
-                report.dropped[line.left_out] += 1
-                continue
-            left, right = _clean(line.english), _clean(line.foreign)
-            if line.fault:
-                report.bad_lines.append(f"{line.where}: {line.fault}")
-                if (bad := len(report.bad_lines) - bad_before) > cfg.max_bad_lines:
-                    raise DataError(
-                        f"{report.bad_lines[-1]} (bad line {bad} of the file, data.max_bad_lines={cfg.max_bad_lines})"
-                    )
-            elif reason := _reason_to_drop(left, right, line, cfg, seen):
-                report.dropped[reason] += 1
+    whole = Bitext(language, [], [], BitextReport(language, list(files)), files, [])
+    seen: dict[bytes, int] = {}
+    for number, source in enumerate(sources):
+        read_source(cfg, source, whole, seen, number)
+    return _counted(whole)
+
+
+def read_source(cfg: DataConfig, source: Source, whole: Bitext, seen: dict[bytes, int], number: int) -> None:
+    """Read one file, filter and check its pairs, and append them to those of the language.
+
+    Args:
+      cfg: columns, filters and checks.
+      source: the file.
+      whole: pairs and report of the language, which are added to.
+      seen: key of a pair -> number of the file it was in first; added to.
+      number: of this file.
+
+    Raises:
+      DataError: more bad lines than data.max_bad_lines; or its pairs look wrong, and data.checks=stop.
+    """
+    report = whole.report
+    bad_before, start = len(report.bad_lines), len(whole)
+    read, left_out = 0, Counter[str]()
+    report.dropped.update(source.left_out)
+    report.lines += sum(source.left_out.values())
+    for line in source.lines(cfg, report.notes):
+        report.lines += 1
+        if line.left_out:
+            report.dropped[line.left_out] += 1
+            continue
+        left, right = _clean(line.english), _clean(line.foreign)
+        if line.fault:
+            report.bad_lines.append(f"{line.where}: {line.fault}")
+            left_out["bad_lines"] += 1
+            read += 1
+            if (bad := len(report.bad_lines) - bad_before) > cfg.max_bad_lines:
+                raise DataError(
+                    f"{report.bad_lines[-1]} (bad line {bad} of the file, data.max_bad_lines={cfg.max_bad_lines})"
+                )
+            continue
+        if len(report.first) < FIRST_PAIRS:
+            report.first.append((left, right))
+        keys = text_key(left), text_key(right)
+        reason = _reason_to_drop(left, right, keys, line, cfg)
+        asked_for = reason == "low_score"
+        if not reason:
+            digest = _digest(*keys)
+            if digest in seen:
+                # A corpus within another one is no mistake.
+                reason, asked_for = "duplicate", seen[digest] != number
             else:
-                # Interned: parallel sets repeat their English in every language.
-                english.append(sys.intern(left))
-                foreign.append(right)
-    return _counted(Bitext(language, english, foreign, report, files))
+                seen[digest] = number
+        read += not asked_for
+        if reason:
+            report.dropped[reason] += 1
+            report.examples.setdefault(reason, f"{line.where}: {left} | {right}")
+            left_out[reason] += not asked_for
+        else:
+            # Interned: parallel sets repeat their English in every language.
+            whole.english.append(sys.intern(left))
+            whole.foreign.append(right)
+            whole.documents.append(sys.intern(line.document))
+    for finding in check_pairs(
+        whole.language,
+        whole.english[start:],
+        whole.foreign[start:],
+        read=read,
+        left_out=left_out,
+        parallel=source.parallel,
+        same_language=cfg.keep_equal,
+    ):
+        message = f"{source.name}: {finding.message}"
+        if finding.stops:
+            if cfg.checks == "stop":
+                raise DataError(f"{message}; --data.checks warn trains on them as they are")
+            report.refusals.append(message)
+        report.warnings.append(message)
 
 
 def _clean(text: str) -> str:
     return unicodedata.normalize("NFC", text).strip()
 
 
-def _reason_to_drop(english: str, foreign: str, line: Line, cfg: DataConfig, seen: set[bytes]) -> str:
-    """Reason for which a pair is filtered out; empty for a pair to keep, which is added to `seen`."""
+def _reason_to_drop(english: str, foreign: str, keys: tuple[str, str], line: Line, cfg: DataConfig) -> str:
+    """Reason for which a pair is filtered out by itself, with the `text_key`s of its sides; empty for one to keep."""
     chars = len(english), len(foreign)
     if cfg.min_score is not None and line.score is not None and line.score < cfg.min_score:
         return "low_score"
@@ -162,14 +220,7 @@ def _reason_to_drop(english: str, foreign: str, line: Line, cfg: DataConfig, see
     shorter, longer = sorted(n + 2 * len(WIDE.findall(text)) for n, text in zip(chars, (english, foreign), strict=True))
     if longer >= RATIO_FREE_CHARS and longer > cfg.max_length_ratio * shorter:
         return "length_ratio"
-    keys = text_key(english), text_key(foreign)
-    if keys[0] == keys[1] and not cfg.keep_equal:
-        return "equal_sides"
-    digest = _digest(*keys)
-    if digest in seen:
-        return "duplicate"
-    seen.add(digest)
-    return ""
+    return "equal_sides" if keys[0] == keys[1] and not cfg.keep_equal else ""
 
 
 def _digest(*keys: str) -> bytes:
@@ -206,8 +257,11 @@ def read_dev(cfg: DataConfig, bitexts: Mapping[str, Bitext]) -> BitextSplits:
     for language, bitext in _read_all(cfg, list(dict.fromkeys(sources))).items():
         dev[language] = _trim_dev(bitext, bitexts.get(language), cfg.dev_pairs)
         _check_not_empty(dev[language], "dev pair", "name other files with data.dev, or set data.dev_pairs=0")
+        if language in bitexts and (other := check_dev(bitexts[language].english, dev[language].english)):
+            dev[language].report.warnings.append(other)
     for language in bitexts.keys() - dev.keys():
-        train[language], held_out = _hold_out(bitexts[language], cfg.dev_pairs)
+        hold_out = _hold_out_documents if cfg.dev_by == "document" else _hold_out
+        train[language], held_out = hold_out(bitexts[language], cfg.dev_pairs)
         if held_out.english:
             dev[language] = held_out
     return BitextSplits(train, {language: dev[language] for language in sorted(dev)})
@@ -228,8 +282,36 @@ def _hold_out(bitext: Bitext, dev_pairs: int) -> tuple[Bitext, Bitext]:
     english, foreign = Counter(a for a, _ in keys), Counter(b for _, b in keys)
     unique = [i for i, (a, b) in enumerate(keys) if english[a] == foreign[b] == 1]
     chosen = _lowest_hashes(keys, unique, min(dev_pairs, int(HELD_OUT_SHARE * len(keys))))
-    rest = _select(bitext, set(range(len(keys))) - chosen, {"held_out": len(chosen)})
-    dev_report = BitextReport(bitext.language, list(bitext.files), lines=len(chosen))
+    return _parted(
+        bitext, chosen, BitextReport(bitext.language, list(bitext.files), lines=len(chosen), same_texts=True)
+    )
+
+
+def _hold_out_documents(bitext: Bitext, dev_pairs: int) -> tuple[Bitext, Bitext]:
+    """(train, held out): whole documents, chosen by a hash of their names, are taken from training.
+
+    Raises:
+      DataError: there are not at least two documents, or fewer than half of the pairs have one.
+    """
+    known = Counter(document for document in bitext.documents if document)
+    if len(known) < 2 or 2 * known.total() < len(bitext):
+        raise DataError(
+            f"data.dev_by=document: {known.total():,} of {len(bitext):,} {bitext.language} pairs name a document, and "
+            f"there are {len(known):,} documents; name their column with data.document_column, or use dev_by=pair"
+        )
+    wanted, chosen = min(dev_pairs, int(HELD_OUT_SHARE * len(bitext))), set[str]()
+    for document in sorted(known, key=_digest):
+        # A first document may be larger than the share; half of the pairs is the most that is taken.
+        if sum(known[one] for one in chosen) >= wanted or 2 * known[document] > len(bitext):
+            break
+        chosen.add(document)
+    places = {i for i, document in enumerate(bitext.documents) if document in chosen}
+    rest, held_out = _parted(bitext, places, BitextReport(bitext.language, list(bitext.files), lines=len(places)))
+    return rest, _trim_dev(held_out, rest, dev_pairs)
+
+
+def _parted(bitext: Bitext, chosen: set[int], dev_report: BitextReport) -> tuple[Bitext, Bitext]:
+    rest = _select(bitext, set(range(len(bitext))) - chosen, {"held_out": len(chosen)})
     return rest, _select(replace(bitext, report=dev_report), chosen, {})
 
 
@@ -246,7 +328,8 @@ def _select(bitext: Bitext, chosen: Collection[int], dropped: Mapping[str, int])
     report = replace(bitext.report, dropped=bitext.report.dropped + Counter(dropped))
     english = [text for i, text in enumerate(bitext.english) if i in chosen]
     foreign = [text for i, text in enumerate(bitext.foreign) if i in chosen]
-    return _counted(replace(bitext, english=english, foreign=foreign, report=report))
+    documents = [document for i, document in enumerate(bitext.documents) if i in chosen]
+    return _counted(replace(bitext, english=english, foreign=foreign, documents=documents, report=report))
 
 
 # ---- contamination ---------------------------------------------------------------------------------------------

@@ -32,6 +32,10 @@ class CaptionSource(Source):
     """Pair keywords instead of captions."""
 
     @property
+    def parallel(self) -> bool:
+        return False
+
+    @property
     def name(self) -> str:
         return f"{self.spec} ({'keywords, ' if self.keywords else ''}{self.split})"
 

@@ -72,6 +72,11 @@ class Source:
     """Sheet of a workbook, member of an archive, or split of a data set."""
 
     @property
+    def parallel(self) -> bool:
+        """Whether the sides are translations of each other, so that their lengths are related."""
+        return True
+
+    @property
     def name(self) -> str:
         return ",".join(str(path) for path in self.paths)
 

@@ -44,17 +44,38 @@ class BitextReport:
     """FILE: how it was read, where that was recognised: encoding, delimiter, header, columns."""
     bad_lines: list[str] = field(default_factory=list)
     """FILE:LINE: reason, of malformed lines (up to data.max_bad_lines)."""
+    warnings: list[str] = field(default_factory=list)
+    """What looks wrong in the pairs of a file, with the setting that mends it (data/text/checks.py)."""
+    refusals: list[str] = field(default_factory=list)
+    """Those warnings for which training stops, unless data.checks=warn."""
+    same_texts: bool = False
+    """Dev pairs that are single lines of the training's own texts."""
+    first: list[tuple[str, str]] = field(default_factory=list)
+    """The first pairs as read, English and foreign, before filtering."""
+    examples: dict[str, str] = field(default_factory=dict)
+    """Reason -> FILE:LINE and text of the first pair that was left out for it."""
     english_characters: int = 0
     foreign_characters: int = 0
     lengths: dict[str, SideLengths] = field(default_factory=dict)
     """Token lengths by tower (student, teacher), set by tokenisation."""
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self) | {"dropped": dict(sorted(self.dropped.items()))}
+        """All counts and warnings; the texts of pairs stay in their files."""
+        counts = {name: value for name, value in asdict(self).items() if name not in ("first", "examples")}
+        return counts | {"dropped": dict(sorted(self.dropped.items()))}
+
+
+SHOWN = 60
+"""Characters of a text in a printed pair."""
+
+
+def _short(text: str) -> str:
+    text = "".join(c if c.isprintable() else " " for c in text)
+    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
 
 
 def report_lines(reports: Mapping[str, Iterable[BitextReport]]) -> list[str]:
-    """Printed summary, a few lines per language and split; `reports` maps split names to reports."""
+    """Printed summary, some lines per language and split; `reports` maps split names to reports."""
     lines = []
     for split, of_split in reports.items():
         for report in of_split:
@@ -70,4 +91,8 @@ def report_lines(reports: Mapping[str, Iterable[BitextReport]]) -> list[str]:
                 counted = (f"{reason.replace('_', ' ')} {count:,}" for reason, count in sorted(reasons.items()))
                 lines.append("  left out: " + ", ".join(counted))
             lines += [f"  bad line: {line}" for line in report.bad_lines]
+            if split == "train":
+                lines += [f"  pair {n}: {_short(a)} | {_short(b)}" for n, (a, b) in enumerate(report.first, start=1)]
+            lines += [f"  warning: {warning}" for warning in report.warnings if warning not in report.refusals]
+            lines += [f"  WARNING, training stops: {warning}" for warning in report.refusals]
     return lines

