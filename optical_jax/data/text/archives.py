@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -20,7 +21,10 @@ HARMLESS = 1 << 26
 """Bytes to which anything may unpack, however small it is packed."""
 DENSEST = 200
 """Times its packed size to which a file may unpack: text is packed to a fifth, repetitive XML to a fiftieth."""
-BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
+BROKEN = (
+    zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError, LookupError,
+    struct.error,
+)  # fmt: skip
 """What reading a zip archive raises: damaged, packed by a method that is not supported, or encrypted."""
 
 

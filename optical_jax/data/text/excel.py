@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +22,7 @@ MOST_ROWS = 1_048_576
 # kinds of SyntaxError.
 BROKEN = (
     zipfile.BadZipFile, SyntaxError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, OSError,
-    EOFError, RuntimeError,
+    EOFError, RuntimeError, zlib.error, struct.error,
 )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ def read_parquet(file: PairFile, cfg: DataConfig, notes: list[str]) -> Iterator[
                         yield Line(where, fault=record)
                     else:
                         yield record_line(where, flat_record(record), keys)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             what = str(error).partition("\n")[0]
             raise DataError(
                 f"{name}: cannot be read after row {number} ({what:.200}); make or fetch it again"
@@ -96,9 +96,17 @@ def _open(path: Path) -> tuple[Any, Callable[[list[str]], Iterator[Any]]]:
     if start == b"ARROW1":
         whole = pa.ipc.open_file(mapped)
         read = (whole.get_batch(n) for n in range(whole.num_record_batches))
-        return whole.schema, lambda columns: (batch.select(columns) for batch in read)
+        return whole.schema, lambda columns: _valid(read, columns)
     stream = pa.ipc.open_stream(mapped)
-    return stream.schema, lambda columns: (batch.select(columns) for batch in stream)
+    return stream.schema, lambda columns: _valid(stream, columns)
+
+
+def _valid(batches: Iterable[Any], columns: list[str]) -> Iterator[Any]:
+    """Columns of batches whose offsets lie within their buffers: Arrow maps a file as it is, a damaged one too."""
+    for batch in batches:
+        part = batch.select(columns)
+        part.validate(full=True)
+        yield part
 
 
 def _keys(schema: Any, file: PairFile, cfg: DataConfig) -> dict[str, str]:

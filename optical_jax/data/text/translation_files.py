@@ -194,8 +194,9 @@ def _elements(file: PairFile, names: tuple[str, ...], events: tuple[str, ...]) -
                 yield event, element
                 if event == "end":
                     element.clear()
-                    while element.getprevious() is not None:
-                        del element.getparent()[0]
+                    parent = element.getparent()
+                    while parent is not None and element.getprevious() is not None:
+                        del parent[0]
     except etree.XMLSyntaxError as error:
         raise DataError(f"{file.name}:{error.lineno or line}: not XML that can be read ({error.msg:.200})") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:

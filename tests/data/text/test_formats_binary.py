@@ -178,6 +178,18 @@ def saved_split(folder, rows):
     write(folder / "dataset_info.json", "{}")
 
 
+def test_damaged_arrow_files_are_refused(tmp_path):
+    """Arrow maps a file as it is: offsets beyond its end would end the process."""
+    whole = stream(tmp_path / "a.arrow", numbered(50)).read_bytes()
+    offsets = whole.index(b"English") - 64
+    for start in range(offsets - 200, offsets, 8):
+        path = write(tmp_path / "b.arrow", whole[:start] + b"\xff\xff\xff\x7f" + whole[start + 4 :])
+        try:
+            assert len(pairs_in(path)) == 50
+        except DataError as error:
+            assert "b.arrow" in str(error)
+
+
 def test_arrow_files(tmp_path):
     assert pairs_in(stream(tmp_path / "a.arrow", PAIRS)) == PAIRS
     assert pairs_in(stream(tmp_path / "b.arrow", PAIRS, pa.ipc.new_file)) == PAIRS
@@ -317,6 +329,7 @@ def test_the_direction_of_xliff(tmp_path, text):
     path = write(tmp_path / "a.xlf", text.format("swh", "en"))
     assert pairs_in(path) == [("Maji sasa", "Water now")]
     assert read(path)[1] == [f"{path}: English is the target, swh the source"]
+    assert pairs_in(write(path, text.format("swh", "en").replace("<xliff", "<!-- a --><xliff"))) != []
     with pytest.raises(DataError, match=r"a\.xlf: from en to fr, not en and sw"):
         pairs_in(write(path, text.format("en", "fr")))
     with pytest.raises(ConfigError, match=r"data\.score_column=q: .*a\.xlf has no columns"):
