@@ -123,7 +123,6 @@ def read_po(file: PairFile, cfg: DataConfig, notes: list[str]) -> Iterator[Line]
     """
     _check_no_columns(file, cfg)
     try:
-        from translate.storage.poparser import PoParseError
         from translate.storage.pypo import pofile
     except ImportError:
         raise ConfigError(f"{file.name}: .po needs translate-toolkit; pip install 'optical_jax[files]'") from None
@@ -147,7 +146,8 @@ def read_po(file: PairFile, cfg: DataConfig, notes: list[str]) -> Iterator[Line]
     content = "\n".join(lines).encode()
     try:
         store = pofile.parsestring(CHARSET.sub(b"charset=UTF-8", content, count=1))
-    except PoParseError as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        # PoParseError, a ValueError, and what the toolkit lets through of damaged files.
         raise DataError(f"{file.name}: not a PO file that can be read ({error!s:.200})") from error
     language = store.gettargetlanguage()
     if language and language_key(language) != language_key(file.language):
