@@ -45,9 +45,10 @@ class PairFile:
                     fault += "; name its encoding, for example --data.encoding windows-1252"
                 yield number, text, fault
         except DataError as error:
-            if not self.shown:
-                raise
-            raise DataError(str(error).replace(str(self.path), self.shown)) from error
+            message = str(error).replace(str(self.path), self.name)
+            if "UTF-16 without a byte order mark" in message:
+                message += ", or add --data.encoding utf-16-le"
+            raise DataError(message) from error
 
 
 @dataclass(frozen=True)

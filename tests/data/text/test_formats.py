@@ -299,6 +299,13 @@ def test_another_encoding_is_named_never_guessed(tmp_path):
         assert any(note.endswith("read as windows-1252") for note in bitext.report.notes)
 
 
+def test_utf16_without_a_mark_is_named(tmp_path):
+    path = write(tmp_path / "a.tsv", table(GERMAN, "\t").encode("utf-16-le"))
+    with pytest.raises(DataError, match=r"UTF-16 without a byte order mark, .* or add --data\.encoding utf-16-le"):
+        pairs_in(path, "de")
+    assert pairs_in(path, "de", encoding="utf-16-le") == GERMAN
+
+
 # ---- blank lines -------------------------------------------------------------------------------------------------
 
 

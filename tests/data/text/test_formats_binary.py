@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import json
+import sys
 import time
 import zipfile
 
@@ -509,3 +510,15 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory, start, data, name):
         return
     for line in lines:
         assert line.fault or line.left_out or (line.english.strip() and line.foreign.strip())
+
+
+@pytest.mark.parametrize(
+    ("name", "library"),
+    [("a.xlsx", "openpyxl"), ("a.parquet", "pyarrow"), ("a.tmx", "lxml"), ("a.xlf", "lxml"), ("a.po", "translate")],
+)
+def test_missing_libraries_are_named(tmp_path, monkeypatch, name, library):
+    path = workbook(tmp_path / name, ROWS) if name == "a.xlsx" else write(tmp_path / name, "x\n")
+    for module in (library, "translate.storage.pypo"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ConfigError, match=r"pip install 'optical_jax\[files\]'"):
+        pairs_in(path)
