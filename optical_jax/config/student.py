@@ -12,6 +12,7 @@ from typing import Literal
 from optical_jax.config.losses import LossConfig
 from optical_jax.config.run import CheckpointConfig, MeshConfig, OptimizerConfig, TrainingConfig
 from optical_jax.config.towers import Attention, Dtype, Remat
+from optical_jax.config.vocabulary import MAX_UNKNOWN
 
 LOW_RESOURCE = ("sw", "so", "tl", "mr", "yo", "ha", "am", "km", "ne", "ig", "rw", "zu", "bem", "tw")
 """Languages reported as low-resource in results tables; all others are high-resource."""
@@ -151,6 +152,9 @@ class DataConfig:
     """Share (above 0, at most 1) of the batches that are captioned images."""
     max_bad_lines: int = 0
     """Largest number of malformed lines per file, which are reported and skipped; one more is an error."""
+    max_unknown: float = MAX_UNKNOWN
+    """Largest share (0 to 1) of a side's tokens that its tokenizer may not know ([UNK]); more is an error before the
+    first step. Above 0.02 there is a warning."""
     checks: Literal["stop", "warn"] = "stop"
     """stop: no training where more than half of a file's pairs are left out, or its sides look swapped; warn: train on
     them as they are."""

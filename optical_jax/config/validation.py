@@ -148,6 +148,7 @@ def check_every_training(
     check_that(cfg, known, "checkpoint.best_metric", f"use one of {', '.join(metrics)}")
     for name in ("optimizer.b1", "optimizer.b2"):
         check_that(cfg, 0 <= _get(cfg, name) < 1, name, "use a number from 0 to below 1")
+    check_that(cfg, 0 <= cfg.data.max_unknown <= 1, "data.max_unknown", "use a share from 0 to 1")
     parse_licences(cfg.licences)
 
 
@@ -402,7 +403,7 @@ def _get(cfg: Any, name: str) -> Any:
 
 
 TEACHER_AT_LEAST_1 = ("data.passages", "data.row_length", "data.dev_queries", "data.dev_documents", "training.steps")
-TEACHER_AT_LEAST_0 = ("encoder.projection", "loss.contrastive", "loss.kl", "loss.margin_mse")
+TEACHER_AT_LEAST_0 = ("encoder.projection", "data.max_bad_lines", "loss.contrastive", "loss.kl", "loss.margin_mse")
 TEACHER_ABOVE_0 = ("loss.temperature", "loss.score_scale")
 IMAGE_AT_LEAST_1 = (
     "data.dev_pictures", "data.threads", "image.image_size", "image.patch_size", "image.width", "image.layers",

@@ -14,6 +14,7 @@ from optical_jax.config import DataConfig
 from optical_jax.config.validation import check_reading
 from optical_jax.data.text.checks import check_dev, check_number, check_pairs
 from optical_jax.data.text.entries import parse_entry
+from optical_jax.data.text.folding import is_blank
 from optical_jax.data.text.formats import InputFile, Source, fingerprint
 from optical_jax.data.text.pairs import Line
 from optical_jax.data.text.report import BitextReport
@@ -211,6 +212,8 @@ def _clean(text: str) -> str:
 def _reason_to_drop(english: str, foreign: str, keys: tuple[str, str], line: Line, cfg: DataConfig) -> str:
     """Reason for which a pair is filtered out by itself, with the `text_key`s of its sides; empty for one to keep."""
     chars = len(english), len(foreign)
+    if is_blank(english) or is_blank(foreign):
+        return "no_text"
     if cfg.min_score is not None and line.score is not None and line.score < cfg.min_score:
         return "low_score"
     if min(chars) < cfg.min_chars:
