@@ -27,7 +27,7 @@ FREE_SETTINGS = (
     "run", "resume", "cache_dir", "low_resource", "licences", "teacher.cache_gib", "training.steps",
     "training.log_every", "training.dev_every", "training.tracker", "training.deterministic", "mesh.*",
     "teacher.attention", "student.attention", "student.remat", "encoder.attention", "encoder.remat",
-    "text.attention", "text.remat", "image.attention", "image.remat", "data.threads", "data.checks",
+    "text.attention", "text.remat", "image.attention", "image.remat", "data.threads", "data.checks", "data.max_unknown",
     "checkpoint.every", "checkpoint.keep", "checkpoint.keep_best",
 )  # fmt: skip
 """Settings that may change when a run is resumed: they affect monitoring and computation, not the result."""
