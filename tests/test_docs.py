@@ -68,10 +68,11 @@ def blocks(page: str) -> list[Block]:
 
 
 def commands(block: Block) -> list[list[str]]:
-    """The words behind `python` of every such line of a shell block."""
+    """The words behind `python` of every such line of a shell block; `optical_jax` is `python -m optical_jax`."""
     lines = block.text.replace("\\\n", " ").splitlines() if block.info == "sh" else []
     words = [shlex.split(line, comments=True) for line in lines]
-    return [rest for first, *rest in filter(None, words) if first == "python"]
+    starts = {"python": [], "optical_jax": ["-m", "optical_jax"]}
+    return [[*starts[first], *rest] for first, *rest in filter(None, words) if first in starts]
 
 
 def arguments(command: list[str], heads: tuple[list[str], ...]) -> list[str] | None:
@@ -305,9 +306,12 @@ def test_bitext_forms_are_read_as_shown(tmp_path, monkeypatch):
         kept[settings.run] = {language: list(zip(b.english, b.foreign, strict=True)) for language, b in train.items()}
     german = [("The rain falls", "Der Regen fällt"), ("The child sleeps", "Das Kind schläft")]
     swahili = [("The rain falls", "Mvua inanyesha"), ("The child sleeps", "Mtoto analala")]
+    quoted = [("The rain falls", "Mvua inanyesha"), ("Sleep, child!", "Mtoto, lala!")]
     assert kept == {
         "runs/tsv": {"de": german},
         "runs/scored": {"de": german[:1]},
+        "runs/csv": {"sw": quoted},
+        "runs/csv_named": {"sw": quoted},
         "runs/moses": {"sw": swahili},
         "runs/jsonl": {"sw": swahili},
         "runs/questions": {"sw": [("When does it rain?", "Mvua inanyesha lini?"), ("Who sleeps?", "Nani analala?")]},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
@@ -11,11 +12,15 @@ import tyro
 from optical_jax.commands.entry import as_main, refuse_no_flags
 from optical_jax.config import DataConfig
 from optical_jax.errors import DataError
+from optical_jax.invocation import program
+from optical_jax.printing import printable
 
 if TYPE_CHECKING:
     from optical_jax.data.text.bitext import Bitext
 
-EXAMPLE = "python -m optical_jax check configs/tiny/sw.train.tsv"
+UNDETERMINED = "und"
+"""Of ISO 639, for files whose language is not given."""
+EXAMPLE = "check configs/tiny/sw.train.tsv"
 
 
 @dataclass(frozen=True)
@@ -39,24 +44,34 @@ def run_command(argv: Sequence[str]) -> None:
       ConfigError: a flag that is not valid.
     """
     refuse_no_flags(argv, "name files of sentence pairs", EXAMPLE)
-    command = tyro.cli(CheckCommand, args=list(argv), prog="python -m optical_jax check")
+    command = tyro.cli(CheckCommand, args=list(argv), prog=program("check"))
     # Here, so that --help does not import numpy.
     from optical_jax.data.text.bitext import load_bitext
     from optical_jax.data.text.entries import parse_entry
     from optical_jax.data.text.report import report_lines
 
     refusals = []
-    for entry in command.files:
+    for entry in map(with_language, command.files):
         language = parse_entry(entry, "FILE").language
         dev = tuple(one for one in command.data.dev if parse_entry(one, "data.dev").language == language)
         splits = load_bitext(replace(command.data, bitext=(entry,), dev=dev, checks="warn"))
         for name, split in [("train", splits.train), ("dev", splits.dev)]:
             for bitext in split.values():
-                print("\n".join(report_lines({name: [bitext.report]})))
-                print("\n".join(f"  {line}" for line in describe(bitext)))
+                print("\n".join(map(printable, report_lines({name: [bitext.report]}))))
+                print("\n".join(f"  {printable(line)}" for line in describe(bitext)))
                 refusals += bitext.report.refusals
     if refusals and command.data.checks == "stop":
         raise DataError("training would stop for what is marked above, unless data.checks=warn")
+
+
+def with_language(entry: str) -> str:
+    """The entry; with the code of an undetermined language where neither it nor the file's name has one."""
+    from optical_jax.data.text.entries import ENTRY
+    from optical_jax.data.text.formats import FILE_NAME
+
+    match = ENTRY.fullmatch(entry)
+    named = match is None or match["lang"] or FILE_NAME.fullmatch(Path(match["path"]).name)
+    return entry if named else f"{UNDETERMINED}={entry}"
 
 
 def describe(bitext: Bitext) -> list[str]:

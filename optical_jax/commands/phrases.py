@@ -10,31 +10,46 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from optical_jax.commands.entry import as_main, refuse_no_flags
+from optical_jax.commands.inputs import check_phrases
+from optical_jax.config.vocabulary import check_max_unknown
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.evaluation.options import PhrasesCommand
 from optical_jax.files import write_json
+from optical_jax.invocation import program
 
 if TYPE_CHECKING:
     from optical_jax.retrieval.metrics import PerQuery
 
 
-EXAMPLE = "python -m optical_jax phrases --run runs/pair --images flickr30k_entities:flickr30k"
+EXAMPLE = "phrases --run runs/pair --images flickr30k_entities:flickr30k"
 
 
 def run_command(argv: Sequence[str]) -> None:
     refuse_no_flags(argv, "name a run and Flickr30k Entities", EXAMPLE)
-    command = tyro.cli(PhrasesCommand, args=list(argv), prog="python -m optical_jax phrases")
+    command = tyro.cli(PhrasesCommand, args=list(argv), prog=program("phrases"))
     check(command)
+    check_phrases(command)
     from optical_jax.data.images.proposals import read_proposals
     from optical_jax.data.images.sources import read_flickr_entities
     from optical_jax.evaluation.phrases import find_systems, gold_boxes, phrases_of, rank_boxes, summary, write_rows
     from optical_jax.partitioning import over_all_devices
     from optical_jax.progress import ProgressReport
     from optical_jax.runs.pair import by_patches
+    from optical_jax.towers.texts import check_texts
 
     systems, origin = find_systems(command)
     entities = read_flickr_entities(command.images, command.split)
     phrases = phrases_of(entities)
+    for name, towers in systems.items():
+        if name == "untrained":  # reads as the trained one
+            continue
+        check_texts(
+            towers.text,
+            [phrase.text for phrase in phrases],
+            f"phrases, {name}",
+            at_most=command.max_unknown if towers is next(iter(systems.values())) else None,
+            remedy="the phrases are English; use a model that reads them",
+        )
     drawn = {name: gold_boxes(entities, name) for name in dict.fromkeys(phrase.picture for phrase in phrases)}
     candidates = read_proposals(Path(command.boxes)) if command.boxes else drawn
     if lacking := [name for name in drawn if name not in candidates]:
@@ -81,6 +96,7 @@ def check(command: PhrasesCommand) -> None:
         raise ConfigError(f"checkpoint={command.checkpoint} is not valid; use last, best or a step number")
     if command.model and command.checkpoint != "last":
         raise ConfigError(f"checkpoint={command.checkpoint} belongs to --run; a model has none")
+    check_max_unknown(command.max_unknown)
     if command.batch_size < 1:
         raise ConfigError(f"batch_size={command.batch_size} is not valid; use at least 1")
     if command.out and Path(command.out).is_dir():
@@ -92,12 +108,10 @@ def check(command: PhrasesCommand) -> None:
 
 def print_metrics(figures: Mapping[str, Any]) -> None:
     """Print one row per system, then one per type of phrase."""
-    from rich.console import Console
-
     from optical_jax.evaluation.phrases import PHRASE_METRICS
-    from optical_jax.evaluation.report import make_table, say, start_group
+    from optical_jax.evaluation.report import make_console, make_table, say, start_group
 
-    console, own = Console(), figures["system"]
+    console, own = make_console(), figures["system"]
     what = f"{figures['run']}, checkpoint {figures['checkpoint']}" if "run" in figures else figures["model"]
     say(
         console,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optical_jax.errors import ConfigError
+from optical_jax.errors import ConfigError, DataError
 from optical_jax.export.options import ExportCommand
 
 if TYPE_CHECKING:
@@ -74,14 +74,14 @@ def read_record(path: Path) -> dict[str, Any]:
 
     try:
         return read_json(path) if path.is_file() else {}
-    except ValueError as error:
+    except DataError as error:
         raise ConfigError(f"{path} is not valid JSON ({error}); restore it, or delete it to export without") from error
 
 
 def model_of(config: Mapping[str, Any], role: str) -> Model:
     """Hub or folder name of the model at `<role>.path`, without the local path."""
     from optical_jax.export.card import Model
-    from optical_jax.models.formats.pretrained import HUB_NAME, SHIPPED
+    from optical_jax.models.formats.finding import HUB_NAME, SHIPPED
 
     path = config.get(role, {}).get("path", "")
     hub = bool(HUB_NAME.fullmatch(path)) and path != SHIPPED and not Path(path).exists()
