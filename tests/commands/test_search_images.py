@@ -176,7 +176,7 @@ def test_picture_files_that_are_left_out_are_said(pair, tmp_path, caplog):
         (["--run", "nowhere", "--images", "PICTURES", "q"], 2, "run=nowhere is not a run folder"),
         (["--model", "RUN", "--images", "PICTURES", "--json", "q"], 2, "is a run; give --run"),
         (["--run", "PLAIN", "--images", "PICTURES", "q"], 2, "with --pictures-by"),
-        (["--run", "RUN", "--images", "nowhere", "q"], 3, "nowhere: no such folder or file"),
+        (["--run", "RUN", "--images", "nowhere", "q"], 3, "images=nowhere: nowhere does not exist"),
         (["--run", "RUN", "--images", "EMPTY", "q"], 3, "no image in it"),
         (["--run", "RUN", "--images", "BROKEN", "paka"], 3, "p3.png: not an image"),
         (["--run", "RUN", "--images", "SET", "--split", "test", "q"], 3, "its splits: dev"),

@@ -536,6 +536,10 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 def _in_tar(path: Path, left_out: dict[str, str]) -> dict[str, ImageSource]:
     sources: dict[str, ImageSource] = {}
+    kind = image_format(head_of(path))
+    if kind and kind != "gzip":
+        remedy = "unpack it and name the folder" if kind == "zip" else "name the folder that it lies in"
+        raise DataError(f"{path}: {kind}, not a folder, a tar archive or an npz file of images; {remedy}")
     try:
         with tarfile.open(path, "r:") as archive, path.open("rb") as file:
             for member in archive:

@@ -156,6 +156,23 @@ def test_a_file_that_is_only_a_signature_is_left_out(tmp_path, caplog):
     assert said == "1 image file left out: goat.heic (HEIC, cut off behind its signature)"
 
 
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            encoded((9, 9, 9)),
+            "PNG, not a folder, a tar archive or an npz file of images; name the folder that it lies in",
+        ),
+        (b"PK\3\4", "zip, not a folder, .*; unpack it and name the folder"),
+        (b"\x1f\x8b\x08", "pack it again without gzip"),
+    ],
+)
+def test_one_file_that_is_not_a_tar_archive(tmp_path, data, message):
+    (tmp_path / "photos.tar").write_bytes(data)
+    with pytest.raises(DataError, match=message):
+        index_images(tmp_path / "photos.tar")
+
+
 # ---- links -------------------------------------------------------------------------------------------------------
 
 
