@@ -136,7 +136,7 @@ def test_more_than_a_row_of_pictures(tmp_path, monkeypatch):
         (["--run", "nowhere", "--images", "PICTURES", "q"], 2, "run=nowhere is not a run folder"),
         (["--model", "RUN", "--images", "PICTURES", "--json", "q"], 2, "is a run; give --run"),
         (["--run", "PLAIN", "--images", "PICTURES", "q"], 2, "with --pictures-by"),
-        (["--run", "RUN", "--images", "nowhere", "q"], 3, "nowhere: no such folder or file"),
+        (["--run", "RUN", "--images", "nowhere", "q"], 3, "images=nowhere: nowhere does not exist"),
         (["--run", "RUN", "--images", "EMPTY", "q"], 3, "no image in it"),
         (["--run", "RUN", "--images", "BROKEN", "q"], 3, "p3.png: not an image"),
         (["--run", "RUN", "--images", "SET", "--split", "test", "q"], 3, "its splits: dev"),
