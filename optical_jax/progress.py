@@ -46,14 +46,14 @@ class ProgressReport:
         self._eta_in_lines = False
         self._slow = slow
         # The current stderr, which may be redirected to a file while a unit runs.
-        self._console = Console(file=sys.stderr)
+        self._console = Console(file=sys.stderr, emoji=False)
         self._bar: Progress | None = None
         if self._console.is_terminal and not self._console.is_dumb_terminal:
             wide = self._console.width >= WIDE
             bar = [BarColumn(bar_width=None)] if wide else []
             times = [TextColumn("{task.fields[rate]}"), TimeElapsedColumn()] if wide else []
             self._bar = Progress(
-                TextColumn("{task.description}" if wide else "{task.description:.12}"),
+                TextColumn("{task.description}" if wide else "{task.description:.12}", markup=False),
                 *bar,
                 MofNCompleteColumn(),
                 *times,

@@ -22,8 +22,8 @@ from optical_jax.data.text.code_switch import (
     read_lexicon,
     read_lexicons,
     share_of_words,
-    word_key,
 )
+from optical_jax.data.text.folding import word_key
 from optical_jax.data.tokenization import Tokens, pad_tokens, tokenize
 from optical_jax.errors import ConfigError
 from optical_jax.losses.ot_distillation import transport

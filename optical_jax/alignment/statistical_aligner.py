@@ -12,6 +12,7 @@ import scipy.special
 from jaxtyping import Float, Int
 
 from optical_jax.alignment.links import SYMMETRISED, Links, best_per_row
+from optical_jax.data.text.folding import word_key
 from optical_jax.errors import DataError
 
 Words = Sequence[str]
@@ -58,7 +59,7 @@ class DirectedModel:
 
 @dataclass(frozen=True)
 class StatisticalAligner:
-    """Alignment models of both directions; words are case-folded."""
+    """Alignment models of both directions; words are compared by `word_key`."""
 
     forward: DirectedModel
     """p(foreign | English)."""
@@ -104,7 +105,7 @@ def fit_aligner(
 
 
 def _folded(words: Words) -> list[str]:
-    return [word.casefold() for word in words]
+    return [word_key(word) for word in words]
 
 
 class Places:

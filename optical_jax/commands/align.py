@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,6 +15,8 @@ import tyro
 from optical_jax.commands.entry import as_main, refuse_no_flags
 from optical_jax.commands.inputs import check_file, check_model
 from optical_jax.config import LossConfig, OtConfig
+from optical_jax.config.vocabulary import MAX_UNKNOWN, MaxUnknown, check_max_unknown
+from optical_jax.data.text.folding import is_blank
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.evaluation.word_alignment import sources_of
 from optical_jax.files import slug
@@ -72,6 +75,9 @@ class AlignCommand:
     """Gold links of the bitext's lines (Pharaoh or NAACL); the bitext's words must be separated by spaces."""
     foreign_first: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """The gold links have the foreign word first, not the English one."""
+    gold_first: Annotated[Literal[0, 1] | None, tyro.conf.arg(metavar="0|1")] = None
+    """Number of a text's first word in the gold links; default: 0 in Pharaoh files, 1 in NAACL files."""
+    max_unknown: MaxUnknown = MAX_UNKNOWN
     pairs: int = 500
     """Largest number of pairs per bitext, evenly spaced."""
     rule: Literal["forward", "backward", "intersection", "union", "grow-diag", "grow-diag-final-and", "share"] = (
@@ -113,7 +119,7 @@ def run_command(argv: Sequence[str]) -> None:
     run = Path(command.run)
     saved = RunFolder(run).saved_config() or {}
     if command.image:
-        align_image(command, saved, Console())
+        align_image(command, saved, Console(markup=False, emoji=False))
         return
     try:
         cfg = LossConfig(name=saved["loss"]["name"], ot=OtConfig(**saved["loss"]["ot"]))
@@ -129,7 +135,7 @@ def run_command(argv: Sequence[str]) -> None:
     idf = try_count_idf(saved, student, teacher) if cfg.ot.masses == "idf" else None
     if cfg.ot.masses == "norm":
         print("masses are uniform here, not norm as in training, which has the vectors before normalisation")
-    console = Console()
+    console = Console(markup=False, emoji=False)
     if not sources:
         draw(command, student, teacher, cfg, idf, console)
         return
@@ -142,6 +148,8 @@ def run_command(argv: Sequence[str]) -> None:
         pairs=command.pairs,
         rule=command.rule,
         foreign_first=command.foreign_first,
+        first_word=command.gold_first,
+        max_unknown=command.max_unknown,
         idf=idf,
     )
     print_quality(found, console)
@@ -162,7 +170,11 @@ def draw(
     from optical_jax.alignment.plans import align_texts
     from optical_jax.evaluation.report import say
     from optical_jax.plots.plans import draw_plans
+    from optical_jax.towers.texts import STUDENT_REMEDY, TEACHER_REMEDY, check_texts
 
+    check = partial(check_texts, at_most=command.max_unknown, each=True)
+    check(student, [command.foreign], "the foreign text", remedy=STUDENT_REMEDY)
+    check(teacher, [command.english], "the English text", remedy=TEACHER_REMEDY)
     texts = [(command.foreign, command.english)]
     (found,) = align_texts(student, teacher, texts, cfg, by_pieces=command.pieces, idf=idf)
     print_plan(found, console)
@@ -218,8 +230,11 @@ def check(command: AlignCommand) -> None:
         if command.gold:
             raise ConfigError(f"gold={' '.join(command.gold)} needs the sentences it links; add --bitext")
         for name, text in texts.items():
-            if not text.strip():
+            if is_blank(text):
                 raise ConfigError(f"the {name} text is empty; use two texts, the foreign one first, or a --bitext")
+    check_max_unknown(command.max_unknown)
+    if command.gold_first is not None and not command.gold:
+        raise ConfigError(f"gold_first={command.gold_first} is for --gold; leave it out")
     if command.epsilon is not None and not 0.0 < command.epsilon < math.inf:
         raise ConfigError(f"epsilon={command.epsilon} is not valid; use a number above 0")
     if not re.fullmatch(r"last|best|untrained|[0-9]+", command.checkpoint):
@@ -352,7 +367,7 @@ def check_image(command: AlignCommand) -> None:
             raise ConfigError(f"{name}={' '.join(value)} and image={command.image} are given; use one of them")
     if command.english:
         raise ConfigError(f"a second text is given, {command.english!r}; with --image there is one, the caption")
-    if not command.foreign.strip():
+    if is_blank(command.foreign):
         raise ConfigError("no caption given; add it after the flags, in quotes")
 
 
@@ -369,10 +384,12 @@ def align_image(command: AlignCommand, saved: Mapping[str, Any], console: Consol
     from optical_jax.plots.images import plan_over_image
     from optical_jax.plots.thumbnails import thumbnail
     from optical_jax.runs.pair import by_patches, text_and_image_of_run
+    from optical_jax.towers.texts import STUDENT_REMEDY, check_texts
 
     run, cfg = Path(command.run), image_settings(command, saved)
     rgb = read_rgb(Path(command.image))
     text, image, _ = text_and_image_of_run(run, command.checkpoint, command.pictures_by)
+    check_texts(text, [command.foreign], "the caption", at_most=command.max_unknown, remedy=STUDENT_REMEDY, each=True)
     found = align_image_plan(text, by_patches(image), command.foreign, rgb, cfg, by_pieces=command.pieces)
     print_words(found, console)
     if found.cut:

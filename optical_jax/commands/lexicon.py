@@ -11,6 +11,7 @@ import tyro
 
 from optical_jax.commands.entry import as_main, refuse_no_flags
 from optical_jax.config import DataConfig, OtConfig
+from optical_jax.config.vocabulary import MAX_UNKNOWN, MaxUnknown, check_max_unknown
 from optical_jax.errors import ConfigError
 from optical_jax.invocation import program
 from optical_jax.runs.bitext import saved_data
@@ -31,6 +32,7 @@ class LexiconCommand:
     """Checkpoint of the student."""
     out: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
     """Output folder; empty writes RUN/lexicon."""
+    max_unknown: MaxUnknown = MAX_UNKNOWN
     min_count: int = 3
     """Smallest number of occurrences of a word."""
     min_share: float = 0.3
@@ -59,6 +61,7 @@ def run_command(argv: Sequence[str]) -> None:
     from optical_jax.progress import ProgressReport
     from optical_jax.runs.folder import RunFolder
     from optical_jax.runs.load import load, sides_of
+    from optical_jax.towers.texts import STUDENT_REMEDY, TEACHER_REMEDY, check_texts
 
     run = Path(command.run)
     data, ot, lengths = read_settings(RunFolder(run).saved_config() or {}, run)
@@ -66,6 +69,9 @@ def run_command(argv: Sequence[str]) -> None:
     teacher = load(run, part="teacher")
     out = Path(command.out) if command.out else run / "lexicon"
     for language, one in load_bitext(data).train.items():
+        for tower, texts, remedy in ((student, one.foreign, STUDENT_REMEDY), (teacher, one.english, TEACHER_REMEDY)):
+            what = f"{language}, {'foreign' if tower is student else 'English'} texts"
+            check_texts(tower, texts, what, at_most=command.max_unknown, remedy=remedy)
         with ProgressReport(f"plans of {language}", min(len(one), MOST_PAIRS), "pairs") as progress:
             lexicon = lexicon_of_plans(
                 student,
@@ -93,6 +99,7 @@ def check(command: LexiconCommand) -> None:
     Raises:
       ConfigError: names the flag, its value and the remedy.
     """
+    check_max_unknown(command.max_unknown)
     if command.min_count < 1:
         raise ConfigError(f"min_count={command.min_count} is not valid; use at least 1")
     if not 0 <= command.min_share <= 1:

@@ -10,6 +10,7 @@ import tyro
 
 from optical_jax.commands.entry import as_main, refuse_no_flags
 from optical_jax.commands.inputs import check_mining
+from optical_jax.config.vocabulary import check_max_unknown
 from optical_jax.errors import ConfigError
 from optical_jax.invocation import program
 from optical_jax.training.teacher.options import MineCommand
@@ -56,5 +57,8 @@ def check(command: MineCommand) -> None:
                 raise ConfigError(f"{name}={getattr(command, name)} is for a model, not for by=bm25; leave it out")
     if command.pool == "collection" and not command.collection:
         raise ConfigError("pool=collection needs a collection; add --collection, or use --pool files")
+    if command.max_bad_lines < 0:
+        raise ConfigError(f"max_bad_lines={command.max_bad_lines} is not valid; use 0 or more")
+    check_max_unknown(command.max_unknown)
     if command.seed < 0:
         raise ConfigError(f"seed={command.seed} is not valid; use 0 or more")

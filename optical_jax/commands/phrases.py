@@ -11,6 +11,7 @@ import tyro
 
 from optical_jax.commands.entry import as_main, refuse_no_flags
 from optical_jax.commands.inputs import check_phrases
+from optical_jax.config.vocabulary import check_max_unknown
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.evaluation.options import PhrasesCommand
 from optical_jax.files import write_json
@@ -34,10 +35,21 @@ def run_command(argv: Sequence[str]) -> None:
     from optical_jax.partitioning import over_all_devices
     from optical_jax.progress import ProgressReport
     from optical_jax.runs.pair import by_patches
+    from optical_jax.towers.texts import check_texts
 
     systems, origin = find_systems(command)
     entities = read_flickr_entities(command.images, command.split)
     phrases = phrases_of(entities)
+    for name, towers in systems.items():
+        if name == "untrained":  # reads as the trained one
+            continue
+        check_texts(
+            towers.text,
+            [phrase.text for phrase in phrases],
+            f"phrases, {name}",
+            at_most=command.max_unknown if towers is next(iter(systems.values())) else None,
+            remedy="the phrases are English; use a model that reads them",
+        )
     drawn = {name: gold_boxes(entities, name) for name in dict.fromkeys(phrase.picture for phrase in phrases)}
     candidates = read_proposals(Path(command.boxes)) if command.boxes else drawn
     if lacking := [name for name in drawn if name not in candidates]:
@@ -84,6 +96,7 @@ def check(command: PhrasesCommand) -> None:
         raise ConfigError(f"checkpoint={command.checkpoint} is not valid; use last, best or a step number")
     if command.model and command.checkpoint != "last":
         raise ConfigError(f"checkpoint={command.checkpoint} belongs to --run; a model has none")
+    check_max_unknown(command.max_unknown)
     if command.batch_size < 1:
         raise ConfigError(f"batch_size={command.batch_size} is not valid; use at least 1")
     if command.out and Path(command.out).is_dir():

@@ -12,6 +12,7 @@ from typing import Literal
 from optical_jax.config.losses import ImageTextLossConfig
 from optical_jax.config.run import CheckpointConfig, MeshConfig, OptimizerConfig, TrainingConfig
 from optical_jax.config.towers import Attention, Dtype, Remat
+from optical_jax.config.vocabulary import MAX_UNKNOWN
 
 IMAGE_DEV_METRICS = ("t2i R@1", "t2i R@5", "t2i R@10", "i2t R@1", "i2t R@5", "i2t R@10")
 """Dev metrics, text-to-image (t2i) and image-to-text (i2t) recall; each may be `checkpoint.best_metric`."""
@@ -82,6 +83,9 @@ class ImageDataConfig:
     """Image-caption pairs per step, over all devices."""
     threads: int = 4
     """Batches decoded in parallel; each takes its own memory."""
+    max_unknown: float = MAX_UNKNOWN
+    """Largest share (0 to 1) of the captions' tokens that the text tower's tokenizer may not know ([UNK]);
+    more is an error before the first step. Above 0.02 there is a warning."""
     check_pictures: bool = True
     """Decode every image once before training, so that all broken files are reported at the start. Slow for millions of
     images."""

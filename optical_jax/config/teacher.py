@@ -12,6 +12,7 @@ from typing import Literal
 from optical_jax.config.losses import RankingLossConfig
 from optical_jax.config.run import CheckpointConfig, MeshConfig, OptimizerConfig, TrainingConfig
 from optical_jax.config.towers import Attention, Dtype, Remat
+from optical_jax.config.vocabulary import MAX_UNKNOWN
 
 DEV_METRICS = ("R@1", "R@10", "RR@10", "nDCG@10", "AP")
 """Dev metrics; each may be `checkpoint.best_metric`."""
@@ -73,6 +74,9 @@ class RankingDataConfig:
     """Queries per step, over all devices."""
     row_length: int = 256
     """Tokens per row of packed passages, if none is longer."""
+    max_unknown: float = MAX_UNKNOWN
+    """Largest share (0 to 1) of the queries' or the passages' tokens that the tokenizer may not know ([UNK]); more is
+    an error before the first step. Above 0.02 there is a warning."""
     dev: str = ""
     """BEIR folder for the dev metrics; empty holds out training queries."""
     dev_split: str = "dev"
@@ -82,6 +86,9 @@ class RankingDataConfig:
     """Largest number of dev queries."""
     dev_documents: int = 2000
     """Largest number of documents to rank for them, the judged ones included."""
+    max_bad_lines: int = 0
+    """Largest number of bad lines of these files to leave out: broken ones, ids without text or with two texts, and ids
+    that are in no file."""
 
 
 @dataclass(frozen=True)

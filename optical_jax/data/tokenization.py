@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 
 from optical_jax.config import HeadConfig
+from optical_jax.data.text.folding import is_blank
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import TOKENIZER_FILES, parse_json
 from optical_jax.types import TextInputs
@@ -50,6 +51,10 @@ class Tokens(NamedTuple):
     keep: Bool[np.ndarray, "L"]
     truncated: bool = False
     """True if the text was truncated."""
+    own: int = 0
+    """Number of the text's own tokens, without special tokens and marker."""
+    unknown: int = 0
+    """Number of its own tokens that the vocabulary lacks ([UNK]); a text without tokens counts as an unknown one."""
 
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
@@ -150,7 +155,7 @@ def tokenize(
       max_length: in tokens; None takes the head's query_length or document_length.
 
     Raises:
-      DataError: a text is empty or white space.
+      DataError: a text is empty, or white space, control characters and joiners alone.
       ConfigError: max_length leaves no room for text, or the tokenizer lacks the [MASK] for query augmentation.
     """
     limit = max_length or (head.query_length if side == "query" else head.document_length)
@@ -159,14 +164,14 @@ def tokenize(
     if room <= tokenizer.num_special_tokens_to_add():
         raise ConfigError(f"max_length={limit} leaves no room for text beside special tokens; increase it")
     for i, text in enumerate(texts):
-        if not text or text.isspace():
-            raise DataError(f"text {i} is empty; every text needs at least one character")
+        if is_blank(text):
+            raise DataError(f"text {i} is empty, or shows nothing; every text needs at least one character")
     augment_to = min(limit, head.query_length) if side == "query" and head.augment_queries else 0
     if augment_to and tokenizer.mask_token_id is None:
         raise ConfigError("head.augment_queries needs a [MASK] token, but the tokenizer has none; turn it off")
     if not texts:
         return []
-    skipped = _skipped_ids(tokenizer, head, side, marker)
+    skipped, specials = skipped_ids(tokenizer, head, side, marker), tokenizer.num_special_tokens_to_add()
     encoded = tokenizer(
         list(texts), truncation=True, max_length=room, return_attention_mask=False, return_token_type_ids=False
     )
@@ -176,6 +181,10 @@ def tokenize(
     result = []
     for encoding in encoded.encodings:
         ids = encoding.ids
+        # Without any, the tokenizer has dropped every character: as good as unknown.
+        own, unknown = max(len(ids) - specials, 1), _count_unknown(encoding, cast(int, tokenizer.unk_token_id))
+        if len(ids) == specials:
+            unknown = 1
         if marker is not None:
             ids = [*ids[:1], marker, *ids[1:]]
         real = len(ids)
@@ -185,11 +194,18 @@ def tokenize(
         keep = np.array([i not in skipped for i in ids]) if skipped else np.ones(len(ids), bool)
         if not keep.any():
             keep[:] = True
-        result.append(Tokens(np.array(ids, np.int32), attend, keep, bool(encoding.overflowing)))
+        result.append(Tokens(np.array(ids, np.int32), attend, keep, bool(encoding.overflowing), own, unknown))
     return result
 
 
-def _skipped_ids(tokenizer: PreTrainedTokenizerFast, head: HeadConfig, side: Side, marker: int | None) -> set[int]:
+def _count_unknown(encoding: Any, unknown_id: int) -> int:
+    """Unknown tokens of an encoding; CLIP's end of text, which has the same id, is not one."""
+    if unknown_id not in encoding.ids:
+        return 0
+    return sum(i == unknown_id and not m for i, m in zip(encoding.ids, encoding.special_tokens_mask, strict=True))
+
+
+def skipped_ids(tokenizer: PreTrainedTokenizerFast, head: HeadConfig, side: Side, marker: int | None) -> set[int]:
     """Ids of tokens that give no vector on this side."""
     skipped: set[int] = set()
     if head.skip_punctuation and side == "document":

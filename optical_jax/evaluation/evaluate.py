@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from optical_jax.config import LOW_RESOURCE
+from optical_jax.config import LOW_RESOURCE, ImageTowerConfig
 from optical_jax.errors import ConfigError
 from optical_jax.evaluation import images, report, texts
 from optical_jax.evaluation.options import EvalCommand
-from optical_jax.evaluation.retrieval import Evaluation, Prepared, RetrievalTask, encode_items, evaluate
+from optical_jax.evaluation.retrieval import Evaluation, Prepared, RetrievalTask, System, encode_items, evaluate
 from optical_jax.files import own_system, read_json, write_json
 from optical_jax.partitioning import over_all_devices
 from optical_jax.plots.curves import try_to_draw
@@ -21,6 +21,7 @@ from optical_jax.retrieval.metrics import PerQuery
 from optical_jax.retrieval.significance import compare_runs
 from optical_jax.runs.folder import read_run_config
 from optical_jax.runs.load import checkpoint_step, is_run
+from optical_jax.towers.texts import STUDENT_REMEDY, TEACHER_REMEDY, Counter, check_texts, max_tokens
 from optical_jax.towers.tower import Tower
 
 KINDS = (images.read_task, texts.read_task)
@@ -89,17 +90,68 @@ def evaluate_model(command: EvalCommand, task: RetrievalTask) -> None:
 def evaluate_prepared(command: EvalCommand, prepared: Prepared) -> Evaluation:
     """Encode, rank and compute metrics, with progress on stderr."""
 
+    counters: dict[int, Counter] = {}
+    check_vocabularies(prepared.systems, prepared.task.documents, command.max_unknown)
+
     def vectors(tower: Tower, items: Mapping[str, Any], label: str) -> Iterator[Block]:
         pooled = prepared.scoring == "pooled"
         with ProgressReport(label, len(items), "items") as progress:
-            options = {"batch_size": command.batch_size, "advance": progress.advance}
+            options: dict[str, Any] = {"batch_size": command.batch_size, "advance": progress.advance}
+            if reads_texts(tower):
+                # The evaluated system comes first; its references encode the same texts again.
+                counter = counters.get(id(items)) or Counter()
+                options["look"] = counter if id(items) not in counters else None
+                counters.setdefault(id(items), counter)
             yield from encode_items(tower, items, pooled=pooled, **options)
 
     found = evaluate(prepared.task, prepared.systems, vectors)
-    system = next(iter(prepared.systems))
-    return Evaluation(
-        prepared.task, prepared.scoring, system, found | prepared.more(found), prepared.origin, prepared.record
-    )
+    system, own = next(iter(prepared.systems.items()))
+    truncated = {
+        "documents": truncation(counters, prepared.task.documents, own.documents),
+        "queries": {
+            language: truncation(counters, queries.items, own.queries) for language, queries in own.asked.items()
+        },
+    }
+    record = {**prepared.record, "truncated": truncated}
+    return Evaluation(prepared.task, prepared.scoring, system, found | prepared.more(found), prepared.origin, record)
+
+
+def reads_texts(tower: Tower) -> bool:
+    return not isinstance(tower.cfg, ImageTowerConfig)
+
+
+def truncation(counters: Mapping[int, Counter], items: Mapping[str, Any], tower: Tower) -> dict[str, int] | None:
+    """For metrics.json: texts, how many of them are truncated and to what length; None for images."""
+    if id(items) not in counters:
+        return None
+    counts = counters[id(items)].counts
+    return {"texts": counts.texts, "truncated": counts.truncated, "max_length": max_tokens(tower)}
+
+
+def check_vocabularies(systems: Mapping[str, System], documents: Mapping[str, Any], max_unknown: float) -> None:
+    """Check that the tokenizers know the texts that they are given; of references there is a warning only.
+
+    Raises:
+      DataError: too many tokens of the evaluated system are unknown.
+    """
+    checked: set[tuple[int, int]] = set()
+    evaluated = next(iter(systems))
+    for name, one in systems.items():
+        if name == "untrained":  # reads as the trained one
+            continue
+        sides = [(one.queries, queries.items, f"{language} queries, {name}") for language, queries in one.asked.items()]
+        for tower, items, what in [*sides, (one.documents, documents, f"documents, {name}")]:
+            if not items or not reads_texts(tower) or (id(tower), id(items)) in checked:
+                continue
+            checked.add((id(tower), id(items)))
+            trained = name == "student" and tower is one.queries
+            check_texts(
+                tower,
+                list(items.values()),
+                what,
+                at_most=max_unknown if name == evaluated else None,
+                remedy=STUDENT_REMEDY if trained else TEACHER_REMEDY,
+            )
 
 
 def results_folder(command: EvalCommand, task: RetrievalTask, run: Path) -> Path:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from optical_jax.config.vocabulary import MAX_UNKNOWN, MaxUnknown, check_max_unknown
 from optical_jax.errors import ConfigError
 
 
@@ -56,6 +57,11 @@ class EvalCommand:
     batch_size: int = 64
     """Images, or texts of 32 tokens (on accelerators 512, per device), encoded at a time; longer texts go in
     smaller batches."""
+    max_bad_lines: int = 0
+    """Largest number of bad lines of a text collection to leave out: broken ones, documents and queries without text or
+    with an id that has another text before, judgements with another grade before or of missing documents. Exact repeats
+    are left out in any case."""
+    max_unknown: MaxUnknown = MAX_UNKNOWN
     out: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
     """Also write the metrics (or the comparison) to this file, as JSON."""
     cache_dir: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
@@ -83,6 +89,8 @@ def check(command: EvalCommand) -> None:
         )
     if command.batch_size < 1:
         raise ConfigError(f"batch_size={command.batch_size} is not valid; use at least 1")
+    if command.max_bad_lines < 0:
+        raise ConfigError(f"max_bad_lines={command.max_bad_lines} is not valid; use 0 or more")
     if command.compare and command.translations:
         raise ConfigError(
             f"translations={command.translations[0]} belongs to --run or --model; leave it out with --compare"
@@ -91,6 +99,7 @@ def check(command: EvalCommand) -> None:
         raise ConfigError(
             f"pictures_by={command.pictures_by}: no image is encoded with --against captions; leave it out"
         )
+    check_max_unknown(command.max_unknown)
     parse_translations(command.translations)
     if command.out and Path(command.out).is_dir():
         raise ConfigError(f"out={command.out} is a folder; name a file")
@@ -142,6 +151,7 @@ class PhrasesCommand:
     annotated boxes of all phrases of the image."""
     batch_size: int = 32
     """Images encoded at a time."""
+    max_unknown: MaxUnknown = MAX_UNKNOWN
     out: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
     """Also write the metrics to this file, as JSON."""
     cache_dir: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""

@@ -12,6 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from optical_jax.data.coverage import TokenCounts
 from optical_jax.errors import DataError
 from optical_jax.evaluation.retrieval import Evaluation, mean_by_unit
 from optical_jax.printing import printable_lines
@@ -89,9 +90,9 @@ NARROWEST = 64
 """Columns of the narrowest tables: a smaller terminal wraps their lines, instead of losing digits."""
 
 
-def make_console() -> Console:
-    """A console for tables, as wide as the terminal, but not below `NARROWEST`."""
-    console = Console()
+def make_console(*, markup: bool = False) -> Console:
+    """A console for tables, as wide as the terminal, but not below `NARROWEST`; `markup`: [bold] in a cell is a style."""
+    console = Console(markup=markup, emoji=False)
     console.width = max(console.width, NARROWEST)
     return console
 
@@ -114,7 +115,7 @@ def start_group(console: Console, table: Table) -> None:
 
 
 def say(console: Console, line: str) -> None:
-    console.print(printable_lines(line), highlight=False, markup=False, soft_wrap=True)
+    console.print(printable_lines(line), highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def print_evaluation(evaluation: Evaluation, low_resource: Collection[str], console: Console | None = None) -> None:
@@ -142,9 +143,19 @@ def print_evaluation(evaluation: Evaluation, low_resource: Collection[str], cons
             if metrics:
                 table.add_row(name, own, "", *cells(metrics, shown), style="bold")
     console.print(table)
-    for line in task.notes(evaluation):
+    for line in (*task.notes(evaluation), *truncation_lines(evaluation.record)):
         say(console, line)
     print_references(evaluation, console)
+
+
+def truncation_lines(record: Mapping[str, Any]) -> Iterator[str]:
+    """Lines that say how many documents and queries are longer than the model's maximum length."""
+    found = record.get("truncated", {})
+    queries = ((f"{language} queries", one) for language, one in found.get("queries", {}).items())
+    for what, one in [("documents", found.get("documents")), *queries]:
+        if one:
+            counts = TokenCounts(texts=one["texts"], truncated=one["truncated"])
+            yield from counts.truncation(what, one["max_length"])
 
 
 def print_references(evaluation: Evaluation, console: Console) -> None:

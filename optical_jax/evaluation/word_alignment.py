@@ -5,10 +5,12 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optical_jax.config import DataConfig, OtConfig
+from optical_jax.config.vocabulary import MAX_UNKNOWN
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.runs.bitext import saved_data
 
@@ -58,6 +60,8 @@ def measure(
     pairs: int,
     rule: str,
     foreign_first: bool,
+    first_word: int | None = None,
+    max_unknown: float = MAX_UNKNOWN,
     idf: IdfTables | None,
 ) -> dict[str, AlignmentQuality]:
     """Word alignment quality of student, teacher and a statistical aligner, by language.
@@ -65,26 +69,39 @@ def measure(
     Args:
       saved: the run's config; the statistical aligner is fitted on its training pairs and the evaluated pairs.
       pairs: maximum number of pairs of each bitext, evenly spaced.
+      first_word: as of `read_gold`.
+      max_unknown: largest share of tokens that student or teacher may not know, where there are no gold links.
 
     Raises:
       DataError: a bitext or a gold file is malformed, or they do not match.
     """
     from optical_jax.alignment.quality import alignment_quality
+    from optical_jax.towers.texts import STUDENT_REMEDY, TEACHER_REMEDY, check_texts, max_tokens, say
 
     # All files are read before anything is computed.
     read = {
-        language: read_pairs(source, gold, pairs, foreign_first=foreign_first)
+        language: read_pairs(source, gold, pairs, foreign_first=foreign_first, first_word=first_word)
         for language, (source, gold) in sources.items()
     }
     found = {}
     for language, (texts, gold) in read.items():
+        # With gold links the metrics show it, and two of the aligners need no model.
+        check = partial(check_texts, at_most=max_unknown if gold is None else None, most=len(texts))
+        sides = (
+            ("foreign texts", student, [foreign for foreign, _ in texts], STUDENT_REMEDY),
+            ("English texts", teacher, [english for _, english in texts], TEACHER_REMEDY),
+        )
+        for what, tower, own, remedy in sides:
+            counts = check(tower, own, f"{language}, {what}", remedy=remedy)
+            for line in counts.truncation(f"{language} {what}", max_tokens(tower)):
+                say(line)
         aligner = count_bitext(language, texts, saved, tokenised=gold is not None)
         found[language] = alignment_quality(student, teacher, texts, ot, gold=gold, aligner=aligner, rule=rule, idf=idf)
     return found
 
 
 def read_pairs(
-    source: Source, gold: Path | None, most: int, *, foreign_first: bool
+    source: Source, gold: Path | None, most: int, *, foreign_first: bool, first_word: int | None = None
 ) -> tuple[list[tuple[str, str]], list[GoldLinks | None] | None]:
     """Read (foreign, English) texts and their gold links, aligned line by line; malformed lines are errors."""
     from optical_jax.alignment.gold_links import read_gold
@@ -92,15 +109,18 @@ def read_pairs(
 
     texts = []
     for line in source.lines(DataConfig()):
-        if line.fault:
-            raise DataError(f"{line.where}: {line.fault}")
-        foreign, english = (unicodedata.normalize("NFC", text).strip() for text in (line.foreign, line.english))
+        # Gold links count every line of the file, blank ones too.
+        if line.fault or (line.left_out and gold is not None):
+            raise DataError(f"{line.where}: {line.fault or f'a {line.left_out} line, which gold links cannot count'}")
+        if line.left_out:
+            continue
+        foreign, english = (unicodedata.normalize("NFC", text).strip(" \t") for text in (line.foreign, line.english))
         texts.append((foreign, english))
     chosen = range(0, len(texts), max(1, -(-len(texts) // most)))
     links = None
     if gold is not None:
         lengths = [(len(spaced_words(foreign)), len(spaced_words(english))) for foreign, english in texts]
-        every = read_gold(gold, lengths, foreign_first=foreign_first)
+        every = read_gold(gold, lengths, foreign_first=foreign_first, first_word=first_word)
         links = [every[n] for n in chosen]
     return [texts[n] for n in chosen], links
 

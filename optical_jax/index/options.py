@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from optical_jax.config.vocabulary import MAX_UNKNOWN, MaxUnknown, check_max_unknown
+from optical_jax.data.text.folding import is_blank
 from optical_jax.errors import ConfigError
 
 
@@ -52,6 +54,7 @@ class SearchCommand:
     vectors: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
     """Folder that stores the encoded lines, in bfloat16: written if it is missing, else read from disk. A large file is
     then encoded only once, and need not fit in memory."""
+    max_unknown: MaxUnknown = MAX_UNKNOWN
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print JSON lines instead of tables: query, rank, score, and line and text, or picture and file."""
     batch_size: int = 64
@@ -76,10 +79,10 @@ def check(command: SearchCommand) -> None:
     if not command.queries:
         raise ConfigError('no query given; write it after the flags, in quotes: search ... "mvua itanyesha lini?"')
     for n, query in enumerate(command.queries, start=1):
-        if not query.strip():
-            raise ConfigError(f"query {n} is empty; give at least one character")
         if any(unicodedata.category(c) == "Cs" for c in query):
             raise ConfigError(f"query {n} is not UTF-8; set a UTF-8 locale, or retype it")
+        if is_blank(query):
+            raise ConfigError(f"query {n} is empty, or shows nothing; give at least one character")
     if not re.fullmatch(r"last|best|untrained|[0-9]+", command.checkpoint):
         raise ConfigError(f"checkpoint={command.checkpoint} is not valid; use last, best, untrained or a step number")
     if command.model and command.checkpoint != "last":
@@ -96,6 +99,7 @@ def check(command: SearchCommand) -> None:
         check_images(command)
     elif given := [name for name in ("pictures_by", "out") if getattr(command, name)]:
         raise ConfigError(f"{given[0]}={getattr(command, given[0])} is for --images; leave it out")
+    check_max_unknown(command.max_unknown)
     for name in ("top", "batch_size"):
         if getattr(command, name) < 1:
             raise ConfigError(f"{name}={getattr(command, name)} is not valid; use at least 1")

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import read_json, trains_teacher
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from optical_jax.retrieval.dictionary import Lexicon
     from optical_jax.retrieval.document_vectors import DocumentVectors
     from optical_jax.retrieval.search import Ranking
+    from optical_jax.towers.texts import Counter
     from optical_jax.towers.tower import Tower
 
 
@@ -38,6 +39,7 @@ def read_documents(path: Path) -> dict[int, str]:
       DataError: no such file, no text in it, or a line that is not UTF-8 (the message has file and line).
     """
     from optical_jax.data.files.lines import raw_lines
+    from optical_jax.data.text.folding import is_blank
 
     if not path.is_file():
         what = "is a folder, not a file" if path.is_dir() else "is not a regular file"
@@ -46,7 +48,7 @@ def read_documents(path: Path) -> dict[int, str]:
     for number, text, fault in raw_lines(path):
         if fault:
             raise DataError(f"{path}:{number}: {fault}; save the file as UTF-8")
-        if text.strip():
+        if not is_blank(text):
             lines[number] = text
     if not lines:
         raise DataError(f"{path}: every line is blank; give one document per line")
@@ -106,32 +108,62 @@ def find(
     from optical_jax.retrieval.dictionary import make_dictionary_bm25
     from optical_jax.retrieval.fusion import reciprocal_rank_fusion
     from optical_jax.retrieval.search import DEPTH, rank
-    from optical_jax.towers.texts import encode_texts
+    from optical_jax.towers.texts import Counter, check_texts, encode_texts, max_tokens, say
 
+    check_queries(command, queries)
+    check_texts(
+        documents,
+        list(lines.values()),
+        command.docs,
+        at_most=command.max_unknown,
+        remedy="use a model that reads these lines (--documents student for the student's language)",
+    )
     # Ties go by id, descending: with reversed numbers the earlier of two equal lines ranks first.
     width = len(str(max(lines)))
     by_id = {f"{max(lines) - number:0{width}}": text for number, text in lines.items()}
     depth = max(command.top, DEPTH) if lexicon else command.top
     with over_all_devices():
+        cut_queries, cut_lines = Counter(), Counter()
         with ProgressReport("encoding queries", len(command.queries), "texts") as progress:
             size = command.batch_size
-            asked = {"": list(encode_texts(queries, command.queries, batch_size=size, advance=progress.advance))}
+            options: dict[str, Any] = {"batch_size": size, "advance": progress.advance, "look": cut_queries}
+            asked = {"": list(encode_texts(queries, command.queries, **options))}
         if command.vectors:
-            stored = keep_vectors(Path(command.vectors), by_id, documents, size)
+            stored = keep_vectors(Path(command.vectors), by_id, documents, size, cut_lines)
             best, ids = rank(asked, stored.ids, stored.blocks(), depth=depth)[""], stored.ids
         else:
             ids = list(by_id)
             with ProgressReport("encoding and ranking lines", len(lines), "lines") as progress:
-                blocks = encode_texts(documents, list(by_id.values()), batch_size=size)
+                blocks = encode_texts(documents, list(by_id.values()), batch_size=size, look=cut_lines)
                 best = rank(asked, ids, blocks, depth=depth, advance=progress.advance)[""]
+    for counter, what, tower in ((cut_queries, "queries", queries), (cut_lines, "lines", documents)):
+        for line in counter.counts.truncation(what, max_tokens(tower)):
+            say(line)
     if lexicon:
         by_words = make_dictionary_bm25(by_id)(command.queries, lexicon)
         best = reciprocal_rank_fusion([best, by_words], ids, command.top)
     return hits_of(best, command.queries, [max(lines) - int(name) for name in ids], lines)
 
 
-def keep_vectors(folder: Path, documents: dict[str, str], tower: Tower, batch_size: int) -> DocumentVectors:
+def check_queries(command: SearchCommand, tower: Tower) -> None:
+    """Check that the tokenizer knows the queries, each of them in part.
+
+    Raises:
+      DataError: too many of their tokens, or all tokens of one, are unknown.
+    """
+    from optical_jax.towers.texts import STUDENT_REMEDY, TEACHER_REMEDY, check_texts
+
+    own = STUDENT_REMEDY if command.run else TEACHER_REMEDY
+    check_texts(tower, command.queries, "queries", at_most=command.max_unknown, remedy=own, each=True)
+
+
+def keep_vectors(
+    folder: Path, documents: dict[str, str], tower: Tower, batch_size: int, look: Counter | None = None
+) -> DocumentVectors:
     """Document vectors (id -> text) stored in a folder; encoded and written first if the folder has none.
+
+    Args:
+      look: counts the texts that are encoded.
 
     Raises:
       ConfigError: the folder has vectors of other documents or of another model, or other files.
@@ -154,7 +186,7 @@ def keep_vectors(folder: Path, documents: dict[str, str], tower: Tower, batch_si
     if not (folder / ABOUT).is_file():
         with ProgressReport("encoding lines", len(documents), "lines") as progress:
             texts = list(documents.values())
-            blocks = encode_texts(tower, texts, batch_size=batch_size, advance=progress.advance)
+            blocks = encode_texts(tower, texts, batch_size=batch_size, advance=progress.advance, look=look)
             return write_document_vectors(folder, list(documents), blocks, tower.cfg.vector_width, about)
     stored = DocumentVectors(folder)
     for name in about:

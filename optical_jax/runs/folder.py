@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from optical_jax.config import Config, ImageStageConfig, TeacherStageConfig, to_json
 from optical_jax.errors import ConfigError, MachineError
-from optical_jax.files import OWN_CONFIG, PAIR, REFERENCE, locked, read_json, write_json
+from optical_jax.files import OWN_CONFIG, PAIR, REFERENCE, is_utf8, locked, read_json, readable, write_json
 from optical_jax.runs.metrics import read_metrics
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ FREE_SETTINGS = (
     "run", "resume", "cache_dir", "low_resource", "licences", "teacher.cache_gib", "training.steps",
     "training.log_every", "training.dev_every", "training.tracker", "training.deterministic", "mesh.*",
     "teacher.attention", "student.attention", "student.remat", "encoder.attention", "encoder.remat",
-    "text.attention", "text.remat", "image.attention", "image.remat", "data.threads", "data.checks",
+    "text.attention", "text.remat", "image.attention", "image.remat", "data.threads", "data.checks", "data.max_unknown",
     "checkpoint.every", "checkpoint.keep", "checkpoint.keep_best",
 )  # fmt: skip
 """Settings that may change when a run is resumed: they affect monitoring and computation, not the result."""
@@ -78,8 +78,13 @@ class RunFolder:
 
         Raises:
           MachineError: another process trains in this folder.
-          ConfigError: the path is a file.
+          ConfigError: the path is a file, or not UTF-8.
         """
+        if not is_utf8(self.path):
+            raise ConfigError(
+                f"run={readable(self.path)}: {readable(self.path.absolute())} is not valid UTF-8; "
+                "name another folder, or rename the one it lies in"
+            )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,9 @@ from optical_jax.partitioning import constrain, params_shardings
 from optical_jax.towers.image_batches import encode_in_batches
 from optical_jax.towers.text_batches import PackedRows, batches_of, on_one_cpu
 from optical_jax.types import ImageInputs, Params, TextInputs, TokenVectors
+
+if TYPE_CHECKING:
+    from optical_jax.data.tokenization import Tokens
 
 Side = Literal["query", "document"]
 
@@ -74,7 +77,11 @@ def sides_alike(head: HeadConfig) -> bool:
 
 
 def encode(
-    tower: Tower, texts: Sequence[str] | Float[Array | np.ndarray, "N height width 3"], batch_size: int = 64
+    tower: Tower,
+    texts: Sequence[str] | Float[Array | np.ndarray, "N height width 3"],
+    batch_size: int = 64,
+    *,
+    look: Callable[[Sequence[Tokens]], None] | None = None,
 ) -> TokenVectors:
     """Encode texts, or images with an image tower, into token vectors, as NumPy arrays in input order.
 
@@ -86,6 +93,7 @@ def encode(
       texts: non-empty texts; or images of one size, scaled and normalised as in the tower's training.
       batch_size: images per batch; or texts of 32 tokens per batch on a CPU, of 512 per shard on accelerators: fewer
         if they are longer, more if they are shorter.
+      look: called with the tokens of the texts, such as to count unknown and truncated ones (`data.coverage`).
 
     Returns:
       vectors [N, L, E], float32, unit length; zero where mask [N, L] is False. L is the longest text in tokens, the
@@ -121,6 +129,8 @@ def encode(
     if tower.tokenizer is None:
         raise ConfigError("the tower has no tokenizer; load it from a folder with one, or use hidden_states with ids")
     tokens = tokenize(tower.tokenizer, texts, tower.cfg.head, tower.side)
+    if look is not None:
+        look(tokens)
     pooled = tower.cfg.head.pooling != "none"
     longest = 1 if pooled else max((len(text.ids) for text in tokens), default=0)
     vectors = np.zeros((len(tokens), longest, tower.cfg.vector_width), np.float32)

@@ -22,7 +22,7 @@ from optical_jax.config import DataConfig
 from optical_jax.data.text.formats import read_lines
 from optical_jax.data.text.words import spaced_words, split_words
 from optical_jax.errors import DataError
-from optical_jax.evaluation.word_alignment import sources_of
+from optical_jax.evaluation.word_alignment import read_pairs, sources_of
 from tests import ROOT
 
 OWN = ROOT / "configs" / "alignment"
@@ -70,6 +70,64 @@ def test_a_possible_link_that_is_sure_too_stays_sure(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("text", "lengths", "message"),
+    [
+        # One word behind the last English or foreign one, and no 0 anywhere.
+        ("1-1 2-2 3-2\n1-1\n", [(2, 3), (1, 1)], r"a.gold:1: link 2-2 .*--gold-first 1"),
+        ("1-1\n1p2 2?2\n", [(4, 4), (2, 3)], r"a.gold:2: link 1-2 .*--gold-first 1"),
+        # Word 0 is the empty word in NAACL files, which is linked to no empty word.
+        ("1 1 1 S\n2 0 0 S\n", [(2, 3), (1, 1)], r"a.gold:2: a link from word 0 to word 0.*--gold-first 0"),
+        ("2 0 0 P\n", [(2, 3), (1, 1)], r"a.gold:1: a link from word 0 to word 0.*--gold-first 0"),
+    ],
+)
+def test_gold_that_counts_from_another_number_names_the_flag(tmp_path, text, lengths, message):
+    with pytest.raises(DataError, match=message):
+        gold_of(tmp_path, text, lengths)
+
+
+def test_gold_without_a_word_0_is_warned_of_and_read_as_from_0(tmp_path):
+    warnings = []
+    (gold,) = gold_of(tmp_path, "1-1 2p1\n", [(2, 3)], say=warnings.append)
+    np.testing.assert_array_equal(gold.sure, matrix("...", ".x."))
+    np.testing.assert_array_equal(gold.possible, matrix("...", ".xx"))
+    assert "--gold-first 1" in warnings[0]
+    for text, flags in (("0-1\n", {}), ("1-1\n", {"first_word": 0}), ("1 1 1 S\n", {}), ("1 2 1\n", {"first_word": 1})):
+        gold_of(tmp_path, text, [(2, 3)], say=warnings.append, **flags)
+    assert len(warnings) == 1
+
+
+def test_gold_is_counted_from_what_the_flag_names(tmp_path):
+    """The same links, English first, counted from 1 in Pharaoh and from 0 in NAACL."""
+    (pharaoh,) = gold_of(tmp_path, "1-1 3-2 2p1\n", [(2, 3)], first_word=1)
+    (naacl,) = gold_of(tmp_path, "1 0 0 S\n1 2 1\n1 1 0 P\n", [(2, 3)], first_word=0)
+    for gold in (pharaoh, naacl):
+        np.testing.assert_array_equal(gold.sure, matrix("x..", "..x"))
+        np.testing.assert_array_equal(gold.possible, matrix("xx.", "..x"))
+    (turned,) = gold_of(tmp_path, "2-3\n", [(2, 3)], first_word=1, foreign_first=True)
+    np.testing.assert_array_equal(turned.sure, matrix("...", "..x"))
+    with pytest.raises(DataError, match=r"a.gold:1: a link to word 0 .*--gold-first 0"):
+        gold_of(tmp_path, "1-0\n", [(2, 3)], first_word=1)
+    with pytest.raises(DataError, match=r"foreign word 3 \(from 1\) of 2"):
+        gold_of(tmp_path, "1-3\n", [(2, 3)], first_word=1)
+
+
+def test_tokens_of_gold_keep_spaces_that_are_not_ascii(tmp_path):
+    """Three tokens each, with links on the diagonal, though two have spaces within."""
+    bitext, gold = tmp_path / "pt.tsv", tmp_path / "pt.gold"
+    bitext.write_text("run 1,500 metres\tcorrer 1\u00a0500 metros\u202f!\nyes sir\t\u3000 sim\u0085senhor\n", "utf-8")
+    gold.write_text("0-0 1-1 2-2\n0-0 1-1\n", "utf-8")
+    ((source, path),) = sources_of([f"pt={bitext}"], [str(gold)]).values()
+    texts, links = read_pairs(source, path, 10, foreign_first=False)
+    assert [[foreign[a:b] for a, b in spaced_words(foreign)] for foreign, _ in texts] == [
+        ["correr", "1\u00a0500", "metros\u202f!"],
+        ["\u3000", "sim\u0085senhor"],
+    ]
+    for found in links:
+        np.testing.assert_array_equal(found.sure, diagonal_links(*found.sure.shape))
+        np.testing.assert_array_equal(found.sure, np.eye(len(found.sure), dtype=bool))
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("0-0\n", "1 lines for a bitext of 2"),
@@ -80,6 +138,8 @@ def test_a_possible_link_that_is_sure_too_stays_sure(tmp_path):
         ("0 1 1 S\n", "sentence 0 of a bitext of 2"),
         ("1 1 1 S\n1 1 S\n", r"a.gold:2: '1 1 S' is not a link"),
         ("a b\n", "is not a link"),
+        ("0-" + "1" * 5000 + "\n0-0\n", "is not a link"),
+        ("1 1 " + "1" * 5000 + "\n", "is not a link"),
         ("\n\n", "no link in 2 lines"),
         ("", "empty file"),
     ],

@@ -163,8 +163,10 @@ def test_impossible_towers_and_texts(towers):
         align_texts(make_tower(0, projection=4), towers[1], [(FOREIGN, ENGLISH)], LossConfig("transport"))
     with pytest.raises(DataError, match="empty"):
         align_texts(*towers, [(" ", ENGLISH)], LossConfig("transport"))
-    with pytest.raises(DataError, match="has no words"):
+    with pytest.raises(DataError, match="shows nothing"):
         align_texts(*towers, [("\u200b", ENGLISH)], LossConfig("transport"))
+    with pytest.raises(DataError, match="has no words"):
+        align_texts(*towers, [("\ue000", ENGLISH)], LossConfig("transport"))
     assert align_texts(*towers, [], LossConfig("transport")) == []
 
 
@@ -303,7 +305,11 @@ def test_idf_masses_are_counted_or_told(tmp_path, capsys):
         (["--run", "RUN", " ", "b"], 2, "the foreign text is empty"),
         (["--run", "RUN", "--out", "a.jpg", "a", "b"], 2, "out=a.jpg must be a file that ends in .png"),
         (["--run", "RUN/nothing", "a", "b"], 2, "is not a run"),
-        (["--run", "RUN", "\u200b", "b"], 3, "has no words for this tokenizer"),
+        (["--run", "RUN", "\u200b", "b"], 2, "the foreign text is empty"),
+        (["--run", "RUN", "\ue000", "b"], 3, "knows no word of '\\ue000'"),
+        (["--run", "RUN", "--max-unknown", "1", "\ue000", "b"], 3, "has no words for this tokenizer"),
+        (["--run", "RUN", "--max-unknown", "2", "a", "b"], 2, "max_unknown=2.0 is not valid"),
+        (["--run", "RUN", "--gold-first", "1", "a", "b"], 2, "gold_first=1 is for --gold"),
     ],
 )
 def test_wrong_commands(run, flags, code, message, capsys):

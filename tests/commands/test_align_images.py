@@ -127,7 +127,8 @@ def test_a_teacher_run_and_another_pair(run, file, tmp_path, capsys):
         (["--pictures-by", "x", "paka", "cat"], 2, "pictures_by=x is for --image"),
         (["--image", "nowhere.png", "paka"], 3, "image=nowhere.png: no such file"),
         (["--image", "TEXT", "paka"], 3, "not an image"),
-        (["--image", "FILE", "\N{SOFT HYPHEN}"], 3, "has no words"),
+        (["--image", "FILE", "\N{SOFT HYPHEN}"], 2, "no caption given"),
+        (["--image", "FILE", "\ue000"], 3, "knows no word of"),
         (["--run", "PLAIN", "--image", "FILE", "paka"], 2, "with --pictures-by"),
     ],
 )

@@ -41,6 +41,19 @@ def test_a_rare_word_does_not_take_what_belongs_to_another():
     assert found["zebra"] > 0.9 > 0.1 > found["red"]
 
 
+@pytest.mark.parametrize(
+    ("query", "document", "other"),
+    [("نمی\u200cروم", "نمیروم شد", "نمی روم"), ("نمیروم", "نمی\u200cروم شد", "نمی روم")],
+)
+def test_joiners_do_not_keep_words_from_being_found(query, document, other):
+    """By BM25, and through a dictionary whose texts are written without the joiner of the query, or with it."""
+    documents = {"joined": document, "apart": other}
+    assert make_bm25(documents)([query]).as_run(["q"], list(documents))["q"].keys() == {"joined"}
+    lexicon = count_lexicon(["dunno"] * 3, [document.split()[0]] * 3)
+    ranking = make_dictionary_bm25({"a": "dunno", "b": "why"})([query], lexicon)
+    assert ranking.as_run(["q"], ["a", "b"])["q"].keys() == {"a"}
+
+
 DOCUMENTS = {"a": "cat cat dog", "b": "dog", "c": "bird.", "d": "kitten sleeps"}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from transformers import PreTrainedTokenizerFast
 
 from optical_jax.config import HeadConfig
+from optical_jax.data.coverage import TokenCounts
 from optical_jax.data.text.bitext import Bitext
 from optical_jax.data.text.report import SideLengths
 from optical_jax.data.tokenization import Side, Tokens, tokenize
@@ -44,10 +45,15 @@ class FlatTokens:
     keep: Bool[np.ndarray, "tokens"] | None
     """None if every token gives a vector."""
     pad_id: int
-    truncated: int = 0
+    counts: TokenCounts = field(default_factory=TokenCounts)
+    """Unknown tokens and truncated texts, if known."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    @property
+    def truncated(self) -> int:
+        return self.counts.truncated
 
     @property
     def lengths(self) -> Int[np.ndarray, "N"]:
@@ -84,13 +90,13 @@ class TokenizedPairs:
 def flatten_tokens(chunks: Iterable[Sequence[Tokens]], pad_id: int) -> FlatTokens:
     """Concatenate tokenised texts; a mask that is all True is None."""
     ids, lengths, attend, keep = [], [], [], []
-    truncated = 0
+    counts = TokenCounts()
     for chunk in chunks:
         ids.append(np.concatenate([text.ids for text in chunk]))
         lengths += [len(text.ids) for text in chunk]
         attend.append(np.concatenate([text.attend for text in chunk]))
         keep.append(np.concatenate([text.keep for text in chunk]))
-        truncated += sum(text.truncated for text in chunk)
+        counts += TokenCounts.of(chunk)
     offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
     all_attend, all_keep = all(a.all() for a in attend), all(k.all() for k in keep)
     return FlatTokens(
@@ -99,7 +105,7 @@ def flatten_tokens(chunks: Iterable[Sequence[Tokens]], pad_id: int) -> FlatToken
         attend=None if all_attend else np.concatenate(attend),
         keep=None if all_keep else np.concatenate(keep),
         pad_id=pad_id,
-        truncated=truncated,
+        counts=counts,
     )
 
 
@@ -108,7 +114,7 @@ def tokenize_pairs(bitext: Bitext, student: TokenSide, teacher: TokenSide) -> To
     sides = {}
     for name, texts, how in (("student", bitext.foreign, student), ("teacher", bitext.english, teacher)):
         flat = sides[name] = tokenize_texts(texts, how)
-        bitext.report.lengths[name] = SideLengths.of(flat.lengths, flat.truncated)
+        bitext.report.lengths[name] = SideLengths.of(flat.lengths, flat.truncated, flat.counts.unknown_share)
     return TokenizedPairs(**sides)
 
 
@@ -151,7 +157,7 @@ def join_tokens(parts: Sequence[FlatTokens]) -> FlatTokens:
         attend=masks("attend"),
         keep=masks("keep"),
         pad_id=parts[0].pad_id,
-        truncated=sum(part.truncated for part in parts),
+        counts=sum((part.counts for part in parts), TokenCounts()),
     )
 
 

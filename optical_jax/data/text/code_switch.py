@@ -15,6 +15,7 @@ import numpy as np
 from optical_jax.data.files.lines import raw_lines
 from optical_jax.data.text.bitext import Bitext
 from optical_jax.data.text.entries import parse_entry
+from optical_jax.data.text.folding import APOSTROPHES, JOINERS, word_key
 from optical_jax.errors import ConfigError, DataError
 
 SWITCHED_VERSIONS = 4
@@ -35,25 +36,21 @@ Lexicon = Mapping[str, Entry]
 """Word by `word_key` -> translation."""
 
 
-def word_key(word: str) -> str:
-    """Lexicon key of a word: case-folded, NFC."""
-    return unicodedata.normalize("NFC", word.casefold())
-
-
 def bare_words(text: str) -> Iterator[tuple[int, int]]:
-    """Spans (start, end) of space-separated words, without leading and trailing punctuation."""
+    """Spans (start, end) of space-separated words, without leading and trailing punctuation and joiners."""
     for match in _SPACED.finditer(text):
         start, end = match.span()
-        while start < end and _is_sign(text[start]):
+        while start < end and _is_outside(text[start]):
             start += 1
-        while end > start and _is_sign(text[end - 1]):
+        while end > start and _is_outside(text[end - 1]):
             end -= 1
         if start < end:
             yield start, end
 
 
-def _is_sign(character: str) -> bool:
-    return unicodedata.category(character)[0] in "PS"
+def _is_outside(character: str) -> bool:
+    """True for what is not part of a word at its ends."""
+    return character in JOINERS or character in APOSTROPHES or unicodedata.category(character)[0] in "PS"
 
 
 def switch_words(text: str, lexicon: Lexicon, share: float, rng: np.random.Generator) -> str:
@@ -106,6 +103,7 @@ def read_lexicon(path: Path) -> dict[str, Entry]:
         if not line.strip():
             continue
         word, *rest = (cell.strip() for cell in line.split("\t"))
+        word = word_key(unicodedata.normalize("NFC", word))
         if not word or not rest or not rest[0]:
             raise DataError(f"{path}:{number} is not a word and its English with a tab; write WORD<TAB>ENGLISH")
         try:
@@ -114,7 +112,7 @@ def read_lexicon(path: Path) -> dict[str, Entry]:
             raise DataError(
                 f"{path}:{number}: {' '.join(rest[1:3])!r} is not share and count; write 0.5 and 12, or leave them out"
             ) from None
-        found.setdefault(word_key(unicodedata.normalize("NFC", word)), Entry(rest[0], share, count))
+        found.setdefault(word, Entry(rest[0], share, count))
     if not found:
         raise DataError(f"{path}: the lexicon is empty; write WORD<TAB>ENGLISH lines, or leave data.lexicon out")
     return found

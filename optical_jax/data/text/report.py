@@ -23,11 +23,14 @@ class SideLengths:
     truncated: int
     """Number of truncated texts."""
     percentiles: dict[str, int]
+    unknown: float = 0.0
+    """Share of unknown tokens ([UNK]), 0 to 1."""
 
     @classmethod
-    def of(cls, lengths: Int[np.ndarray, "N"], truncated: int) -> SideLengths:
+    def of(cls, lengths: Int[np.ndarray, "N"], truncated: int, unknown: float = 0.0) -> SideLengths:
         at = np.percentile(lengths, PERCENTILES, method="higher")
-        return cls(int(lengths.sum()), truncated, {f"p{p}": int(v) for p, v in zip(PERCENTILES, at, strict=True)})
+        percentiles = {f"p{p}": int(v) for p, v in zip(PERCENTILES, at, strict=True)}
+        return cls(int(lengths.sum()), truncated, percentiles, unknown)
 
 
 @dataclass
@@ -40,6 +43,8 @@ class BitextReport:
     kept: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     """Pairs left out, by reason."""
+    notes: list[str] = field(default_factory=list)
+    """FILE: how it was read, where that was recognised: encoding, delimiter, header, columns."""
     bad_lines: list[str] = field(default_factory=list)
     """FILE:LINE: reason, of malformed lines (up to data.max_bad_lines)."""
     warnings: list[str] = field(default_factory=list)
@@ -79,10 +84,14 @@ def report_lines(reports: Mapping[str, Iterable[BitextReport]]) -> list[str]:
         for report in of_split:
             files = f"{len(report.files)} file" + "s" * (len(report.files) != 1)
             lines.append(f"{report.language} {split}: {report.kept:,} pairs of {report.lines:,} lines in {files}")
+            lines += [f"  {note}" for note in report.notes]
             for name, side in report.lengths.items():
                 p50, p99 = side.percentiles["p50"], side.percentiles["p99"]
                 cut = f", {side.truncated:,} cut" if side.truncated else ""
-                lines.append(f"  {name}: {side.tokens:,} tokens, {p50} a text (median), 99 % within {p99}{cut}")
+                unknown = f"{100 * side.unknown:.1f} % unknown"
+                lines.append(
+                    f"  {name}: {side.tokens:,} tokens, {p50} a text (median), 99 % within {p99}{cut}, {unknown}"
+                )
             reasons = dict(report.dropped) | ({"bad lines": len(report.bad_lines)} if report.bad_lines else {})
             if reasons:
                 counted = (f"{reason.replace('_', ' ')} {count:,}" for reason, count in sorted(reasons.items()))

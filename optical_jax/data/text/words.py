@@ -1,4 +1,7 @@
-"""Word spans of a text: split at spaces, or with punctuation separated."""
+"""Word spans of a text: split at ASCII spaces, or with punctuation separated.
+
+docs/method.md has one table of what a word is for each purpose.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +9,33 @@ import re
 import unicodedata
 
 from optical_jax.data.text.bitext import WIDE
+from optical_jax.data.text.folding import APOSTROPHES, JOINERS
 
 Span = tuple[int, int]
 """Start and end (exclusive) of a word, in characters."""
 
-_WORD = re.compile("L+(?:'+L+)*|W|S")
-"""Over character kinds. An apostrophe between letters is part of the word: ng'ombe, don't, l'eau."""
+_SPACED = re.compile(r"[^ \t]+")
+_WORD = re.compile("L(?:[J']*L)*|W|S")
+"""Over character kinds. An apostrophe between letters is part of the word: ng'ombe, don't, l'eau. So is a joiner."""
 
 
 class _Kinds(dict[int, str]):
-    """Translation table of characters to kinds: L (letter, mark, digit), W (CJK, a word each), S (sign), ', space."""
+    """Translation table of characters to kinds.
+
+    L (letter, mark, digit), W (CJK, a word each), S (sign), J (joiner), ', space.
+    """
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
         category = unicodedata.category(character)
-        if WIDE.fullmatch(character):
+        if character in JOINERS:
+            kind = "J"
+        elif WIDE.fullmatch(character):
             kind = "W"
-        # Zero-width joiners are part of words in Indic and Arabic scripts.
-        elif category[0] in "LMN" or character in "\u200c\u200d":
-            kind = "L"
-        elif character in "'\N{RIGHT SINGLE QUOTATION MARK}":
+        elif character in APOSTROPHES:
             kind = "'"
+        elif category[0] in "LMN":
+            kind = "L"
         else:
             kind = " " if character.isspace() or category[0] == "C" else "S"
         self[code] = kind
@@ -37,8 +46,11 @@ _KINDS = _Kinds()
 
 
 def spaced_words(text: str) -> list[Span]:
-    """Spans of space-separated words, for tokenised texts."""
-    return [match.span() for match in re.finditer(r"\S+", text)]
+    """Spans of the words of a tokenised text, separated by ASCII spaces and tabs alone.
+
+    As in fast_align, eflomal and Moses: other white space, such as the no-break space of 12 000, is within a word.
+    """
+    return [match.span() for match in _SPACED.finditer(text)]
 
 
 def split_words(text: str) -> list[Span]:

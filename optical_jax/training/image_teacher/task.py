@@ -10,6 +10,7 @@ import jax
 
 from optical_jax.config import DataConfig, ImageStageConfig, expand_path
 from optical_jax.data.batches.images import captions_in_order, make_image_loader
+from optical_jax.data.coverage import check_coverage
 from optical_jax.data.pixels import Augmentation
 from optical_jax.invocation import program
 from optical_jax.runs.pair import open_source
@@ -72,8 +73,21 @@ def prepare(cfg: ImageStageConfig, folder: RunFolder | None) -> Prepared:
     check_attention("image", with_kernels(image, cfg.image.attention), [patches])
     for line in data.lines():
         say(line)
-    if cut := loader.texts.truncated:
-        say(f"cut: {cut:,} captions at {loader.text_length} tokens")
+    counts = loader.texts.counts
+    if counts.truncated:
+        say(f"cut: {counts.truncated:,} captions at {loader.text_length} tokens")
+    say(f"unknown tokens: {counts.unknown_share:.1%} of the captions'")
+    check_coverage(
+        counts,
+        f"{cfg.data.language} captions",
+        captions,
+        start.text.tokenizer,
+        # What a resumed run has begun, it ends.
+        at_most=cfg.data.max_unknown if folder is None else None,
+        flag="--data.max-unknown",
+        remedy="name a text tower that reads them: --text.path",
+        say=say,
+    )
 
     tx, specs, run = make_optimizer(cfg.optimizer, cfg.training.steps), pair_specs(text, image, cfg.loss), cfg.run
     held = holds_texts(cfg, start, loader)
@@ -97,7 +111,7 @@ def prepare(cfg: ImageStageConfig, folder: RunFolder | None) -> Prepared:
         evaluate=make_dev_metrics(data.dev, without_weights(start), cfg.data.language),
         models={"model": start},
         inputs=inputs,
-        records={"images.json": data.report},
+        records={"images.json": data.report | {"unknown_captions": counts.unknown_share}},
         cost=lambda: RunCost(
             {"text": text, "image": image},
             trained={part: lambda params, part=part: params.get(part, {}) for part in ("text", "image")},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from optical_jax.config import Config, TowerConfig, expand_path
 from optical_jax.data.batches.bitext import ImageCaptions, Loader, make_loader
 from optical_jax.data.batches.captioned_images import read_captioned_images
 from optical_jax.data.batches.tokens import TokenSide, tokenize_pairs, tokenize_texts
+from optical_jax.data.coverage import TokenCounts, check_coverage
 from optical_jax.data.text.bitext import load_bitext
 from optical_jax.data.text.code_switch import SWITCHED_VERSIONS, switched
 from optical_jax.data.text.report import report_lines
@@ -82,7 +83,8 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Prepared:
     lexicons = {}
     if cfg.data.code_switch:
         lexicons = lexicons_of_run(cfg, folder.path if folder else None, student, teacher, splits.train, say)
-    pairs, *versions = tokenize_versions(cfg, student, teacher, splits, lexicons)
+    (pairs, *versions), dev = tokenize_versions(cfg, student, teacher, splits, lexicons)
+    captions = tokenize_captions(cfg, student, pictures[1]) if pictures else None
     if cfg.student.sides != "queries" and sides_alike(teacher.cfg.head):
         say(
             f"student.sides={cfg.student.sides}: this teacher has no marker tokens and masks nothing, so queries and "
@@ -91,6 +93,17 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Prepared:
     reports = {"train": [b.report for b in splits.train.values()], "dev": [b.report for b in splits.dev.values()]}
     for line in (*report_lines(reports), *(pictures[1].lines() if pictures else [])):
         say(line)
+    # What a resumed run has begun, it ends; dev pairs are not learned from.
+    at_most = cfg.data.max_unknown if folder is None else None
+    for split, bitexts, tokens, most in (("train", splits.train, pairs, at_most), ("dev", splits.dev, dev, None)):
+        for language, one in bitexts.items():
+            ours, theirs = tokens[language].student.counts, tokens[language].teacher.counts
+            check_vocabulary(cfg, f"{language} {split}, student", student, one.foreign, ours, at_most=most)
+            check_vocabulary(cfg, f"{language} {split}, teacher", teacher, one.english, theirs, at_most=most)
+    if pictures and captions:
+        for language, texts in pictures[1].captions.items():
+            counts = captions.captions[0][language].counts
+            check_vocabulary(cfg, f"{language} captions of images", student, texts, counts, at_most=at_most)
     loader = make_loader(
         pairs,
         cfg.data,
@@ -101,7 +114,7 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Prepared:
         process_count=jax.process_count(),
         shards=batch_shards(mesh),
         parts=cfg.training.accumulate,
-        pictures=tokenize_captions(cfg, student, pictures[1]) if pictures else None,
+        pictures=captions,
     )
     for name, tower in zip(("student", "teacher"), student_and_teacher(cfg, student.cfg, teacher.cfg), strict=True):
         check_attention(name, tower, loader.layout.row_lengths)
@@ -206,8 +219,8 @@ def tokenize_captions(cfg: Config, student: Tower, pairs: CaptionedImages) -> Im
 
 def tokenize_versions(
     cfg: Config, student: Tower, teacher: Tower, splits: BitextSplits, lexicons: Mapping[str, Lexicon]
-) -> list[dict[str, TokenizedPairs]]:
-    """Tokenise the training pairs, once for each side and for each draw of code switching.
+) -> tuple[list[dict[str, TokenizedPairs]], dict[str, TokenizedPairs]]:
+    """Tokenise the training pairs, once for each side and for each draw of code switching; and the dev pairs.
 
     Lengths of the first version, and of the dev pairs, go into the bitext's report.
     """
@@ -229,9 +242,26 @@ def tokenize_versions(
         if version:
             train = {lang: replace(one, report=replace(one.report, lengths={})) for lang, one in train.items()}
         found.append({lang: tokenized(one, sides[version % len(sides)]) for lang, one in train.items()})
-    for one in splits.dev.values():
-        tokenized(one, sides[0])
-    return found
+    return found, {lang: tokenized(one, sides[0]) for lang, one in splits.dev.items()}
+
+
+def check_vocabulary(
+    cfg: Config, what: str, tower: Tower, texts: Sequence[str], counts: TokenCounts, *, at_most: float | None
+) -> None:
+    """Warn of texts that the student's or the teacher's tokenizer does not know; refuse them above `at_most`.
+
+    Raises:
+      DataError: share, examples and remedy.
+    """
+    if what.endswith("teacher"):
+        remedy = "name a teacher that reads these texts: --teacher.path"
+    elif cfg.student.vocabulary == "keep":
+        remedy = "learn a vocabulary from the pairs: --student.vocabulary train"
+    else:
+        remedy = f"increase student.vocab_size={cfg.student.vocab_size}"
+    check_coverage(
+        counts, what, texts, tower.tokenizer, at_most=at_most, flag="--data.max-unknown", remedy=remedy, say=say
+    )
 
 
 def bitext_files(splits: BitextSplits) -> dict[str, str]:

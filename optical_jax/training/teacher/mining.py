@@ -13,6 +13,7 @@ import numpy as np
 
 from optical_jax.config import RankingDataConfig
 from optical_jax.data.collections.rankings import Rankings, text_number
+from optical_jax.data.files.records import in_words
 from optical_jax.errors import ConfigError
 from optical_jax.retrieval.search import Ranking
 
@@ -120,11 +121,17 @@ def mine(command: MineCommand) -> None:
     from optical_jax.training.teacher.mining import choose_negatives, scores_by_query, write_scored, write_triples
 
     data = RankingDataConfig(
-        train=command.train, collection=command.collection, queries=command.queries, language=command.language
+        train=command.train,
+        collection=command.collection,
+        queries=command.queries,
+        language=command.language,
+        max_bad_lines=command.max_bad_lines,
     )
-    rankings = load_rankings(data)
+    rankings = load_rankings(data, "--max-bad-lines")
     if command.pool != "files" and command.collection:
-        rankings = with_collection(rankings, data)
+        rankings = with_collection(rankings, data, "--max-bad-lines")
+    if rankings.left_out:
+        print(f"left out: {in_words(rankings.left_out)}")
     scored = Path(command.out).suffix == ".jsonl"
     cells = len(rankings.queries) * len(rankings.passages)
     if scored and cells > MOST_SCORES:
@@ -154,9 +161,9 @@ def rank(command: MineCommand, rankings: Rankings, depth: int) -> Ranking:
         return make_bm25(documents, depth)(rankings.queries)
     from optical_jax.partitioning import over_all_devices
     from optical_jax.progress import ProgressReport
-    from optical_jax.retrieval.search import encode_blocks, search
+    from optical_jax.retrieval.search import rank as rank_vectors
     from optical_jax.runs.load import is_run, load
-    from optical_jax.towers.tower import encode, to_device
+    from optical_jax.towers.texts import Counter, check_texts, encode_texts, max_tokens, say
 
     run = Path(command.by)
     if is_run(run):
@@ -168,14 +175,18 @@ def rank(command: MineCommand, rankings: Rankings, depth: int) -> Ranking:
             raise ConfigError(f"checkpoint={command.checkpoint} is for a run, and by={run} is not one; leave it out")
         tower = load(command.by, pooling=command.pooling, cache_dir=command.cache_dir or None)
         towers = {"query": tower, "document": replace(tower, side="document")}
+    sides = {"query": ("queries", rankings.queries), "document": ("passages", rankings.passages)}
+    for side, (what, texts) in sides.items():
+        remedy = "use a model that reads them: --by"
+        check_texts(towers[side], texts, what, at_most=command.max_unknown, remedy=remedy)
+    cut = {side: Counter() for side in sides}
     with over_all_devices(), ProgressReport("ranking passages", len(documents), "passages") as progress:
-        asks, answers = to_device(towers["query"]), to_device(towers["document"])
         size = command.batch_size
-        blocks = list(encode_blocks(rankings.queries, lambda texts: encode(asks, texts, size)))
-        return search(
-            {"train": blocks},
-            documents,
-            lambda texts: encode(answers, texts, size),
-            depth=depth,
-            advance=progress.advance,
-        )["train"]
+        queries = list(encode_texts(towers["query"], rankings.queries, batch_size=size, look=cut["query"]))
+        blocks = encode_texts(towers["document"], rankings.passages, batch_size=size, look=cut["document"])
+        ids = list(documents)
+        found = rank_vectors({"train": queries}, ids, blocks, depth=depth, advance=progress.advance)["train"]
+    for side, (what, _) in sides.items():
+        for line in cut[side].counts.truncation(what, max_tokens(towers[side])):
+            say(line)
+    return found

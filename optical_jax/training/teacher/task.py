@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,10 @@ import jax
 
 from optical_jax.config import DEV_METRICS, TeacherStageConfig
 from optical_jax.data.batches.rankings import make_ranking_batches
+from optical_jax.data.collections.collection import own_documents
 from optical_jax.data.collections.rankings import hold_out, load_dev, load_rankings
+from optical_jax.data.coverage import check_coverage
+from optical_jax.data.files.records import in_words
 from optical_jax.errors import ConfigError
 from optical_jax.invocation import program
 from optical_jax.models.late_interaction import tower_specs
@@ -75,8 +78,28 @@ def prepare(cfg: TeacherStageConfig, folder: RunFolder | None) -> Prepared:
     report = rankings.report() | {"held_out": len(every.queries) - len(rankings.queries), "with_few_negatives": few}
     report |= {"cut_queries": source.queries.pairs.student.truncated}
     report |= {"cut_passages": source.passages.pairs.student.truncated}
-    for line in report_lines(cfg, tower.head, report, dev):
+    sides = {
+        name: (texts, tokens.pairs.student.counts)
+        for name, texts, tokens in (
+            ("queries", rankings.queries, source.queries),
+            ("passages", rankings.passages, source.passages),
+        )
+    }
+    report |= {f"unknown_{name}": counts.unknown_share for name, (_, counts) in sides.items()}
+    for line in report_lines(cfg, tower.head, report, rankings.left_out, dev):
         say(line)
+    for name, (texts, counts) in sides.items():
+        check_coverage(
+            counts,
+            f"{cfg.data.language} {name}",
+            texts,
+            start.tokenizer,
+            # What a resumed run has begun, it ends.
+            at_most=cfg.data.max_unknown if folder is None else None,
+            flag="--data.max-unknown",
+            remedy="name an encoder that reads these texts: --encoder.path",
+            say=say,
+        )
 
     tx, run = make_optimizer(cfg.optimizer, cfg.training.steps), shlex.quote(cfg.run)
     return Prepared(
@@ -128,13 +151,17 @@ def check_scores(cfg: TeacherStageConfig, *, has_scores: bool) -> None:
             )
 
 
-def report_lines(cfg: TeacherStageConfig, head: HeadConfig, report: dict[str, Any], dev: DevSet | None) -> list[str]:
+def report_lines(
+    cfg: TeacherStageConfig, head: HeadConfig, report: dict[str, Any], left_out: Mapping[str, int], dev: DevSet | None
+) -> list[str]:
     lines = [
         f"train: {report['queries']:,} queries, {report['relevant_pairs']:,} relevant and {report['other_pairs']:,} "
         f"other passages, {report['passages']:,} of them distinct"
     ]
     if report["queries_without_relevant"]:
         lines.append(f"       {report['queries_without_relevant']:,} queries left out: nothing is relevant to them")
+    if left_out:
+        lines.append(f"       left out: {in_words(left_out)}")
     if report["with_few_negatives"]:
         lines.append(
             f"       {report['with_few_negatives']:,} queries have fewer than data.passages - 1 = "
@@ -145,8 +172,14 @@ def report_lines(cfg: TeacherStageConfig, head: HeadConfig, report: dict[str, An
             f"       cut: {report['cut_queries']:,} queries at {head.query_length} tokens, "
             f"{report['cut_passages']:,} passages at {cfg.data.passage_length or head.document_length}"
         )
+    lines.append(
+        f"       unknown tokens: {report['unknown_queries']:.1%} of the queries', "
+        f"{report['unknown_passages']:.1%} of the passages'"
+    )
     if dev is not None:
         lines.append(f"dev:   {len(dev.queries):,} queries, {len(dev.documents):,} documents")
+        if dev.left_out:
+            lines.append(f"       left out: {in_words(dev.left_out)}")
     return lines
 
 
@@ -159,7 +192,9 @@ def dev_evaluation(language: str, start: Tower, dev: DevSet | None) -> Callable[
         asks, answers = (replace(start, params=params, side=side) for side in ("query", "document"))
         blocks = list(encode_blocks(list(dev.queries.values()), lambda texts: encode(asks, texts)))
         ranking = search({"dev": blocks}, dev.documents, lambda texts: encode(answers, texts))["dev"]
-        found = evaluate_run(ranking.as_run(list(dev.queries), list(dev.documents)), dev.qrels)
+        asked, ids = list(dev.queries), list(dev.documents)
+        own = own_documents(dev.queries, dev.qrels, dev.documents)
+        found = evaluate_run(ranking.without_own(asked, ids, own).as_run(asked, ids), dev.qrels)
         means = mean_metrics(found)
         return {language: {name: means[name] for name in DEV_METRICS}}
 

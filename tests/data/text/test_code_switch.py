@@ -55,6 +55,33 @@ def test_switching_keeps_signs_and_spaces_and_what_is_unknown():
     assert switch_words("mtoto", LEXICON, 1.0, rng) == "mtoto"
 
 
+@pytest.mark.parametrize(
+    ("in_the_file", "in_the_text"),
+    [
+        ("می\u200cروم", "میروم"),
+        ("میروم", "می\u200cروم"),
+        ("wa\u00adtoto", "watoto"),
+        ("ng'ombe", "Ng\u02bcombe"),
+        ("ng\u2019ombe", "ng'ombe"),
+        ("كتب", "\u200fكتـب\u200f"),
+    ],
+)
+def test_a_lexicon_has_a_word_with_and_without_joiners(tmp_path, in_the_file, in_the_text):
+    path = tmp_path / "lexicon.xx.tsv"
+    path.write_text(f"{in_the_file}\tfound\n", "utf-8")
+    lexicon = read_lexicon(path)
+    assert switch_words(f"({in_the_text})", lexicon, 1.0, np.random.default_rng(0)).strip("()\u200f") == "found"
+    assert share_of_words([in_the_text], lexicon) == 1.0
+
+
+def test_a_word_of_joiners_alone_is_not_a_word(tmp_path):
+    assert list(bare_words("\u200f \u200c\u00ad (\ufeff)")) == []
+    path = tmp_path / "lexicon.xx.tsv"
+    path.write_text("\u200d\tfound\n", "utf-8")
+    with pytest.raises(DataError, match=r"lexicon.xx.tsv:1 is not a word"):
+        read_lexicon(path)
+
+
 def made_bitext(texts: list[str]) -> Bitext:
     return Bitext("sw", ["the water"] * len(texts), texts, BitextReport("sw", []), (), [""] * len(texts))
 
