@@ -91,7 +91,7 @@ NARROWEST = 64
 
 
 def make_console(*, markup: bool = False) -> Console:
-    """A console for tables, as wide as the terminal, but not below `NARROWEST`; `markup`: [bold] in a cell is a style."""
+    """A console for tables, of the terminal's width but at least `NARROWEST`; `markup`: [bold] in a cell is a style."""
     console = Console(markup=markup, emoji=False)
     console.width = max(console.width, NARROWEST)
     return console
