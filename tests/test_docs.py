@@ -253,7 +253,9 @@ def test_the_tiny_run_from_page_to_page(tmp_path):
     for name in ("train.py", "eval.py", "configs"):
         (tmp_path / name).symlink_to(ROOT / name)
     environ = {name: value for name, value in os.environ.items() if name != "OPTICAL_DATA"}
-    environ |= {"JAX_PLATFORMS": "cpu", "COLUMNS": "200"}
+    # As in an active environment: `python` is the one that runs.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environ |= {"JAX_PLATFORMS": "cpu", "COLUMNS": "200", "PATH": path}
     outputs: dict[str, str] = {}
     python = subprocess.Popen(
         [sys.executable, "-c", ONE_AFTER_ANOTHER],

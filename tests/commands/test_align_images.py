@@ -125,7 +125,7 @@ def test_a_teacher_run_and_another_pair(run, file, tmp_path, capsys):
         (["--image", "FILE", "--checkpoint", "99", "paka"], 2, "has no checkpoint 99"),
         (["--image", "FILE", "--epsilon", "0", "paka"], 2, "epsilon=0.0 is not valid"),
         (["--pictures-by", "x", "paka", "cat"], 2, "pictures_by=x is for --image"),
-        (["--image", "nowhere.png", "paka"], 3, "nowhere.png: cannot be read"),
+        (["--image", "nowhere.png", "paka"], 3, "image=nowhere.png: no such file"),
         (["--image", "TEXT", "paka"], 3, "not an image"),
         (["--image", "FILE", "\N{SOFT HYPHEN}"], 2, "no caption given"),
         (["--image", "FILE", "\ue000"], 3, "knows no word of"),

@@ -402,7 +402,7 @@ def test_comparison_of_two_runs(runs, parallel, tmp_path, capsys):
         (["--run", "RUN", "--max-bad-lines", "-1"], 2, "max_bad_lines=-1 is not valid; use 0 or more"),
         (["--run", "RUN", "--translations", "mt.tsv"], 2, "translations=mt.tsv is not valid; use LANG=FILE"),
         (["--run", "RUN", "--translations", "sw=a", "sw=b"], 2, "translations names sw twice"),
-        (["--run", "RUN", "--translations", "fr=a"], 2, "has judged queries in de, sw"),
+        (["--run", "RUN", "--translations", f"fr={__file__}"], 2, "has judged queries in de, sw"),
         (["--run", "RUN", "--translations", "sw=nowhere.tsv"], 3, "nowhere.tsv: no such file"),
         (["--run", "RUN", "--translations", "sw=FEW"], 3, "lacks 7 of the judged sw queries, such as 's1'"),
         (["--compare", "RUN", "RUN", "--translations", "sw=a"], 2, "translations=sw=a belongs to --run or --model"),
@@ -412,7 +412,7 @@ def test_comparison_of_two_runs(runs, parallel, tmp_path, capsys):
         (["--model", "RUN"], 2, "is a run; give --run"),
         (["--run", "RUN", "--split", "test"], 3, "no qrels/test.tsv; its splits: dev"),
         (["--run", "RUN", "--lang", "fr"], 3, "no queries.fr.jsonl[.gz]; its languages: de, sw"),
-        (["--run", "RUN", "--collection", "nowhere"], 3, "collection nowhere does not exist"),
+        (["--run", "RUN", "--collection", "nowhere"], 3, "collection=nowhere: nowhere does not exist"),
     ],
 )
 def test_errors_are_one_line_and_an_exit_code(runs, parallel, capsys, flags, code, message):
@@ -436,7 +436,7 @@ def test_package_as_a_program(capsys):
     assert package_main.main([]) == 0
     assert "eval" in capsys.readouterr().out
     assert package_main.main(["nonsense"]) == 2
-    assert "available: demo, train, eval" in capsys.readouterr().err
+    assert "available: demo, check, train, eval" in capsys.readouterr().err
     assert package_main.main(["eval", "--collection", "x"]) == 2
 
 

@@ -216,7 +216,7 @@ def test_dev_figures_of_a_tower_that_knows_no_picture(folder, run):
         (["--text.path", "/no/such/folder"], 2, "/no/such/folder"),
         (["--text.projection", "99"], 2, "text.projection=99 is wider than the tower's vectors; give at most 48"),
         (["--text.max-length", "999"], 2, "text.max_length=999 is more than the tower reads"),
-        (["--data.images", "/no/such/folder"], 3, "/no/such/folder is not a folder"),
+        (["--data.images", "/no/such/folder"], 3, "data.images=/no/such/folder: /no/such/folder does not exist"),
         (["--data.splits", "tset"], 3, "has no captions.<lang>.tset.jsonl"),
         (["--data.splits", "train", "train"], 2, "data.splits=('train', 'train') is not valid; name each once"),
         (["--data.language", "sw"], 3, "has no captions.sw.train.jsonl"),

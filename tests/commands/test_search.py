@@ -228,7 +228,7 @@ def test_output_is_not_cut_without_a_terminal(capsys):
         (["--run", "RUN", "--model", "x", "--docs", "DOCS", "q"], 2, "run and model of --run, --model given"),
         (["--run", "RUN", "--docs", "DOCS"], 2, "no query given; write it after the flags"),
         (["--run", "RUN", "--docs", "DOCS", "q", " "], 2, "query 2 is empty"),
-        (["--run", "RUN", "--docs", "DOCS", "\udcff"], 2, "query 1 is not UTF-8"),
+        (["--run", "RUN", "--docs", "DOCS", "\udcff"], 2, "argument 5, '\\xff', is not UTF-8"),
         (["--run", "nowhere", "--docs", "DOCS", "q"], 2, "run=nowhere is not a run folder"),
         (["--run", "RUN", "--checkpoint", "newest", "--docs", "DOCS", "q"], 2, "checkpoint=newest"),
         (["--run", "RUN", "--checkpoint", "99", "--docs", "DOCS", "q"], 2, "has no checkpoint 99"),

@@ -128,7 +128,7 @@ def test_markers_and_lengths_of_the_start():
         (["--encoder.frozen-layers", "3"], 2, "encoder.frozen_layers=3 is more than the encoder's 2 layers"),
         (["--encoder.document-length", "500"], 2, "encoder.document_length=500 is more than the encoder reads"),
         (["--checkpoint.best-metric", "R@7"], 2, "checkpoint.best_metric='R@7' is not valid; use one of R@1"),
-        (["--data.train", "/no/such.tsv"], 3, "/no/such.tsv does not exist"),
+        (["--data.train", "/no/such.tsv"], 3, "data.train=/no/such.tsv: no such file"),
     ],
 )
 def test_wrong_settings(flags_of_it, code, said, flags, tmp_path, capsys):

@@ -199,7 +199,7 @@ def test_a_first_start_that_fails_does_not_stand_in_the_way_of_the_next(train, t
 def test_a_reader_that_leaves_early_is_no_error():
     command = f"{sys.executable} train.py --help | head -1"
     done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("usage: train.py")
+    assert "train.py [-h]" in done.stdout
     assert not done.stderr
 
 

@@ -354,7 +354,7 @@ def test_ranks_do_not_depend_on_how_many_are_made_at_a_time(monkeypatch):
             "no image is encoded with --against captions",
         ),
         (["--run", "RUN", "--documents", "teacher"], 2, "documents=teacher applies to text collections only"),
-        (["--run", "RUN", "--translations", "sw=x"], 2, "translations=sw=x applies to text collections only"),
+        (["--run", "RUN", "--translations", f"sw={__file__}"], 2, "applies to text collections only"),
         (["--run", "RUN", "--lang", "so"], 3, "no captions in so; its languages: de, en, sw"),
         (["--run", "RUN", "--split", "test"], 3, "no captions.<lang>.test.jsonl[.gz]; its splits: dev"),
         (["--run", "nowhere"], 2, "run=nowhere is not a run folder"),
