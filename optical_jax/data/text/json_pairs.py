@@ -50,9 +50,11 @@ def read_json(file: PairFile, cfg: DataConfig, notes: list[str]) -> Iterator[Lin
 
 
 def flat_record(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record with the texts of its "translation", if it has those by language, beside its other keys."""
+    """A record with the texts of its "translation", if it has those by language, instead of that key."""
     inner = record.get(TRANSLATION)
-    return {**record, **inner} if isinstance(inner, dict) else dict(record)
+    if not isinstance(inner, dict):
+        return dict(record)
+    return {key: value for key, value in record.items() if key != TRANSLATION} | inner
 
 
 def record_line(where: str, record: Mapping[str, Any], keys: Mapping[str, str]) -> Line:

@@ -115,6 +115,7 @@ def _keys(schema: Any, file: PairFile, cfg: DataConfig) -> dict[str, str]:
 
     names = list(schema.names)
     if TRANSLATION in names and pa.types.is_struct(inner := schema.field(TRANSLATION).type):
+        names.remove(TRANSLATION)
         names += [inner.field(n).name for n in range(inner.num_fields)]
     return {field: names[n] for field, n in named_columns(names, file, cfg).items()}
 

@@ -362,6 +362,8 @@ def test_json_keys_that_are_missing_are_named_with_those_there(tmp_path):
     with pytest.raises(DataError, match=said):
         read_bitext(config(path))
     assert pairs_in(path, english_column="answer", foreign_column="question") == [("Water?", "Maji?")]
+    other = write(tmp_path / "b.jsonl", '{"id": "1", "translation": {"en": "Water", "fr": "Eau"}}\n')
+    assert faults(other)[0][1].startswith("no key 'sw'; keys here: id, en, fr ")
     one = write(tmp_path / "a.jsonl", '{"text": "Water", "sw": "Maji"}\n')
     assert pairs_in(one, english_column="text") == [("Water", "Maji")]
 
