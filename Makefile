@@ -26,7 +26,7 @@ ifneq ($(and $(MODEL),$(wildcard $(OPTICAL_DATA)/retrieval/flores_sib)),)
 BENCH_COLLECTION := --collection $(OPTICAL_DATA)/retrieval/flores_sib --model $(MODEL)
 endif
 
-.PHONY: help demo test check bench format clean
+.PHONY: help demo test check bench fuzz format clean
 
 help:
 	@echo "make demo    environment, then train, evaluate and look, in a few minutes, on any laptop"
@@ -34,6 +34,7 @@ help:
 	@echo "make bench   environment with PyTorch, then training timed beside it, encoding and search alone;"
 	@echo "             with MODEL=FOLDER (an export) a collection is encoded and searched beside it too"
 	@echo "make check   format, lint, import contracts, types and the quick tests: before every commit"
+	@echo "make fuzz    some thousands of damaged files for every reader, in some minutes"
 	@echo "make clean   remove the environment and what the demo made"
 
 $(READY): pyproject.toml
@@ -78,6 +79,10 @@ endif
 	@$(if $(BENCH_DATA),,echo "pairs and weights were drawn: OPTICAL_DATA=FOLDER and OPTICAL_MODELS=FOLDER add real ones")
 	@$(if $(MODEL),,echo "no collection was encoded beside PyTorch: MODEL=FOLDER of an export adds it")
 	@$(if $(and $(MODEL),$(if $(BENCH_COLLECTION),,none)),echo "no collection was there to encode: OPTICAL_DATA=FOLDER adds it")
+
+# 50,000 and more over all readers.
+fuzz: $(READY)
+	OPTICAL_FUZZ=400 $(BIN)/python -m pytest -n 2 tests/test_fuzz.py
 
 format: $(READY)
 	$(BIN)/ruff format .

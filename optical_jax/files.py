@@ -24,6 +24,8 @@ of a run whose student was taught by its text tower."""
 SEEN_IMAGES = "seen_pictures.json"
 """Digests, in hexadecimal, of the images that an image tower was trained on: beside its pair.json. In a student's run,
 of the images that the student was trained on."""
+EXPORTED = "exported_files.json"
+"""In a folder that `save_tower`, `export_pair` or `save_pair` wrote: each file that it wrote -> sha256."""
 TOKENIZER_FILES = (
     "tokenizer.json",
     "vocab.txt",
@@ -33,6 +35,20 @@ TOKENIZER_FILES = (
     "tokenizer.model",
 )
 """A folder without any of these has no tokenizer (transformers would make an empty one from config.json)."""
+
+
+def is_utf8(path: Path) -> bool:
+    """True if a path is valid UTF-8, as JSON, XLA and tokenizers require."""
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def readable(path: Path) -> str:
+    """A path for a message: bytes that are not UTF-8 as ``\\xff``."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def sha256_file(path: Path) -> str:

@@ -26,11 +26,11 @@ class ProgressReport:
         self._last_line = time.monotonic()
         self._slow = slow
         # The current stderr, which may be redirected to a file while a unit runs.
-        self._console = Console(file=sys.stderr)
+        self._console = Console(file=sys.stderr, emoji=False)
         self._bar: Progress | None = None
         if self._console.is_terminal and not self._console.is_dumb_terminal:
             self._bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=None),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[rate]}"),

@@ -305,9 +305,12 @@ def test_bitext_forms_are_read_as_shown(tmp_path, monkeypatch):
         kept[settings.run] = {language: list(zip(b.english, b.foreign, strict=True)) for language, b in train.items()}
     german = [("The rain falls", "Der Regen fällt"), ("The child sleeps", "Das Kind schläft")]
     swahili = [("The rain falls", "Mvua inanyesha"), ("The child sleeps", "Mtoto analala")]
+    quoted = [("The rain falls", "Mvua inanyesha"), ("Sleep, child!", "Mtoto, lala!")]
     assert kept == {
         "runs/tsv": {"de": german},
         "runs/scored": {"de": german[:1]},
+        "runs/csv": {"sw": quoted},
+        "runs/csv_named": {"sw": quoted},
         "runs/moses": {"sw": swahili},
         "runs/jsonl": {"sw": swahili},
         "runs/questions": {"sw": [("When does it rain?", "Mvua inanyesha lini?"), ("Who sleeps?", "Nani analala?")]},

@@ -59,7 +59,7 @@ def compare(paths: tuple[str, str]) -> None:
 
     a, b = (read_metrics_file(path) for path in paths)
     # A file or a pipe is not limited to the width of a terminal.
-    print_comparison(a, b, paths, Console(width=None if sys.stdout.isatty() else 200))
+    print_comparison(a, b, paths, Console(width=None if sys.stdout.isatty() else 200, markup=False, emoji=False))
 
 
 def step_config(command: BenchCommand) -> Config:
@@ -99,7 +99,7 @@ def measure(command: BenchCommand) -> None:
     if command.peer is not None:
         # Read when JAX is initialised: two frameworks have to share a GPU's memory.
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    console, figures = Console(), dict[str, Any]()
+    console, figures = Console(markup=False, emoji=False), dict[str, Any]()
 
     def take(found: dict[str, Any]) -> None:
         figures.update(found)

@@ -115,7 +115,7 @@ def run_command(argv: Sequence[str]) -> None:
         raise ConfigError(f"run={run} is not a run; use the --run folder of a training")
     saved = RunFolder(run).saved_config() or {}
     if command.image:
-        align_image(command, saved, Console())
+        align_image(command, saved, Console(markup=False, emoji=False))
         return
     try:
         cfg = LossConfig(name=saved["loss"]["name"], ot=OtConfig(**saved["loss"]["ot"]))
@@ -132,7 +132,7 @@ def run_command(argv: Sequence[str]) -> None:
     idf = try_count_idf(saved, student, teacher) if cfg.ot.masses == "idf" else None
     if cfg.ot.masses == "norm":
         print("masses are uniform here, not norm as in training, which has the vectors before normalisation")
-    console = Console()
+    console = Console(markup=False, emoji=False)
     if not sources:
         draw(command, student, teacher, cfg, idf, console)
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
@@ -15,6 +16,8 @@ from optical_jax.errors import DataError
 if TYPE_CHECKING:
     from optical_jax.data.text.bitext import Bitext
 
+UNDETERMINED = "und"
+"""Of ISO 639, for files whose language is not given."""
 EXAMPLE = "python -m optical_jax check configs/tiny/sw.train.tsv"
 
 
@@ -46,7 +49,7 @@ def run_command(argv: Sequence[str]) -> None:
     from optical_jax.data.text.report import report_lines
 
     refusals = []
-    for entry in command.files:
+    for entry in map(with_language, command.files):
         language = parse_entry(entry, "FILE").language
         dev = tuple(one for one in command.data.dev if parse_entry(one, "data.dev").language == language)
         splits = load_bitext(replace(command.data, bitext=(entry,), dev=dev, checks="warn"))
@@ -57,6 +60,16 @@ def run_command(argv: Sequence[str]) -> None:
                 refusals += bitext.report.refusals
     if refusals and command.data.checks == "stop":
         raise DataError("training would stop for what is marked above, unless data.checks=warn")
+
+
+def with_language(entry: str) -> str:
+    """The entry; with the code of an undetermined language where neither it nor the file's name has one."""
+    from optical_jax.data.text.entries import ENTRY
+    from optical_jax.data.text.formats import FILE_NAME
+
+    match = ENTRY.fullmatch(entry)
+    named = match is None or match["lang"] or FILE_NAME.fullmatch(Path(match["path"]).name)
+    return entry if named else f"{UNDETERMINED}={entry}"
 
 
 def describe(bitext: Bitext) -> list[str]:

@@ -31,8 +31,9 @@ class CollectCommand:
     lang: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LANG [LANG ...]")] = ()
     """Languages of the queries; empty takes all."""
     max_bad_lines: int = 0
-    """Largest number of malformed entries to skip: documents without text, judgements and triples of missing
-    documents."""
+    """Largest number of bad lines to leave out: broken ones, documents and queries without text or with an id that has
+    another text before, judgements with another grade before or of missing documents, triples likewise. Exact repeats
+    are left out in any case."""
     cache_dir: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
     """Folder for downloads from the hub; empty uses HF_HOME."""
 
@@ -44,9 +45,9 @@ def run_command(argv: Sequence[str]) -> None:
     check(command)
     from optical_jax.data.collections.beir_writer import write_beir
     from optical_jax.data.collections.sources import open_source
-    from optical_jax.data.files.records import BadLines
+    from optical_jax.data.files.records import BadLines, in_words, leave_out_by
 
-    bad = BadLines(command.max_bad_lines)
+    bad = BadLines(command.max_bad_lines, leave_out_by("--max-bad-lines"))
     source, cache_dir = command.collection, command.cache_dir or None
     splits = [open_source(source, split, command.lang, cache_dir) for split in command.split]
     about = write_beir(splits, Path(command.out), source, bad)
@@ -58,6 +59,8 @@ def run_command(argv: Sequence[str]) -> None:
         print(f"{count:,} triples: {Path(command.out) / f'triples.{split}.tsv'}")
     if bad.count:
         print(f"left out: {bad.count:,} lines, such as {bad.first[0]}")
+    if bad.left_out:
+        print(f"left out, by reason: {in_words(bad.left_out)}")
     print(f"collection: {command.out}")
 
 

@@ -177,7 +177,7 @@ def print_result(evaluation: Evaluation) -> None:
 
     from optical_jax.evaluation.report import make_table, say
 
-    console = Console()
+    console = Console(markup=False, emoji=False)
     documents = len(evaluation.task.documents)
     say(console, f"\nunseen phrases, each to be found among {documents:,} English names; share found first (R@1):")
     table = make_table(console, "lang", "phrases", "untrained", "trained", "BM25", left=1)

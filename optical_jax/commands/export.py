@@ -29,7 +29,9 @@ def run_command(argv: Sequence[str]) -> None:
     from optical_jax.export.student_card import model_card
     from optical_jax.export.teacher_card import teacher_card
     from optical_jax.files import trains_pair, trains_teacher
-    from optical_jax.models.formats.export import check_target, save_tower
+    from optical_jax.models.formats.export import differences, save_tower
+    from optical_jax.models.formats.pair_configs import is_pair_family
+    from optical_jax.models.formats.replacing import check_target
     from optical_jax.runs.checkpoint import find_step
     from optical_jax.runs.load import is_run, load, sides_of
 
@@ -38,8 +40,9 @@ def run_command(argv: Sequence[str]) -> None:
         raise ConfigError(f"run={run} is not a run; use the --run folder of a training")
     if command.checkpoint not in ("last", "best") and not command.checkpoint.isdecimal():
         raise ConfigError(f"checkpoint={command.checkpoint!r} is not valid; use last, best or a step number")
-    if out.resolve() in [(run / part).resolve() for part in ("student", "teacher", "model")]:
-        raise ConfigError(f"out={out} is a part of the run; name another folder, such as {run / 'export'}")
+    above = out.resolve().parent
+    if out.resolve().name in ("student", "teacher", "model") and (above == run.resolve() or is_run(above)):
+        raise ConfigError(f"out={out} is a part of a run; name another folder, such as {run / 'export'}")
     check_target(out)
     which: Any = int(command.checkpoint) if command.checkpoint.isdecimal() else command.checkpoint
     step = find_step(run, which)
@@ -53,6 +56,8 @@ def run_command(argv: Sequence[str]) -> None:
     card = make_card(gather_facts(run, out, step, tower, command.license))
     save_tower(tower.params, tower.cfg, tower.tokenizer, out, card, dtype=command.dtype)
     print(f"wrote the {command.checkpoint} {what} of {run} to {out}")
+    if not is_pair_family(tower.cfg):
+        print("".join(f"note: {line}\n" for line in differences(tower.cfg.head)), end="")
 
 
 main = as_main(run_command)

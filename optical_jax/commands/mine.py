@@ -55,5 +55,7 @@ def check(command: MineCommand) -> None:
     if command.pool == "collection" and not command.collection:
         raise ConfigError("pool=collection needs a collection; add --collection, or use --pool files")
     check_max_unknown(command.max_unknown)
+    if command.max_bad_lines < 0:
+        raise ConfigError(f"max_bad_lines={command.max_bad_lines} is not valid; use 0 or more")
     if command.seed < 0:
         raise ConfigError(f"seed={command.seed} is not valid; use 0 or more")

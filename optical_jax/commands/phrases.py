@@ -110,7 +110,7 @@ def print_metrics(figures: Mapping[str, Any]) -> None:
     from optical_jax.evaluation.phrases import PHRASE_METRICS
     from optical_jax.evaluation.report import make_table, say, start_group
 
-    console, own = Console(), figures["system"]
+    console, own = Console(markup=False, emoji=False), figures["system"]
     what = f"{figures['run']}, checkpoint {figures['checkpoint']}" if "run" in figures else figures["model"]
     say(
         console,

@@ -99,7 +99,7 @@ def search_images(command: SearchCommand) -> None:
     if command.json:
         for hits in found:
             for hit in hits:
-                print(json.dumps(vars(hit), ensure_ascii=False))
+                print(json.dumps(vars(hit) | {"picture": hit.name}, ensure_ascii=False))
     else:
         print_image_hits(found)
         print(f"sheet: {path}")
@@ -119,9 +119,7 @@ def draw_sheet(found: Sequence[Sequence[ImageHit]], pictures: Images, path: Path
 
     rows = []
     for hits in found:
-        drawn = [
-            SheetImage(thumbnail(pictures[hit.picture], IMAGE_SIDE), hit.picture, hit.score, False) for hit in hits
-        ]
+        drawn = [SheetImage(thumbnail(pictures[hit.picture], IMAGE_SIDE), hit.name, hit.score, False) for hit in hits]
         for start in range(0, len(drawn), IMAGES_A_ROW):
             rows.append(("" if start else hits[0].query, drawn[start : start + IMAGES_A_ROW]))
     contact_sheet(rows, path)
@@ -140,4 +138,4 @@ def print_image_hits(found: Sequence[Sequence[ImageHit]]) -> None:
             show(hits[0].query, True)
         show(head, True)
         for hit in hits:
-            show(f"{hit.rank:>4} {hit.score:>{width}.3f}  {hit.picture}", False)
+            show(f"{hit.rank:>4} {hit.score:>{width}.3f}  {hit.name}", False)

@@ -70,15 +70,25 @@ class CheckpointConfig:
 
 
 def expand_variables(value: str, name: str) -> str:
-    """Expand environment variables, $NAME or ${NAME}, in `value`.
+    """Expand environment variables, $NAME or ${NAME}, in `value`; in the name of a file that exists, $ is a character.
 
     Raises:
       ConfigError: a variable is not set, or empty.
     """
+    if "$" not in value or _names_a_file(value):
+        return value
+    expanded = os.path.expandvars(value)
     for variable in re.findall(r"\$\{?(\w+)", value):
-        if not os.environ.get(variable):
+        # A file may have the rest in its name: $DATA/us$5.tsv.
+        if not os.environ.get(variable) and not _names_a_file(expanded):
             raise ConfigError(f"{name}={value}: ${variable} is not set; export {variable}=FOLDER")
-    return os.path.expandvars(value)
+    return expanded
+
+
+def _names_a_file(value: str) -> bool:
+    """Whether a path exists: a value, the folder of NAME:FOLDER, or the file of FILE#PART."""
+    paths = value, value.partition(":")[2], value.rpartition("#")[0]
+    return any(path and os.path.lexists(os.path.expanduser(path)) for path in paths)
 
 
 def expand_path(path: str, name: str) -> str:

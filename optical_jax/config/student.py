@@ -108,9 +108,9 @@ class StudentConfig:
 @dataclass(frozen=True)
 class DataConfig:
     bitext: tuple[str, ...] = ()
-    """Training files: <lang>.<split>.tsv[.gz] | .jsonl[.gz], or sw=PATH; Moses: sw=ENGLISH_FILE,FOREIGN_FILE; captions
-    of the same images: sw=captions:FOLDER or sw=captions:NAME:FOLDER, and the keywords beside them sw=keywords:FOLDER
-    (docs/images.md)."""
+    """Training files: TSV, CSV, JSON, Excel, TMX, XLIFF, PO, Parquet, zip (docs/data.md), named <lang>.<split>.tsv and
+    the like, or sw=PATH; Moses: sw=ENGLISH_FILE,FOREIGN_FILE; captions of the same images: sw=captions:FOLDER or
+    sw=captions:NAME:FOLDER, and the keywords beside them sw=keywords:FOLDER (docs/images.md)."""
     dev: tuple[str, ...] = ()
     """Dev files in the same formats; empty takes <lang>.dev.* beside each <lang>.train.*, or holds out training
     pairs."""
@@ -123,10 +123,18 @@ class DataConfig:
     """What is held out where there is no dev file: single pairs, or whole documents (needs data.document_column), which
     flatters less."""
     english_column: str = "0"
-    """Column number (TSV) or key (JSONL) of the English side."""
+    """Column of the English side: its name in the file's header, its number from 0, or its key (JSON). With a header or
+    keys, the default is the column that they name English."""
     foreign_column: str = "1"
+    """Column of the other side, likewise; with a header or keys, the default is the one that they name the language."""
     score_column: str = ""
     """Column or key of a quality score; empty for none."""
+    document_column: str = ""
+    """Column or key of the name of the document that a pair is from; empty for none."""
+    delimiter: str = ""
+    """Delimiter of cells in text files: tab, comma, semicolon, pipe or another character; empty recognises it."""
+    encoding: str = ""
+    """Encoding of text files, such as windows-1252; empty for UTF-8, or what a file's byte order mark says."""
     min_score: float | None = None
     """Drop pairs with a lower quality score; the number dropped is reported."""
     min_chars: int = 1

@@ -86,6 +86,9 @@ class RankingDataConfig:
     """Largest number of dev queries."""
     dev_documents: int = 2000
     """Largest number of documents to rank for them, the judged ones included."""
+    max_bad_lines: int = 0
+    """Largest number of bad lines of these files to leave out: broken ones, ids without text or with two texts, and ids
+    that are in no file."""
 
 
 @dataclass(frozen=True)

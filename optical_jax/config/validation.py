@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import difflib
 import math
@@ -27,6 +28,9 @@ EVERY_AT_LEAST_0 = (
     "seed", "training.dev_every", "optimizer.warmup_steps", "optimizer.weight_decay", "optimizer.clip_norm",
     "optimizer.final_lr_fraction",
 )  # fmt: skip
+DELIMITERS = {"tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|", r"\t": "\t"}
+"""Words for data.delimiter that are easier to type than the character."""
+NO_FILE_ENCODINGS = ("unicode-escape", "raw-unicode-escape", "idna", "punycode", "undefined")
 EVERY_ABOVE_0 = ("optimizer.peak_lr", "optimizer.eps")
 AT_LEAST_1 = ("data.min_chars", "data.row_length", "loss.ot.iterations")
 AT_LEAST_0 = (
@@ -58,6 +62,7 @@ def validate(cfg: Config, *, needs_run: bool = True) -> None:
         require(_get(cfg, name) >= 4, name, "use at least 4 tokens")
     for name, tower in (("teacher", cfg.teacher), ("student", cfg.student)):
         check_kernel_dtype(name, tower)
+    check_reading(cfg.data)
     require(cfg.data.max_chars >= cfg.data.min_chars, "data.max_chars", f"use at least min_chars={cfg.data.min_chars}")
     require(cfg.data.max_length_ratio >= 1, "data.max_length_ratio", "use 1 or more")
     require(cfg.student.vocab_size >= 100, "student.vocab_size", "use at least 100 pieces")
@@ -96,6 +101,31 @@ def validate(cfg: Config, *, needs_run: bool = True) -> None:
         require(rising, "data.buckets", "use rising lengths, such as 16 32 64")
         longest = max(cfg.teacher.max_length, cfg.student.max_length)
         require(buckets[-1] >= longest, "data.buckets", f"the last must hold max_length={longest} tokens")
+
+
+def check_reading(data: DataConfig) -> None:
+    """Check the settings by which text files are decoded and divided.
+
+    Raises:
+      ConfigError: names the field, its value and the remedy.
+    """
+    if data.encoding:
+        try:
+            # Codecs of bytes, such as base64, refuse text; the others named here are not encodings of files.
+            "a".encode(data.encoding)
+            fine = codecs.lookup(data.encoding).name.replace("_", "-") not in NO_FILE_ENCODINGS
+        except (LookupError, UnicodeError, ValueError):
+            fine = False
+        if not fine:
+            raise ConfigError(
+                f"data.encoding={data.encoding!r} is not a text encoding; use one such as utf-8, windows-1252, "
+                "cp1251, utf-16 or gb18030"
+            )
+    delimiter = DELIMITERS.get(data.delimiter, data.delimiter)
+    if delimiter and (len(delimiter) != 1 or delimiter in '"\r\n\0' or "\ud800" <= delimiter <= "\udfff"):
+        raise ConfigError(
+            f"data.delimiter={data.delimiter!r} is not valid; use {', '.join(list(DELIMITERS)[:4])} or one character"
+        )
 
 
 def check_every_training(
@@ -373,7 +403,7 @@ def _get(cfg: Any, name: str) -> Any:
 
 
 TEACHER_AT_LEAST_1 = ("data.passages", "data.row_length", "data.dev_queries", "data.dev_documents", "training.steps")
-TEACHER_AT_LEAST_0 = ("encoder.projection", "loss.contrastive", "loss.kl", "loss.margin_mse")
+TEACHER_AT_LEAST_0 = ("encoder.projection", "data.max_bad_lines", "loss.contrastive", "loss.kl", "loss.margin_mse")
 TEACHER_ABOVE_0 = ("loss.temperature", "loss.score_scale")
 IMAGE_AT_LEAST_1 = (
     "data.dev_pictures", "data.threads", "image.image_size", "image.patch_size", "image.width", "image.layers",

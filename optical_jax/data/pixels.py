@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from optical_jax.data.rgb import FILTERS, Filter, resize_rgb
-from optical_jax.errors import ConfigError
+from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import read_json
 
 Triple = tuple[float, float, float]
@@ -25,6 +25,10 @@ RECIPE_FILES = ("preprocessor_config.json", "processor_config.json")
 GREY_OF_RGB = np.array([0.299, 0.587, 0.114], np.float32)
 """Luma of ITU-R BT.601."""
 CROPS_TRIED = 10
+LONGEST_EDGE = 4096
+"""Pixels of an encoder's input."""
+RESIZED_PIXELS = 16_000_000
+"""Images that would be resized to more are cropped first: of a shorter edge of 224, those 300 times as long as wide."""
 
 SQUARE = {"height": 224, "width": 224}
 HALVES: dict[str, Any] = {"size": SQUARE, "resample": 3, "image_mean": HALF, "image_std": HALF}
@@ -70,8 +74,11 @@ class PictureRecipe:
         if self.crop is None and not isinstance(self.resize, tuple):
             raise ConfigError(f"pictures.resize={self.resize} without a crop gives images of many sizes; add a crop")
         edges = [edge for size in (self.resize, self.crop) for edge in (size if isinstance(size, tuple) else (size,))]
-        if any(edge is not None and edge < 1 for edge in edges):
-            raise ConfigError(f"pictures.resize={self.resize}, crop={self.crop}: use edges of at least one pixel")
+        if any(edge is not None and not 1 <= edge <= LONGEST_EDGE for edge in edges):
+            raise ConfigError(
+                f"pictures.resize={self.resize}, crop={self.crop}: use edges of at least one pixel, "
+                f"and at most {LONGEST_EDGE}"
+            )
         if self.resample not in get_args(Filter):
             raise ConfigError(
                 f"pictures.resample={self.resample} is not valid; use one of {', '.join(get_args(Filter))}"
@@ -102,14 +109,21 @@ class PictureRecipe:
         if asked := [key for key in NOT_DONE if known.get(key)]:
             raise ConfigError(f"{name}: {asked[0]} is not supported; use a model of CLIP, SigLIP or ViT")
         numbers = {int(number): filter_name for filter_name, number in FILTERS.items()}
-        if known["resample"] not in numbers:
+        if known["resample"] not in list(numbers):
             raise ConfigError(f"{name}: resample={known['resample']} is not valid; use one of {sorted(numbers)}")
+        try:
+            return PictureRecipe._of_known(known, numbers, name)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ConfigError(f"{name}: a value of another kind ({error}); fetch the file again") from None
+
+    @staticmethod
+    def _of_known(known: Mapping[str, Any], numbers: Mapping[int, str], name: str) -> PictureRecipe:
         normalised = known.get("do_normalize", True)
         return PictureRecipe(
             resize=_size(known, "size", known["default_to_square"], name) if known.get("do_resize", True) else None,
             crop=cast(Any, _size(known, "crop_size", True, name)) if known.get("do_center_crop") else None,
             resample=cast(Filter, numbers[known["resample"]]),
-            scale=known.get("rescale_factor", 1 / 255) if known.get("do_rescale", True) else None,
+            scale=float(known.get("rescale_factor", 1 / 255)) if known.get("do_rescale", True) else None,
             mean=_triple(known["image_mean"]) if normalised else None,
             std=_triple(known["image_std"]) if normalised else None,
         )
@@ -147,8 +161,8 @@ def read_recipe(folder: Path) -> PictureRecipe:
         raise ConfigError(f"{folder}: no {' and no '.join(RECIPE_FILES)}; use the complete folder of the image model")
     try:
         config = read_json(path)
-    except ValueError as error:
-        raise ConfigError(f"{path}: not JSON ({error}); fetch the file again") from None
+    except DataError as error:
+        raise ConfigError(str(error)) from None
     if not isinstance(config, dict) or not isinstance(config.get("image_processor", {}), dict):
         raise ConfigError(f"{path}: not a JSON object; fetch the file again")
     return PictureRecipe.from_json(config, str(path))
@@ -160,9 +174,17 @@ def find_recipe(folder: Path) -> PictureRecipe | None:
 
 
 def picture_pixels(rgb: UInt8[np.ndarray, "H W 3"], recipe: PictureRecipe) -> Float32[np.ndarray, "h w 3"]:
-    """Preprocess an image for an image encoder, to `recipe.size`."""
+    """Preprocess an image for an image encoder, to `recipe.size`.
+
+    Of a thin image, which would be resized to more than `RESIZED_PIXELS`, only the crop is resized: the values are the
+    same but for rounding.
+    """
     if recipe.resize is not None:
-        rgb = resize_rgb(rgb, resized(rgb.shape[0], rgb.shape[1], recipe), recipe.resample)
+        size = resized(rgb.shape[0], rgb.shape[1], recipe)
+        box = None
+        if recipe.crop is not None and size[0] * size[1] > RESIZED_PIXELS:
+            size, box = _crop_of_resized(rgb.shape[0], rgb.shape[1], size, recipe.crop)
+        rgb = resize_rgb(rgb, size, recipe.resample, box)
     if recipe.crop is not None:
         rgb = center_crop(rgb, recipe.crop)
     return normalise(rgb, recipe)
@@ -196,13 +218,27 @@ def patch_grid(
 
 
 def cut_out(rgb: UInt8[np.ndarray, "H W 3"], part: tuple[float, float, float, float]) -> UInt8[np.ndarray, "h w 3"]:
-    """Crop an image to a part, as of `patch_grid`, rounded to pixels and padded with black."""
+    """Crop an image to a part, as of `patch_grid`, rounded to pixels, at least one, and padded with black."""
     left, top, right, bottom = (round(edge) for edge in part)
+    right, bottom = max(right, left + 1), max(bottom, top + 1)
     out = np.zeros((bottom - top, right - left, 3), np.uint8)
     there = rgb[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
     y, x = max(-top, 0), max(-left, 0)
     out[y : y + there.shape[0], x : x + there.shape[1]] = there
     return out
+
+
+def _crop_of_resized(
+    height: int, width: int, size: tuple[int, int], crop: tuple[int, int]
+) -> tuple[tuple[int, int], tuple[float, float, float, float]]:
+    """The part of a resized image that a centre crop keeps: its height and width, and where it is in the image."""
+    kept = [min(length, wanted) for length, wanted in zip(size, crop, strict=True)]
+    edges = []
+    for length, before, wanted in zip(size, (height, width), kept, strict=True):
+        first = (length - wanted) // 2
+        edges.append((first * before / length, min((first + wanted) * before / length, before)))
+    (top, bottom), (left, right) = edges
+    return (kept[0], kept[1]), (left, top, right, bottom)
 
 
 def resized(height: int, width: int, recipe: PictureRecipe) -> tuple[int, int]:
@@ -365,4 +401,6 @@ def _size(config: Mapping[str, Any], key: str, square: bool, name: str) -> int |
 
 def _triple(value: float | Sequence[float]) -> Triple:
     values = value if isinstance(value, Sequence) else [value] * 3
+    if len(values) != 3:
+        raise ValueError(f"{len(values)} values for red, green and blue")
     return cast(Triple, tuple(float(number) for number in values))

@@ -174,7 +174,7 @@ def tokenize(
         raise ConfigError("head.augment_queries needs a [MASK] token, but the tokenizer has none; turn it off")
     if not texts:
         return []
-    skipped, specials = _skipped_ids(tokenizer, head, side, marker), tokenizer.num_special_tokens_to_add()
+    skipped, specials = skipped_ids(tokenizer, head, side, marker), tokenizer.num_special_tokens_to_add()
     encoded = tokenizer(
         list(texts), truncation=True, max_length=room, return_attention_mask=False, return_token_type_ids=False
     )
@@ -215,7 +215,7 @@ def is_word(text: str) -> bool:
     return any(unicodedata.category(character)[0] not in "NP" for character in text)
 
 
-def _skipped_ids(tokenizer: PreTrainedTokenizerFast, head: HeadConfig, side: Side, marker: int | None) -> set[int]:
+def skipped_ids(tokenizer: PreTrainedTokenizerFast, head: HeadConfig, side: Side, marker: int | None) -> set[int]:
     """Ids of tokens that give no vector on this side."""
     skipped: set[int] = set()
     if head.skip_punctuation and side == "document":

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
+from optical_jax.data.files.names import image_name, printable
 from optical_jax.plots.thumbnails import data_uri, thumbnail
 from optical_jax.retrieval.search import Ranking
 
@@ -133,7 +134,7 @@ class ImageSheet:
     def show(self, name: str) -> str:
         height, width, _ = self._small[name].shape
         return (
-            f'<svg class="picture" role="img" aria-label="{escape(name)}" viewBox="0 0 {width} {height}">'
+            f'<svg class="picture" role="img" aria-label="{label(name)}" viewBox="0 0 {width} {height}">'
             f'<use href="#{self._ids[name]}"/></svg>'
         )
 
@@ -143,6 +144,11 @@ class ImageSheet:
             height, width, _ = small.shape
             images.append(f'<image id="{self._ids[name]}" width="{width}" height="{height}" href="{data_uri(small)}"/>')
         return '<svg width="0" height="0" aria-hidden="true"><defs>\n' + "\n".join(images) + "\n</defs></svg>\n"
+
+
+def label(identity: str) -> str:
+    """Name of an image, as HTML."""
+    return escape(printable(image_name(identity)))
 
 
 def group(title: str, queries: Sequence[GalleryQuery], language: str, sheet: ImageSheet, pictures: int) -> str:
@@ -156,13 +162,13 @@ def article(query: GalleryQuery, language: str, sheet: ImageSheet, pictures: int
     """HTML of one query: its text, the rank of its relevant image, and a row of images."""
     found = "".join(
         f"<figure{' class=is-right' * (name in query.right)}>{sheet.show(name)}<figcaption>"
-        f"<b>{score:.3f}{' ✓' * (name in query.right)}</b><br>{escape(name)}</figcaption></figure>"
+        f"<b>{score:.3f}{' ✓' * (name in query.right)}</b><br>{label(name)}</figcaption></figure>"
         for name, score in query.found[:SHOWN]
     )
     wanted = query.right[0]
     return (
         f'<article><p lang="{escape(language)}" dir="auto">{escape(query.text)}</p>'
         f'<p class="rank">relevant image at rank {query.rank:,} of {pictures:,}</p><div class="found">'
-        f'<figure class="wanted">{sheet.show(wanted)}<figcaption>relevant<br>{escape(wanted)}</figcaption></figure>'
+        f'<figure class="wanted">{sheet.show(wanted)}<figcaption>relevant<br>{label(wanted)}</figcaption></figure>'
         f"{found}</div></article>\n"
     )

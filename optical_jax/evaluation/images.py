@@ -220,6 +220,11 @@ def read_task(command: EvalCommand) -> ImageTask | None:
         if command.against != "auto":
             raise ConfigError(f"against={command.against}: {command.collection} is not a set of images; leave it out")
         return None
+    if command.max_bad_lines:
+        raise ConfigError(
+            f"max_bad_lines={command.max_bad_lines} applies to text collections only, and {command.collection} has "
+            "captions of images; leave it out"
+        )
     if command.against == "captions":
         return None
     try:

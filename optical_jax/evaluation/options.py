@@ -58,6 +58,10 @@ class EvalCommand:
     """Images, or texts of 32 tokens (on accelerators 512, per device), encoded at a time; longer texts go in
     smaller batches."""
     max_unknown: MaxUnknown = MAX_UNKNOWN
+    max_bad_lines: int = 0
+    """Largest number of bad lines of a text collection to leave out: broken ones, documents and queries without text or
+    with an id that has another text before, judgements with another grade before or of missing documents. Exact repeats
+    are left out in any case."""
     out: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
     """Also write the metrics (or the comparison) to this file, as JSON."""
     cache_dir: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
@@ -85,6 +89,8 @@ def check(command: EvalCommand) -> None:
         )
     if command.batch_size < 1:
         raise ConfigError(f"batch_size={command.batch_size} is not valid; use at least 1")
+    if command.max_bad_lines < 0:
+        raise ConfigError(f"max_bad_lines={command.max_bad_lines} is not valid; use 0 or more")
     if command.compare and command.translations:
         raise ConfigError(
             f"translations={command.translations[0]} belongs to --run or --model; leave it out with --compare"

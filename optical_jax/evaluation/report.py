@@ -103,12 +103,12 @@ def start_group(console: Console, table: Table) -> None:
 
 
 def say(console: Console, line: str) -> None:
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
+    console.print(line, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def print_evaluation(evaluation: Evaluation, low_resource: Collection[str], console: Console | None = None) -> None:
     """Print the metrics of the system and its references per language, the means over groups, and the references."""
-    console = console or Console()
+    console = console or Console(markup=False, emoji=False)
     task, origin, own = evaluation.task, evaluation.origin, evaluation.system
     columns = task.columns
     what = f"{origin['run']}, checkpoint {origin['checkpoint']}" if "run" in origin else str(origin["model"])
@@ -176,7 +176,7 @@ def cells(metrics: Mapping[str, float], shown: Sequence[str]) -> Iterator[str]:
 
 def print_comparison(tests: Sequence[PairedTest], notes: Sequence[str] = (), console: Console | None = None) -> None:
     """Print paired tests of two runs, one row per language and metric."""
-    console = console or Console()
+    console = console or Console(markup=False, emoji=False)
     table = make_table(console, "lang", "metric", "queries", "A", "B", "B - A", "p rand", "Holm", "p t", "Holm", left=2)
     last = None
     for test in sorted(tests, key=lambda test: (test.language, PRINTED.index(test.metric))):

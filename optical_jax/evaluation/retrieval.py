@@ -42,6 +42,8 @@ class Queries:
     """Query id -> text, or another input of the query tower."""
     relevant: Qrels
     """Query id -> document id -> grade."""
+    own: Collection[str] = frozenset()
+    """Queries that are left out of their own rankings (`own_documents`)."""
 
 
 @dataclass(frozen=True)
@@ -264,8 +266,9 @@ def search_two_ways(
 
 
 def judge(ranking: Ranking, queries: Queries, documents: Sequence[str]) -> Direction:
-    """Compute the metrics of a ranking from graded relevance judgements."""
+    """Compute the metrics of a ranking from graded relevance judgements, without the documents that are the queries."""
     asked = list(queries.items)
+    ranking = ranking.without_own(asked, documents, queries.own)
     return Direction(asked, documents, ranking, evaluate_run(ranking.as_run(asked, documents), queries.relevant))
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from optical_jax.data.collections.collection import Collection
+from optical_jax.data.collections.collection import Collection, own_documents
 from optical_jax.data.collections.sources import read_source
+from optical_jax.data.files.records import BadLines, in_words, leave_out_by
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.evaluation import baselines
 from optical_jax.evaluation.contamination import asked_and_judged, shared_with_training
@@ -131,11 +132,22 @@ class TextTask(RetrievalTask):
         system = next(iter(systems))
 
         def more(found: Results) -> Results:
-            own = {(system, language): one[T2D].ranking for language, one in found[system].items()}
-            fused = baselines.fuse_with_dictionary({**own, **by_words}, system, list(self.documents))
-            return self.judged({**by_words, **fused})
+            words = self.judged(by_words)
+            rankings = {
+                (name, language): one[T2D].ranking
+                for name, languages in {system: found[system], **words}.items()
+                for language, one in languages.items()
+            }
+            return words | self.judged(baselines.fuse_with_dictionary(rankings, system, list(self.documents)))
 
-        return Prepared(self, scoring_of(command), systems, origin, {"shared_with_training": shared}, more)
+        record = {"shared_with_training": shared, "left_out": self.left_out}
+        return Prepared(self, scoring_of(command), systems, origin, record, more)
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Reason -> how many lines of the collection, or documents of rankings, were left out."""
+        own = sum(len(queries.own) for queries in self.asked.values())
+        return {**self.collection.left_out, **({"documents_that_are_the_query": own} if own else {})}
 
     def judged(self, rankings: Mapping[Cell, Ranking]) -> Results:
         """Metrics of rankings of all queries of a language."""
@@ -148,7 +160,9 @@ class TextTask(RetrievalTask):
         return "-student" * student_encodes_documents(command, run) + "-pooled" * (command.scoring == "pooled")
 
     def is_current(self, command: EvalCommand, run: Path, step: int, saved: Mapping[str, Any]) -> bool:
-        return all(saved["inputs"].get(name, sha256) == sha256 for name, sha256 in self.inputs.items())
+        same_files = all(saved["inputs"].get(name, sha256) == sha256 for name, sha256 in self.inputs.items())
+        # Older evaluations left nothing out.
+        return same_files and ("left_out" in saved or not self.left_out)
 
     # What is reported.
 
@@ -183,7 +197,12 @@ def read_task(command: EvalCommand) -> TextTask:
     """
     if command.pictures_by:
         raise ConfigError(f"pictures_by={command.pictures_by}: {command.collection} has no images; leave it out")
-    return text_task(read_source(command.collection, command.split, command.lang, command.cache_dir or None))
+    bad = BadLines(command.max_bad_lines, leave_out_by("--max-bad-lines"))
+    task = text_task(read_source(command.collection, command.split, command.lang, command.cache_dir or None, bad))
+    if task.left_out:
+        such = f"; such as {bad.first[0]}" if bad.first else ""
+        print(f"left out of {task.name}: {in_words(task.left_out)}{such}")
+    return task
 
 
 def text_task(collection: Collection) -> TextTask:
@@ -192,10 +211,14 @@ def text_task(collection: Collection) -> TextTask:
 
 
 def judged_queries(collection: Collection, texts: Mapping[str, Mapping[str, str]]) -> dict[str, Queries]:
-    return {
-        language: Queries(queries, {query: collection.qrels[query] for query in queries})
-        for language, queries in texts.items()
-    }
+    """Queries of each language with their judgements; `texts` may be others than the collection's, under its ids."""
+    found = {}
+    for language, queries in texts.items():
+        qrels = {query: collection.qrels[query] for query in queries}
+        asked = {query: collection.queries[language][query] for query in queries}
+        own = own_documents(asked, qrels, collection.documents, collection.english)
+        found[language] = Queries(queries, qrels, own)
+    return found
 
 
 def scoring_of(command: EvalCommand) -> str:

@@ -109,8 +109,11 @@ def read_pairs(
 
     texts = []
     for line in source.lines(DataConfig()):
-        if line.fault:
-            raise DataError(f"{line.where}: {line.fault}")
+        # Gold links count every line of the file, blank ones too.
+        if line.fault or (line.left_out and gold is not None):
+            raise DataError(f"{line.where}: {line.fault or f'a {line.left_out} line, which gold links cannot count'}")
+        if line.left_out:
+            continue
         foreign, english = (unicodedata.normalize("NFC", text).strip(" \t") for text in (line.foreign, line.english))
         texts.append((foreign, english))
     chosen = range(0, len(texts), max(1, -(-len(texts) // most)))

@@ -10,14 +10,14 @@ from typing import Literal
 class ExportCommand:
     """Export a run's trained student or teacher as a Hugging Face folder: weights, tokenizer, model card.
 
-    transformers.AutoModel loads it with the same hidden states, Sentence Transformers 6 with the same token vectors. An
-    image-text teacher is exported as a folder with both towers, text/ and image/, each in this format.
+    transformers.AutoModel loads it with the same hidden states, PyLate and Sentence Transformers 6 with the same token
+    vectors. An image-text teacher is exported as a folder with both towers, text/ and image/, each in this format.
     """
 
     run: str
     """Run folder."""
     out: str
-    """Output folder; an earlier export there is replaced."""
+    """Output folder; of an earlier export there, the files that it wrote are replaced."""
     checkpoint: str = "last"
     """Checkpoint: last, best, or a step number."""
     dtype: Literal["float32", "float16"] = "float32"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optical_jax.errors import ConfigError
+from optical_jax.errors import ConfigError, DataError
 from optical_jax.export.options import ExportCommand
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
     try:
         return read_json(path) if path.is_file() else {}
-    except ValueError as error:
+    except DataError as error:
         raise ConfigError(f"{path} is not valid JSON ({error}); restore it, or delete it to export without") from error
 
 

@@ -15,6 +15,8 @@ from optical_jax.data.images.captions import CAPTION_FILE
 from optical_jax.data.text.formats import FILE_NAME
 from optical_jax.export.card import Model, RunFacts, block, card_of, code, dev_metrics, licences, pairs, run_rows, table
 from optical_jax.export.recipe import own_recipe, recipes
+from optical_jax.models.formats.export import differences
+from optical_jax.models.formats.pair_configs import is_pair_family
 from optical_jax.retrieval.image_metrics import trained_on_sentences
 
 SHOWN = ("R@1", "R@10", "nDCG@10")
@@ -142,9 +144,25 @@ def other_libraries(facts: CardFacts) -> list[str]:
     """Usage code for other libraries, and differences of their vectors."""
     found = recipes(facts.tower, facts.folder, facts.special_ids)
     parts = [part for library, text in found.items() for part in (f"With {library} (queries):", block(text))]
-    if facts.tower.head.pooling == "none" and not facts.tower.head.special_tokens:
-        parts.append("Sentence Transformers keeps the vectors of special tokens, which this model drops.")
-    return parts
+    return [*parts, *library_notes(facts.tower)]
+
+
+def library_notes(cfg: TowerConfig) -> list[str]:
+    """Which libraries read the folder, and where their vectors are others."""
+    head = cfg.head
+    if is_pair_family(cfg):
+        return []
+    notes = ["Texts are encoded without a prompt, and vectors have length one."]
+    if head.pooling != "none":
+        notes.append("PyLate and `MultiVectorEncoder` are not for this model, which has one vector per text.")
+        return [" ".join([*notes, *differences(head)])]
+    notes.append(
+        "PyLate 1.5 or later gives the same vectors (`pylate.models.ColBERT`). `SentenceTransformer` refuses the "
+        "folder: it is for models with one vector per text."
+    )
+    if not head.projection:
+        notes.append("`1_Dense` is the identity, for PyLate, which would add a random layer; this model has none.")
+    return [" ".join([*notes, *differences(head)])]
 
 
 def training_data(facts: CardFacts) -> list[str]:

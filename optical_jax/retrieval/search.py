@@ -5,7 +5,7 @@ Scores are float32; ties are broken by descending document id, as in trec_eval.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -58,6 +58,18 @@ class Ranking:
             query: {document_ids[int(n)]: score for n, score in zip(found, scores, strict=True) if n >= 0}
             for query, found, scores in zip(query_ids, self.documents.tolist(), self.scores.tolist(), strict=True)
         }
+
+    def without_own(self, query_ids: Sequence[str], document_ids: Sequence[str], own: Collection[str]) -> Ranking:
+        """Leave out of the ranking of each query in `own` the document that has the query's id."""
+        if not own:
+            return self
+        place = {name: n for n, name in enumerate(document_ids) if name in own}
+        # -2: neither a position nor the padding of short rows.
+        wanted = np.array([place[query] if query in own else -2 for query in query_ids])
+        out = self.documents == wanted[:, None]
+        order = np.argsort(out, axis=1, kind="stable")  # the others first, as they are
+        documents, scores = np.where(out, -1, self.documents), np.where(out, np.float32(-np.inf), self.scores)
+        return Ranking(np.take_along_axis(documents, order, axis=1), np.take_along_axis(scores, order, axis=1))
 
 
 class TopDocuments:

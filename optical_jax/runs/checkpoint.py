@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import re
+import tempfile
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,27 +26,73 @@ from optical_jax.types import Params
 
 Which = Literal["last", "best"] | int
 
+PLAIN_PATH = re.compile(r"(?!/(?:gs|s3|az|hf)(?:/|$))(?:[A-Za-z]:)?[\w/. @%+,=~-]*")
+"""Paths that Orbax opens as they are. It searches below a path without escaping it, so that `[x]`, `*` and `?` in a
+name are taken for a pattern; it reads `/s3/...` and `x:/...` as cloud storage; and tensorstore takes UTF-8 only."""
+
+
+@contextlib.contextmanager
+def plain_path(folder: Path) -> Iterator[str]:
+    """Absolute path of a folder for Orbax: of a temporary link to it, unless its own is a `PLAIN_PATH`.
+
+    Raises:
+      ConfigError: no such link can be made, so checkpoints could be saved but not read again.
+    """
+    path = folder.absolute().as_posix()
+    with contextlib.ExitStack() as stack:
+        yield path if PLAIN_PATH.fullmatch(path) else _link_to(folder.absolute(), stack)
+
+
+def _link_to(folder: Path, stack: contextlib.ExitStack) -> str:
+    for place in (None, "/tmp", "/var/tmp"):
+        try:
+            # A new name every time: tensorstore caches by path what it has read.
+            link = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="optical_jax-", dir=place)), "link")
+            if PLAIN_PATH.fullmatch(link.as_posix()):
+                link.symlink_to(folder, target_is_directory=True)
+                return link.as_posix()
+        except OSError:
+            continue
+    odd = [ascii(c) for c in sorted(set(folder.as_posix())) if not PLAIN_PATH.fullmatch(c)]
+    raise ConfigError(
+        f"{folder}: checkpoints cannot be read again below a path with {' '.join(odd) or '/'.join(folder.parts[:2])}, "
+        f"and no temporary link to it can be made in {tempfile.gettempdir()}; name another folder, or set TMPDIR to a "
+        "writable one with a plain path"
+    )
+
 
 class Checkpoints:
     """Save and restore checkpoints of a training. A context manager: leaving waits for the last save."""
 
     def __init__(self, folder: Path, cfg: CheckpointConfig) -> None:
-        policies: Any = ocp.training.preservation_policies
-        kept: list[Any] = [policies.LatestN(cfg.keep)]
-        if cfg.keep_best:
-            kept.append(policies.BestN(get_metric_fn=_best_metric, n=1, keep_checkpoints_without_metrics=False))
-        self._orbax: Any = ocp.training.Checkpointer(
-            str(folder.absolute()),
-            preservation_policy=policies.AnyPreservationPolicy(kept),
-            cleanup_tmp_directories=True,
-        )
+        self._folder, self._cfg = folder.absolute(), cfg
+        self._orbax: Any = None
+        self._unchecked: int | None = None
+        """Step of the newest save, until it is checked."""
 
     def __enter__(self) -> Checkpoints:
+        policies: Any = ocp.training.preservation_policies
+        kept: list[Any] = [policies.LatestN(self._cfg.keep)]
+        if self._cfg.keep_best:
+            kept.append(policies.BestN(get_metric_fn=_best_metric, n=1, keep_checkpoints_without_metrics=False))
+        # A link must point to a folder that exists.
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            self._orbax = ocp.training.Checkpointer(
+                stack.enter_context(plain_path(self._folder)),
+                preservation_policy=policies.AnyPreservationPolicy(kept),
+                cleanup_tmp_directories=True,
+            )
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        with as_machine_errors():
-            self._orbax.close()
+        with self._stack:
+            try:
+                self.wait()
+            finally:
+                with as_machine_errors():
+                    self._orbax.close()
 
     @property
     def latest_step(self) -> int | None:
@@ -67,6 +116,8 @@ class Checkpoints:
         """Start saving in the background; the arrays are copied off the devices before this returns."""
         if step == self.latest_step:
             return
+        # Orbax waits for the save before, too.
+        self.wait()
         with as_machine_errors():
             self._orbax.save_checkpointables_async(
                 step,
@@ -75,11 +126,19 @@ class Checkpoints:
                 custom_metadata={"data": data, "config": config},
                 force=True,
             )
+        self._unchecked = step
 
     def wait(self) -> None:
-        """Wait until everything saved so far is on disk."""
+        """Wait until everything saved so far is on disk.
+
+        Raises:
+          MachineError: the disk is full or read-only, or what was saved cannot be read again.
+        """
+        step, self._unchecked = self._unchecked, None
         with as_machine_errors():
             self._orbax.wait()
+        if step is not None and jax.process_index() == 0:
+            check_merged(self._folder / str(step))
 
     def restore(self, params: Params, opt_state: Any) -> tuple[Params, Any, dict[str, Any], int]:
         """Restore the newest checkpoint, sharded as the abstract trees (`jax.ShapeDtypeStruct`s) state.
@@ -92,6 +151,21 @@ class Checkpoints:
         found = self._orbax.load_checkpointables(step, {"params": params, "opt_state": opt_state})
         metadata: Any = self._orbax.checkpointables_metadata(step).custom_metadata
         return found["params"], found["opt_state"], metadata["data"], step
+
+
+def check_merged(checkpoint: Path) -> None:
+    """Check that a checkpoint can be read: where its arrays were not merged, Orbax logs a warning and goes on.
+
+    Raises:
+      MachineError: they were not.
+    """
+    for part in ("params", "opt_state"):
+        names = os.listdir(checkpoint / part)
+        if any(name.startswith("ocdbt.process_") for name in names) and "manifest.ocdbt" not in names:
+            raise MachineError(
+                f"{checkpoint / part} was saved without manifest.ocdbt and cannot be read again; name a run folder on "
+                "another disk, or with a plain path"
+            )
 
 
 DISK_TROUBLE = ("No space left", "Disk quota", "Read-only file system", "Permission denied", "RESOURCE_EXHAUSTED")
@@ -135,11 +209,8 @@ def _best_metric(metrics: Any) -> float:
 def _reader(run: Path) -> Iterator[Any]:
     if not (run / "checkpoints").is_dir():
         raise ConfigError(f"run {run} has no checkpoints/ folder; train it first, or name another run")
-    checkpointer = ocp.training.Checkpointer(str((run / "checkpoints").absolute()))
-    try:
+    with plain_path(run / "checkpoints") as path, contextlib.closing(ocp.training.Checkpointer(path)) as checkpointer:
         yield checkpointer
-    finally:
-        checkpointer.close()
 
 
 def find_step(run: Path, which: Which = "last") -> int:

@@ -124,7 +124,10 @@ class Evaluator:
             for scoring in SCORINGS:
                 found = by_words | evaluate(task, systems, self._vectors(path, task, scoring, queries))
                 origin = {"run": str(run), "checkpoint": step}
-                evaluation = Evaluation(task, scoring, "student", found, origin, {"shared_with_training": None})
+                record: dict[str, Any] = {"shared_with_training": None}
+                if isinstance(task, TextTask):
+                    record |= {"left_out": task.left_out}
+                evaluation = Evaluation(task, scoring, "student", found, origin, record)
                 if isinstance(task, TextTask):
                     (table,) = table_names(path, self._split)
                     metrics = evaluation.as_json(read_json(run / "config.json")["low_resource"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.markup import escape
 
 from optical_jax.evaluation.report import make_table, say, start_group
 from optical_jax.studies.design import Study, reference_of
@@ -22,7 +23,7 @@ from optical_jax.studies.verdict import (
 
 def print_study(study: Study, results: Results, console: Console | None = None) -> None:
     """Print means over seeds on the first collection, a row per arm grouped by metric, with significance marks."""
-    console = console or Console()
+    console = console or Console(emoji=False)
     say(console, progress_line(results))
     collections = collections_of(study, results)
     if not collections:
@@ -32,7 +33,7 @@ def print_study(study: Study, results: Results, console: Console | None = None) 
     groups, summaries, tests = groups_of(results, name), summaries_by_key(results), tests_by_key(results, reference)
     told = f"; tested against {reference}" if tests else ""
     say(console, f"{name}, {scoring}, means over seeds{told}")
-    table = make_table(console, "metric", "arm", *groups, left=2)
+    table = make_table(console, "metric", "arm", *map(escape, groups), left=2)
     for metric in shown_of(study, name):
         start_group(console, table)
         best = {group: best_arms(study, results, group, name, metric, scoring) for group in groups}
@@ -48,7 +49,7 @@ def print_study(study: Study, results: Results, console: Console | None = None) 
                 figure = f"[bold]{figure}[/bold]" if arm in best[group] else figure
                 row.append(figure + (("+" if test.difference > 0 else "-") if test and is_significant(test) else " "))
             if any(cell.strip() for cell in row):
-                table.add_row(metric if first else "", arm, *row)
+                table.add_row(metric if first else "", escape(arm), *row)
                 first = False
     console.print(table)
     if tests:

@@ -16,8 +16,9 @@ from optical_jax.config import ImageTowerConfig
 from optical_jax.data.pixels import RECIPE_FILES
 from optical_jax.errors import ConfigError
 from optical_jax.files import PAIR, SEEN_IMAGES, write_json
-from optical_jax.models.formats.export import Dtype, check_target, replacing, save_tower
+from optical_jax.models.formats.export import Dtype, save_tower
 from optical_jax.models.formats.pretrained import OWN_LOGITS, open_model
+from optical_jax.models.formats.replacing import check_target, replacing
 from optical_jax.towers.folder import load_tower
 from optical_jax.towers.tower import Tower
 from optical_jax.types import Params
@@ -63,10 +64,8 @@ def save_model(model: Tower | TowerPair, folder: Path, card: str = "", *, dtype:
     if isinstance(model, TowerPair):
         save_pair(model, folder, card, dtype=dtype)
         return
-    tower = model
-    save_tower(tower.params, tower.cfg, tower.tokenizer, folder, card, dtype=dtype)
-    if tower.recipe is not None:
-        write_json(folder / RECIPE_FILES[0], tower.recipe.to_json())
+    records = {} if model.recipe is None else {RECIPE_FILES[0]: model.recipe.to_json()}
+    save_tower(model.params, model.cfg, model.tokenizer, folder, card, dtype=dtype, records=records)
 
 
 def save_pair(pair: TowerPair, folder: Path, card: str = "", *, dtype: Dtype = "float32") -> None:

@@ -14,9 +14,12 @@ from rich.console import Console
 
 from optical_jax import __main__ as package_main
 from optical_jax.commands.evaluate import main
+from optical_jax.commands.evaluate import parse as evaluate_parse
 from optical_jax.config import CheckpointConfig, Config, DataConfig, EncoderConfig, HeadConfig, TowerConfig, to_json
 from optical_jax.data.tokenization import train_vocabulary
+from optical_jax.evaluation.evaluate import evaluate_run
 from optical_jax.evaluation.report import print_evaluation
+from optical_jax.evaluation.texts import read_task
 from optical_jax.models.formats.export import save_tower
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
@@ -235,6 +238,133 @@ def test_a_model_writes_nothing_but_out(runs, questions, tmp_path, monkeypatch):
     assert figures["model"] == model
 
 
+def test_blemishes_of_a_collection_change_no_metric(runs, parallel, tmp_path, capsys):
+    """Repeats need no flag. Bad lines need one, which the message names; both are counted in metrics.json."""
+    command = ["--model", str(runs[0] / "teacher"), "--lang", "de", "--out", str(tmp_path / "m.json"), "--collection"]
+    assert main([*command, str(parallel)]) == 0
+    clean = read(tmp_path / "m.json")
+    assert clean["left_out"] == {}
+    folder = make_parallel(tmp_path / "parallel")
+
+    def append(name: str, text: str) -> None:
+        with (folder / name).open("a", encoding="utf-8") as file:
+            file.write(text)
+
+    append("corpus.jsonl", json.dumps({"_id": "s3", "text": PAIRS[3][0]}) + "\n")
+    append("qrels/dev.tsv", "s3\ts3\t1\n")
+    capsys.readouterr()
+    assert main([*command, str(folder)]) == 0
+    found = read(tmp_path / "m.json")
+    assert found.pop("left_out") == {"repeated_documents": 1, "repeated_judgements": 1}
+    assert "left out of parallel: repeated documents 1, repeated judgements 1\n" in capsys.readouterr().out
+    names = ("languages", "references", "groups", "baselines")
+    assert {name: found[name] for name in names} == {name: clean[name] for name in names}
+
+    append("corpus.jsonl", json.dumps({"_id": "s9", "title": "", "text": ""}) + "\n")
+    append("qrels/dev.tsv", "s3\ts9\t1\ns4\tnowhere\t1\n")
+    assert main([*command, str(folder)]) == 3
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: {folder}/corpus.jsonl:10: document 's9' has no text; ")
+    assert told.endswith("leave out up to N such lines with --max-bad-lines N\n")
+    assert main([*command, str(folder), "--max-bad-lines", "2"]) == 3
+    assert (
+        "dev.tsv:12: document 'nowhere' is not in the corpus (bad line 3, max_bad_lines=2)" in capsys.readouterr().err
+    )
+    assert main([*command, str(folder), "--max-bad-lines", "3"]) == 0
+    found = read(tmp_path / "m.json")
+    assert found["left_out"]["documents_without_text"] == 1
+    assert found["left_out"]["judgements_of_absent_documents"] == 2
+    assert {name: found[name] for name in names} == {name: clean[name] for name in names}
+
+
+def test_grades_of_minus_two_alone_count_as_zero(runs, parallel, tmp_path):
+    """Eight queries, each relevant to its own document; that of the last is now judged -2."""
+    folder = make_parallel(tmp_path / "parallel")
+    qrels = (folder / "qrels" / "dev.tsv").read_text("utf-8").replace("s7\ts7\t1", "s7\ts7\t-2")
+    (folder / "qrels" / "dev.tsv").write_text(qrels, "utf-8")
+    command = ["--model", str(runs[0] / "teacher"), "--lang", "sw", "--out", str(tmp_path / "m.json"), "--collection"]
+    assert main([*command, str(folder)]) == 0
+    found = read(tmp_path / "m.json")["languages"]["sw"]
+    assert found["queries"] == len(PAIRS)
+    # Of the other seven the metrics are as they were, and the eighth adds nothing to their sums.
+    seven = make_parallel(tmp_path / "seven")
+    (seven / "qrels" / "dev.tsv").write_text(qrels.replace("s7\ts7\t-2\n", ""), "utf-8")
+    assert main([*command, str(seven)]) == 0
+    of_seven = read(tmp_path / "m.json")["languages"]["sw"]
+    assert {metric: found[metric] * 8 for metric in METRICS} == pytest.approx({m: of_seven[m] * 7 for m in METRICS})
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory) -> Path:
+    """As ArguAna: each query is a document itself, and another document answers it; only s3 is to find itself."""
+    folder = tmp_path_factory.mktemp("data") / "arguments"
+    (folder / "qrels").mkdir(parents=True)
+    write_jsonl(folder / "corpus.jsonl", {f"s{n}": english for n, (english, _) in enumerate(PAIRS)})
+    write_jsonl(folder / "queries.sw.jsonl", {f"s{n}": PAIRS[n][1] for n in range(4)})
+    write_jsonl(folder / "queries.en.jsonl", {f"s{n}": PAIRS[n][0] for n in range(4)})
+    rows = ["query-id\tcorpus-id\tscore", "s0\ts1\t1", "s1\ts0\t1", "s2\ts5\t1", "s3\ts3\t1"]
+    (folder / "qrels" / "dev.tsv").write_text("\n".join(rows) + "\n", "utf-8")
+    return folder
+
+
+def test_a_query_is_not_found_in_its_own_ranking_unless_it_is_judged(runs, arguments, capsys):
+    """For every system. In English the own document would be the first one; without it the answer's rank is known."""
+    command = evaluate_parse(["--run", str(runs[1]), "--collection", str(arguments), "--lang", "sw", "en"])
+    task = read_task(command)
+    assert "left out of arguments: documents that are the query 6\n" in capsys.readouterr().out
+    found = evaluate_run(command, task, runs[1]).found
+    assert set(found) == {"student", "untrained", "teacher", "fused", "dictionary", "bm25"}
+    for system, languages in found.items():
+        for language, directions in languages.items():
+            ranked = directions["t2d"].ranking.documents
+            for n in range(3):
+                assert n not in ranked[n], (system, language)
+    assert 3 in found["student"]["sw"]["t2d"].ranking.documents[3]
+    assert found["bm25"]["en"]["t2d"].per_query["s3"]["R@1"] == 1.0
+
+    teacher = load(runs[1], side="document")
+    queries = encode(dataclasses.replace(teacher, side="query"), [PAIRS[n][0] for n in range(4)])
+    documents = encode(teacher, [english for english, _ in PAIRS])
+    for n, answer in enumerate((1, 0, 5, 3)):
+        scores = [
+            np.max(queries.vectors[n][queries.mask[n]] @ d[dm].T, axis=1).sum()
+            for d, dm in zip(documents.vectors, documents.mask, strict=True)
+        ]
+        better = sum(score > scores[answer] for m, score in enumerate(scores) if m != n or n == 3)
+        assert found["teacher"]["en"]["t2d"].per_query[f"s{n}"]["AP"] == pytest.approx(1 / (1 + better)), n
+
+    both = [found[system]["sw"]["t2d"].ranking for system in ("student", "dictionary")]
+    by_hand = [{} for _ in range(4)]
+    for ranking in both:
+        for n, row in enumerate(ranking.documents):
+            for rank, d in enumerate(row[row >= 0].tolist(), start=1):
+                by_hand[n][d] = by_hand[n].get(d, 0.0) + 1 / (60 + rank)
+    fused = found["fused"]["sw"]["t2d"].ranking
+    for n, scores in enumerate(by_hand):
+        row = fused.documents[n]
+        assert {d: s for d, s in zip(row.tolist(), fused.scores[n].tolist(), strict=True) if d >= 0} == pytest.approx(
+            scores
+        )
+
+    folder = runs[1] / "eval" / "arguments-dev"
+    lines = [line.split() for line in (folder / "run.sw.trec").read_text("utf-8").splitlines()]
+    assert not [line for line in lines if line[0] == line[2] != "s3"]
+    assert [line[3] for line in lines if line[0] == "s0"] == [str(rank) for rank in range(1, 8)]
+    assert read(folder / "metrics.json")["left_out"] == {"documents_that_are_the_query": 6}
+
+
+def test_a_comparison_evaluates_anew_what_an_older_version_left_in(runs, arguments):
+    command = ["--compare", *map(str, runs), "--collection", str(arguments), "--lang", "sw"]
+    assert main(command) == 0
+    path = runs[0] / "eval" / "arguments-dev" / "metrics.json"
+    found, written = read(path), path.stat().st_mtime_ns
+    assert main(command) == 0
+    assert path.stat().st_mtime_ns == written
+    path.write_text(json.dumps({name: value for name, value in found.items() if name != "left_out"}), "utf-8")
+    assert main(command) == 0
+    assert read(path) == found
+
+
 def test_comparison_of_two_runs(runs, parallel, tmp_path, capsys):
     """What was evaluated is not evaluated again; a newer checkpoint is."""
     folder = runs[0] / "eval" / "parallel-dev"
@@ -269,6 +399,7 @@ def test_comparison_of_two_runs(runs, parallel, tmp_path, capsys):
         (["--run", "RUN", "--checkpoint", "newest"], 2, "checkpoint=newest"),
         (["--run", "RUN", "--checkpoint", "99"], 2, "has no checkpoint 99"),
         (["--run", "RUN", "--batch-size", "0"], 2, "batch_size=0"),
+        (["--run", "RUN", "--max-bad-lines", "-1"], 2, "max_bad_lines=-1 is not valid; use 0 or more"),
         (["--run", "RUN", "--translations", "mt.tsv"], 2, "translations=mt.tsv is not valid; use LANG=FILE"),
         (["--run", "RUN", "--translations", "sw=a", "sw=b"], 2, "translations names sw twice"),
         (["--run", "RUN", "--translations", "fr=a"], 2, "has judged queries in de, sw"),

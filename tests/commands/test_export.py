@@ -1,7 +1,12 @@
 """Towers out: read back bit for bit, and by transformers and Sentence Transformers with the same numbers."""
 
+import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,10 +20,12 @@ from optical_jax.errors import ConfigError, MachineError
 from optical_jax.models.formats import export
 from optical_jax.models.formats.export import save_tower
 from optical_jax.models.formats.pretrained import Pretrained, open_model
+from optical_jax.models.formats.replacing import check_target, replacing
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.params import init_params
 from optical_jax.runs.checkpoint import Checkpoints
 from optical_jax.runs.load import load
+from tests import ROOT
 from tests.models.formats.test_pretrained import (
     CHECKPOINTS,
     ENCODERS,
@@ -58,6 +65,9 @@ LATE = HeadConfig(
 )  # fmt: skip
 
 
+POOLED = HeadConfig(pooling="mean", query_length=20, document_length=20)
+
+
 # ---- read back ---------------------------------------------------------------------------------------------------
 
 
@@ -71,12 +81,11 @@ def test_every_form_is_read_back_exactly(tmp_path, name):
     assert (after.tokenizer_path is None) == (tokenizer is None)
 
 
-def test_settings_that_others_have_no_name_for_come_back_and_are_told(tmp_path, caplog):
+def test_settings_that_others_have_no_name_for_come_back(tmp_path):
     tower, tokenizer = tower_of(replace(LATE, special_tokens=False))
     cfg = replace(tower.cfg, encoder=replace(tower.cfg.encoder, dtype="bfloat16", remat="dots"))
     save_tower(tower.params, cfg, tokenizer, tmp_path / "out")
     assert open_model(tmp_path / "out").tower(pooling="cls").cfg == cfg
-    assert "will keep the vectors of special tokens" in caplog.text
 
 
 def test_the_tokenizer_comes_back(tmp_path):
@@ -100,10 +109,195 @@ def test_without_optical_json_the_folder_is_read_as_pylate_reads_it(tmp_path):
 def test_a_later_export_leaves_nothing_of_an_earlier_one(tmp_path):
     with_projection, tokenizer = tower_of(LATE)
     save_tower(with_projection.params, with_projection.cfg, tokenizer, tmp_path / "out")
-    plain, tokenizer = tower_of(HeadConfig(query_length=16, document_length=16))
-    save_tower(plain.params, plain.cfg, tokenizer, tmp_path / "out")
-    assert_same(open_model(tmp_path / "out").tower(), plain._replace(tokenizer_path=tmp_path / "out"))
+    pooled, tokenizer = tower_of(POOLED)
+    save_tower(pooled.params, pooled.cfg, tokenizer, tmp_path / "out")
+    assert_same(open_model(tmp_path / "out").tower(), pooled._replace(tokenizer_path=tmp_path / "out"))
     assert not (tmp_path / "out" / "1_Dense").exists()
+
+
+def of_the_user(folder: Path) -> dict[str, str]:
+    """Files as people put them beside a model: a note, a link, and folders of their own and of the export."""
+    files = {"NOTES.md": "mine", "onnx/model.onnx": "x", "1_Dense/tried.txt": "y", ".git/HEAD": "ref"}
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    (folder / "empty").mkdir()
+    (folder / "latest").symlink_to("NOTES.md")
+    return files
+
+
+def test_a_later_export_keeps_files_of_the_users_own(tmp_path):
+    first, tokenizer = tower_of(LATE)
+    save_tower(first.params, first.cfg, tokenizer, tmp_path / "out", "a card")
+    files = of_the_user(tmp_path / "out")
+    later, tokenizer = tower_of(POOLED, seed=1)
+    save_tower(later.params, later.cfg, tokenizer, tmp_path / "out")
+    assert_same(open_model(tmp_path / "out").tower(), later._replace(tokenizer_path=tmp_path / "out"))
+    assert {name: (tmp_path / "out" / name).read_text() for name in files} == files
+    assert (tmp_path / "out" / "latest").readlink() == Path("NOTES.md")
+    assert (tmp_path / "out" / "empty").is_dir()
+    # What only the earlier export wrote is gone, and nothing is left beside the folder.
+    assert not (tmp_path / "out" / "README.md").exists()
+    assert sorted(path.name for path in (tmp_path / "out" / "1_Dense").iterdir()) == ["tried.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_files_that_would_be_lost_are_named(tmp_path):
+    """A card that was edited, and a folder of the user's own where the next export has one."""
+    plain, tokenizer = tower_of(POOLED)
+    save_tower(plain.params, plain.cfg, tokenizer, tmp_path / "out", "a card")
+    (tmp_path / "out" / "2_Dense").mkdir()
+    (tmp_path / "out" / "2_Dense" / "config.json").write_text("mine")
+    other, tokenizer = tower_of(replace(POOLED, projection=8))
+    with pytest.raises(ConfigError, match=r"2_Dense/config.json was not written by an export"):
+        save_tower(other.params, other.cfg, tokenizer, tmp_path / "out")
+    assert_same(open_model(tmp_path / "out").tower(), plain._replace(tokenizer_path=tmp_path / "out"))
+    (tmp_path / "out" / "README.md").write_text("a card, edited")
+    with pytest.raises(ConfigError, match=r"README.md was changed since it was exported"):
+        save_tower(plain.params, plain.cfg, tokenizer, tmp_path / "out")
+    assert (tmp_path / "out" / "README.md").read_text() == "a card, edited"
+    assert (tmp_path / "out" / "2_Dense" / "config.json").read_text() == "mine"
+
+
+def test_exports_of_versions_without_a_list_of_their_files_are_replaced(tmp_path):
+    tower, tokenizer = tower_of(LATE)
+    save_tower(tower.params, tower.cfg, tokenizer, tmp_path / "out", "a card")
+    (tmp_path / "out" / "exported_files.json").unlink()
+    files = of_the_user(tmp_path / "out")
+    later, tokenizer = tower_of(POOLED)
+    save_tower(later.params, later.cfg, tokenizer, tmp_path / "out")
+    assert {name: (tmp_path / "out" / name).read_text() for name in files} == files
+    assert not (tmp_path / "out" / "1_Dense" / "config.json").exists()
+    assert not (tmp_path / "out" / "README.md").exists()
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from optical_jax.models.formats.replacing import replacing
+rename, renamed = Path.rename, []
+def rename_or_die(self, target):
+    if len(renamed) == int(sys.argv[2]):
+        os._exit(9)
+    renamed.append(self)
+    return rename(self, target)
+Path.rename = rename_or_die
+with replacing(Path(sys.argv[1])) as partial:
+    (partial / "config.json").write_text("new")
+"""
+
+
+@pytest.mark.parametrize(("renames", "expected"), [(0, "old"), (1, "old"), (2, "new")])
+def test_a_kill_leaves_the_old_folder_or_the_new_one(tmp_path, renames, expected):
+    with replacing(tmp_path / "out") as partial:
+        (partial / "config.json").write_text("old")
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    (tmp_path / "out" / "optical_jax.json").write_text("{}")
+    assert subprocess.run([sys.executable, "-c", KILLED, tmp_path / "out", str(renames)], cwd=ROOT).returncode == 9
+    check_target(tmp_path / "out")
+    assert (tmp_path / "out" / "config.json").read_text() == expected
+    assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
+    with replacing(tmp_path / "out") as partial:
+        (partial / "config.json").write_text("newest")
+    assert (tmp_path / "out" / "config.json").read_text() == "newest"
+    assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize(
+    "name", ["a [b]", "back\\slash", "star*", "50% #1?", "$HOME ~", "nl\nx", "e\u0301 日本語", "n" * 250]
+)
+def test_folders_of_any_name_are_written_and_read(tmp_path, name):
+    tower, tokenizer = tower_of(LATE)
+    for _ in range(2):
+        save_tower(tower.params, tower.cfg, tokenizer, tmp_path / name)
+    assert_same(open_model(tmp_path / name).tower(), tower._replace(tokenizer_path=tmp_path / name))
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_link_to_a_folder_stays_a_link(tmp_path):
+    tower, tokenizer = tower_of(LATE)
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to("disk")
+    for _ in range(2):
+        save_tower(tower.params, tower.cfg, tokenizer, tmp_path / "out")
+    assert (tmp_path / "out").is_symlink()
+    assert (tmp_path / "disk" / "model.safetensors").is_file()
+
+
+def test_folders_that_cannot_be_replaced_are_refused(tmp_path, monkeypatch):
+    tower, tokenizer = tower_of(LATE)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="is the working directory"):
+        save_tower(tower.params, tower.cfg, tokenizer, Path())
+    with pytest.raises(ConfigError, match=r"bad\\xff is not valid UTF-8"):
+        save_tower(tower.params, tower.cfg, tokenizer, tmp_path / os.fsdecode(b"bad\xff"))
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- files of other libraries --------------------------------------------------------------------------------------
+
+
+def exported(folder: Path, head: HeadConfig, name: str, tokenizer: Any = None) -> Any:
+    tower, own = tower_of(head)
+    save_tower(tower.params, tower.cfg, tokenizer or own, folder)
+    return json.loads((folder / name).read_text())
+
+
+def test_the_tokenizer_class_is_known_to_transformers_4(tmp_path):
+    """Version 4 has no TokenizersBackend, and takes an object where 5 writes a list of further special tokens."""
+    _, tokenizer = tower_of(LATE)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["[Q]", "[D]"]})
+    before = tokenizer(["jua [Q] soko"])["input_ids"]
+    config = exported(tmp_path / "out", LATE, "tokenizer_config.json", tokenizer)
+    assert config["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert not isinstance(config.get("extra_special_tokens"), list)
+    assert load_tokenizer(tmp_path / "out")(["jua [Q] soko"])["input_ids"] == before
+
+
+@pytest.mark.parametrize("folder", ["optical_jax/english_teacher"])
+def test_models_in_the_package_are_written_as_exports_are(folder):
+    tokenizer, sentence_transformers = (
+        json.loads((ROOT / folder / name).read_text())
+        for name in ("tokenizer_config.json", "config_sentence_transformers.json")
+    )
+    assert tokenizer["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert "model_type" not in sentence_transformers
+    assert sentence_transformers["skiplist_words"] == ["[PAD]"]
+
+
+def test_symbols_that_the_vocabulary_lacks_are_not_in_the_skiplist(tmp_path):
+    """PyLate takes them for [UNK], and drops every unknown token of a document."""
+    config = exported(tmp_path / "out", LATE, "config_sentence_transformers.json")
+    # Of the texts that the vocabulary is made of.
+    assert set(config["skiplist_words"]) == {".", ",", "!"}
+    assert "model_type" not in config
+    (tmp_path / "out" / "optical_jax.json").unlink()
+    assert open_model(tmp_path / "out").tower().cfg.head.skip_punctuation
+
+
+def test_without_a_projection_the_dense_layer_is_the_identity(tmp_path):
+    """So that PyLate adds no random one; the tower read back has none."""
+    config = exported(tmp_path / "out", HeadConfig(), "1_Dense/config.json")
+    assert (config["in_features"], config["out_features"], config["bias"]) == (24, 24, False)
+    weight = load_file(tmp_path / "out" / "1_Dense" / "model.safetensors")["linear.weight"]
+    np.testing.assert_array_equal(weight, np.eye(24, dtype=np.float32))
+    assert open_model(tmp_path / "out").tower().cfg.head.projection == 0
+    assert not load(tmp_path / "out").params["head"]
+
+
+def test_differences_of_other_libraries_are_printed(tmp_path, capsys):
+    make_run(tmp_path / "run")
+    own = tmp_path / "run" / "student" / "optical_jax.json"
+    own.write_text(json.dumps(deep(json.loads(own.read_text()), "head", special_tokens=False)))
+    assert main(["--run", str(tmp_path / "run"), "--out", str(tmp_path / "out")]) == 0
+    note = "Sentence Transformers and PyLate keep the vectors of special tokens, which this model drops."
+    assert f"note: {note}\n" in capsys.readouterr().out
+    assert note in (tmp_path / "out" / "README.md").read_text()
+
+
+def deep(values: dict[str, Any], key: str, **changes) -> dict[str, Any]:
+    return values | {key: values[key] | changes}
 
 
 @pytest.mark.parametrize("fails_at", [1, 2])
@@ -253,6 +447,41 @@ def test_sentence_transformers_gives_the_same_pooled_vectors(tmp_path, pooling, 
     tower = tower._replace(tokenizer_path=tmp_path / "out")
     theirs = sentence_transformers.SentenceTransformer(str(tmp_path / "out"), device="cpu").encode(TEXTS)
     np.testing.assert_allclose(theirs, np.concatenate(token_vectors(tower, TEXTS, "document")), atol=1e-5)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("head", [LATE, HeadConfig(query_length=10, document_length=16)], ids=["colbert", "plain"])
+def test_sentence_transformer_refuses_token_vectors(tmp_path, head):
+    """It would pool silently, without the projection."""
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    tower, tokenizer = tower_of(head)
+    save_tower(tower.params, tower.cfg, tokenizer, tmp_path / "out")
+    with pytest.raises((ValueError, ImportError), match=r"pylate|MaxSim"):
+        sentence_transformers.SentenceTransformer(str(tmp_path / "out"), device="cpu")
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(
+    "head",
+    [
+        LATE,
+        replace(LATE, augment_queries=False),
+        replace(LATE, skip_punctuation=False),
+        HeadConfig(query_length=10, document_length=16),
+    ],
+    ids=["colbert", "unaugmented", "punctuation", "plain"],
+)
+def test_pylate_gives_the_same_token_vectors(tmp_path, head):
+    """With unknown tokens in the documents, which stay."""
+    models = pytest.importorskip("pylate.models")
+    tower, tokenizer = tower_of(head)
+    save_tower(tower.params, tower.cfg, tokenizer, tmp_path / "out")
+    tower = tower._replace(tokenizer_path=tmp_path / "out")
+    model = models.ColBERT(str(tmp_path / "out"), device="cpu")
+    for side, texts in (("query", QUERIES), ("document", [*TEXTS, "jua \u6f22 ; mto"])):
+        theirs = model.encode(texts, is_query=side == "query")
+        for ours, one in zip(token_vectors(tower, texts, side), theirs, strict=True):
+            np.testing.assert_allclose(one, ours, atol=1e-5)
 
 
 def test_half_precision_is_read_back_as_the_same_numbers_rounded(tmp_path):

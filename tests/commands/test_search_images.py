@@ -1,13 +1,14 @@
 """`search --images` from flags to a sheet: the order against NumPy, from any form of pictures; exit codes."""
 
 import json
+import os
 import shutil
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.image import imread
+from matplotlib.image import imread, imsave
 
 from optical_jax.commands import search
 from optical_jax.commands.search import main
@@ -15,7 +16,7 @@ from optical_jax.data.images.files import Images, index_images
 from optical_jax.index.images import ImageHit
 from optical_jax.runs.load import load
 from tests.evaluation.test_images import image_rows, mean_vector, token_rows
-from tests.helpers.image_runs import NAMES, make_pair, make_set, make_student_run, picture, write_images
+from tests.helpers.image_runs import NAMES, make_pair, make_set, make_student_run, picture, write_captions, write_images
 
 QUERIES = ["Paka analala", "mvua na mto mlimani"]
 
@@ -118,6 +119,45 @@ def test_more_than_a_row_of_pictures(tmp_path, monkeypatch):
     monkeypatch.setattr("optical_jax.plots.images.contact_sheet", lambda rows, path: seen.append(rows))
     search.draw_sheet([hits], pictures, tmp_path / "a.png")
     assert [(query, len(found)) for query, found in seen[0]] == [("q", 10), ("", 2)]
+
+
+def test_names_of_any_kind_are_printed_as_people_know_them(pair, tmp_path, capsys):
+    names = {b"my red cat.png": "my red cat.png", b"caf\xe9.png": "caf%E9.png", b"a\nb.png": "a%0Ab.png",
+             b"$x$.png": "$x$.png", "paka-é.png".encode(): "paka-é.png"}  # fmt: skip
+    folder = tmp_path / "odd names"
+    folder.mkdir()
+    for n, name in enumerate(names):
+        imsave(folder / os.fsdecode(name), picture(n))
+    assert main(["--model", str(pair), "--images", str(folder), "--json", "paka"]) == 0
+    hits = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {hit["picture"]: hit["file"] for hit in hits} == {name: f"{folder}/{name}" for name in names.values()}
+    out = tmp_path / "sheet.png"
+    assert main(["--model", str(pair), "--images", str(folder), "--out", str(out), "paka"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split(maxsplit=2)[2] for line in lines[1:-1]} == set(names.values())
+    assert out.is_file()
+
+
+def test_of_a_set_names_with_spaces_are_printed_as_names(pair, tmp_path, capsys):
+    write_images(tmp_path / "set" / "images.dev", ["my cat", "b"])
+    write_captions(tmp_path / "set", {"sw": [("my cat", "paka", "")]})
+    assert main(["--model", str(pair), "--images", str(tmp_path / "set"), "--json", "paka"]) == 0
+    hits = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {hit["picture"] for hit in hits} == {"my cat", "b"}
+
+
+def test_picture_files_that_are_left_out_are_said(pair, tmp_path, caplog):
+    """As case 04: five picture files, of which not all are read."""
+    folder = write_images(tmp_path / "p", ["tree"])
+    (folder / "tree.png").rename(folder / "tree.jfif")
+    (folder / "leaf.svg").write_text("<svg/>")
+    (folder / "linked").symlink_to(tmp_path / "nowhere")
+    with caplog.at_level("WARNING"):
+        assert main(["--model", str(pair), "--images", str(folder), "--json", "paka"]) == 0
+    assert [record.getMessage() for record in caplog.records if record.name == "optical_jax.data.images.files"] == [
+        f"{folder}: 2 image files left out: leaf.svg (SVG; save it as PNG or JPEG), "
+        f"linked (broken link to {tmp_path}/nowhere)"
+    ]
 
 
 @pytest.mark.parametrize(

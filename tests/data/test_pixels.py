@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import resource
+import time
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
+from optical_jax.data import pixels
 from optical_jax.data.pixels import (
     Augmentation,
     PictureRecipe,
@@ -255,3 +258,69 @@ def test_colours_stay_near():
 def test_augmentations_that_cannot_be(wrong):
     with pytest.raises(ConfigError, match=r"augmentation\."):
         Augmentation(**wrong)
+
+
+# ---- thin images -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 60_000), (60_000, 1), (2, 50_000), (1_000_000, 1), (64, 1_000_000)])
+@pytest.mark.parametrize("resample", ["bicubic", "nearest", "lanczos"])
+def test_thin_images_take_no_more_time_and_memory_than_others(height, width, resample):
+    """Whole, 60,000 x 1 at a shorter edge of 224 would have 3 billion pixels. Each half has a colour."""
+    rgb = np.zeros((height, width, 3), np.uint8)
+    rgb[: height // 2 if height > width else None, : width // 2 if width > height else None] = 200
+    recipe = PictureRecipe(224, (224, 224), resample, None, None, None)
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = picture_pixels(rgb, recipe)
+    assert time.perf_counter() - start < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_000_000
+    # The middle is where the colours meet.
+    across = found if width > height else found.transpose(1, 0, 2)
+    assert (across[:, 0] >= 200).all()  # filters overshoot where colours meet
+    assert (across[:, -1] == 0).all()
+    assert (across[:1] == across).all()
+
+
+@pytest.mark.parametrize("resample", ["bilinear", "hamming", "bicubic", "lanczos"])
+@pytest.mark.parametrize("crop", [(24, 24), (30, 20), (40, 16)])
+@pytest.mark.parametrize(("height", "width"), [(3, 900), (900, 3), (7, 400)])
+def test_the_crop_of_a_thin_image_is_that_of_the_whole(height, width, crop, resample, monkeypatch):
+    """But for rounding; a smooth image, so that no pass of the filter is clipped at black or white."""
+    y, x = np.mgrid[:height, :width]
+    rgb = np.stack([100 + 50 * np.sin(y / 9), 120 + 40 * np.cos(x / 9), 90 + (x + y) % 90 / 9], axis=2).astype(np.uint8)
+    recipe = PictureRecipe(24, crop, resample, None, None, None)
+    whole = picture_pixels(rgb, recipe)
+    monkeypatch.setattr(pixels, "RESIZED_PIXELS", 0)
+    assert abs(picture_pixels(rgb, recipe) - whole).max() <= 2
+
+
+def test_the_part_that_is_seen_of_a_thin_image_has_a_pixel():
+    recipe = PictureRecipe()
+    assert min(cut_out(np.zeros((1, 60_000, 3), np.uint8), kept_part(1, 60_000, recipe)).shape) > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"size": {"height": "large", "width": 3}}, "a value of another kind"),
+        ({"size": {"height": [1], "width": 3}}, "a value of another kind"),
+        ({"size": {"height": 1e999, "width": 3}}, "a value of another kind"),
+        ({"image_mean": [0.5, 0.5]}, "2 values for red, green and blue"),
+        ({"image_std": "dark"}, "values for red, green and blue"),
+        ({"rescale_factor": "1/255"}, "a value of another kind"),
+        ({"resample": [3]}, r"resample=\[3\] is not valid"),
+        ({"size": {"height": 10**9, "width": 10**9}}, "at most 4096"),
+    ],
+)
+def test_settings_of_another_kind_name_their_file(tmp_path, change, message):
+    config = {"image_processor_type": "SiglipImageProcessor", **change}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match=message):
+        read_recipe(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{", '{"a": "\\ud83d"}', "\xff"])
+def test_settings_that_are_not_json_name_their_file(tmp_path, text):
+    (tmp_path / "preprocessor_config.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"preprocessor_config\.json: "):
+        read_recipe(tmp_path)

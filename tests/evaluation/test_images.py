@@ -31,6 +31,7 @@ from tests.helpers.image_runs import (
     make_teacher_run,
     picture,
     write_captions,
+    write_images,
 )
 
 
@@ -191,6 +192,21 @@ def test_files_hold_what_was_found(runs, drawn):
     table = np.array([[ranks[language, name] for name in NAMES[:5]] for language in CAPTIONS])
     variance = figures["rank_variance"]["student"]["i2t"]
     assert variance == pytest.approx({"MRV": table.var(axis=0).mean(), "languages": 3, "pictures": 5})
+
+
+def test_names_with_spaces_are_ids_without_in_files_and_names_in_the_gallery(runs, tmp_path):
+    write_images(tmp_path / "spaced" / "images.dev", ["my cat", "my dog", "p2"])
+    rows = [("my cat", "a cat", ""), ("my dog", "a dog", "dog 1"), ("p2", "a house", "")]
+    folder = write_captions(tmp_path / "spaced", {"en": rows, "sw": rows})
+    assert main(["--run", str(runs[1]), "--collection", str(folder), "--lang", "sw"]) == 0
+    found = runs[1] / "eval" / "spaced-dev"
+    lines = [line.split() for line in (found / "run.sw.t2i.trec").read_text().splitlines()]
+    assert {len(line) for line in lines} == {6}
+    assert {line[0] for line in lines} == {"my%20cat", "dog%201", "p2"}
+    assert {line[2] for line in lines} == {"my%20cat", "my%20dog", "p2"}
+    page = (found / "gallery.html").read_text()
+    assert "my cat" in page
+    assert "my%20cat" not in page
 
 
 def test_references_are_tested_by_picture(runs, drawn):

@@ -1,8 +1,11 @@
 """Figures by hand, against ranx, and the rules for ties and missing queries."""
 
+import ir_measures
 import numpy as np
 import pytest
 
+from optical_jax.data.files.records import LARGEST_GRADE
+from optical_jax.errors import DataError
 from optical_jax.retrieval.metrics import METRICS, evaluate_run, group_means, mean_metrics
 
 
@@ -97,3 +100,66 @@ def test_group_means_count_each_language_once():
         "high": dict.fromkeys(METRICS, 0.9),
         "gap": None,
     }
+
+
+# ---- what trec_eval's C code could not take ------------------------------------------------------------------------
+
+
+def test_grades_below_zero_count_as_zero():
+    """A query judged -2 alone made trec_eval write outside of an array. Beside a 1, figures are as without the -2."""
+    run = {q: {"a": 3.0, "b": 2.0, "c": 1.0} for q in ("junk", "mixed", "zero", "right")}
+    qrels = {"junk": {"a": -2}, "mixed": {"a": -2, "b": 1, "c": -3}, "zero": {"a": 0, "b": -1}, "right": {"a": 1}}
+    for _ in range(20):
+        per_query = evaluate_run(run, qrels)
+        assert per_query["junk"] == per_query["zero"] == dict.fromkeys(METRICS, 0.0)
+        assert per_query["mixed"] == pytest.approx(
+            {"AP": 1 / 2, "nDCG@10": 1 / np.log2(3), "RR@10": 1 / 2, "R@1": 0, "R@5": 1, "R@10": 1, "R@100": 1,
+             "P@10": 0.1}
+        )  # fmt: skip
+        assert per_query["right"]["AP"] == per_query["right"]["nDCG@10"] == 1.0
+    assert mean_metrics(per_query)["nDCG@10"] == pytest.approx((1 + 1 / np.log2(3)) / 4)
+    assert qrels["junk"] == {"a": -2}, "the caller's judgements stay as they are"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_negative_grades_agree_with_the_definitions(seed):
+    """Of some judged run, grades from -3: by hand, and RR@10 by ir-measures' other provider, which is Python."""
+    run, qrels = some_judged_run(seed)
+    shifted = {q: {d: g - 3 * (n % 2) for n, (d, g) in enumerate(grades.items())} for q, grades in qrels.items()}
+    shifted = {q: {**grades, "d001": 2} for q, grades in shifted.items()}
+    per_query = evaluate_run(run, shifted)
+    for query, grades in shifted.items():
+        assert per_query[query] == pytest.approx(by_definition(run[query], {d: max(g, 0) for d, g in grades.items()}))
+    positive = {q: {d: g for d, g in grades.items() if g > 0} for q, grades in shifted.items()}
+    theirs = ir_measures.msmarco.calc_aggregate([ir_measures.RR @ 10], positive, run)[ir_measures.RR @ 10]
+    assert mean_metrics(per_query)["RR@10"] == pytest.approx(theirs)
+
+
+def test_a_query_with_an_empty_list_of_judgements_counts_as_zero():
+    assert evaluate_run({"q": {"a": 1.0}}, {"q": {}})["q"] == dict.fromkeys(METRICS, 0.0)
+
+
+@pytest.mark.parametrize("identity", ["a\ud83d", "a\x00b", "a b", ""], ids=ascii)
+@pytest.mark.parametrize("where", ["query", "judged document", "ranked document"])
+def test_ids_that_c_code_cannot_read_are_refused(identity, where):
+    """Half a surrogate pair was a null pointer, and a null character ends an id."""
+    query = identity if where == "query" else "q"
+    qrels = {query: {identity if where == "judged document" else "d": 1}}
+    run = {query: {identity if where == "ranked document" else "d": 1.0}}
+    with pytest.raises(DataError, match=r"^(qrels|run): id .*; give it another id$"):
+        evaluate_run(run, qrels)
+
+
+@pytest.mark.parametrize("grade", [LARGEST_GRADE + 1, 2**31 - 1, 2**64, 10**4000], ids=int.bit_length)
+def test_grades_that_c_code_cannot_count_are_refused(grade):
+    with pytest.raises(DataError, match="query 'q' has a grade above 10,000"):
+        evaluate_run({"q": {"d": 1.0}}, {"q": {"d": grade}})
+    assert evaluate_run({"q": {"d": 1.0}}, {"q": {"d": LARGEST_GRADE, "e": 1}})["q"]["R@1"] == 0.5
+
+
+def test_ir_measures_breaks_ties_of_its_own_reciprocal_rank_the_other_way():
+    """What docs/evaluation.md states, and why RR@10 is computed from RR here."""
+    run, qrels = {"q": {"a": 1.0, "b": 1.0}}, {"q": {"a": 1}}
+    found = ir_measures.calc_aggregate([ir_measures.RR @ 10, ir_measures.RR, ir_measures.R @ 1], qrels, run)
+    assert (found[ir_measures.RR @ 10], found[ir_measures.RR], found[ir_measures.R @ 1]) == (1.0, 0.5, 0.0)
+    assert evaluate_run(run, qrels)["q"]["RR@10"] == 0.5

@@ -16,7 +16,7 @@ from optical_jax.retrieval import blocks, search
 from optical_jax.retrieval.blocks import Block
 from optical_jax.retrieval.bm25 import make_bm25
 from optical_jax.retrieval.metrics import evaluate_run
-from optical_jax.retrieval.search import TopDocuments, encode_blocks, ranks_of_ids, write_trec_run
+from optical_jax.retrieval.search import Ranking, TopDocuments, encode_blocks, ranks_of_ids, write_trec_run
 from optical_jax.types import TokenVectors
 
 WIDTH = 8
@@ -190,6 +190,18 @@ def test_documents_without_score_are_not_found():
     ranking = top.ranking()
     assert ranking.documents.tolist() == [[-1, -1], [1, -1]]
     assert ranking.as_run(["q1", "q2"], ["a", "b"]) == {"q1": {}, "q2": {"b": 2.0}}
+
+
+def test_a_query_is_left_out_of_its_own_ranking():
+    """By hand: q2 is found second and d1 moves up; q9 is no document; p is one, but is not to be left out."""
+    ranking = Ranking(
+        np.array([[0, 2, 1], [2, 1, -1], [3, 0, 1]], np.int32),
+        np.array([[3, 2, 1], [5, 4, -np.inf], [9, 8, 7]], np.float32),
+    )
+    found = ranking.without_own(["q2", "q9", "p"], ["d0", "d1", "q2", "p"], {"q2"})
+    np.testing.assert_array_equal(found.documents, [[0, 1, -1], [2, 1, -1], [3, 0, 1]])
+    np.testing.assert_array_equal(found.scores, np.float32([[3, 1, -np.inf], [5, 4, -np.inf], [9, 8, 7]]))
+    assert ranking.without_own(["q2", "q9", "p"], ["d0", "d1", "q2", "p"], set()) is ranking
 
 
 def test_nan_is_an_error():

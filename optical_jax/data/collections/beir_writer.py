@@ -26,10 +26,11 @@ def write_beir(splits: Sequence[CollectionFiles], out: Path, source: str, bad: B
       splits: one collection, one entry per split.
       out: the folder to make.
       source: the collection as the user named it, recorded in collection.json.
-      bad: counts documents without text, and judgements and triples with unknown ids.
+      bad: counts lines that are left out: repeated ones, texts without text, judgements and triples with unknown ids.
 
     Returns:
-      The content of collection.json: source, document_language, counts, inputs (sha256 by file).
+      The content of collection.json: source, document_language, counts, left_out (reason -> number), inputs (sha256 by
+      file).
 
     Raises:
       ConfigError: the folder exists, or a split is named twice.
@@ -46,9 +47,12 @@ def write_beir(splits: Sequence[CollectionFiles], out: Path, source: str, bad: B
     documents = _write_corpus(splits[0], unfinished / "corpus.jsonl", bad)
     queries: dict[str, dict[str, str]] = {}
     counts: dict[str, Any] = {"documents": len(documents), "queries": {}, "judgements": {}, "triples": {}}
+    judged: set[str] = set()
+    read: set[tuple[str, str]] = set()
     for files in splits:
         qrels = gather_qrels(files.judgements, documents, bad)
-        _gather_queries(files, qrels, queries)
+        judged |= qrels.keys()
+        _gather_queries(files, qrels, queries, read, bad)
         _write_qrels(unfinished / "qrels" / f"{files.split}.tsv", qrels)
         counts["judgements"][files.split] = sum(map(len, qrels.values()))
         if files.triples:
@@ -58,10 +62,12 @@ def write_beir(splits: Sequence[CollectionFiles], out: Path, source: str, bad: B
     for language, texts in queries.items():
         _write_texts(unfinished / f"queries.{language}.jsonl", texts.items())
         counts["queries"][language] = len(texts)
+    splits[0].count_without_text(judged, queries, bad)
     about = {
         "source": source,
         "document_language": splits[0].document_language,
         **counts,
+        "left_out": dict(bad.left_out),
         "inputs": {name: sha256 for files in splits for name, sha256 in files.hashes(list(files.queries)).items()},
     }
     write_json(unfinished / ABOUT, about)
@@ -81,18 +87,28 @@ def _write_corpus(files: CollectionFiles, path: Path, bad: BadLines) -> set[str]
     return ids
 
 
-def _gather_queries(files: CollectionFiles, qrels: Qrels, into: dict[str, dict[str, str]]) -> None:
-    """Add the judged queries of every language, and the English ones, to `into`."""
+def _gather_queries(
+    files: CollectionFiles, qrels: Qrels, into: dict[str, dict[str, str]], read: set[tuple[str, str]], bad: BadLines
+) -> None:
+    """Add the judged queries of every language, and the English ones, to `into`.
+
+    Args:
+      read: language and name of each stream of the splits before, whose bad lines have been counted; added to.
+    """
     streams = {**files.queries, **({"en": files.english} if files.english else {})}
     for language, stream in streams.items():
         texts = into.setdefault(language, {})
         judged = False
-        for query, text in unique_texts(stream, "query", BadLines()):
+        again = (language, stream.name) in read
+        read.add((language, stream.name))
+        for query, text in unique_texts(stream, "query", BadLines(bad.limit) if again else bad):
             if query not in qrels:
                 continue
             judged = True
             if texts.setdefault(query, text) != text:
-                raise DataError(f"{stream.name}: query {query!r} has another text in another split; write one split")
+                bad.add(
+                    "queries_with_another_text", f"{stream.name}: query {query!r} has another text in another split"
+                )
         if not judged and language in files.queries:
             raise DataError(
                 f"{files.judgements.name} has no judgements for {stream.name}; use another split or language"
@@ -103,15 +119,14 @@ def _triples(path: Path, queries: Collection[str], documents: Collection[str], b
     for number, line in read_lines(path):
         cells = line.split("\t")
         if len(cells) != 3:
-            raise DataError(
-                f"{path}:{number}: {len(cells)} columns; a line must be query<TAB>relevant<TAB>other, by id"
-            )
+            bad.add("broken_triples", f"{path}:{number}: {len(cells)} columns, not three ids (query, relevant, other)")
+            continue
         query, *both = cells
         lacking = (
             [f"query {query!r}"] if query not in queries else [f"document {d!r}" for d in both if d not in documents]
         )
         if lacking:
-            bad.add(f"{path}:{number}: {lacking[0]} is not in the collection")
+            bad.add("triples_of_absent_texts", f"{path}:{number}: {lacking[0]} is not in the collection")
         else:
             yield line
 

@@ -9,7 +9,7 @@ from typing import Any
 from optical_jax.data.collections.collection import CollectionFiles, collection_of
 from optical_jax.data.collections.xor_tydi import xor_tydi
 from optical_jax.data.files.lines import read_json_lines
-from optical_jax.data.files.records import Entry, Judgement, Stream, jsonl_texts, judgement_lines, tsv_texts
+from optical_jax.data.files.records import Entry, Judgement, Stream, jsonl_texts, judgement_lines, shortened, tsv_texts
 from optical_jax.data.files.requests import SourceRequest
 from optical_jax.errors import ConfigError, DataError
 
@@ -132,9 +132,12 @@ def clirmatrix(ask: SourceRequest) -> CollectionFiles:
 
     def judgements() -> Iterator[Judgement]:
         for number, record in lines():
-            for result in record.get("tgt_results", ()):
-                if not (isinstance(result, list) and len(result) == 2 and isinstance(result[1], int)):
-                    raise DataError(f"{queries}:{number}: {result!r} in tgt_results is not [document, grade]")
+            results = record.get("tgt_results", [])
+            if not isinstance(results, list):
+                raise DataError(f"{queries}:{number}: tgt_results is {shortened(results)}, not a list")
+            for result in results:
+                if not (isinstance(result, list) and len(result) == 2 and type(result[1]) is int):
+                    raise DataError(f"{queries}:{number}: {shortened(result)} in tgt_results is not [document, grade]")
                 yield Judgement(f"{queries}:{number}", record["src_id"], str(result[0]), result[1])
 
     def texts() -> Iterator[Entry]:
@@ -263,7 +266,7 @@ def _neuclir_topics(path: Path, code: str) -> Stream[Entry]:
             try:
                 for topic in record["topics"]:
                     if topic["lang"] == code and (code == "eng" or topic["source"] == "human translation"):
-                        yield Entry(str(path), number, record["topic_id"], topic["topic_title"].strip())
+                        yield Entry(str(path), number, str(record["topic_id"]), topic["topic_title"].strip())
             except (AttributeError, KeyError, TypeError):
                 raise DataError(
                     f"{path}:{number}: not a topic; a line has topic_id and topics with lang, source, topic_title"

@@ -14,9 +14,20 @@ from optical_jax.config import RankingDataConfig, expand_path
 from optical_jax.data.collections.collection import find_file, read_collection, read_texts
 from optical_jax.data.collections.ranking_formats import Listed, Named, read_rankings
 from optical_jax.data.files.finding import existing
-from optical_jax.data.files.lines import read_lines
+from optical_jax.data.files.records import (
+    BadLines,
+    Entry,
+    is_header,
+    leave_out_by,
+    parsed_entries,
+    shortened,
+    unique_texts,
+)
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import sha256_file
+
+FLAG = "--data.max-bad-lines"
+"""Of `teacher`."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,8 @@ class Rankings:
     """Path -> sha256 of every file that was read."""
     unjudged: int = 0
     """Number of queries left out because nothing is relevant to them."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Reason -> number of lines that were left out, as of `BadLines`."""
 
     def pairs(self) -> Int[np.ndarray, "N 2"]:
         """All (query, relevant passage) pairs, by number."""
@@ -67,31 +80,35 @@ class DevSet:
     queries: dict[str, str]
     documents: dict[str, str]
     qrels: dict[str, dict[str, int]]
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """As of `Rankings`."""
 
 
 # ---- reading -----------------------------------------------------------------------------------------------------
 
 
-def load_rankings(cfg: RankingDataConfig) -> Rankings:
-    """Read and join all files of `cfg.train`.
+def load_rankings(cfg: RankingDataConfig, flag: str = FLAG) -> Rankings:
+    """Read and join all files of `cfg.train`, without up to `cfg.max_bad_lines` bad lines.
 
     A passage is relevant if any file says so. If no file judges a query's passages, the one with the highest score is
     relevant.
 
     Raises:
       ConfigError: ids without a collection, or a variable that is not set.
-      DataError: a file is missing, empty or broken, or an id is unknown; the message names file and line.
+      DataError: a file is missing, empty or broken, or an id is unknown; the message names file and line, and the flag
+        that sets `cfg.max_bad_lines`.
     """
+    bad = BadLines(cfg.max_bad_lines, leave_out_by(flag))
     paths = [Path(expand_path(name, "data.train")) for name in cfg.train]
     by_query: dict[Named, dict[Named, tuple[bool | None, float]]] = {}
     where: dict[tuple[str, str], str] = {}
     for path in paths:
-        for listed in read_rankings(path, by_id=bool(cfg.collection)):
+        for listed in read_rankings(path, bad, by_id=bool(cfg.collection)):
             _join(by_query, listed)
             _note_ids(where, listed)
-    texts, files = _texts_of_ids(cfg, where)
+    texts, files = _texts_of_ids(cfg, where, bad)
     files |= {str(path): sha256_file(path) for path in paths}
-    return _number(by_query, texts, files)
+    return replace(_number(by_query, texts, files), left_out=dict(bad.left_out))
 
 
 def _join(by_query: dict[Named, dict[Named, tuple[bool | None, float]]], listed: Listed) -> None:
@@ -127,11 +144,15 @@ def _number(
     joined: dict[str, dict[int, tuple[bool | None, float]]] = {}
     query_ids: dict[str, str] = {}
     for query, known in by_query.items():
-        text = query.text or texts["query", query.id]
+        text = query.text or texts.get(("query", query.id))
+        if text is None:
+            continue
         query_ids.setdefault(text, query.id)
         found = joined.setdefault(text, {})
         for named, (relevant, score) in known.items():
-            passage = named.text or texts["passage", named.id]
+            passage = named.text or texts.get(("passage", named.id))
+            if passage is None:
+                continue
             number = numbers.setdefault(passage, len(numbers))
             if number == len(passage_ids):
                 passage_ids.append(named.id)
@@ -165,9 +186,12 @@ def _number(
 
 
 def _texts_of_ids(
-    cfg: RankingDataConfig, where: Mapping[tuple[str, str], str]
+    cfg: RankingDataConfig, where: Mapping[tuple[str, str], str], bad: BadLines
 ) -> tuple[dict[tuple[str, str], str], dict[str, str]]:
-    """(kind, id) -> text of every id that was named, and the sha256 of the files they came from."""
+    """(kind, id) -> text of every id that was named, and the sha256 of the files they came from.
+
+    An id that is not in them, or has no text there, is counted as a bad line.
+    """
     texts: dict[tuple[str, str], str] = {}
     files: dict[str, str] = {}
     for kind, path in (("query", _query_file), ("passage", _passage_file)):
@@ -177,10 +201,12 @@ def _texts_of_ids(
         first = where[kind, next(identity for of, identity in where if of == kind)]
         source = path(cfg, first)
         files[str(source)] = sha256_file(source)
-        texts |= {(kind, identity): text for identity, text in read_id_texts(source, kind) if identity in wanted}
-        for identity in wanted:
-            if (kind, identity) not in texts:
-                raise DataError(f"{where[kind, identity]}: {kind} {identity!r} is not in {source}")
+        texts |= {(kind, identity): text for identity, text in read_id_texts(source, kind, bad) if identity in wanted}
+        for of, identity in where:
+            if of == kind and (kind, identity) not in texts:
+                bad.add(
+                    f"absent_{kind}_ids", f"{where[kind, identity]}: {kind} {shortened(identity)} is not in {source}"
+                )
     return texts, files
 
 
@@ -206,33 +232,43 @@ def _file(path: Path, field: str) -> Path:
     return path
 
 
-def with_collection(rankings: Rankings, cfg: RankingDataConfig) -> Rankings:
+def with_collection(rankings: Rankings, cfg: RankingDataConfig, flag: str = FLAG) -> Rankings:
     """The rankings with all passages of the collection, not only those named in the files."""
+    bad = BadLines(cfg.max_bad_lines, leave_out_by(flag))
     path = _passage_file(cfg, "--pool collection")
     known, texts, ids = set(rankings.passages), [], []
-    for identity, text in read_id_texts(path, "passage"):
+    for identity, text in read_id_texts(path, "passage", bad):
         if text not in known:
             known.add(text)
             texts.append(text)
             ids.append(identity)
-    return replace(rankings, passages=rankings.passages + texts, passage_ids=rankings.passage_ids + ids)
+    return replace(
+        rankings,
+        passages=rankings.passages + texts,
+        passage_ids=rankings.passage_ids + ids,
+        # If the file was read for ids before, its lines have been counted with the same result.
+        left_out=rankings.left_out | bad.left_out,
+    )
 
 
-def read_id_texts(path: Path, kind: str) -> Iterator[tuple[str, str]]:
-    """Read ids and texts of a JSONL file (BEIR) or a TSV file (MS MARCO; a third column is a title).
+def read_id_texts(path: Path, kind: str, bad: BadLines) -> Iterator[tuple[str, str]]:
+    """Read ids and texts of a JSONL file (BEIR) or a TSV file (MS MARCO; a third column is a title), each id once.
 
     Raises:
-      DataError: a line is in neither format.
+      DataError: as `unique_texts`.
     """
     if ".jsonl" in path.name:
-        yield from read_texts(path, kind)
-        return
-    for number, line in read_lines(path):
-        identity, *columns = line.split("\t")
-        text = " ".join(reversed([column.strip() for column in columns])).strip()
-        if not identity.strip() or not text or len(columns) > 2:
-            raise DataError(f"{path}:{number}: not a {kind}; a line must be ID<TAB>TEXT, or ID<TAB>TEXT<TAB>TITLE")
-        yield identity.strip(), text
+        return read_texts(path, kind, bad)
+
+    def parse(number: int, line: str) -> Entry | None:
+        identity, *columns = (column.strip() for column in line.split("\t"))
+        if is_header(number, identity):
+            return None
+        if len(columns) not in (1, 2):
+            raise ValueError(f"not a {kind}; a line must be ID<TAB>TEXT, or ID<TAB>TEXT<TAB>TITLE")
+        return Entry(str(path), number, identity, " ".join(reversed(columns)).strip())
+
+    return unique_texts(parsed_entries(path, parse), kind, bad)
 
 
 # ---- what is held out --------------------------------------------------------------------------------------------
@@ -290,12 +326,12 @@ def hold_out(rankings: Rankings, cfg: RankingDataConfig) -> tuple[Rankings, DevS
 def load_dev(cfg: RankingDataConfig) -> tuple[DevSet, dict[str, str]]:
     """Read the dev folder's collection, cut to size, and the sha256 of its files."""
     folder = Path(expand_path(cfg.dev, "data.dev"))
-    found = read_collection(folder, cfg.dev_split, [cfg.language])
+    found = read_collection(folder, cfg.dev_split, [cfg.language], BadLines(cfg.max_bad_lines, leave_out_by(FLAG)))
     queries, qrels = found.queries[cfg.language], found.qrels
     ids = [query for query in queries if any(grade > 0 for grade in qrels[query].values())]
     taken = sorted(by_hash(queries[query] for query in ids)[: cfg.dev_queries])
     chosen = [ids[n] for n in taken]
-    dev = DevSet({q: queries[q] for q in chosen}, found.documents, {q: qrels[q] for q in chosen})
+    dev = DevSet({q: queries[q] for q in chosen}, found.documents, {q: qrels[q] for q in chosen}, found.left_out)
     return fewer_documents(dev, cfg.dev_documents), {str(folder / name): sha for name, sha in found.sha256.items()}
 
 

@@ -13,13 +13,18 @@ from optical_jax.data.collections.collection import Collection, CollectionFiles,
 from optical_jax.data.collections.ir_catalogue import PREFIX, ir_collection
 from optical_jax.data.collections.layouts import LAYOUTS
 from optical_jax.data.files.finding import FileFinder
+from optical_jax.data.files.records import BadLines
 from optical_jax.data.files.requests import SourceRequest, parse_spec
 from optical_jax.data.images.sources import is_image_set, read_image_set
 from optical_jax.errors import ConfigError
 
 
 def read_source(
-    spec: str, split: str = "dev", languages: Sequence[str] = (), cache_dir: str | None = None
+    spec: str,
+    split: str = "dev",
+    languages: Sequence[str] = (),
+    cache_dir: str | None = None,
+    bad: BadLines | None = None,
 ) -> Collection:
     """Read a collection of any format into memory; a document takes its text and about 200 bytes.
 
@@ -27,6 +32,7 @@ def read_source(
       spec: as for `open_source`; or an image set with captions, of which only the text is read
         (`captions_as_collection`).
       split, languages, cache_dir: as for `open_source`.
+      bad: as of `CollectionFiles.gather`.
 
     Raises:
       ConfigError: as `open_source`.
@@ -35,7 +41,7 @@ def read_source(
     if is_image_set(spec):
         # All languages, since any may be the English that is searched.
         return captions_as_collection(read_image_set(spec, split, text_only=True), languages)
-    return open_source(spec, split, languages, cache_dir).gather(languages)
+    return open_source(spec, split, languages, cache_dir).gather(languages, bad)
 
 
 def open_source(

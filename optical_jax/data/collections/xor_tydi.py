@@ -27,8 +27,8 @@ def xor_tydi(ask: SourceRequest) -> CollectionFiles:
     there = {lang for _, _, lang, _, _ in _xor_lines(questions)}
     asked = [lang for lang in ask.languages_of(XOR_TYDI) if ask.languages or lang in there]
     file = ask.files.one("passages", "enwiki_20190201_w100.tsv", "psgs_w100.tsv")
-    passages = tsv_texts(file, "document", ("id", "text", "title"), ("title", "text"), header="id", quoted=True)
-    bodies = tsv_texts(file, "document", ("id", "text", "title"), header="id", quoted=True)
+    passages = tsv_texts(file, "document", ("id", "text", "title"), ("title", "text"), quoted=True)
+    bodies = tsv_texts(file, "document", ("id", "text", "title"), quoted=True)
     return collection_of(
         ask,
         passages,
@@ -43,7 +43,8 @@ def _xor_lines(path: Path) -> Iterator[tuple[int, str, str, str, list[str]]]:
     for number, record in read_json_lines(path):
         try:
             answers = [str(answer) for answer in record.get("answers", ())]
-            yield number, str(record["id"]), record["lang"], record["question"].strip(), answers
+            # strip() refuses what is not text.
+            yield number, str(record["id"]), record["lang"].strip(), record["question"].strip(), answers
         except (AttributeError, KeyError, TypeError):
             raise DataError(f"{path}:{number}: not a question; a line has id, question, lang and answers") from None
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from optical_jax.data.files.lines import read_json_lines
+from optical_jax.data.files.names import image_id, printable
 from optical_jax.data.files.records import LANGUAGE
 from optical_jax.data.files.requests import MissingPartError, SourceRequest, UnknownPartError
 from optical_jax.data.images.files import (
@@ -117,14 +118,16 @@ def our_code(language: str) -> str:
 
 
 def gather_captions(lines: Iterable[CaptionLine], name: str) -> tuple[dict[str, Caption], dict[str, str]]:
-    """The captions of one language by id, and for every image where it is named first.
+    """The captions of one language by id, and for every image, by its name in the file, where it is named first.
+
+    Ids are as `image_id` makes them of these names: without white space, which TREC run files cannot hold.
 
     Args:
       lines: in the order of the file.
       name: of the file, for messages.
 
     Raises:
-      DataError: no caption; an id is empty, has white space or is a duplicate; a text is empty.
+      DataError: no caption; an id is empty or a duplicate; a text is empty.
     """
     found: list[CaptionLine] = []
     first: dict[str, str] = {}
@@ -134,11 +137,8 @@ def gather_captions(lines: Iterable[CaptionLine], name: str) -> tuple[dict[str, 
         if not text:
             raise DataError(f"{line.where}: image {line.picture!r} has an empty caption; remove the line")
         for kind, identity in (("image", line.picture), ("caption", line.caption or line.picture)):
-            if not identity or any(c.isspace() for c in identity):
-                file = ", and rename its file" if kind == "image" and identity else ""
-                raise DataError(
-                    f"{line.where}: {kind} id {identity!r} is empty or has white space; give it another{file}"
-                )
+            if not identity.strip():
+                raise DataError(f"{line.where}: {kind} id {identity!r} is empty; name it")
         if line.caption and given.setdefault(line.caption, line.where) != line.where:
             raise DataError(f"{line.where}: caption id {line.caption!r} is already in {given[line.caption]}")
         first.setdefault(line.picture, line.where)
@@ -148,15 +148,16 @@ def gather_captions(lines: Iterable[CaptionLine], name: str) -> tuple[dict[str, 
     captions: dict[str, Caption] = {}
     several, number = Counter(line.picture for line in found), Counter[str]()
     for line in found:
-        identity = line.caption or line.picture
+        picture = image_id(line.picture)
+        identity = image_id(line.caption) if line.caption else picture
         if not line.caption and several[line.picture] > 1:
-            identity = f"{line.picture}#{number[line.picture]}"
+            identity = f"{picture}#{number[line.picture]}"
             number[line.picture] += 1
         if identity in captions:
             raise DataError(
                 f"{line.where}: caption id {identity!r} is a duplicate; give every caption its own caption_id"
             )
-        captions[identity] = Caption(line.picture, line.text)
+        captions[identity] = Caption(picture, line.text)
     return captions, first
 
 
@@ -223,13 +224,13 @@ def find_images(ask: SourceRequest, *folders: str, ending: str = "") -> ImageFin
 
 
 def _sources(named: Mapping[str, str], finder: ImageFinder, others: Iterable[str]) -> dict[str, ImageSource]:
-    """Image id -> source. `named` has the ids in captions, and where each is named first."""
+    """Image id -> source. `named` has the names of images in captions, and where each is named first."""
     identity_of: dict[str, str] = {}
     for identity, where in named.items():
         file = finder.find(identity)
         if file is None:
             near = finder.near(identity)
-            remedy = f"did you mean {near!r}?" if near else "add it, or remove the caption"
+            remedy = near or "add it, or remove the caption"
             raise DataError(f"{where}: image {identity!r} is not in {finder.where}; {remedy}")
         other = identity_of.setdefault(file, identity)
         if other != identity:
@@ -239,10 +240,10 @@ def _sources(named: Mapping[str, str], finder: ImageFinder, others: Iterable[str
         if file not in identity_of:
             identity = without_ending(file)
             if identity in found:
-                both = f"{found[identity]} and {file} are both {identity!r}"
+                both = f"{printable(found[identity])} and {printable(file)} are both {identity!r}"
                 raise DataError(f"{finder.where}: {both}; rename or remove one")
             found[identity] = file
-    return {identity: finder.source(file) for identity, file in found.items()}
+    return {image_id(identity): finder.source(file) for identity, file in found.items()}
 
 
 # ---- the folder format -------------------------------------------------------------------------------------------

@@ -19,8 +19,10 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from optical_jax.data.files.lines import read_lines
+from optical_jax.data.files.names import image_id
 from optical_jax.data.files.requests import MissingPartError, SourceRequest
 from optical_jax.data.images.captions import CaptionLine, ImageTextSet, find_images, gather_request
+from optical_jax.data.images.files import is_file
 from optical_jax.errors import DataError
 
 PHRASE = re.compile(r"\[/EN#(?P<chain>\d+)(?P<types>(?:/[^\s/\[\]]+)+)\s(?P<text>[^\[\]]*)\]")
@@ -88,8 +90,8 @@ def read_entities(ask: SourceRequest) -> FlickrEntities:
     named = dict.fromkeys(line.picture for line, _ in found)
     return FlickrEntities(
         captions=captions,
-        phrases={line.caption: phrases for line, phrases in found},
-        regions={name: read_regions((folder / name).with_suffix(".xml")) for name in named},
+        phrases={image_id(line.caption): phrases for line, phrases in found},
+        regions={image_id(name): read_regions((folder / name).with_suffix(".xml")) for name in named},
     )
 
 
@@ -121,6 +123,8 @@ def read_regions(path: Path) -> Regions:
     try:
         root = ElementTree.parse(path).getroot()
         height, width = (_number(root, f"size/{side}") for side in ("height", "width"))
+        if min(height, width) < 1:
+            raise DataError(f"{path}: an image of {width} x {height} pixels; both must be above 0")
         boxes: dict[str, list[Box]] = {}
         for number, thing in enumerate(root.findall("object")):
             chains = [name.text or "" for name in thing.findall("name")]
@@ -145,7 +149,7 @@ def _captions(ask: SourceRequest) -> Iterator[tuple[CaptionLine, tuple[Phrase, .
     folder = ask.files.subfolders("captions", "Sentences")[0]
     for where, identity in _ids(ask, split):
         path = folder / f"{identity}.txt"
-        if not path.is_file():
+        if not is_file(path):
             raise DataError(f"{where}: there is no {path}")
         for place, (number, line) in enumerate(read_lines(path)):
             text, phrases = parse_caption(line, f"{path}:{number}")

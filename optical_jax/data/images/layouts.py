@@ -44,24 +44,27 @@ def _karpathy(
     split = ask.split_of(["train", "val", "test"])
     path = ask.files.one("captions", name)
     try:
-        images = read_json(path)["images"]
-    except (KeyError, TypeError, OSError) as error:
-        raise DataError(f"{path}: not JSON with a list of images ({error}); fetch it again") from None
+        found = read_json(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+    images = found.get("images") if isinstance(found, dict) else None
+    if not isinstance(images, list):
+        raise DataError(f"{path}: not JSON with a list of images; fetch it again")
 
     def lines() -> Iterator[CaptionLine]:
         for number, image in enumerate(images):
             where = f"{path}: images[{number}]"
             try:
                 if image["split"] in parts.get(split, [split]):
-                    for sentence in image["sentences"]:
+                    for sentence in _listed(image["sentences"]):
                         yield _line(where, image["filename"], sentence["raw"])
             except (KeyError, TypeError):
                 raise DataError(f"{where}: not an image; it must have filename, split and sentences with raw") from None
 
-    found = list(lines())
-    if not found:
+    captions = list(lines())
+    if not captions:
         raise MissingPartError(f"{path}: no caption of split={split}; use another split, or fetch the file again")
-    return gather_request(ask, split, {"en": found}, find_images(ask, *folders), [path])
+    return gather_request(ask, split, {"en": captions}, find_images(ask, *folders), [path])
 
 
 # ---- caption lines parallel to a list of image names -------------------------------------------------------------
@@ -147,7 +150,7 @@ def xm3600(ask: SourceRequest) -> ImageTextSet:
             for language, of_language in record.items():
                 if isinstance(of_language, dict):
                     found = lines.setdefault(our_code(language), [])
-                    found += [_line(where, record["image/key"], text) for text in of_language["caption"]]
+                    found += [_line(where, record["image/key"], text) for text in _listed(of_language["caption"])]
         except (KeyError, TypeError, AttributeError):
             raise DataError(
                 f"{where}: not an image; a line must have image/key and by language a caption list"
@@ -167,7 +170,7 @@ def xflickrco(ask: SourceRequest) -> ImageTextSet:
         for number, record in read_json_lines(path):
             where = f"{path}:{number}"
             try:
-                for text in record["sentences"]:
+                for text in _listed(record["sentences"]):
                     yield _line(where, record["img_path"], text)
             except (KeyError, TypeError):
                 raise DataError(f"{where}: not an image; a line must have img_path and a list of sentences") from None
@@ -176,6 +179,16 @@ def xflickrco(ask: SourceRequest) -> ImageTextSet:
     captions = {language: lines(files[language]) for language in wanted}
     images = find_images(ask, *FLICKR_FOLDERS, *COCO_FOLDERS)
     return gather_request(ask, ask.split, captions, images, [files[language] for language in wanted])
+
+
+def _listed(value: Any) -> list[Any]:
+    """
+    Raises:
+      TypeError: not a list; a text would be read letter by letter.
+    """
+    if not isinstance(value, list):
+        raise TypeError
+    return value
 
 
 def _line(where: str, picture: Any, text: Any) -> CaptionLine:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
 from optical_jax.data.files.lines import read_json_lines
+from optical_jax.data.files.names import image_id
 from optical_jax.errors import DataError
 
+FARTHEST = 1e9
+"""Pixels from the corner of an image, beyond all edges."""
 FORM = '{"_id": "IMAGE", "boxes": [[left, top, right, bottom], ...]}'
 
 
@@ -37,9 +39,10 @@ def read_proposals(path: Path) -> dict[str, Float[np.ndarray, "N 4"]]:
                 raise DataError(
                     f"{where}: boxes[{n}] is {box}; it must be [left, top, right, bottom], the lesser first"
                 )
-        if record["_id"] in found:
+        identity = image_id(record["_id"])
+        if identity in found:
             raise DataError(f"{where}: image {record['_id']!r} is a duplicate; join its lines")
-        found[record["_id"]] = np.array(boxes, np.float64).reshape(-1, 4)
+        found[identity] = np.array(boxes, np.float64).reshape(-1, 4)
     if not found:
         raise DataError(f"{path} is empty; it must hold an image a line: {FORM}")
     return found
@@ -48,7 +51,7 @@ def read_proposals(path: Path) -> dict[str, Float[np.ndarray, "N 4"]]:
 def _is_box(box: object) -> bool:
     if not isinstance(box, list) or len(box) != 4:
         return False
-    if not all(isinstance(edge, int | float) and not isinstance(edge, bool) and math.isfinite(edge) for edge in box):
+    if not all(isinstance(edge, int | float) and not isinstance(edge, bool) and abs(edge) < FARTHEST for edge in box):
         return False
     left, top, right, bottom = box
     return left < right and top < bottom

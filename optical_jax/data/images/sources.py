@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from optical_jax.data.files.finding import FileFinder, existing
+from optical_jax.data.files.names import image_id
 from optical_jax.data.files.requests import SourceRequest, parse_spec
 from optical_jax.data.images.captions import ImageTextSet, caption_files, our_code, read_image_folder, refuse_misnamed
 from optical_jax.data.images.files import Images, index_images
@@ -71,7 +72,7 @@ def read_images(spec: str, split: str = "dev") -> Images:
         return found
     if not Path(spec).exists():
         raise DataError(f"{spec}: no such folder or file; name images in a folder, a tar archive or an npz file")
-    return Images(index_images(Path(spec)).sources)
+    return Images({image_id(name): source for name, source in index_images(Path(spec)).sources.items()})
 
 
 def read_flickr_entities(spec: str, split: str = "val", *, text_only: bool = False) -> FlickrEntities:

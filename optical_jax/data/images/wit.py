@@ -18,12 +18,12 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from optical_jax.data.files.lines import read_lines
 from optical_jax.data.files.requests import MissingPartError, SourceRequest
 from optical_jax.data.images.captions import CaptionLine, ImageTextSet, gather_request, our_code
-from optical_jax.data.images.files import ENDINGS, FileImage, ImageSource
+from optical_jax.data.images.files import FileImage, ImageSource, index_images, is_file, spellings
 from optical_jax.errors import DataError
 
 COLUMNS = ("language", "image_url", "caption_reference_description")
@@ -86,7 +86,7 @@ def _local_images(ask: SourceRequest) -> UrlImages:
     if lists:
         return UrlImages(_listed(lists[0]), {}, str(lists[0]))
     folder = ask.files.subfolders("local images (a list of them pictures.tsv, or)", "images")[0]
-    hashed = {path.stem.lower(): path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS}
+    hashed = {PurePosixPath(name).stem.lower(): folder / name for name in index_images(folder).sources}
     return UrlImages({}, hashed, str(folder))
 
 
@@ -96,9 +96,10 @@ def _listed(path: Path) -> dict[str, Path]:
         cells = line.split("\t")
         if len(cells) != 2:
             raise DataError(f"{path}:{number}: {len(cells)} columns; a line must be image_url<TAB>path")
-        picture = path.parent / cells[1]
-        if not picture.is_file():
-            raise DataError(f"{path}:{number}: there is no {picture}")
+        pictures = [path.parent / name for name in spellings(cells[1])]
+        picture = next(filter(is_file, pictures), None)
+        if picture is None:
+            raise DataError(f"{path}:{number}: there is no {pictures[0]}")
         if cells[0] in found:
             raise DataError(f"{path}:{number}: {cells[0]} is already in an earlier line")
         found[cells[0]] = picture
@@ -109,7 +110,7 @@ def _rows(path: Path) -> Iterator[tuple[str, list[str]]]:
     """The line where each row ends, and its cells in the order of `COLUMNS`."""
     try:
         unpack = gzip.open if path.suffix == ".gz" else open
-        with _long_cells(), unpack(path, "rt", encoding="utf-8", newline="") as file:
+        with _long_cells(), unpack(path, "rt", encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, delimiter="\t")
             header = next(reader, [])
             if missing := [name for name in COLUMNS if name not in header]:
@@ -122,6 +123,8 @@ def _rows(path: Path) -> Iterator[tuple[str, list[str]]]:
                 yield where, [cells[place] for place in places]
     except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: broken ({error}); fetch it again") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
 @contextmanager

@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 from optical_jax.config import DataConfig
+from optical_jax.config.validation import check_reading
 from optical_jax.data.text.checks import check_dev, check_number, check_pairs
 from optical_jax.data.text.entries import parse_entry
 from optical_jax.data.text.folding import is_blank
-from optical_jax.data.text.formats import InputFile, Line, Source, fingerprint
+from optical_jax.data.text.formats import InputFile, Source, fingerprint
+from optical_jax.data.text.pairs import Line
 from optical_jax.data.text.report import BitextReport
 from optical_jax.errors import ConfigError, DataError
 
@@ -113,6 +115,7 @@ def _check_not_empty(bitext: Bitext, what: str, remedy: str) -> None:
 
 
 def _read_all(cfg: DataConfig, sources: Sequence[Source]) -> dict[str, Bitext]:
+    check_reading(cfg)
     if cfg.min_score is not None and not cfg.score_column:
         raise ConfigError(f"data.min_score={cfg.min_score} needs data.score_column")
     by_language: defaultdict[str, list[Source]] = defaultdict(list)
@@ -148,8 +151,11 @@ def read_source(cfg: DataConfig, source: Source, whole: Bitext, seen: dict[bytes
     read, left_out = 0, Counter[str]()
     report.dropped.update(source.left_out)
     report.lines += sum(source.left_out.values())
-    for line in source.lines(cfg):
+    for line in source.lines(cfg, report.notes):
         report.lines += 1
+        if line.left_out:
+            report.dropped[line.left_out] += 1
+            continue
         left, right = _clean(line.english), _clean(line.foreign)
         if line.fault:
             report.bad_lines.append(f"{line.where}: {line.fault}")

@@ -10,7 +10,8 @@ from pathlib import Path
 from optical_jax.config import DataConfig
 from optical_jax.data.images.captions import NOT_THERE, ImageTextSet, our_code, read_keywords
 from optical_jax.data.images.sources import read_image_set
-from optical_jax.data.text.formats import Line, Source
+from optical_jax.data.text.formats import Source
+from optical_jax.data.text.pairs import Line
 from optical_jax.errors import ConfigError
 
 ENGLISH = "en"
@@ -67,16 +68,17 @@ class CaptionSource(Source):
             return read_keywords(Path(self.spec), self.split, languages)
         return read_image_set(self.spec, self.split, languages, text_only=True)
 
-    def lines(self, cfg: DataConfig) -> Iterator[Line]:
+    def lines(self, cfg: DataConfig, notes: list[str] | None = None) -> Iterator[Line]:
         """A pair for every foreign caption whose image has one in English.
 
         The k-th caption of an image is paired with its k-th English one, cycling if there are fewer English captions;
         surplus English captions are not used.
         """
-        if cfg.score_column:
-            raise ConfigError(
-                f"data.score_column={cfg.score_column}: captions ({self.spec}) have no scores; leave it empty"
-            )
+        for field in ("score", "document"):
+            if value := getattr(cfg, f"{field}_column"):
+                raise ConfigError(
+                    f"data.{field}_column={value}: captions ({self.spec}) have no {field}s; leave it empty"
+                )
         own, english = self.captions.captions[self.code], self.captions.captions[ENGLISH]
         english_of = self.captions.captions_of_images(ENGLISH)
         for picture, captions in self.captions.captions_of_images(self.code).items():

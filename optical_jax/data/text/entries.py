@@ -14,6 +14,7 @@ from optical_jax.errors import ConfigError, DataError
 
 ENTRY = re.compile(rf"(?:(?P<lang>{LANGUAGE})=)?(?P<path>.+)")
 LABELLED = re.compile(r"(?P<label>[^/=]+)=.+")
+PREFIX = re.compile(rf"(?P<prefix>(?:{LANGUAGE}=)?(?:(?:captions|keywords)(?:/[^:/]+)?:)?)(?P<path>.+)", re.DOTALL)
 CAPTIONS = re.compile(r"(?P<what>captions|keywords)(?:/(?P<split>[^:/]+))?:(?P<spec>.+)")
 """captions:SPEC or captions/SPLIT:SPEC, a set of captioned images; or keywords:SPEC, their keywords."""
 
@@ -25,12 +26,12 @@ def parse_entry(entry: str, field: str) -> Source:
       ConfigError: the language is missing, or a variable is not set.
       DataError: a file is missing.
     """
-    match = ENTRY.fullmatch(expand_variables(entry, field))
+    match = ENTRY.fullmatch(_expanded(entry, field))
     if not match:
         raise ConfigError(f"{field}={entry} has no file; write LANG=FILE")
     if captions := CAPTIONS.fullmatch(match["path"]):
         return _caption_source(captions, match["lang"] or "", entry, field)
-    whole = Path(os.path.expanduser(match["path"]))
+    whole, part = _path_and_part(match["path"])
     labelled = None if match["lang"] or whole.exists() else LABELLED.fullmatch(match["path"])
     if labelled:
         raise ConfigError(
@@ -39,7 +40,7 @@ def parse_entry(entry: str, field: str) -> Source:
         )
     paths = (whole,)
     if "," in match["path"] and not whole.exists():
-        paths = tuple(Path(os.path.expanduser(part)) for part in match["path"].split(","))
+        paths = tuple(Path(os.path.expanduser(path)) for path in match["path"].split(","))
         if len(paths) != 2 or not match["lang"]:
             raise ConfigError(f"{field}={entry}: a Moses pair is written LANG=ENGLISH_FILE,FOREIGN_FILE")
     named = FILE_NAME.fullmatch(whole.name)
@@ -53,7 +54,25 @@ def parse_entry(entry: str, field: str) -> Source:
             captions = any(path.glob("captions.*"))
             remedy = f"; for the captions in it write {language}=captions:{match['path']}" if captions else ""
             raise DataError(f"{path}: {what} ({field}={entry}){remedy}")
-    return Source(language, paths)
+    return Source(language, paths, part)
+
+
+def _expanded(entry: str, field: str) -> str:
+    """An entry with its variables expanded, but in names of files that exist: each path of it by itself."""
+    match = PREFIX.fullmatch(entry)
+    if not match or os.path.lexists(os.path.expanduser(match["path"])):
+        return entry
+    paths = [expand_variables(path, field) for path in match["path"].split(",")]
+    return match["prefix"] + ",".join(paths)
+
+
+def _path_and_part(path: str) -> tuple[Path, str]:
+    """A path, and what follows its last # (a sheet, member or split) unless a file has that name."""
+    whole = Path(os.path.expanduser(path))
+    before, _, part = path.rpartition("#")
+    if not before or whole.exists():
+        return whole, ""
+    return Path(os.path.expanduser(before)), part
 
 
 def _check_language(language: str, entry: str, field: str) -> None:
@@ -74,7 +93,7 @@ def _caption_source(found: re.Match[str], language: str, entry: str, field: str)
             raise DataError(f"{folder}: no such folder ({field}={entry})")
     split = found["split"] or ("dev" if field == "data.dev" else "train")
     spec, keywords = name + colon + ",".join(folders), found["what"] == "keywords"
-    return CaptionSource(language, (), spec, split, alone=bool(found["split"]), keywords=keywords)
+    return CaptionSource(language, (), spec=spec, split=split, alone=bool(found["split"]), keywords=keywords)
 
 
 def for_each_language(cfg: Config) -> dict[str, Config]:

@@ -1,23 +1,36 @@
-"""Bitext file formats (TSV, JSONL, Moses): parsing of lines into sentence pairs or faults."""
+"""Bitext file formats (TSV, CSV, JSON, Excel, TMX, XLIFF, PO, Parquet, Moses, zip): files to sentence pairs."""
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 from optical_jax.config import DataConfig
-from optical_jax.data.files.lines import raw_lines
+from optical_jax.data.files.lines import text_form
 from optical_jax.data.files.records import LANGUAGE
+from optical_jax.data.text.delimited import read_delimited
+from optical_jax.data.text.json_pairs import read_json
+from optical_jax.data.text.pairs import BLANK, Line, PairFile, pair_line
 from optical_jax.errors import ConfigError, DataError
-from optical_jax.files import parse_json, sha256_file
+from optical_jax.files import sha256_file
 
-FILE_NAME = re.compile(rf"(?P<lang>{LANGUAGE})\.(?P<split>[^.]+)\.(?:tsv|jsonl)(?:\.gz)?")
-"""<lang>.<split>.tsv[.gz] or .jsonl[.gz]."""
-DEV_FORMS = ("tsv", "tsv.gz", "jsonl", "jsonl.gz")
+Reader = Callable[[PairFile, DataConfig, list[str]], Iterator[Line]]
+READERS: dict[str, Reader] = {
+    "tsv": read_delimited,
+    "jsonl": read_json,
+    "csv": read_delimited,
+    "tab": read_delimited,
+    "txt": read_delimited,
+    "json": read_json,
+    "ndjson": read_json,
+}
+"""Ending of a file's name -> its reader; files with other endings are read as text with tabs. Dev files beside training
+files are read in this order."""
+FILE_NAME = re.compile(rf"(?P<lang>{LANGUAGE})\.(?P<split>[^.]+)\.(?i:(?P<form>{'|'.join(READERS)})(?P<packed>\.gz)?)")
+"""<lang>.<split>.tsv[.gz], or another ending of `READERS`."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +39,8 @@ class Source:
 
     language: str
     paths: tuple[Path, ...]
+    part: str = ""
+    """Sheet of a workbook, member of an archive, or split of a data set."""
 
     @property
     def parallel(self) -> bool:
@@ -46,9 +61,9 @@ class Source:
         """Reason -> number of candidates that give no pair and are not counted as lines."""
         return {}
 
-    def lines(self, cfg: DataConfig) -> Iterator[Line]:
+    def lines(self, cfg: DataConfig, notes: list[str] | None = None) -> Iterator[Line]:
         """As `read_lines`."""
-        return read_lines(self, cfg)
+        return read_lines(self, cfg, notes)
 
     def dev_siblings(self) -> list[Source]:
         """Dev sources: <lang>.dev.* beside <lang>.train.*."""
@@ -56,8 +71,13 @@ class Source:
         match = FILE_NAME.fullmatch(path.name)
         if len(self.paths) > 1 or not match or match["split"] != "train":
             return []
-        siblings = [path.with_name(f"{match['lang']}.dev.{form}") for form in DEV_FORMS]
-        return [Source(self.language, (sibling,)) for sibling in siblings if sibling.is_file()]
+        found = {}
+        for sibling in path.parent.iterdir():
+            other = FILE_NAME.fullmatch(sibling.name)
+            if other and (other["lang"], other["split"]) == (match["lang"], "dev") and sibling.is_file():
+                order = list(READERS).index(other["form"].lower()), bool(other["packed"])
+                found[order, sibling.name] = Source(self.language, (sibling,))
+        return [found[order] for order in sorted(found)]
 
 
 @dataclass(frozen=True)
@@ -66,127 +86,68 @@ class InputFile:
     sha256: str
 
 
-@dataclass(frozen=True)
-class Line:
-    """One line of a source: a sentence pair, or the reason why it is malformed."""
-
-    where: str
-    """FILE:LINE"""
-    english: str = ""
-    foreign: str = ""
-    score: float | None = None
-    fault: str = ""
-    document: str = ""
-    """What the pair is from; empty if the file does not say."""
-
-
 def fingerprint(path: Path) -> InputFile:
     return InputFile(str(path), sha256_file(path))
 
 
-def read_lines(source: Source, cfg: DataConfig) -> Iterator[Line]:
-    """Every line of a source, in order; the format is detected by the file name.
+def read_lines(source: Source, cfg: DataConfig, notes: list[str] | None = None) -> Iterator[Line]:
+    """Every line of a source, in order; the format is recognised by the file name.
+
+    Args:
+      source: the file or files.
+      cfg: columns, delimiter and encoding.
+      notes: what was recognised is added to it: encoding, delimiter, header, columns.
 
     Raises:
-      DataError: a file is empty or its gzip is corrupt; the files of a Moses pair differ in length.
+      ConfigError: a column is asked for that is not there, or a setting does not apply.
+      DataError: a file is empty, of another kind or broken; the files of a Moses pair differ in length.
     """
-    if len(source.paths) == 2:
-        return _read_moses(source, cfg)
-    name = source.paths[0].name.removesuffix(".gz")
-    return _read_jsonl(source, cfg) if name.endswith(".jsonl") else _read_tsv(source, cfg)
+    notes = [] if notes is None else notes
+    files = [PairFile(path, source.language, source.part) for path in source.paths]
+    if len(files) == 2:
+        return _read_moses(files[0], files[1], cfg, notes)
+    return _read_file(files[0], cfg, notes)
 
 
-def _read_tsv(source: Source, cfg: DataConfig) -> Iterator[Line]:
-    path = source.paths[0]
-    columns = {
-        "english": _column(cfg.english_column, "english_column"),
-        "foreign": _column(cfg.foreign_column, "foreign_column"),
-    }
-    if cfg.score_column:
-        columns["score"] = _column(cfg.score_column, "score_column")
-    for number, text, fault in raw_lines(path):
-        where = f"{path}:{number}"
-        cells = text.split("\t")
-        if fault:
-            yield Line(where, fault=fault)
-        elif len(cells) == 1:
-            yield Line(where, fault="no tab")
-        elif len(cells) <= max(columns.values()):
-            yield Line(where, fault=f"{len(cells)} columns, no column {max(columns.values())} (counted from 0)")
-        else:
-            yield _line(where, {key: cells[column] for key, column in columns.items()})
+def _read_file(file: PairFile, cfg: DataConfig, notes: list[str]) -> Iterator[Line]:
+    reader = READERS.get(file.ending, read_delimited)
+    if reader in (read_delimited, read_json):
+        note_encoding(file, cfg, notes)
+    return reader(file, cfg, notes)
 
 
-def _read_jsonl(source: Source, cfg: DataConfig) -> Iterator[Line]:
-    path = source.paths[0]
-    default = DataConfig()
-    if (cfg.english_column, cfg.foreign_column) == (default.english_column, default.foreign_column):
-        keys = {"english": "en", "foreign": source.language}
-    else:
-        keys = {"english": cfg.english_column, "foreign": cfg.foreign_column}
-    if cfg.score_column:
-        keys["score"] = cfg.score_column
-    for number, text, fault in raw_lines(path):
-        where = f"{path}:{number}"
-        if fault:
-            yield Line(where, fault=fault)
+def note_encoding(file: PairFile, cfg: DataConfig, notes: list[str]) -> None:
+    """Add a text file's encoding to the notes, if it is not UTF-8."""
+    # Its first line raises what is wrong with the file.
+    next(file.lines(cfg.encoding))
+    encoding = text_form(file.path, cfg.encoding).encoding
+    if not encoding.startswith("utf-8"):
+        notes.append(f"{file.name}: read as {encoding}")
+
+
+def _read_moses(english: PairFile, foreign: PairFile, cfg: DataConfig, notes: list[str]) -> Iterator[Line]:
+    for field in ("score", "document"):
+        if value := getattr(cfg, f"{field}_column"):
+            raise ConfigError(
+                f"data.{field}_column={value}: a Moses pair ({english.name},{foreign.name}) has no {field}s; "
+                "leave it empty"
+            )
+    for file in (english, foreign):
+        note_encoding(file, cfg, notes)
+    counts = [0, 0]
+    for a, b in zip_longest(english.lines(cfg.encoding), foreign.lines(cfg.encoding)):
+        counts = [counts[0] + (a is not None), counts[1] + (b is not None)]
+        if not a or not b:
             continue
-        try:
-            record = parse_json(text)
-        except ValueError as e:
-            yield Line(where, fault=str(e))
-            continue
-        if not isinstance(record, dict):
-            yield Line(where, fault="not a JSON object")
-        elif missing := [key for key in keys.values() if key not in record]:
-            yield Line(where, fault=f"no key {missing[0]!r}")
-        else:
-            yield _line(where, {name: record[key] for name, key in keys.items()})
-
-
-def _read_moses(source: Source, cfg: DataConfig) -> Iterator[Line]:
-    if cfg.score_column:
-        raise ConfigError(
-            f"data.score_column={cfg.score_column}: a Moses pair ({source.name}) has no scores; leave it empty"
-        )
-    english, foreign = source.paths
-    left, right = raw_lines(english), raw_lines(foreign)
-    count = 0
-    while True:
-        a, b = next(left, None), next(right, None)
-        if a is None or b is None:
-            break
-        count += 1
         fault_file = english if a[2] or not a[1].strip() else foreign
-        yield _line(f"{fault_file}:{count}", {"english": a[1], "foreign": b[1]}, a[2] or b[2])
-    if a or b:
-        counts = (count + bool(a) + sum(1 for _ in left), count + bool(b) + sum(1 for _ in right))
+        where = f"{fault_file.name}:{a[0]}"
+        if a[2] or b[2]:
+            yield Line(where, fault=a[2] or b[2])
+        elif not a[1].strip() and not b[1].strip():
+            yield Line(where, left_out=BLANK)
+        else:
+            yield pair_line(where, {"english": a[1], "foreign": b[1]})
+    if counts[0] != counts[1]:
         raise DataError(
-            f"{english} has {counts[0]} lines and {foreign} has {counts[1]}; a Moses pair needs equal counts"
+            f"{english.name} has {counts[0]} lines and {foreign.name} has {counts[1]}; a Moses pair needs equal counts"
         )
-
-
-def _line(where: str, values: dict[str, Any], fault: str = "") -> Line:
-    """A line with all cells present, which may still be empty or of the wrong type."""
-    if fault:
-        return Line(where, fault=fault)
-    for side in ("english", "foreign"):
-        if not isinstance(values[side], str):
-            return Line(where, fault=f"the {side} side is not a text")
-        if not values[side].strip():
-            return Line(where, fault=f"the {side} side is empty")
-    score = values.get("score")
-    if score is not None:
-        try:
-            score = float(score)
-        except (TypeError, ValueError):
-            score = math.nan
-        if math.isnan(score):
-            return Line(where, fault=f"bad score {values['score']!r}")
-    return Line(where, values["english"], values["foreign"], score)
-
-
-def _column(value: str, field: str) -> int:
-    if not value.isdecimal():
-        raise ConfigError(f"data.{field}={value} is not a TSV column; use a number, counted from 0")
-    return int(value)

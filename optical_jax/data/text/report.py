@@ -43,6 +43,8 @@ class BitextReport:
     kept: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     """Pairs left out, by reason."""
+    notes: list[str] = field(default_factory=list)
+    """FILE: how it was read, where that was recognised: encoding, delimiter, header, columns."""
     bad_lines: list[str] = field(default_factory=list)
     """FILE:LINE: reason, of malformed lines (up to data.max_bad_lines)."""
     warnings: list[str] = field(default_factory=list)
@@ -82,6 +84,7 @@ def report_lines(reports: Mapping[str, Iterable[BitextReport]]) -> list[str]:
         for report in of_split:
             files = f"{len(report.files)} file" + "s" * (len(report.files) != 1)
             lines.append(f"{report.language} {split}: {report.kept:,} pairs of {report.lines:,} lines in {files}")
+            lines += [f"  {note}" for note in report.notes]
             for name, side in report.lengths.items():
                 p50, p99 = side.percentiles["p50"], side.percentiles["p99"]
                 cut = f", {side.truncated:,} cut" if side.truncated else ""

@@ -25,6 +25,7 @@ PYLATE_KEYS = ("query_prefix", "document_prefix", "do_query_expansion", "attend_
 MULTI_VECTOR_TYPES = ("ColBERT", "MultiVectorEncoder")
 IDENTITY = "torch.nn.modules.linear.Identity"
 MASK_TOKENS = (None, "[MASK]", "<mask>")
+PADDING_TOKENS = ("[PAD]", "<pad>")
 
 
 class Projection(NamedTuple):
@@ -112,14 +113,45 @@ def modules_head(folder: Path, pooling: Pooling) -> Head:
     if "Pooling" not in modules and (mask is not None or pylate):
         cfg = multi_vector_head(folder, encoder_folder, top, text, mask, HeadConfig(**lengths))
     else:
-        if any((top.get("prompts") or {}).values()):
-            log.info("%s: prompts %s are not put before texts; put them there yourself", folder, top["prompts"])
         kind = _pooling_mode(modules.get("Pooling")) if pooling == "auto" else "none"
         cfg = HeadConfig(pooling=kind, **lengths)
+    if [kind for kind in modules if kind in ("Pooling", "Normalize")] == ["Normalize", "Pooling"]:
+        raise ConfigError(f"{folder / 'modules.json'}: Normalize before Pooling is not supported; only after it is")
+    for line in not_applied(top, text, encoder_folder, normalized="Normalize" in modules or (pylate and mask is None)):
+        log.info("%s: %s", folder, line)
     dense = modules.get("Dense")
     if dense is not None:
         _check_dense(dense)
     return Head(cfg, Projection(dense) if dense is not None else None, encoder_folder)
+
+
+def not_applied(top: dict[str, Any], text: dict[str, Any], encoder_folder: Path, *, normalized: bool) -> list[str]:
+    """Settings of a Sentence Transformers model by which its vectors there are others than here, a line each."""
+    lines = []
+    prompts = {name: prompt for name, prompt in (top.get("prompts") or {}).items() if prompt}
+    if prompts and not any(f"{side}_prefix" in top for side in ("query", "document")):
+        default = top.get("default_prompt_name")
+        always = f" (Sentence Transformers puts that of {default!r} before every text)" if default in prompts else ""
+        lines.append(f"prompts {prompts} are not put before texts{always}; put them there yourself")
+    if not normalized:
+        lines.append(
+            "it has no Normalize module, but vectors are scaled to length one here: rankings are those by cosine, "
+            "not by dot product"
+        )
+    if top.get("truncate_dim"):
+        lines.append(f"truncate_dim={top['truncate_dim']} is not applied; vectors keep their width")
+    if text.get("do_lower_case") and not _lowers(encoder_folder):
+        lines.append("do_lower_case=true is not applied; put texts in lower case yourself")
+    return lines
+
+
+def _lowers(folder: Path) -> bool:
+    """True if the tokenizer itself puts texts in lower case."""
+    from tokenizers import Tokenizer
+
+    file = folder / "tokenizer.json"
+    normalizer = Tokenizer.from_file(str(file)).normalizer if file.is_file() else None
+    return normalizer is not None and normalizer.normalize_str("A") == "a"
 
 
 def multi_vector_head(
@@ -154,7 +186,7 @@ def multi_vector_head(
         **lengths,
         augment_queries=expansion is not None,
         attend_to_augmentation=bool(expansion and expansion.get("attend")),
-        skip_punctuation=_skips_punctuation(top, mask, source),
+        skip_punctuation=_skips_punctuation(top, mask, pieces, source),
     )
 
 
@@ -171,7 +203,7 @@ def _expansion(top: dict[str, Any], text: dict[str, Any], source: str) -> dict[s
     return {"length": top.get("query_length") or 32, "attend": top.get("attend_to_expansion_tokens")}
 
 
-def _skips_punctuation(top: dict[str, Any], mask: Path | None, source: str) -> bool:
+def _skips_punctuation(top: dict[str, Any], mask: Path | None, pieces: PieceIds, source: str) -> bool:
     if mask is not None:
         config = read_json(mask / "config.json")
         words, source = config.get("skiplist_words") or [], str(mask / "config.json")
@@ -184,7 +216,11 @@ def _skips_punctuation(top: dict[str, Any], mask: Path | None, source: str) -> b
         # PyLate's default is the punctuation.
         words = top.get("skiplist_words")
         words = list(string.punctuation) if words is None else words
-    if words and set(words) != set(string.punctuation):
+    # SentencePiece has symbols as words too, and padding has no vector anyway.
+    words = {word.removeprefix("\u2581") or word for word in words if word not in PADDING_TOKENS}
+    symbols = set(string.punctuation)
+    # Symbols that the vocabulary lacks may be left out.
+    if words and words != symbols and not (words < symbols and (symbols - words).isdisjoint(pieces.vocab)):
         raise ConfigError(f"{source}: skiplist_words other than all of string.punctuation, or none, are not supported")
     return bool(words)
 
@@ -245,14 +281,14 @@ class PieceIds:
         if not prompt:
             return None
         for piece in (prompt, prompt.strip()):
-            if piece in self._vocab:
-                return self._vocab[piece]
+            if piece in self.vocab:
+                return self.vocab[piece]
         raise ConfigError(
             f"{self.folder}: {name} {prompt!r} is not one token of the tokenizer; add it as a special one"
         )
 
     @cached_property
-    def _vocab(self) -> dict[str, int]:
+    def vocab(self) -> dict[str, int]:
         file, words = self.folder / "tokenizer.json", self.folder / "vocab.txt"
         if file.is_file():
             from tokenizers import Tokenizer

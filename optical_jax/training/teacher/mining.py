@@ -13,6 +13,7 @@ import numpy as np
 
 from optical_jax.config import RankingDataConfig
 from optical_jax.data.collections.rankings import Rankings, text_number
+from optical_jax.data.files.records import in_words
 from optical_jax.errors import ConfigError
 from optical_jax.retrieval.search import Ranking
 
@@ -120,11 +121,17 @@ def mine(command: MineCommand) -> None:
     from optical_jax.training.teacher.mining import choose_negatives, scores_by_query, write_scored, write_triples
 
     data = RankingDataConfig(
-        train=command.train, collection=command.collection, queries=command.queries, language=command.language
+        train=command.train,
+        collection=command.collection,
+        queries=command.queries,
+        language=command.language,
+        max_bad_lines=command.max_bad_lines,
     )
-    rankings = load_rankings(data)
+    rankings = load_rankings(data, "--max-bad-lines")
     if command.pool != "files" and command.collection:
-        rankings = with_collection(rankings, data)
+        rankings = with_collection(rankings, data, "--max-bad-lines")
+    if rankings.left_out:
+        print(f"left out: {in_words(rankings.left_out)}")
     scored = Path(command.out).suffix == ".jsonl"
     cells = len(rankings.queries) * len(rankings.passages)
     if scored and cells > MOST_SCORES:

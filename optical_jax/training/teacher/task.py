@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,10 @@ import jax
 
 from optical_jax.config import DEV_METRICS, TeacherStageConfig
 from optical_jax.data.batches.rankings import make_ranking_batches
+from optical_jax.data.collections.collection import own_documents
 from optical_jax.data.collections.rankings import hold_out, load_dev, load_rankings
 from optical_jax.data.coverage import check_coverage
+from optical_jax.data.files.records import in_words
 from optical_jax.errors import ConfigError
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.partitioning import batch_shards
@@ -83,7 +85,7 @@ def prepare(cfg: TeacherStageConfig, folder: RunFolder | None) -> Prepared:
         )
     }
     report |= {f"unknown_{name}": counts.unknown_share for name, (_, counts) in sides.items()}
-    for line in report_lines(cfg, tower.head, report, dev):
+    for line in report_lines(cfg, tower.head, report, rankings.left_out, dev):
         say(line)
     for name, (texts, counts) in sides.items():
         check_coverage(
@@ -148,13 +150,17 @@ def check_scores(cfg: TeacherStageConfig, *, has_scores: bool) -> None:
             )
 
 
-def report_lines(cfg: TeacherStageConfig, head: HeadConfig, report: dict[str, Any], dev: DevSet | None) -> list[str]:
+def report_lines(
+    cfg: TeacherStageConfig, head: HeadConfig, report: dict[str, Any], left_out: Mapping[str, int], dev: DevSet | None
+) -> list[str]:
     lines = [
         f"train: {report['queries']:,} queries, {report['relevant_pairs']:,} relevant and {report['other_pairs']:,} "
         f"other passages, {report['passages']:,} of them distinct"
     ]
     if report["queries_without_relevant"]:
         lines.append(f"       {report['queries_without_relevant']:,} queries left out: nothing is relevant to them")
+    if left_out:
+        lines.append(f"       left out: {in_words(left_out)}")
     if report["with_few_negatives"]:
         lines.append(
             f"       {report['with_few_negatives']:,} queries have fewer than data.passages - 1 = "
@@ -171,6 +177,8 @@ def report_lines(cfg: TeacherStageConfig, head: HeadConfig, report: dict[str, An
     )
     if dev is not None:
         lines.append(f"dev:   {len(dev.queries):,} queries, {len(dev.documents):,} documents")
+        if dev.left_out:
+            lines.append(f"       left out: {in_words(dev.left_out)}")
     return lines
 
 
@@ -183,7 +191,9 @@ def dev_evaluation(language: str, start: Tower, dev: DevSet | None) -> Callable[
         asks, answers = (replace(start, params=params, side=side) for side in ("query", "document"))
         blocks = list(encode_blocks(list(dev.queries.values()), lambda texts: encode(asks, texts)))
         ranking = search({"dev": blocks}, dev.documents, lambda texts: encode(answers, texts))["dev"]
-        found = evaluate_run(ranking.as_run(list(dev.queries), list(dev.documents)), dev.qrels)
+        asked, ids = list(dev.queries), list(dev.documents)
+        own = own_documents(dev.queries, dev.qrels, dev.documents)
+        found = evaluate_run(ranking.without_own(asked, ids, own).as_run(asked, ids), dev.qrels)
         means = mean_metrics(found)
         return {language: {name: means[name] for name in DEV_METRICS}}
 

@@ -12,7 +12,7 @@ import pytest
 from optical_jax.config import HeadConfig, RankingDataConfig
 from optical_jax.data.batches.rankings import make_ranking_batches
 from optical_jax.data.collections.ranking_formats import read_rankings
-from optical_jax.data.collections.rankings import hold_out, load_dev, load_rankings
+from optical_jax.data.collections.rankings import hold_out, load_dev, load_rankings, with_collection
 from optical_jax.data.tokenization import train_vocabulary
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.retrieval.search import Ranking
@@ -83,7 +83,7 @@ def test_triples_of_ids_and_gzip(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("x.tsv", "", "is empty"),
+        ("x.tsv", "", "empty file"),
         ("x.tsv", "a\tb\n", ":1: 2 columns; a line has three"),
         ("x.tsv", "a\tb\tc\na\tb\n", ":2: 2 columns, but 3 before"),
         ("x.tsv", "a\tb\t\n", ":1: column 3 is empty"),
@@ -98,6 +98,26 @@ def test_triples_of_ids_and_gzip(tmp_path):
         ("x.jsonl", lines({"query": "a", "passages": ["b"]}), ":1: passages without scores"),
         ("x.jsonl", lines({"query": "a", "passages": ["b"], "scores": [1, 2]}), ":1: 2 scores for 1 passages"),
         ("x.jsonl", lines({"query": "a", "pos": [" "]}), ":1: pos holds ' ', which is not a text"),
+        ("x.jsonl", lines({"query": "a", "pos": "b"}), ":1: pos is not a list"),
+        ("x.jsonl", lines({"query": "a", "positive": "b", "negative": None}), ":1: negative holds None"),
+        (
+            "x.jsonl",
+            lines({"query_id": "1", "document_ids": "['2']", "scores": "[1]"}),
+            ":1: document_ids is not a list",
+        ),
+        ("x.jsonl", lines({"query": "a", "positive_passages": [{"title": 5, "text": "b"}]}), ":1: positive_passages"),
+        ("x.jsonl", "[1, [2, NaN]]\n", ":1: score nan is not a number"),
+        ("x.jsonl", "[1, [2, 1e39]]\n", ":1: score 1e+39 is not a number below 1e38"),
+        ("x.jsonl", f"[1, [2, {10**400}]]\n", ":1: score 1000"),
+        (
+            "x.jsonl",
+            "[1, 2]\n[1, " + "9" * 5000 + "]\n",
+            ":2: not JSON that can be read (a number has too many digits)",
+        ),
+        ("x.jsonl", "[" * 200_000 + "\n", ":1: not JSON that can be read (brackets are nested too deep)"),
+        ("x.jsonl", '{"query": "a", "pos": ["\\ud83d"]}\n', ":1: half a surrogate pair"),
+        ("x.tsv", "q\t0\td\t" + "9" * 5000 + "\n", ":1: grade '999"),
+        ("x.jsonl", "[1, {" + ",".join(f'"{n}": 1' for n in range(9999)) + "}]\n", ":1: {'0': 1, "),
     ],
 )
 def test_broken_lines_are_named(tmp_path, name, text, message):
@@ -105,6 +125,56 @@ def test_broken_lines_are_named(tmp_path, name, text, message):
         list(read_rankings(write(tmp_path / name, text), by_id=False))
     assert str(tmp_path / name) in str(caught.value)
     assert message in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_lists_without_negatives_and_empty_ones_are_read(tmp_path):
+    """What FlagEmbedding's and Tevatron's users have."""
+    text = lines(
+        {"query": "a", "pos": ["x"], "neg": []},
+        {"query": "b", "pos": ["y"]},
+        {"query": "c", "pos": ["z"], "neg": [], "pos_scores": None, "neg_scores": None},
+        {"query": "d", "positive_passages": [], "negative_passages": [{"docid": 3, "text": "w"}]},
+    )
+    assert said(write(tmp_path / "x.jsonl", text)) == [
+        ("a", [("x", True, None)]),
+        ("b", [("y", True, None)]),
+        ("c", [("z", True, None)]),
+        ("d", [("w", False, None)]),
+    ]
+
+
+def test_bad_lines_are_left_out_up_to_a_limit(tmp_path, folder):
+    """A list that is not JSON, a query and a passage that are nowhere, and a passage without text; d0 stands again."""
+    triples = write(tmp_path / "mined.tsv", "q0\td0\td9\nq7\td0\td1\nq0\td0\n")
+    with (folder / "corpus.jsonl").open("a") as file:
+        file.write(lines({"_id": "d0", "text": "zero"}, {"_id": "d6", "text": ""}))
+    cfg = replace(config(folder, triples), max_bad_lines=4)
+    found = load_rankings(cfg)
+    assert found.left_out == {
+        "broken_training_lines": 1, "absent_query_ids": 1, "repeated_passages": 1, "passages_without_text": 1,
+        "absent_passage_ids": 1,
+    }  # fmt: skip
+    clean = load_rankings(replace(config(folder), max_bad_lines=1))
+    assert (found.queries, found.relevant.tolist()) == (clean.queries, clean.relevant.tolist())
+    assert "d9" not in found.passage_ids
+    assert with_collection(found, cfg).left_out == found.left_out
+    flag = r"mined.tsv:3: 2 columns, but 3 before; .*; mend the line, or leave out up to N such lines with FLAG N"
+    with pytest.raises(DataError, match=flag):
+        load_rankings(replace(cfg, max_bad_lines=0), "FLAG")
+    with pytest.raises(DataError, match=r"mined.tsv:1: passage 'd9' is not in .*\(bad line 4, max_bad_lines=3\)"):
+        load_rankings(replace(cfg, max_bad_lines=3))
+
+
+def test_a_tsv_collection_has_each_id_once_and_perhaps_a_header(tmp_path, folder):
+    head, rows = "pid\tpassage\ttitle\n", "d0\tzero\nd1\tone\nd2\ttwo\nd3\tthree\nd4\tfour\n"
+    path = write(tmp_path / "collection.tsv", head + rows + "d4\tfour\n")
+    cfg = replace(config(folder), collection=str(path), queries=str(folder / "queries.en.jsonl"))
+    found = with_collection(load_rankings(cfg), cfg)
+    assert (found.left_out, len(found.passages)) == ({"repeated_passages": 1}, 5)
+    write(path, rows + "d4\tfive\n")
+    with pytest.raises(DataError, match=r"collection.tsv:6: passage 'd4' is already in line 5, with another text"):
+        load_rankings(cfg)
 
 
 @pytest.fixture

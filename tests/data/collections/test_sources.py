@@ -8,6 +8,7 @@ from tests.helpers.source_folders import (
     CASES,
     CIRAL,
     CLIRMATRIX,
+    MARCO,
     MIRACL,
     MIRACL_CORPUS,
     MIRACL_QRELS,
@@ -69,7 +70,7 @@ def test_several_roots_and_data_sets_of_the_hub(tmp_path):
             ["sw"],
             {MIRACL_CORPUS: jsonl({"docid": "1#0", "text": "x"})},
             DataError,
-            r"docs-1.jsonl.gz:1: document '1#0' is already in line 1 of .*docs-0.jsonl.gz",
+            r"docs-1.jsonl.gz:1: document '1#0' is already in line 1 of .*docs-0.jsonl.gz, with another text",
         ),
         (
             "miracl:{}",
@@ -143,6 +144,40 @@ def test_what_is_wrong_is_named(tmp_path, spec, split, languages, change, error,
                 )
             },
             r"base.jl.gz:1: \['11'\] in tgt_results",
+        ),
+        (
+            "clirmatrix:{}",
+            "test1",
+            ["sw"],
+            CLIRMATRIX
+            | {"BI-139/base/sw/sw.en.test1.base.jl.gz": jsonl({"src_id": 3, "src_query": "a", "tgt_results": None})},
+            r"base.jl.gz:1: tgt_results is None, not a list",
+        ),
+        (
+            "clirmatrix:{}",
+            "test1",
+            ["sw"],
+            CLIRMATRIX
+            | {
+                "BI-139/base/sw/sw.en.test1.base.jl.gz": jsonl(
+                    {"src_id": 3, "src_query": "a", "tgt_results": [["11", 20_000]]}
+                )
+            },
+            r"base.jl.gz:1: the grade is above 10,000",
+        ),
+        ("miracl:{}", "dev", ["sw"], MIRACL | {MIRACL_QRELS: "5#0 Q0 1#0 " + "9" * 5000}, r"dev.tsv:1: grade '9999"),
+        ("msmarco:{}", "dev.small", [], MARCO | {"queries.dev.small.tsv": "7\x01\tx\n"}, r"U\+0001"),
+        (
+            "xor-tydi:{}",
+            "dev",
+            [],
+            XOR
+            | {
+                "xor_dev_retrieve_eng_span_v1_1.jsonl": jsonl(
+                    {"id": "q1", "question": "a", "lang": ["ja"], "answers": []}
+                )
+            },
+            r"jsonl:1: not a question",
         ),
         (
             "neuclir/zh:{}",

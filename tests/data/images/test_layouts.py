@@ -1,6 +1,7 @@
 """Public sets of pictures with captions, each from a tiny folder laid out as its makers lay theirs out."""
 
 import gzip
+import json
 import shutil
 
 import pytest
@@ -289,3 +290,68 @@ def test_a_folder_whose_captions_are_misnamed_is_no_collection_of_texts(tmp_path
     put(tmp_path, {"captions.sw.jsonl": '{"_id": "a", "text": "x"}\n'})
     with pytest.raises(DataError, match=r"captions\.sw\.jsonl: call it captions\.LANG\.SPLIT\.jsonl"):
         is_image_set(str(tmp_path))
+
+
+IMAGE = {"filename": "a.jpg", "split": "test", "sentences": [{"raw": "A dog."}]}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"dataset_coco\.json: not JSON"),
+        ("[]", r"dataset_coco\.json: not JSON with a list of images"),
+        ('{"images": 7}', r"dataset_coco\.json: not JSON with a list of images"),
+        ('{"images": {"a": 1}}', r"dataset_coco\.json: not JSON with a list of images"),
+        ('{"annotations": []}', r"dataset_coco\.json: not JSON with a list of images"),
+        ("[" * 100_000, r"dataset_coco\.json: not JSON"),
+        ('{"images": [' + "9" * 5000 + "]}", r"dataset_coco\.json: not JSON that can be read \(a number"),
+        ('{"images": ["a"]}', r"dataset_coco\.json: images\[0\]: not an image"),
+        (json.dumps({"images": [IMAGE | {"sentences": "A dog."}]}), r"images\[0\]: not an image; it must have"),
+        (json.dumps({"images": [IMAGE | {"sentences": [{"raw": None}]}]}), r"images\[0\]: not an image"),
+        (json.dumps({"images": [IMAGE, IMAGE | {"filename": 3}]}), r"images\[1\]: not an image"),
+        (json.dumps({"images": [IMAGE | {"filename": "a\ud83d.jpg"}]}), r"half a surrogate pair \(\\ud83d\)"),
+    ],
+)
+def test_json_of_another_kind(tmp_path, text, message):
+    put(tmp_path, {"dataset_coco.json": text})
+    with pytest.raises(DataError, match=message):
+        read_image_set(f"coco:{tmp_path}", "test", text_only=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "line", "message"),
+    [
+        # A text where a list belongs would be read letter by letter.
+        ("xm3600", "captions.jsonl", {"image/key": "a", "sw": {"caption": "Mvua"}}, "captions.jsonl:1: not an image"),
+        ("xm3600", "captions.jsonl", {"sw": {"caption": ["Mvua"]}}, "captions.jsonl:1: not an image"),
+        ("xm3600", "captions.jsonl", {"image/key": "a", "sw": {"caption": ["x\udc00"]}}, ":1: half a surrogate pair"),
+        ("xflickrco", "de/test.jsonl", {"sentences": "Hund", "img_path": "a.jpg"}, "test.jsonl:1: not an image"),
+        ("xflickrco", "de/test.jsonl", {"sentences": ["a\ud800"], "img_path": "a.jpg"}, ":1: half a surrogate pair"),
+    ],
+)
+def test_json_lines_of_another_kind(tmp_path, name, file, line, message):
+    put(tmp_path, {file: json.dumps(line) + "\n"})
+    with pytest.raises(DataError, match=message):
+        read_image_set(f"{name}:{tmp_path}", "test", text_only=True)
+
+
+@pytest.mark.parametrize("end", ["\r", "\r\n"])
+def test_line_ends_of_other_machines(tmp_path, end):
+    files = {"train.en": "A dog.\nRain.\n", "train.de": "Ein Hund.\nRegen.\n", "train.txt": f"{FLICKR}\n{COCO}\n"}
+    put(tmp_path, {name: text.replace("\n", end) for name, text in files.items()})
+    found = read_image_set(f"multi30k:{tmp_path}", "train", text_only=True)
+    assert {caption.picture: caption.text for caption in found.captions["de"].values()} == {
+        FLICKR: "Ein Hund.", COCO: "Regen.",
+    }  # fmt: skip
+
+
+def test_an_annotation_without_a_size(tmp_path):
+    put(tmp_path, ENTITIES | {"Annotations/36979.xml": "<a><size><width>0</width><height>9</height></size></a>"})
+    with pytest.raises(DataError, match=r"36979\.xml: an image of 0 x 9 pixels; both must be above 0"):
+        read_flickr_entities(f"flickr30k_entities:{tmp_path}", text_only=True)
+
+
+def test_a_picture_of_another_format_in_a_public_set_is_named(tmp_path):
+    folder = put(tmp_path, {"dataset_coco.json": json.dumps({"images": [IMAGE]}), "images/a.svg": "<svg/>"})
+    with pytest.raises(DataError, match=r"image 'a\.jpg' is not in .*images; a\.svg is there, and is not read \(SVG"):
+        read_image_set(f"coco:{folder}", "test")

@@ -104,6 +104,7 @@ def test_report_as_json_and_as_lines(tmp_path):
         "lines": 4,
         "kept": 2,
         "dropped": {"duplicate": 1},
+        "notes": [],
         "bad_lines": [f"{path}:1: no tab"],
         "warnings": report["warnings"],
         "refusals": [],

@@ -167,6 +167,12 @@ def test_check_ends_with_3_where_training_would_stop(tmp_path, capsys):
     assert main([str(path), "--data.english-column", "1", "--data.foreign-column", "0"]) == 0
 
 
+def test_check_needs_no_language(tmp_path, capsys):
+    assert main([str(write(tmp_path, PAIRS, "pairs.txt"))]) == 0
+    assert "und train: 72 pairs of 80 lines" in capsys.readouterr().out
+    assert main([str(tmp_path / "absent.txt")]) == 3
+
+
 def test_check_compares_with_dev_pairs(tmp_path, capsys):
     dev = write(tmp_path, [("Viruses infect the lungs of older patients", "Virusi huambukiza mapafu")], "sw.other.tsv")
     assert main([str(write(tmp_path, PAIRS)), "--data.dev", str(dev)]) == 0
@@ -179,9 +185,10 @@ def test_check_compares_with_dev_pairs(tmp_path, capsys):
 def with_documents(monkeypatch, documents):
     """Bitext of PAIRS whose n-th pair is of the n-th document."""
     from optical_jax.data.text import bitext as module
-    from optical_jax.data.text.formats import Line, Source
+    from optical_jax.data.text.formats import Source
+    from optical_jax.data.text.pairs import Line
 
-    def lines(self, cfg):
+    def lines(self, cfg, notes):
         for n, ((english, foreign), document) in enumerate(zip(PAIRS, documents, strict=True), start=1):
             yield Line(f"{self.name}:{n}", english, foreign, document=document)
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+import string
 import subprocess
 import sys
 from pathlib import Path
@@ -245,6 +246,100 @@ def test_heads_that_a_tower_cannot_express_are_refused(tmp_path, name, file, val
     edit_json(folder / file, **values)
     with pytest.raises(ConfigError, match=message):
         open_model(folder).tower(pooling="auto")
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "message"),
+    [
+        (
+            "config_sentence_transformers.json",
+            {"prompts": {"query": "query: ", "document": ""}, "default_prompt_name": "query"},
+            "prompts {'query': 'query: '} are not put before texts (Sentence Transformers puts that of 'query' before "
+            "every text); put them there yourself",
+        ),
+        ("config_sentence_transformers.json", {"prompts": {"query": "q: "}}, "before texts; put them there yourself"),
+        ("config_sentence_transformers.json", {"truncate_dim": 4}, "truncate_dim=4 is not applied"),
+    ],
+)
+@pytest.mark.parametrize("pooling", ["auto", "none"])
+def test_what_sentence_transformers_would_do_to_texts_is_stated(tmp_path, caplog, file, values, message, pooling):
+    folder = copy_checkpoint("sentence-transformer", tmp_path)
+    path = folder / file
+    path.write_text(json.dumps((json.loads(path.read_text()) if path.is_file() else {}) | values))
+    with caplog.at_level(logging.INFO, logger="optical_jax"):
+        open_model(folder).tower(pooling=pooling)
+    assert message in caplog.text
+
+
+def without_normalize(folder: Path) -> Path:
+    modules = json.loads((folder / "modules.json").read_text())
+    kept = [module for module in modules if not module["type"].endswith("Normalize")]
+    (folder / "modules.json").write_text(json.dumps(kept))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["sentence-transformer", "multi-vector"])
+def test_vectors_that_are_not_normalized_there_are_stated(tmp_path, caplog, name):
+    stated = "it has no Normalize module, but vectors are scaled to length one here"
+    with caplog.at_level(logging.INFO, logger="optical_jax"):
+        open_model(CHECKPOINTS / name).tower(pooling="auto")
+        assert stated not in caplog.text
+        open_model(without_normalize(copy_checkpoint(name, tmp_path))).tower(pooling="auto")
+    assert caplog.text.count(stated) == 1
+
+
+def test_pylate_normalizes_without_a_module(caplog):
+    with caplog.at_level(logging.INFO, logger="optical_jax"):
+        open_model(CHECKPOINTS / "pylate").tower(pooling="auto")
+    assert "Normalize" not in caplog.text
+
+
+@pytest.mark.parametrize(("lowercase", "stated"), [(False, True), (True, False)])
+def test_lower_case_that_the_tokenizer_does_not_do_is_stated(tmp_path, caplog, lowercase, stated):
+    folder = copy_checkpoint("sentence-transformer", tmp_path)
+    edit_json(folder / "sentence_bert_config.json", do_lower_case=True)
+    edit_json(folder / "tokenizer.json", normalizer={"type": "Lowercase"} if lowercase else None)
+    with caplog.at_level(logging.INFO, logger="optical_jax"):
+        open_model(folder).tower(pooling="auto")
+    assert ("do_lower_case=true is not applied" in caplog.text) == stated
+
+
+def test_normalize_before_pooling_is_refused(tmp_path):
+    folder = copy_checkpoint("sentence-transformer", tmp_path)
+    modules = json.loads((folder / "modules.json").read_text())
+    (normalize,) = (module for module in modules if module["type"].endswith("Normalize"))
+    others = [module for module in modules if module is not normalize]
+    (folder / "modules.json").write_text(json.dumps([others[0], normalize, *others[1:]]))
+    with pytest.raises(ConfigError, match="Normalize before Pooling is not supported"):
+        open_model(folder).tower(pooling="auto")
+
+
+@pytest.mark.parametrize(
+    ("words", "skips"),
+    [
+        (list("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"), True),
+        (["[PAD]"], False),
+        ([], False),
+        (["\u2581.", ".", "\u2581,", ","], True),
+        ([".", ",", "[PAD]"], True),
+    ],
+)
+def test_skiplists_that_mean_the_punctuation_of_the_vocabulary(tmp_path, words, skips):
+    """Of a vocabulary that has a full stop and a comma."""
+    folder = copy_checkpoint("pylate", tmp_path)
+    edit_json(folder / "config_sentence_transformers.json", skiplist_words=words)
+    pieces = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+    symbols = {piece for piece in pieces if len(piece) == 1 and piece in string.punctuation}
+    for piece in symbols - {".", ","}:
+        pieces[f"[was {ord(piece)}]"] = pieces.pop(piece)
+    edit_json(
+        folder / "tokenizer.json",
+        model={**json.loads((folder / "tokenizer.json").read_text())["model"], "vocab": pieces},
+    )
+    assert open_model(folder).tower().cfg.head.skip_punctuation == skips
+    edit_json(folder / "config_sentence_transformers.json", skiplist_words=["."])
+    with pytest.raises(ConfigError, match="skiplist_words other than"):
+        open_model(folder).tower()
 
 
 def test_modules_a_tower_does_not_have_are_refused(tmp_path):
