@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 
 from optical_jax.config import HeadConfig
-from optical_jax.data.text.folding import is_blank
+from optical_jax.data.characters import is_blank
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import TOKENIZER_FILES, parse_json
 from optical_jax.types import TextInputs

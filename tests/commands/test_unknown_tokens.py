@@ -169,6 +169,13 @@ def test_documents_in_an_unknown_language_are_refused(run, tmp_path, capsys):
     assert re.search(r"documents, student: 100.0% .* use a model that reads them", capsys.readouterr().err)
 
 
+def test_a_document_that_shows_nothing_has_no_text(run, tmp_path, capsys):
+    documents = numbered(english for english, _ in PAIRS) | {"x": "\u200b\u200d\x02"}
+    folder = collection(tmp_path / "set", numbered(foreign for _, foreign in PAIRS[:5]), documents)
+    assert evaluate(["--run", str(run), "--collection", str(folder)]) == 3
+    assert "corpus.jsonl:9: document 'x' has no text" in capsys.readouterr().err
+
+
 def test_truncated_texts_are_in_the_metrics_and_in_the_terminal(run, tmp_path, capsys):
     """Two of eight documents and one of five queries have more than 32 tokens."""
     documents = numbered(english for english, _ in PAIRS) | {"n6": "the cat " * 30, "n7": "the sun " * 30}
