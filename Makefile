@@ -82,7 +82,7 @@ endif
 
 # 50,000 and more over all readers.
 fuzz: $(READY)
-	OPTICAL_FUZZ=400 $(BIN)/python -m pytest -n 2 tests/test_fuzz.py
+	OPTICAL_FUZZ=360 $(BIN)/python -m pytest -n 2 tests/test_fuzz.py
 
 format: $(READY)
 	$(BIN)/ruff format .

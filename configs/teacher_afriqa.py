@@ -14,38 +14,26 @@ It does not beat the encoder's own vectors, and a harsher training harms them: f
 that know less, and for data of your own, it is where to start from.
 """
 
-from optical_jax.config import (
-    CheckpointConfig,
-    OptimizerConfig,
-    RankingDataConfig,
-    StartConfig,
-    TeacherStageConfig,
-    TrainingConfig,
-)
+from dataclasses import replace
+
+import own_teacher
+
+from optical_jax.config import TeacherStageConfig
 
 
 def get_config() -> TeacherStageConfig:
-    return TeacherStageConfig(
-        run="runs/teacher",
-        encoder=StartConfig(
-            path="$OPTICAL_MODELS/all-MiniLM-L6-v2", projection=128, document_length=256, frozen_layers=5
-        ),
-        data=RankingDataConfig(
+    own = own_teacher.get_config()
+    return replace(
+        own,
+        encoder=replace(own.encoder, path="$OPTICAL_MODELS/all-MiniLM-L6-v2"),
+        data=replace(
+            own.data,
             train=(
                 "$OPTICAL_DATA/retrieval/afriqa/qrels/train.tsv",
                 "runs/afriqa_bm25.tsv",
                 "runs/afriqa_model.tsv",
             ),
             collection="$OPTICAL_DATA/retrieval/afriqa",
-            passages=2,
-            passage_length=80,
-            global_batch=16,
-            row_length=160,
-            dev_queries=60,
-            dev_documents=150,
         ),
-        optimizer=OptimizerConfig(peak_lr=2e-5, warmup_steps=5),
-        training=TrainingConfig(steps=60, log_every=10, dev_every=0),
-        checkpoint=CheckpointConfig(every=20),
         licences=("afriqa=CC BY 4.0 (passages: Wikipedia, CC BY-SA)", "model=Apache-2.0"),
     )

@@ -1,4 +1,4 @@
-"""`python -m optical_jax COMMAND`: entry point of all commands."""
+"""`optical_jax COMMAND` and `python -m optical_jax COMMAND`: entry point of all commands."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import difflib
 import importlib
 import sys
 from collections.abc import Sequence
+
+from optical_jax.invocation import program
+from optical_jax.printing import printable
 
 COMMANDS = {
     "demo": ("optical_jax.commands.demo", "train, evaluate and search in a minute or two, without a network"),
@@ -45,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[0] not in COMMANDS:
         near = difflib.get_close_matches(words[0], COMMANDS, n=1)
         meant = f"did you mean {near[0]}? " if near else ""
-        print(f"error: no command {words[0]!r}; {meant}available: {', '.join(COMMANDS)}", file=sys.stderr)
+        print(f"error: no command {printable(words[0])}; {meant}available: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     return importlib.import_module(COMMANDS[words[0]][0]).main(words[1:])
 
@@ -53,9 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def usage() -> str:
     width = max(map(len, COMMANDS)) + 2
     lines = [f"  {name:<{width}}{what}" for name, (_, what) in COMMANDS.items()]
-    return "\n".join(
-        ["usage: python -m optical_jax COMMAND [flags]", "", *lines, "", "COMMAND --help lists its flags."]
-    )
+    return "\n".join([f"usage: {program('COMMAND')} [flags]", "", *lines, "", "COMMAND --help lists its flags."])
 
 
 if __name__ == "__main__":

@@ -68,10 +68,11 @@ def blocks(page: str) -> list[Block]:
 
 
 def commands(block: Block) -> list[list[str]]:
-    """The words behind `python` of every such line of a shell block."""
+    """The words behind `python` of every such line of a shell block; `optical_jax` is `python -m optical_jax`."""
     lines = block.text.replace("\\\n", " ").splitlines() if block.info == "sh" else []
     words = [shlex.split(line, comments=True) for line in lines]
-    return [rest for first, *rest in filter(None, words) if first == "python"]
+    starts = {"python": [], "optical_jax": ["-m", "optical_jax"]}
+    return [[*starts[first], *rest] for first, *rest in filter(None, words) if first in starts]
 
 
 def arguments(command: list[str], heads: tuple[list[str], ...]) -> list[str] | None:

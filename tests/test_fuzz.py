@@ -5,7 +5,10 @@ no hang, and nothing read that is other text than the file's.
 """
 
 import gzip
+import io
+import json
 import os
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -123,7 +126,66 @@ BEIR = {
 BEIR_BYTES = {name: text.encode() for name, text in BEIR.items()}
 PASSAGES = {"passages.tsv": b"d1\tThe child sleeps.\nd2\tRain falls.\n", "queries.tsv": b"q1\twho sleeps\n"}
 
+TMX = (
+    '<?xml version="1.0"?><tmx version="1.4"><body>'
+    + "".join(
+        f'<tu><tuv xml:lang="en"><seg>{a}</seg></tuv><tuv xml:lang="sw"><seg>{b}</seg></tuv></tu>\n' for a, b in PAIRS
+    )
+    + "</body></tmx>"
+)
+XLIFF = (
+    '<?xml version="1.0"?><xliff version="1.2" xmlns="urn:oasis:names:tc:xliff:document:1.2">'
+    '<file original="a" source-language="en" target-language="sw" datatype="plaintext"><body>'
+    + "".join(
+        f'<trans-unit id="{n}"><source>{a}</source><target>{b}</target></trans-unit>\n'
+        for n, (a, b) in enumerate(PAIRS)
+    )
+    + "</body></file></xliff>"
+)
+PO = 'msgid ""\nmsgstr "Content-Type: text/plain; charset=UTF-8\\nLanguage: sw\\n"\n\n' + "".join(
+    f'msgid "{a}"\nmsgstr "{b}"\n\n' for a, b in PAIRS
+)
+
+
+def workbook() -> bytes:
+    from openpyxl import Workbook
+
+    book, file = Workbook(), io.BytesIO()
+    for pair in PAIRS:
+        book.active.append(pair)
+    book.save(file)
+    return file.getvalue()
+
+
+def parquet() -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = io.BytesIO()
+    pq.write_table(pa.table({"en": [a for a, _ in PAIRS], "sw": [b for _, b in PAIRS]}), file)
+    return file.getvalue()
+
+
+def archive() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as written:
+        for side, name in enumerate(("a.en-sw.en", "a.en-sw.sw")):
+            written.writestr(name, "".join(f"{pair[side]}\n" for pair in PAIRS))
+    return file.getvalue()
+
+
 READERS = {
+    "csv": Reader(named("a.csv", "en,sw\n" + "".join(f'"{a}","{b}"\n' for a, b in PAIRS)), pairs("sw={}/a.csv")),
+    "semicolons": Reader(named("a.csv", "".join(f"{a};{b}\n" for a, b in PAIRS)), pairs("sw={}/a.csv")),
+    "utf-16": Reader({"a.tsv": TSV.encode("utf-16")}, pairs("sw={}/a.tsv")),
+    "windows-1252": Reader(named("a.tsv", TSV), pairs("sw={}/a.tsv", encoding="windows-1252")),
+    "json": Reader(named("a.json", json.dumps([{"en": a, "sw": b} for a, b in PAIRS])), pairs("sw={}/a.json")),
+    "xlsx": Reader({"a.xlsx": workbook()}, pairs("sw={}/a.xlsx")),
+    "parquet": Reader({"a.parquet": parquet()}, pairs("sw={}/a.parquet")),
+    "tmx": Reader(named("a.tmx", TMX), pairs("sw={}/a.tmx")),
+    "xliff": Reader(named("a.xlf", XLIFF), pairs("sw={}/a.xlf")),
+    "po": Reader(named("a.po", PO), pairs("sw={}/a.po")),
+    "zip": Reader({"a.zip": archive()}, pairs("sw={}/a.zip")),
     "tsv": Reader(named("a.tsv", TSV), pairs("sw={}/a.tsv", score_column="2")),
     "tsv.gz": Reader({"a.tsv.gz": gzip.compress(TSV.encode())}, pairs("sw={}/a.tsv.gz")),
     "jsonl": Reader(named("a.jsonl", jsonl(*({"en": a, "sw": b} for a, b in PAIRS))), pairs("sw={}/a.jsonl")),

@@ -90,7 +90,7 @@ def make_work(preset: Preset, dtype: Literal["float32", "bfloat16"], bitext: str
 def read_pairs(bitext: str, teacher: str, count: int, tower: TowerConfig) -> TokenizedPairs:
     """The first `count` pairs of a file, tokenised by the tokenizer of `teacher` on both sides."""
     from optical_jax.data.tokenization import load_tokenizer
-    from optical_jax.models.formats.pretrained import find_folder
+    from optical_jax.models.formats.finding import find_folder
 
     if not teacher:
         raise ConfigError("bitext is given, but no tokenizer for it; name a folder with one: --teacher DIR")

@@ -13,12 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from optical_jax.commands.entry import as_main, refuse_no_flags
+from optical_jax.commands.inputs import check_file, check_model
 from optical_jax.config import LossConfig, OtConfig
 from optical_jax.config.vocabulary import MAX_UNKNOWN, MaxUnknown, check_max_unknown
 from optical_jax.data.characters import is_blank
 from optical_jax.errors import ConfigError, DataError
+from optical_jax.evaluation.word_alignment import sources_of
 from optical_jax.files import slug
+from optical_jax.invocation import program
+from optical_jax.printing import printable
 from optical_jax.runs.bitext import saved_data
+from optical_jax.runs.finding import check_run
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -82,13 +87,13 @@ class AlignCommand:
     their symmetrisation (intersection, union, grow-diag, ...), or cells with a share of both words' mass (share)."""
 
 
-EXAMPLE = 'python -m optical_jax align --run runs/tiny "Mwalimu ananunua maji" "The teacher buys water"'
+EXAMPLE = 'align --run runs/tiny "Mwalimu ananunua maji" "The teacher buys water"'
 
 
 def parse(argv: Sequence[str]) -> AlignCommand:
     """Parse the flags; tyro handles --help (exit 0) and unknown flags (exit 2)."""
     refuse_no_flags(argv, "name a run, a foreign text and its English translation", EXAMPLE)
-    command = tyro.cli(AlignCommand, args=list(argv), prog="python -m optical_jax align")
+    command = tyro.cli(AlignCommand, args=list(argv), prog=program("align"))
     check(command)
     return command
 
@@ -101,18 +106,17 @@ def run_command(argv: Sequence[str]) -> None:
       DataError: a text without words; a bitext or gold file that is missing or malformed.
     """
     command = parse(argv)
+    check_inputs(command)
     # Here, so that --help does not import jax or matplotlib.
     from rich.console import Console
 
     from optical_jax.evaluation.report import say
-    from optical_jax.evaluation.word_alignment import measure, sources_of
+    from optical_jax.evaluation.word_alignment import measure
     from optical_jax.files import write_json
     from optical_jax.runs.folder import RunFolder
-    from optical_jax.runs.load import is_run, load, sides_of
+    from optical_jax.runs.load import load, sides_of
 
     run = Path(command.run)
-    if not is_run(run):
-        raise ConfigError(f"run={run} is not a run; use the --run folder of a training")
     saved = RunFolder(run).saved_config() or {}
     if command.image:
         align_image(command, saved, Console(markup=False, emoji=False))
@@ -125,7 +129,6 @@ def run_command(argv: Sequence[str]) -> None:
         ) from None
     if command.epsilon is not None:
         cfg = replace(cfg, ot=replace(cfg.ot, epsilon=command.epsilon))
-    # Missing files are reported before weights are read.
     sources = sources_of(command.bitext, command.gold)
     student = load(run, sides_of(run)[0], command.checkpoint, part="student")
     teacher = load(run, part="teacher")
@@ -190,6 +193,21 @@ def draw(
 def print_loss(cfg: LossConfig, console: Console) -> None:
     if cfg.name != "transport":
         console.print(f"this run was trained with loss {cfg.name}, not with this plan", highlight=False)
+
+
+def check_inputs(command: AlignCommand) -> None:
+    """Check that the files that the flags name are there, before anything heavy is imported.
+
+    Raises:
+      ConfigError, DataError: the run, the image, a bitext, gold links or a model is missing.
+    """
+    check_run(command.run)
+    check_model(command.pictures_by, "pictures_by", "")
+    if command.image:
+        check_file(command.image, "image")
+    for language, (_, gold) in sources_of(command.bitext, command.gold).items():
+        if gold is not None:
+            check_file(gold, f"gold={language}")
 
 
 def check(command: AlignCommand) -> None:
@@ -288,6 +306,7 @@ def fit(word: str, width: int, *, right: bool = False) -> str:
     """Pad or truncate (with an ellipsis) a word to `width` terminal columns, centred or right-aligned."""
     from rich.cells import cell_len, set_cell_size
 
+    word = printable(word)
     if cell_len(word) > width:
         word = set_cell_size(word, width - 1) + "…"
     space = width - cell_len(word)

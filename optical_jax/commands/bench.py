@@ -6,10 +6,11 @@ import tyro
 
 from optical_jax.benchmark.options import BenchCommand, check
 from optical_jax.commands.entry import as_main
+from optical_jax.invocation import program
 
 
 def run_command(argv: list[str]) -> None:
-    command = tyro.cli(BenchCommand, args=argv, prog="python -m optical_jax bench")
+    command = tyro.cli(BenchCommand, args=argv, prog=program("bench"))
     check(command)
     from optical_jax.benchmark.run import compare, measure, only_first_step
 

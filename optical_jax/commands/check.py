@@ -12,13 +12,15 @@ import tyro
 from optical_jax.commands.entry import as_main, refuse_no_flags
 from optical_jax.config import DataConfig
 from optical_jax.errors import DataError
+from optical_jax.invocation import program
+from optical_jax.printing import printable
 
 if TYPE_CHECKING:
     from optical_jax.data.text.bitext import Bitext
 
 UNDETERMINED = "und"
 """Of ISO 639, for files whose language is not given."""
-EXAMPLE = "python -m optical_jax check configs/tiny/sw.train.tsv"
+EXAMPLE = "check configs/tiny/sw.train.tsv"
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def run_command(argv: Sequence[str]) -> None:
       ConfigError: a flag that is not valid.
     """
     refuse_no_flags(argv, "name files of sentence pairs", EXAMPLE)
-    command = tyro.cli(CheckCommand, args=list(argv), prog="python -m optical_jax check")
+    command = tyro.cli(CheckCommand, args=list(argv), prog=program("check"))
     # Here, so that --help does not import numpy.
     from optical_jax.data.text.bitext import load_bitext
     from optical_jax.data.text.entries import parse_entry
@@ -55,8 +57,8 @@ def run_command(argv: Sequence[str]) -> None:
         splits = load_bitext(replace(command.data, bitext=(entry,), dev=dev, checks="warn"))
         for name, split in [("train", splits.train), ("dev", splits.dev)]:
             for bitext in split.values():
-                print("\n".join(report_lines({name: [bitext.report]})))
-                print("\n".join(f"  {line}" for line in describe(bitext)))
+                print("\n".join(map(printable, report_lines({name: [bitext.report]}))))
+                print("\n".join(f"  {printable(line)}" for line in describe(bitext)))
                 refusals += bitext.report.refusals
     if refusals and command.data.checks == "stop":
         raise DataError("training would stop for what is marked above, unless data.checks=warn")

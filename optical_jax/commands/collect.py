@@ -11,8 +11,9 @@ import tyro
 
 from optical_jax.commands.entry import as_main, refuse_no_flags
 from optical_jax.errors import ConfigError
+from optical_jax.invocation import program
 
-EXAMPLE = "python -m optical_jax collect --collection miracl/sw:DIR --split train dev --out miracl_sw"
+EXAMPLE = "collect --collection miracl/sw:DIR --split train dev --out miracl_sw"
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class CollectCommand:
 def run_command(argv: Sequence[str]) -> None:
     """Write the folder and print a summary."""
     refuse_no_flags(argv, "name a collection and a folder to write", EXAMPLE)
-    command = tyro.cli(CollectCommand, args=list(argv), prog="python -m optical_jax collect")
+    command = tyro.cli(CollectCommand, args=list(argv), prog=program("collect"))
     check(command)
     from optical_jax.data.collections.beir_writer import write_beir
     from optical_jax.data.collections.sources import open_source

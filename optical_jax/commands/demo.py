@@ -14,14 +14,15 @@ from optical_jax.commands import evaluate, names, train
 from optical_jax.commands.entry import as_main
 from optical_jax.config import Config
 from optical_jax.config.files import load_config_file
-from optical_jax.errors import ConfigError
+from optical_jax.invocation import program
 
 if TYPE_CHECKING:
     from optical_jax.evaluation.retrieval import Evaluation
     from optical_jax.evaluation.texts import TextTask
     from optical_jax.plots.plans import WordPlan
 
-CONFIG, OWN_CONFIG = "configs/demo.py", "configs/own_language.py"
+CONFIG = "demo"
+"""A recipe, or the path of a config file."""
 DRAWN_WORDS = range(3, 5)
 """Numbers of English words of a phrase that is drawn: enough to show a matching, and room for two panels in a row."""
 CLEAR = 0.8
@@ -33,7 +34,7 @@ PARTICLE = 2
 class DemoCommand:
     """Train one small student for six languages in a minute or two, without a network, and show its results.
 
-    Run from a clone of the repository. Every step is shown as a command.
+    Every step is shown as a command. It needs the extra `demo`.
     """
 
     run: str = "runs/demo"
@@ -46,25 +47,23 @@ def run_command(argv: Sequence[str]) -> None:
     Raises:
       OpticalError: as the commands it runs.
     """
-    command = tyro.cli(DemoCommand, args=list(argv), prog="python -m optical_jax demo")
-    if not Path(CONFIG).is_file():
-        raise ConfigError(f"{CONFIG} is not here; run the demo from the folder of a clone of the repository")
+    command = tyro.cli(DemoCommand, args=list(argv), prog=program("demo"))
     run, cfg = Path(command.run), load_config_file(CONFIG, Config)
     files = [Path(path) for path in cfg.data.bitext]
     folder = run / "names"
 
     flags = ["--lang", *(file.name.split(".")[0] for file in files), "--out", str(folder)]
-    show("python -m optical_jax names", flags)
+    show(program("names"), flags)
     names.run_command(flags)
 
     flags = ["--config", CONFIG, "--run", str(run)]
     if folder != files[0].parent:
         flags += ["--data.bitext", *(str(folder / file.name) for file in files)]
-    show("python train.py", flags)
+    show(program("train"), flags)
     train.run_command(flags)
 
     flags = ["--run", str(run), "--collection", str(folder), "--split", "test"]
-    show("python eval.py", flags)
+    show(program("eval"), flags)
     from optical_jax.evaluation.evaluate import evaluate_run
     from optical_jax.evaluation.texts import read_task
 
@@ -78,8 +77,8 @@ def run_command(argv: Sequence[str]) -> None:
     print(f"checkpoint:  {run / 'checkpoints' / str(evaluation.origin['checkpoint'])}")
     query = next(iter(next(iter(task.collection.queries.values())).values()))
     ask = ["--run", str(run), "--docs", str(folder / "en.txt"), query]
-    print(f"ask it:      python -m optical_jax search {shlex.join(ask)}")
-    print(f"your pairs:  python train.py --config {OWN_CONFIG} --run runs/mine --data.bitext xx=PAIRS.tsv")
+    print(f"ask it:      {program('search')} {shlex.join(ask)}")
+    print(f"your pairs:  {program('train')} --config own_language --run runs/mine --data.bitext xx=PAIRS.tsv")
 
 
 main = as_main(run_command)
@@ -173,11 +172,9 @@ def one_to_one_share(plan: WordPlan) -> float:
 
 def print_result(evaluation: Evaluation) -> None:
     """Table of R@1 by language: before training, after it, and of BM25."""
-    from rich.console import Console
+    from optical_jax.evaluation.report import make_console, make_table, say
 
-    from optical_jax.evaluation.report import make_table, say
-
-    console = Console(markup=False, emoji=False)
+    console = make_console()
     documents = len(evaluation.task.documents)
     say(console, f"\nunseen phrases, each to be found among {documents:,} English names; share found first (R@1):")
     table = make_table(console, "lang", "phrases", "untrained", "trained", "BM25", left=1)

@@ -12,8 +12,10 @@ from optical_jax.commands.entry import as_main, refuse_no_flags
 from optical_jax.errors import ConfigError
 from optical_jax.export.options import ExportCommand
 from optical_jax.export.run import gather_facts, write_pair
+from optical_jax.invocation import program
+from optical_jax.runs.finding import check_run, is_run
 
-EXAMPLE = "python -m optical_jax export --run runs/tiny --out my_encoder"
+EXAMPLE = "export --run runs/tiny --out my_encoder"
 
 
 def run_command(argv: Sequence[str]) -> None:
@@ -24,7 +26,8 @@ def run_command(argv: Sequence[str]) -> None:
       MachineError: `out` cannot be written.
     """
     refuse_no_flags(argv, "name a run, and a folder to write", EXAMPLE)
-    command = tyro.cli(ExportCommand, args=list(argv), prog="python -m optical_jax export")
+    command = tyro.cli(ExportCommand, args=list(argv), prog=program("export"))
+    check_run(command.run)
     # Here, so that --help does not import jax.
     from optical_jax.export.student_card import model_card
     from optical_jax.export.teacher_card import teacher_card
@@ -33,11 +36,9 @@ def run_command(argv: Sequence[str]) -> None:
     from optical_jax.models.formats.pair_configs import is_pair_family
     from optical_jax.models.formats.replacing import check_target
     from optical_jax.runs.checkpoint import find_step
-    from optical_jax.runs.load import is_run, load, sides_of
+    from optical_jax.runs.load import load, sides_of
 
     run, out = Path(command.run), Path(command.out)
-    if not is_run(run):
-        raise ConfigError(f"run={run} is not a run; use the --run folder of a training")
     if command.checkpoint not in ("last", "best") and not command.checkpoint.isdecimal():
         raise ConfigError(f"checkpoint={command.checkpoint!r} is not valid; use last, best or a step number")
     above = out.resolve().parent

@@ -13,7 +13,9 @@ from optical_jax.commands.entry import as_main, refuse_no_flags
 from optical_jax.config import DataConfig, OtConfig
 from optical_jax.config.vocabulary import MAX_UNKNOWN, MaxUnknown, check_max_unknown
 from optical_jax.errors import ConfigError
+from optical_jax.invocation import program
 from optical_jax.runs.bitext import saved_data
+from optical_jax.runs.finding import check_run
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class LexiconCommand:
     ones."""
 
 
-EXAMPLE = "python -m optical_jax lexicon --run runs/tiny"
+EXAMPLE = "lexicon --run runs/tiny"
 
 
 def run_command(argv: Sequence[str]) -> None:
@@ -49,20 +51,19 @@ def run_command(argv: Sequence[str]) -> None:
       DataError: the run's bitext cannot be read.
     """
     refuse_no_flags(argv, "name a run", EXAMPLE)
-    command = tyro.cli(LexiconCommand, args=list(argv), prog="python -m optical_jax lexicon")
+    command = tyro.cli(LexiconCommand, args=list(argv), prog=program("lexicon"))
     check(command)
+    check_run(command.run)
     # Here, so that --help does not import jax.
     from optical_jax.alignment.lexicon import MOST_PAIRS, lexicon_of_plans
     from optical_jax.data.text.bitext import load_bitext
     from optical_jax.data.text.code_switch import lexicon_file, share_of_words, write_lexicon
     from optical_jax.progress import ProgressReport
     from optical_jax.runs.folder import RunFolder
-    from optical_jax.runs.load import is_run, load, sides_of
+    from optical_jax.runs.load import load, sides_of
     from optical_jax.towers.texts import STUDENT_REMEDY, TEACHER_REMEDY, check_texts
 
     run = Path(command.run)
-    if not is_run(run):
-        raise ConfigError(f"run={run} is not a run; use the --run folder of a training")
     data, ot, lengths = read_settings(RunFolder(run).saved_config() or {}, run)
     student = load(run, sides_of(run)[0], command.checkpoint, part="student")
     teacher = load(run, part="teacher")

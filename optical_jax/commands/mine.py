@@ -9,17 +9,20 @@ from pathlib import Path
 import tyro
 
 from optical_jax.commands.entry import as_main, refuse_no_flags
+from optical_jax.commands.inputs import check_mining
 from optical_jax.config.vocabulary import check_max_unknown
 from optical_jax.errors import ConfigError
+from optical_jax.invocation import program
 from optical_jax.training.teacher.options import MineCommand
 
-EXAMPLE = "python -m optical_jax mine --train triples.tsv --out negatives.tsv"
+EXAMPLE = "mine --train triples.tsv --out negatives.tsv"
 
 
 def run_command(argv: Sequence[str]) -> None:
     refuse_no_flags(argv, "name judgements, and a file to write", EXAMPLE)
-    command = tyro.cli(MineCommand, args=list(argv), prog="python -m optical_jax mine")
+    command = tyro.cli(MineCommand, args=list(argv), prog=program("mine"))
     check(command)
+    check_mining(command)
     from optical_jax.training.teacher.mining import mine
 
     mine(command)
@@ -54,8 +57,8 @@ def check(command: MineCommand) -> None:
                 raise ConfigError(f"{name}={getattr(command, name)} is for a model, not for by=bm25; leave it out")
     if command.pool == "collection" and not command.collection:
         raise ConfigError("pool=collection needs a collection; add --collection, or use --pool files")
-    check_max_unknown(command.max_unknown)
     if command.max_bad_lines < 0:
         raise ConfigError(f"max_bad_lines={command.max_bad_lines} is not valid; use 0 or more")
+    check_max_unknown(command.max_unknown)
     if command.seed < 0:
         raise ConfigError(f"seed={command.seed} is not valid; use 0 or more")

@@ -11,8 +11,9 @@ import tyro
 
 from optical_jax.commands.entry import as_main, refuse_no_flags
 from optical_jax.errors import ConfigError
+from optical_jax.invocation import program
 
-EXAMPLE = "python -m optical_jax names --lang sw --out names"
+EXAMPLE = "names --lang sw --out names"
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def run_command(argv: Sequence[str]) -> None:
       ConfigError: an unknown language, or Babel is missing.
     """
     refuse_no_flags(argv, "name languages and a folder to write", EXAMPLE)
-    command = tyro.cli(NamesCommand, args=list(argv), prog="python -m optical_jax names")
+    command = tyro.cli(NamesCommand, args=list(argv), prog=program("names"))
     # Here, so that --help does not import numpy.
     from optical_jax.data.text.names import split_names, write_names
 

@@ -10,22 +10,25 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from optical_jax.commands.entry import as_main, refuse_no_flags
+from optical_jax.commands.inputs import check_phrases
 from optical_jax.config.vocabulary import check_max_unknown
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.evaluation.options import PhrasesCommand
 from optical_jax.files import write_json
+from optical_jax.invocation import program
 
 if TYPE_CHECKING:
     from optical_jax.retrieval.metrics import PerQuery
 
 
-EXAMPLE = "python -m optical_jax phrases --run runs/pair --images flickr30k_entities:flickr30k"
+EXAMPLE = "phrases --run runs/pair --images flickr30k_entities:flickr30k"
 
 
 def run_command(argv: Sequence[str]) -> None:
     refuse_no_flags(argv, "name a run and Flickr30k Entities", EXAMPLE)
-    command = tyro.cli(PhrasesCommand, args=list(argv), prog="python -m optical_jax phrases")
+    command = tyro.cli(PhrasesCommand, args=list(argv), prog=program("phrases"))
     check(command)
+    check_phrases(command)
     from optical_jax.data.images.proposals import read_proposals
     from optical_jax.data.images.sources import read_flickr_entities
     from optical_jax.evaluation.phrases import find_systems, gold_boxes, phrases_of, rank_boxes, summary, write_rows
@@ -105,12 +108,10 @@ def check(command: PhrasesCommand) -> None:
 
 def print_metrics(figures: Mapping[str, Any]) -> None:
     """Print one row per system, then one per type of phrase."""
-    from rich.console import Console
-
     from optical_jax.evaluation.phrases import PHRASE_METRICS
-    from optical_jax.evaluation.report import make_table, say, start_group
+    from optical_jax.evaluation.report import make_console, make_table, say, start_group
 
-    console, own = Console(markup=False, emoji=False), figures["system"]
+    console, own = make_console(), figures["system"]
     what = f"{figures['run']}, checkpoint {figures['checkpoint']}" if "run" in figures else figures["model"]
     say(
         console,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +11,11 @@ from typing import TYPE_CHECKING
 import tyro
 
 from optical_jax.commands.entry import as_main, refuse_no_flags
-from optical_jax.commands.terminal import make_show
+from optical_jax.commands.inputs import check_search
+from optical_jax.commands.terminal import make_show, print_json
 from optical_jax.files import slug
 from optical_jax.index.options import SearchCommand, check
+from optical_jax.invocation import program
 
 if TYPE_CHECKING:
     from optical_jax.data.images.files import Images
@@ -22,19 +23,20 @@ if TYPE_CHECKING:
     from optical_jax.index.texts import Hit
 
 
-EXAMPLE = 'python -m optical_jax search --run runs/tiny --docs configs/tiny/documents.txt "Mwalimu ananunua maji"'
+EXAMPLE = 'search --run runs/tiny --docs configs/tiny/documents.txt "Mwalimu ananunua maji"'
 
 
 def parse(argv: Sequence[str]) -> SearchCommand:
     """Parse the flags; tyro handles --help (exit 0) and unknown flags (exit 2)."""
     refuse_no_flags(argv, "name a run, a text file or images, and a query", EXAMPLE)
-    command = tyro.cli(SearchCommand, args=list(argv), prog="python -m optical_jax search")
+    command = tyro.cli(SearchCommand, args=list(argv), prog=program("search"))
     check(command)
     return command
 
 
 def run_command(argv: Sequence[str]) -> None:
     command = parse(argv)
+    check_search(command)
     if command.images:
         search_images(command)
         return
@@ -45,7 +47,7 @@ def run_command(argv: Sequence[str]) -> None:
     found = find(command, queries, documents, lines, read_lexicon(command))
     if command.json:
         for hit in itertools.chain(*found):
-            print(json.dumps(vars(hit), ensure_ascii=False))
+            print_json(vars(hit))
     else:
         print_hits(command.queries, found)
     # A pipe closed by its reader (head) must fail here, where main handles it.
@@ -99,7 +101,7 @@ def search_images(command: SearchCommand) -> None:
     if command.json:
         for hits in found:
             for hit in hits:
-                print(json.dumps(vars(hit) | {"picture": hit.name}, ensure_ascii=False))
+                print_json(vars(hit) | {"picture": hit.name})
     else:
         print_image_hits(found)
         print(f"sheet: {path}")

@@ -1,4 +1,4 @@
-"""Command lines of trainings: values from a config file, overridden by flags."""
+"""Command lines of trainings: values from a recipe or a config file, overridden by flags."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import tyro
 from optical_jax.commands.entry import add_xla_flag, refuse_no_flags
 from optical_jax.config import Config, ImageStageConfig, TeacherStageConfig
 from optical_jax.config.files import STARTED_BY, load_config_file
+from optical_jax.invocation import program
 from optical_jax.runs.metrics import check_tracker
 
 if TYPE_CHECKING:
@@ -20,13 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainCommand:
-    """Train a student for a language from bitext. Flags override the config file.
+    """Train a student for a language from bitext. Flags override the recipe or the config file.
 
     The same command resumes an unfinished run, and prints the result of a finished one.
     """
 
     config: str = ""
-    """Python file with get_config() -> Config, such as configs/swahili.py."""
+    """Recipe (own_language, linear_map, demo, tiny), or Python file with get_config() -> Config; empty takes
+    own_language."""
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Report parameters, FLOPs, memory and time, compile, and stop."""
     each_language: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -36,13 +38,13 @@ class TrainCommand:
 
 @dataclass(frozen=True)
 class TeacherCommand:
-    """Train an English late-interaction teacher on relevance judgements. Flags override the config file.
+    """Train an English late-interaction teacher on relevance judgements. Flags override the recipe or the config file.
 
     The same command resumes an unfinished run, and prints the result of a finished one.
     """
 
     config: str = ""
-    """Python file with get_config() -> TeacherStageConfig, such as configs/teacher_afriqa.py."""
+    """Recipe (own_teacher), or Python file with get_config() -> TeacherStageConfig."""
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Report parameters, FLOPs, memory and time, compile, and stop."""
     settings: Annotated[TeacherStageConfig, tyro.conf.arg(name="")] = field(default_factory=TeacherStageConfig)
@@ -50,13 +52,13 @@ class TeacherCommand:
 
 @dataclass(frozen=True)
 class ImageTeacherCommand:
-    """Train an image tower and an English text tower contrastively (CLIP-style). Flags override the config file.
+    """Train an image tower and an English text tower contrastively (CLIP-style). Flags override recipe or config file.
 
     The same command resumes an unfinished run, and prints the result of a finished one.
     """
 
     config: str = ""
-    """Python file with get_config() -> ImageStageConfig, such as configs/images/teacher.py."""
+    """Recipe (own_images), or Python file with get_config() -> ImageStageConfig."""
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Report parameters, FLOPs, memory and time, compile, and stop."""
     settings: Annotated[ImageStageConfig, tyro.conf.arg(name="")] = field(default_factory=ImageStageConfig)
@@ -64,18 +66,23 @@ class ImageTeacherCommand:
 
 Command = TypeVar("Command", TrainCommand, TeacherCommand, ImageTeacherCommand)
 
+DEFAULT_RECIPE = {"train": "own_language"}
+"""The settings without --config, by command; those of the other trainings are their dataclasses' defaults."""
+
 
 def parse_command(kind: type[Command], argv: Sequence[str]) -> Command:
     """Parse a training's command line. tyro handles --help (exit 0) and unknown flags (exit 2).
 
     Raises:
-      ConfigError: the config file is missing, fails, or returns another type of settings.
+      ConfigError: the recipe or config file is missing, fails, or returns another type of settings.
     """
-    default, path = kind(), _config_argument(argv)
+    default = kind()
     settings = type(default.settings)
+    command = STARTED_BY[settings.__name__]
+    path = _config_argument(argv) or DEFAULT_RECIPE.get(command, "")
     if path:
         default = replace(default, config=path, settings=load_config_file(path, settings))
-    return tyro.cli(kind, args=list(argv), default=default, prog=STARTED_BY[settings.__name__])
+    return tyro.cli(kind, args=list(argv), default=default, prog=program(command))
 
 
 def _config_argument(argv: Sequence[str]) -> str:
@@ -103,6 +110,8 @@ def read_command(argv: Sequence[str], kind: type[Command], validate: Callable[..
     """
     refuse_no_flags(argv, "name a config or data, and a folder for the run", example)
     command = parse_command(kind, argv)
+    if not _config_argument(argv) and command.config:
+        print(f"settings: the recipe {command.config}; --config takes another", flush=True)
     validate(command.settings, needs_run=not command.dry_run)
     check_tracker(command.settings.training.tracker)
     if command.settings.training.deterministic:

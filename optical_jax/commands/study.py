@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from optical_jax.commands.entry import as_main, refuse_no_flags
-from optical_jax.config.files import call_in_file
+from optical_jax.config.files import call_in_file, find_config
 from optical_jax.errors import ConfigError
+from optical_jax.invocation import program
 
 if TYPE_CHECKING:
     from optical_jax.studies.design import Study
@@ -23,8 +24,8 @@ class StudyCommand:
     The same command resumes an unfinished study. Results: FOLDER/table.csv, tests.csv, report.html.
     """
 
-    config: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="STUDY.py")]
-    """Python file with get_study() -> Study, such as configs/studies/tiny_losses.py."""
+    config: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="STUDY")]
+    """Python file with get_study() -> Study, such as configs/studies/losses.py; or the recipe tiny_losses."""
     folder: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
     """Folder of its runs and results; empty takes the study's own."""
     workers: int = 1
@@ -35,7 +36,7 @@ class StudyCommand:
     """Write the results of the finished runs, and stop."""
 
 
-EXAMPLE = "python -m optical_jax study configs/studies/tiny_losses.py"
+EXAMPLE = "study tiny_losses"
 
 
 def run_command(argv: Sequence[str]) -> None:
@@ -46,7 +47,7 @@ def run_command(argv: Sequence[str]) -> None:
       MachineError: another process is running it.
     """
     refuse_no_flags(argv, "name a study", EXAMPLE)
-    command = tyro.cli(StudyCommand, args=list(argv), prog="python -m optical_jax study")
+    command = tyro.cli(StudyCommand, args=list(argv), prog=program("study"))
     if command.workers < 1:
         raise ConfigError(f"workers={command.workers} is not valid; use at least 1")
     study = load_study(command.config)
@@ -98,8 +99,9 @@ def load_study(path: str) -> Study:
     """
     from optical_jax.studies.design import Study
 
+    file = find_config(path, "study")
     # It may import configs from the folder above, and other studies.
-    study = call_in_file(path, "get_study", "configs/studies", imports=("..", "."))
+    study = call_in_file(file, "get_study", "configs/studies", imports=("..", "."))
     if not isinstance(study, Study):
         raise ConfigError(f"config={path}: get_study() returned {type(study).__name__}; return an optical_jax Study")
-    return replace(study, file=path)
+    return replace(study, file=file)

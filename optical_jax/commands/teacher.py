@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from optical_jax.commands.entry import as_main
+from optical_jax.commands.inputs import check_teacher
 from optical_jax.commands.settings import TeacherCommand, read_command, run_training
 from optical_jax.config.validation import validate_teacher
 
-EXAMPLE = (
-    "python -m optical_jax teacher --run runs/teacher --encoder.path ENCODER --data.train triples.tsv --data.passages 2"
-)
+EXAMPLE = "teacher --run runs/teacher --encoder.path ENCODER --data.train triples.tsv --data.passages 2"
 
 
 def run_command(argv: Sequence[str]) -> None:
     command = read_command(argv, TeacherCommand, validate_teacher, EXAMPLE)
+    check_teacher(command.settings)
     from optical_jax.training.teacher.task import prepare
 
     run_training(command.settings, prepare, dry=command.dry_run)

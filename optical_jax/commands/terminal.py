@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import unicodedata
 from collections.abc import Callable
+from typing import Any
+
+from optical_jax.printing import prints_unicode
 
 
 def make_show(narrowest: int) -> Callable[[str, bool], None]:
@@ -23,3 +27,8 @@ def make_show(narrowest: int) -> Callable[[str, bool], None]:
         console.print(text, soft_wrap=True)
 
     return show
+
+
+def print_json(value: Any) -> None:
+    """Print a value as one line of JSON, in ASCII where stdout is not UTF-8."""
+    print(json.dumps(value, ensure_ascii=not prints_unicode()))

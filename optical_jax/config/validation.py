@@ -74,7 +74,7 @@ def validate(cfg: Config, *, needs_run: bool = True) -> None:
     if cfg.student.keep_pieces and cfg.student.vocabulary == "keep":
         raise ConfigError(
             "student.keep_pieces=True is for a trained vocabulary, but student.vocabulary='keep' keeps the initial "
-            "one; leave it out, or add --student.vocabulary train"
+            "one; add --student.no-keep-pieces, or --student.vocabulary train"
         )
     size = dataclasses.astuple(cfg.student.size)
     require(min(size) > 0 or max(size) == min(size) == 0, "student.size", "use all four above 0, or none")
@@ -259,7 +259,7 @@ def _validate_fitted(cfg: Config) -> None:
         if getattr(student, name) != plain:
             raise ConfigError(
                 f"student.head='fitted' needs an unchanged encoder, but student.{name}={getattr(student, name)!r} "
-                "changes it; leave it out"
+                "changes it; begin with --config linear_map, which leaves it as it is"
             )
 
 

@@ -57,11 +57,11 @@ class EvalCommand:
     batch_size: int = 64
     """Images, or texts of 32 tokens (on accelerators 512, per device), encoded at a time; longer texts go in
     smaller batches."""
-    max_unknown: MaxUnknown = MAX_UNKNOWN
     max_bad_lines: int = 0
     """Largest number of bad lines of a text collection to leave out: broken ones, documents and queries without text or
     with an id that has another text before, judgements with another grade before or of missing documents. Exact repeats
     are left out in any case."""
+    max_unknown: MaxUnknown = MAX_UNKNOWN
     out: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
     """Also write the metrics (or the comparison) to this file, as JSON."""
     cache_dir: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""

@@ -15,6 +15,7 @@ from rich.table import Table
 from optical_jax.data.coverage import TokenCounts
 from optical_jax.errors import DataError
 from optical_jax.evaluation.retrieval import Evaluation, mean_by_unit
+from optical_jax.printing import printable_lines
 from optical_jax.retrieval.metrics import METRICS, PerQuery
 from optical_jax.retrieval.search import write_trec_run
 from optical_jax.retrieval.significance import ROUNDS, PairedTest
@@ -85,6 +86,17 @@ def tests_json(tests: Sequence[PairedTest]) -> list[dict[str, Any]]:
 # ---- tables ------------------------------------------------------------------------------------------------------
 
 
+NARROWEST = 64
+"""Columns of the narrowest tables: a smaller terminal wraps their lines, instead of losing digits."""
+
+
+def make_console(*, markup: bool = False) -> Console:
+    """A console for tables, of the terminal's width but at least `NARROWEST`; `markup`: [bold] in a cell is a style."""
+    console = Console(markup=markup, emoji=False)
+    console.width = max(console.width, NARROWEST)
+    return console
+
+
 def make_table(console: Console, *columns: str, left: int) -> Table:
     """A rich table: the first `left` columns are left-aligned text, the others numbers; no rules outside a terminal."""
     rules = {"box": SIMPLE_HEAD, "padding": 0} if console.is_terminal else {"box": None, "padding": (0, 1, 0, 0)}
@@ -103,12 +115,12 @@ def start_group(console: Console, table: Table) -> None:
 
 
 def say(console: Console, line: str) -> None:
-    console.print(line, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    console.print(printable_lines(line), highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def print_evaluation(evaluation: Evaluation, low_resource: Collection[str], console: Console | None = None) -> None:
     """Print the metrics of the system and its references per language, the means over groups, and the references."""
-    console = console or Console(markup=False, emoji=False)
+    console = console or make_console()
     task, origin, own = evaluation.task, evaluation.origin, evaluation.system
     columns = task.columns
     what = f"{origin['run']}, checkpoint {origin['checkpoint']}" if "run" in origin else str(origin["model"])
@@ -176,7 +188,7 @@ def cells(metrics: Mapping[str, float], shown: Sequence[str]) -> Iterator[str]:
 
 def print_comparison(tests: Sequence[PairedTest], notes: Sequence[str] = (), console: Console | None = None) -> None:
     """Print paired tests of two runs, one row per language and metric."""
-    console = console or Console(markup=False, emoji=False)
+    console = console or make_console()
     table = make_table(console, "lang", "metric", "queries", "A", "B", "B - A", "p rand", "Holm", "p t", "Holm", left=2)
     last = None
     for test in sorted(tests, key=lambda test: (test.language, PRINTED.index(test.metric))):

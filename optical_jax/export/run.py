@@ -81,7 +81,7 @@ def read_record(path: Path) -> dict[str, Any]:
 def model_of(config: Mapping[str, Any], role: str) -> Model:
     """Hub or folder name of the model at `<role>.path`, without the local path."""
     from optical_jax.export.card import Model
-    from optical_jax.models.formats.pretrained import HUB_NAME, SHIPPED
+    from optical_jax.models.formats.finding import HUB_NAME, SHIPPED
 
     path = config.get(role, {}).get("path", "")
     hub = bool(HUB_NAME.fullmatch(path)) and path != SHIPPED and not Path(path).exists()

@@ -32,15 +32,14 @@ class ImageHit:
 
 
 def load_text_and_image(command: SearchCommand) -> TextAndImage:
-    from optical_jax.runs.load import is_run
+    from optical_jax.runs.finding import OR_A_MODEL, check_run, is_run
 
     cache_dir = command.cache_dir or None
     if command.model:
         if is_run(Path(command.model)):
             raise ConfigError(f"model={command.model} is a run; give --run {command.model}")
         return towers_of_model(command.model, command.pictures_by, cache_dir=cache_dir)
-    if not is_run(Path(command.run)):
-        raise ConfigError(f"run={command.run} is not a run folder; name a folder of a training, or give --model")
+    check_run(command.run, OR_A_MODEL)
     return text_and_image_of_run(Path(command.run), command.checkpoint, command.pictures_by, cache_dir)
 
 

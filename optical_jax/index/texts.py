@@ -61,14 +61,12 @@ def load_towers(command: SearchCommand) -> tuple[Tower, Tower]:
     Raises:
       ConfigError: no such run, checkpoint or model.
     """
-    from optical_jax.runs.load import is_run, load, towers_of_run
+    from optical_jax.runs.finding import OR_A_MODEL, check_run, is_run
+    from optical_jax.runs.load import load, towers_of_run
 
     cache_dir = command.cache_dir or None
     if command.run:
-        if not is_run(Path(command.run)):
-            raise ConfigError(
-                f"run={command.run} is not a run folder; name a folder that train.py wrote, or give --model"
-            )
+        check_run(command.run, OR_A_MODEL)
         return towers_of_run(Path(command.run), command.checkpoint, command.documents, cache_dir)
     if is_run(Path(command.model)):
         raise ConfigError(f"model={command.model} is a run; give --run {command.model}")

@@ -19,10 +19,12 @@ from optical_jax.files import (
     trains_teacher,
     write_json,
 )
+from optical_jax.models.formats.finding import find_folder
 from optical_jax.models.formats.pair_configs import part_of
-from optical_jax.models.formats.pretrained import find_folder, open_model
+from optical_jax.models.formats.pretrained import open_model
 from optical_jax.models.formats.tower_json import tower_config
 from optical_jax.runs.checkpoint import find_step
+from optical_jax.runs.finding import OR_A_MODEL, check_run, is_run
 from optical_jax.towers.folder import load_tower
 from optical_jax.towers.tower import Side, Tower, sides_alike
 
@@ -37,8 +39,7 @@ def checkpoint_step(run: Path, checkpoint: str) -> int:
     Raises:
       ConfigError: not a run, or no such checkpoint.
     """
-    if not is_run(run):
-        raise ConfigError(f"run={run} is not a run folder; name a folder that train.py wrote, or give --model")
+    check_run(run, OR_A_MODEL)
     which: Any = int(checkpoint) if checkpoint.isdecimal() else checkpoint
     return find_step(run, which)
 
@@ -155,11 +156,6 @@ def at_checkpoint(start: Tower, run: Path, checkpoint: str | int) -> Tower:
         params = params["image" if isinstance(start.cfg, ImageTowerConfig) else "text"]
     # A head without parameters is an empty dict, which a checkpoint may leave out.
     return dataclasses.replace(start, params={"head": {}, **params})
-
-
-def is_run(path: Path) -> bool:
-    """True for a run folder, also before its first checkpoint."""
-    return (path / "config.json").is_file() and any((path / p).is_dir() for p in ("checkpoints", "student", "model"))
 
 
 IMAGE_TEACHER = "teacher/image"

@@ -11,7 +11,8 @@ from optical_jax.data.collections.captions import hashes
 from optical_jax.data.images.captions import ImageTextSet
 from optical_jax.errors import ConfigError
 from optical_jax.files import trains_pair
-from optical_jax.models.formats.pretrained import find_folder, open_model
+from optical_jax.models.formats.finding import find_folder
+from optical_jax.models.formats.pretrained import open_model
 from optical_jax.runs.load import IMAGE_TEACHER, is_run, model_files
 from optical_jax.studies.design import Study
 from optical_jax.studies.tables import source_of

@@ -70,7 +70,7 @@ def run_missing(pool: Pool, label: str, tasks: Sequence[Task], expected: Expecte
             found = f"dev {outcome.dev:.3f}" if outcome.dev == outcome.dev else "failed, its loss is not finite"
             progress.say(
                 f"{label} {len(tasks) - figures.count(None)}/{len(tasks)}  {task.arm} {task.trial} {task.language} "
-                f"seed {task.seed}: {found}, {outcome.seconds:.0f} s, eta {progress.eta()}"
+                f"seed {task.seed}: {found}, {outcome.seconds:.0f} s" + progress.eta_of_line(", ")
             )
     return [figure for figure in figures if figure is not None]
 

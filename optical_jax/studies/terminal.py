@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.markup import escape
 
-from optical_jax.evaluation.report import make_table, say, start_group
+from optical_jax.evaluation.report import make_console, make_table, say, start_group
 from optical_jax.studies.design import Study, reference_of
 from optical_jax.studies.results import Results, all_references
 from optical_jax.studies.tables import scoring_of, shown_of
@@ -23,7 +23,7 @@ from optical_jax.studies.verdict import (
 
 def print_study(study: Study, results: Results, console: Console | None = None) -> None:
     """Print means over seeds on the first collection, a row per arm grouped by metric, with significance marks."""
-    console = console or Console(emoji=False)
+    console = console or make_console(markup=True)
     say(console, progress_line(results))
     collections = collections_of(study, results)
     if not collections:

@@ -185,7 +185,7 @@ def catch_signals() -> Iterator[list[str]]:
 def log_line(record: dict[str, Any], steps: int, progress: ProgressReport) -> str:
     return (
         f"step {record['step']:>6}/{steps}  loss {record['loss']:.4f}  lr {record['learning_rate']:.1e}  "
-        f"{record['pairs_per_second']:.1f} pairs/s  eta {progress.eta()}"
+        f"{record['pairs_per_second']:.1f} pairs/s{progress.eta_of_line('  ')}"
     )
 
 

@@ -22,9 +22,10 @@ from optical_jax.data.text.code_switch import Lexicon
 from optical_jax.errors import ConfigError, Interrupted
 from optical_jax.files import read_if_present
 from optical_jax.models.attention import check_platform
-from optical_jax.models.formats.pretrained import find_folder
+from optical_jax.models.formats.finding import find_folder
 from optical_jax.params import SpecTree
 from optical_jax.partitioning import check_divisible, make_mesh, platform
+from optical_jax.printing import printable_lines
 from optical_jax.runs.checkpoint import Checkpoints
 from optical_jax.runs.folder import Inputs, RunConfig, RunFolder
 from optical_jax.runs.load import model_files
@@ -206,7 +207,7 @@ def model_inputs(cfg: RunConfig, folder: RunFolder | None, *names: str) -> Input
 
 
 def say(line: str) -> None:
-    print(line, flush=True)
+    print(printable_lines(line), flush=True)
 
 
 def say_result(folder: RunFolder) -> None:

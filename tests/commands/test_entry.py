@@ -17,6 +17,7 @@ from optical_jax.config import Config, DataConfig, OptimizerConfig, to_json
 from optical_jax.config.files import load_config_file
 from optical_jax.data.text.bitext import load_bitext
 from optical_jax.errors import ConfigError, Interrupted, MachineError
+from optical_jax.invocation import program, typed_command
 from optical_jax.progress import ProgressReport
 from optical_jax.runs.checkpoint import as_machine_errors
 from optical_jax.runs.folder import RunFolder
@@ -32,9 +33,8 @@ def test_a_bare_command_answers_with_one_that_its_own_parser_takes(command, caps
     assert command.main([]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ")
-    assert f"\n  {command.EXAMPLE}\n" in said
-    words = shlex.split(command.EXAMPLE)
-    flags = words[4:] if words[1] == "-m" else words[2:]
+    name, *flags = shlex.split(command.EXAMPLE)
+    assert f"\n  {program(name)} {shlex.join(flags)}\n" in said
     for path in (word for word in flags if word.startswith("configs/")):
         assert Path(path).exists()
     if command in (evaluate, align, search):
@@ -90,14 +90,15 @@ def test_a_stopped_command_tells_what_to_type(capsys, monkeypatch):
     def stopped():
         raise KeyboardInterrupt
 
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
     monkeypatch.setattr(sys, "argv", ["train.py", "--config", "configs/tiny.py", "--run", "runs/my run"])
     assert entry.run_command_line(stopped) == Interrupted.exit_code
     last = capsys.readouterr().err.splitlines()[-1].strip()
     assert shlex.split(last) == ["python", *sys.argv]
     monkeypatch.setattr(sys, "argv", ["/x/optical_jax/__main__.py", "eval", "--run", "a"])
-    assert entry.typed_command() == "python -m optical_jax eval --run a"
+    assert typed_command() == ["python", "-m", "optical_jax", "eval", "--run", "a"]
     monkeypatch.setattr(sys, "argv", ["/x/pytest/__main__.py", "tests"])
-    assert entry.typed_command() == ""
+    assert typed_command() == []
 
 
 def test_dev_lines_fit_a_terminal_and_say_the_mean():

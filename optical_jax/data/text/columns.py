@@ -88,10 +88,9 @@ def table_columns(first: Sequence[str], file: PairFile, cfg: DataConfig) -> tupl
     Raises:
       ConfigError: a column is asked for by a name that is not there, or the sides are not clear from the header.
     """
-    asked = _asked(cfg)
-    if all(value.isdecimal() for value in asked.values()) and not is_header(first, file.language):
-        return {field: int(value) for field, value in asked.items()}, False
-    return named_columns(first, file, cfg), True
+    if _asked_by_name(cfg) or is_header(first, file.language, cfg):
+        return named_columns(first, file, cfg), True
+    return {field: int(value) for field, value in _asked(cfg).items()}, False
 
 
 def named_columns(names: Sequence[str], file: PairFile, cfg: DataConfig, numbers: bool = True) -> Columns:
@@ -132,8 +131,10 @@ def named_columns(names: Sequence[str], file: PairFile, cfg: DataConfig, numbers
     return found
 
 
-def is_header(cells: Sequence[str], language: str) -> bool:
+def is_header(cells: Sequence[str], language: str, cfg: DataConfig) -> bool:
     """Whether a first line has names of columns, not a pair; the rule is in `table_columns`."""
+    if names := _asked_by_name(cfg):
+        return names <= {cell.strip().casefold() for cell in cells}
     roles = [_role(cell, language) for cell in cells]
     names = [cell.strip().casefold() for cell in cells if cell.strip()]
     if len(set(names)) < len(names):
@@ -184,6 +185,10 @@ def _role(name: str, language: str) -> str:
 def _asked(cfg: DataConfig) -> dict[str, str]:
     values = {field: getattr(cfg, f"{field}_column") for field in FIELDS}
     return {field: value for field, value in values.items() if value}
+
+
+def _asked_by_name(cfg: DataConfig) -> set[str]:
+    return {value.strip().casefold() for value in _asked(cfg).values() if not value.isdecimal()}
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -155,26 +155,29 @@ def _find_table(file: PairFile, cfg: DataConfig) -> Table:
     named = SEPARATOR_LINE.fullmatch(lines[0]) if lines else None
     if named:
         lines = lines[1:]
-    delimiter = DELIMITERS.get(cfg.delimiter, cfg.delimiter) or (named[1] if named else _sniff(file, lines))
+    delimiter = DELIMITERS.get(cfg.delimiter, cfg.delimiter) or (named[1] if named else _sniff(file, lines, cfg))
     hint = "" if cfg.delimiter or file.ending in TAB_ENDINGS else "; if others divide its cells, see --data.delimiter"
     if delimiter == "\t":
         return Table(delimiter, _tab_quotes(file, cfg), 0, hint)
-    return Table(delimiter, True, _usual(_counts(lines, delimiter))[0], hint)
+    first, columns = next(_rows(lines, delimiter), []), _usual(_counts(lines, delimiter))[0]
+    if is_header(first, file.language, cfg):
+        columns = max(columns, len(first))
+    return Table(delimiter, True, columns, hint)
 
 
-def _sniff(file: PairFile, lines: Sequence[str]) -> str:
+def _sniff(file: PairFile, lines: Sequence[str], cfg: DataConfig) -> str:
     if file.ending in TAB_ENDINGS:
         return "\t"
     if file.ending != "csv":
         # Text files were always read by tabs, and prose has commas: they need better evidence.
         if not lines or any("\t" in line for line in lines):
             return "\t"
-        return next((d for d in SNIFFED if d != "\t" and _is_surely(d, lines, file.language)), "\t")
+        return next((d for d in SNIFFED if d != "\t" and _is_surely(d, lines, file.language, cfg)), "\t")
     shares = {d: _usual(_counts(lines, d))[1] for d in SNIFFED}
     best = [d for d, share in shares.items() if share == max(shares.values())]
     if not max(shares.values(), default=0):
         return ","
-    headed = [d for d in best if is_header(next(_rows(lines, d), []), file.language)]
+    headed = [d for d in best if is_header(next(_rows(lines, d), []), file.language, cfg)]
     if len(best) > 1 and len(lines) < 3 and not headed:
         either = " or ".join(SNIFFED[d] for d in best)
         raise ConfigError(
@@ -184,14 +187,14 @@ def _sniff(file: PairFile, lines: Sequence[str]) -> str:
     return (headed or best)[0]
 
 
-def _is_surely(delimiter: str, lines: Sequence[str], language: str) -> bool:
+def _is_surely(delimiter: str, lines: Sequence[str], language: str, cfg: DataConfig) -> bool:
     """Every line has the same number of columns, at least two, with a header or all cells in quotes."""
     columns, share = _usual(_counts(lines, delimiter))
     if share < 1:
         return False
     pieces = [line.split(delimiter) for line in lines]
     in_quotes = all(QUOTED_CELL.fullmatch(cell.strip()) for cells in pieces for cell in cells)
-    return columns > 1 and (in_quotes or is_header(next(_rows(lines, delimiter), []), language))
+    return columns > 1 and (in_quotes or is_header(next(_rows(lines, delimiter), []), language, cfg))
 
 
 def _rows(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:

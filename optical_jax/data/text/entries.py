@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
 from optical_jax.config import Config, expand_variables
 from optical_jax.data.files.records import LANGUAGE
 from optical_jax.data.text.formats import FILE_NAME, Source
+from optical_jax.data.text.parquet import DEV_SPLITS, data_set_splits
 from optical_jax.errors import ConfigError, DataError
 
 ENTRY = re.compile(rf"(?:(?P<lang>{LANGUAGE})=)?(?P<path>.+)")
@@ -48,6 +50,8 @@ def parse_entry(entry: str, field: str) -> Source:
     if not language:
         raise ConfigError(f"{field}={entry}: no language; name the file LANG.SPLIT.tsv[.gz], or write LANG={entry}")
     _check_language(language, entry, field)
+    if len(paths) == 1 and whole.is_dir() and (splits := data_set_splits(whole)):
+        return Source(language, paths, _split(splits, part, entry, field))
     for path in paths:
         if not path.is_file():
             what = "is a folder, not a file" if path.is_dir() else "no such file"
@@ -55,6 +59,17 @@ def parse_entry(entry: str, field: str) -> Source:
             remedy = f"; for the captions in it write {language}=captions:{match['path']}" if captions else ""
             raise DataError(f"{path}: {what} ({field}={entry}){remedy}")
     return Source(language, paths, part)
+
+
+def _split(splits: Collection[str], named: str, entry: str, field: str) -> str:
+    """Split of a data set's folder: the one named, the only one, or the one that the field is for."""
+    wanted = (named,) if named else DEV_SPLITS if field == "data.dev" else ("train",)
+    if not named and len(splits) == 1:
+        return next(iter(splits))
+    if found := [split for split in wanted if split in splits]:
+        return found[0]
+    there = sorted(splits)
+    raise ConfigError(f"{field}={entry}: no split {wanted[0]}; name one of {', '.join(there)}, as in FOLDER#{there[0]}")
 
 
 def _expanded(entry: str, field: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -11,9 +11,13 @@ from pathlib import Path
 from optical_jax.config import DataConfig
 from optical_jax.data.files.lines import text_form
 from optical_jax.data.files.records import LANGUAGE
+from optical_jax.data.text.archives import unpacked
 from optical_jax.data.text.delimited import read_delimited
+from optical_jax.data.text.excel import read_excel
 from optical_jax.data.text.json_pairs import read_json
 from optical_jax.data.text.pairs import BLANK, Line, PairFile, pair_line
+from optical_jax.data.text.parquet import DEV_SPLITS, data_set_splits, read_parquet
+from optical_jax.data.text.translation_files import read_po, read_tmx, read_xliff
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import sha256_file
 
@@ -26,9 +30,34 @@ READERS: dict[str, Reader] = {
     "txt": read_delimited,
     "json": read_json,
     "ndjson": read_json,
+    "xlsx": read_excel,
+    "tmx": read_tmx,
+    "xlf": read_xliff,
+    "xliff": read_xliff,
+    "po": read_po,
+    "parquet": read_parquet,
+    "arrow": read_parquet,
+    "zip": read_delimited,
 }
 """Ending of a file's name -> its reader; files with other endings are read as text with tabs. Dev files beside training
-files are read in this order."""
+files are read in this order. A zip archive has the reader of the file in it."""
+AS_TEXT = "save it as .csv or .tsv (UTF-8)"
+OTHER_KINDS = {
+    **dict.fromkeys(("xls", "xlsb", "ods", "numbers"), ("a spreadsheet that is not .xlsx", "save it as .xlsx or .csv")),
+    **dict.fromkeys(("doc", "docx", "odt", "rtf", "pages"), ("a word processor's document", AS_TEXT)),
+    "pdf": ("a PDF", "export its text and save the pairs as .tsv"),
+    **dict.fromkeys(("tar", "tgz", "7z", "rar"), ("an archive", "unpack it and name the file inside")),
+    **dict.fromkeys(("bz2", "xz", "zst", "lz4"), ("a packed file", "unpack it, or pack it by gzip")),
+    **dict.fromkeys(("sqlite", "sqlite3", "db", "mdb", "accdb"), ("a database", "export the table as .csv")),
+    **dict.fromkeys(("html", "htm", "xml"), ("a page or a tree of XML", "name a TMX file .tmx, an XLIFF file .xliff")),
+    **dict.fromkeys(("srt", "vtt", "ass"), ("subtitles in one language", "align them and save the pairs as .tsv")),
+    **dict.fromkeys(("yaml", "yml", "toml"), ("a tree of settings", "save the pairs as .jsonl or .tsv")),
+    "mo": ("a compiled catalogue", "name the .po file that it was made from"),
+    **dict.fromkeys(("pkl", "pickle", "npy", "npz"), ("data of a Python program", "save the pairs as .jsonl")),
+}
+"""Ending of a file that holds no pairs, or none that are read -> its kind and the remedy."""
+BINARY = ("xlsx", "parquet", "arrow", "zip")
+"""Forms that are not read through gzip."""
 FILE_NAME = re.compile(rf"(?P<lang>{LANGUAGE})\.(?P<split>[^.]+)\.(?i:(?P<form>{'|'.join(READERS)})(?P<packed>\.gz)?)")
 """<lang>.<split>.tsv[.gz], or another ending of `READERS`."""
 
@@ -54,7 +83,8 @@ class Source:
     @property
     def files(self) -> tuple[Path, ...]:
         """All files of the source."""
-        return self.paths
+        folder = self.paths[0]
+        return tuple(data_set_splits(folder)[self.part]) if folder.is_dir() else self.paths
 
     @property
     def left_out(self) -> dict[str, int]:
@@ -66,8 +96,11 @@ class Source:
         return read_lines(self, cfg, notes)
 
     def dev_siblings(self) -> list[Source]:
-        """Dev sources: <lang>.dev.* beside <lang>.train.*."""
+        """Dev sources: <lang>.dev.* beside <lang>.train.*, or the dev split of a data set's train split."""
         path = self.paths[0]
+        if path.is_dir():
+            splits = data_set_splits(path) if self.part == "train" else {}
+            return [Source(self.language, (path,), split) for split in DEV_SPLITS if split in splits][:1]
         match = FILE_NAME.fullmatch(path.name)
         if len(self.paths) > 1 or not match or match["split"] != "train":
             return []
@@ -102,18 +135,35 @@ def read_lines(source: Source, cfg: DataConfig, notes: list[str] | None = None) 
       ConfigError: a column is asked for that is not there, or a setting does not apply.
       DataError: a file is empty, of another kind or broken; the files of a Moses pair differ in length.
     """
-    notes = [] if notes is None else notes
-    files = [PairFile(path, source.language, source.part) for path in source.paths]
+    return _read(
+        [PairFile(path, source.language, source.part) for path in source.paths], cfg, [] if notes is None else notes
+    )
+
+
+def _read(files: Sequence[PairFile], cfg: DataConfig, notes: list[str]) -> Iterator[Line]:
     if len(files) == 2:
         return _read_moses(files[0], files[1], cfg, notes)
-    return _read_file(files[0], cfg, notes)
-
-
-def _read_file(file: PairFile, cfg: DataConfig, notes: list[str]) -> Iterator[Line]:
+    file = files[0]
+    if file.path.is_dir():
+        return read_parquet(file, cfg, notes)
+    if other := OTHER_KINDS.get(file.ending):
+        raise DataError(f"{file.name}: this is {other[0]} (.{file.ending}); {other[1]}")
+    if file.ending in BINARY and file.name.lower().endswith(".gz"):
+        raise DataError(f"{file.name}: a .{file.ending} file packed again by gzip; unpack it")
+    if file.ending == "zip":
+        return _read_archive(file, cfg, notes)
     reader = READERS.get(file.ending, read_delimited)
+    if file.part and reader is not read_excel:
+        raise ConfigError(f"{file.name}#{file.part}: a .{file.ending} file has no parts; leave #{file.part} out")
     if reader in (read_delimited, read_json):
         note_encoding(file, cfg, notes)
     return reader(file, cfg, notes)
+
+
+def _read_archive(file: PairFile, cfg: DataConfig, notes: list[str]) -> Iterator[Line]:
+    with unpacked(file, set(READERS) - {"zip"}) as files:
+        notes.append(f"{file.name}: read {' and '.join(one.name.rpartition('#')[2] for one in files)} in it")
+        yield from _read(files, cfg, notes)
 
 
 def note_encoding(file: PairFile, cfg: DataConfig, notes: list[str]) -> None:

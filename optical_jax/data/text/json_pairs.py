@@ -10,6 +10,7 @@ from typing import Any
 
 from optical_jax.config import DataConfig
 from optical_jax.data.text.columns import sides_by_name
+from optical_jax.data.text.languages import ENGLISH
 from optical_jax.data.text.pairs import BLANK, Line, PairFile, pair_line
 from optical_jax.errors import DataError
 from optical_jax.files import parse_json
@@ -67,13 +68,15 @@ def record_line(where: str, record: Mapping[str, Any], keys: Mapping[str, str]) 
 
 def _keys(record: Mapping[str, Any], file: PairFile, cfg: DataConfig, notes: list[str]) -> dict[str, str]:
     """Keys of the sides: those of the settings, else en and the language, else those that the first record's say."""
-    default = DataConfig()
-    keys = {"english": "en", "foreign": file.language}
-    if (cfg.english_column, cfg.foreign_column) != (default.english_column, default.foreign_column):
-        keys = {"english": cfg.english_column, "foreign": cfg.foreign_column}
-    elif not record.keys() >= set(keys.values()):
-        names = dict(enumerate(record))
-        sides = {side: names[n] for side, n in sides_by_name(names, file.language).items()}
+    default, named = DataConfig(), {}
+    for side in ("english", "foreign"):
+        value = getattr(cfg, f"{side}_column")
+        if value != getattr(default, f"{side}_column"):
+            named[side] = value
+    keys = {"english": ENGLISH, "foreign": file.language} | named
+    if not record.keys() >= {key for side, key in keys.items() if side not in named}:
+        names = {n: key for n, key in enumerate(record) if key not in named.values()}
+        sides = {side: names[n] for side, n in sides_by_name(names, file.language).items()} | named
         if len(sides) == 2:
             keys = sides
             notes.append(f"{file.name}: keys taken: " + ", ".join(f"{side} {key}" for side, key in keys.items()))

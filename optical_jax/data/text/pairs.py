@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from optical_jax.data.files.lines import raw_lines
+from optical_jax.errors import DataError
 from optical_jax.files import text_fault
 
 BLANK, HEADER = "blank", "header"
@@ -38,10 +39,16 @@ class PairFile:
 
     def lines(self, encoding: str) -> Iterator[tuple[int, str, str]]:
         """As `raw_lines`; where the encoding is at fault, the fault names the flag."""
-        for number, text, fault in raw_lines(self.path, encoding):
-            if fault.startswith("not UTF-8"):
-                fault += "; name its encoding, for example --data.encoding windows-1252"
-            yield number, text, fault
+        try:
+            for number, text, fault in raw_lines(self.path, encoding):
+                if fault.startswith("not UTF-8"):
+                    fault += "; name its encoding, for example --data.encoding windows-1252"
+                yield number, text, fault
+        except DataError as error:
+            message = str(error).replace(str(self.path), self.name)
+            if "UTF-16 without a byte order mark" in message:
+                message += ", or add --data.encoding utf-16-le"
+            raise DataError(message) from error
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import re
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +13,7 @@ import numpy as np
 from optical_jax.config import EncoderConfig, HeadConfig, TowerConfig
 from optical_jax.errors import ConfigError
 from optical_jax.files import OWN_CONFIG, PAIR, SEEN_IMAGES, TOKENIZER_FILES, read_if_present
+from optical_jax.models.formats.finding import find_folder
 from optical_jax.models.formats.hf_heads import Head, Pooling, Projection, cut_lengths, read_head
 from optical_jax.models.formats.hf_names import encoder_config, match_names, shorten, to_tree
 from optical_jax.models.formats.hf_weights import Weights, read_json
@@ -24,11 +23,6 @@ from optical_jax.models.formats.tower_json import tower_config
 from optical_jax.types import Params
 
 log = logging.getLogger(__name__)
-
-HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "artifact.metadata"]
-SHIPPED = "optical_jax/english_teacher"
-"""A small English teacher shipped with the package; its model card is in the folder."""
-HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
 class Pretrained(NamedTuple):
@@ -231,31 +225,3 @@ MASSES = "token_masses"
 def dense_folder(head: HeadConfig) -> str:
     """Subfolder of the projection; for a pooled tower it comes after the pooling module."""
     return "1_Dense" if head.pooling == "none" else "2_Dense"
-
-
-def find_folder(path: str, cache_dir: str | None) -> Path:
-    """Local folder of a model: `path` itself, the shipped teacher, or a download from the hub; or an .npz file.
-
-    Raises:
-      ConfigError: none of these.
-    """
-    if path == SHIPPED:
-        return Path(str(files("optical_jax"))) / "english_teacher"
-    folder = Path(path)
-    if folder.is_dir():
-        # Stanford's trainer writes its newest model here in the folder of an experiment.
-        newest = folder / "checkpoints" / "colbert"
-        return newest if not (folder / "config.json").exists() and (newest / "config.json").is_file() else folder
-    if folder.suffix == ".npz" and folder.is_file():
-        return folder
-    if folder.exists() or not HUB_NAME.fullmatch(path):
-        raise ConfigError(f"{path}: no such folder; name a folder with config.json and model.safetensors, or org/name")
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(path, allow_patterns=HUB_FILES, cache_dir=cache_dir))
-    except (OSError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ConfigError(
-            f"{path}: no such folder, and no download from the hub ({reason}); if it is a run, train it first"
-        ) from error

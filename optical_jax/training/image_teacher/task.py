@@ -12,6 +12,7 @@ from optical_jax.config import DataConfig, ImageStageConfig, expand_path
 from optical_jax.data.batches.images import captions_in_order, make_image_loader
 from optical_jax.data.coverage import check_coverage
 from optical_jax.data.pixels import Augmentation
+from optical_jax.invocation import program
 from optical_jax.runs.pair import open_source
 from optical_jax.towers.images import recipe_of
 from optical_jax.towers.pair import load_pair, pair_params
@@ -122,8 +123,8 @@ def prepare(cfg: ImageStageConfig, folder: RunFolder | None) -> Prepared:
             fill=fill_of(start, loader) if held else None,
         ),
         next_commands=[
-            f"python -m optical_jax export --run {shlex.quote(run)} --out FOLDER",
-            f"python train.py --teacher.path {shlex.quote(run)} --data.bitext {student} --run STUDENT",
+            f"{program('export')} --run {shlex.quote(run)} --out FOLDER",
+            f"{program('train')} --teacher.path {shlex.quote(run)} --data.bitext {student} --run STUDENT",
         ],
         fill_caches=fill_caches,
     )

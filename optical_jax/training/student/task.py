@@ -22,6 +22,7 @@ from optical_jax.data.text.code_switch import SWITCHED_VERSIONS, switched
 from optical_jax.data.text.report import report_lines
 from optical_jax.errors import ConfigError
 from optical_jax.files import SEEN_IMAGES
+from optical_jax.invocation import program
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.partitioning import batch_shards, params_shardings
 from optical_jax.runs.load import IMAGE_TEACHER, load
@@ -157,7 +158,9 @@ def prepare(cfg: Config, folder: RunFolder | None) -> Prepared:
         evaluate=dev_evaluation(splits.dev, replace(student, params={}), replace(teacher, params=teacher_params)),
         inputs=inputs,
         cost=partial(cost_of, cfg, student.cfg, replace(teacher, params=teacher_params), loader, pictures),
-        next_commands=[f"python eval.py --run {shlex.quote(cfg.run)} --collection DIR --lang {' '.join(splits.train)}"],
+        next_commands=[
+            f"{program('eval')} --run {shlex.quote(cfg.run)} --collection DIR --lang {' '.join(splits.train)}"
+        ],
         lexicons=lexicons,
         fill_caches=fill_caches,
         **kept_in_run(cfg, pair, student, report, pictures),

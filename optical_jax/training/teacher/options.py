@@ -43,8 +43,8 @@ class MineCommand:
     seed: int = 0
     batch_size: int = 64
     """Texts of 32 tokens that a model encodes at a time."""
-    max_unknown: MaxUnknown = MAX_UNKNOWN
     max_bad_lines: int = 0
     """As data.max_bad_lines of a training."""
+    max_unknown: MaxUnknown = MAX_UNKNOWN
     cache_dir: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
     """Folder for downloads from the hub; empty leaves it to HF_HOME."""

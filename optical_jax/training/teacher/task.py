@@ -16,6 +16,7 @@ from optical_jax.data.collections.rankings import hold_out, load_dev, load_ranki
 from optical_jax.data.coverage import check_coverage
 from optical_jax.data.files.records import in_words
 from optical_jax.errors import ConfigError
+from optical_jax.invocation import program
 from optical_jax.models.late_interaction import tower_specs
 from optical_jax.partitioning import batch_shards
 from optical_jax.retrieval.metrics import evaluate_run, mean_metrics
@@ -129,8 +130,8 @@ def prepare(cfg: TeacherStageConfig, folder: RunFolder | None) -> Prepared:
             upper_bound=cfg.encoder.frozen_layers is not None,
         ),
         next_commands=[
-            f"python eval.py --run {run} --collection DIR --lang {cfg.data.language}",
-            f"python -m optical_jax export --run {run} --out FOLDER, for train.py --teacher.path FOLDER",
+            f"{program('eval')} --run {run} --collection DIR --lang {cfg.data.language}",
+            f"{program('export')} --run {run} --out FOLDER, for {program('train')} --teacher.path FOLDER",
         ],
     )
 
@@ -164,7 +165,7 @@ def report_lines(
     if report["with_few_negatives"]:
         lines.append(
             f"       {report['with_few_negatives']:,} queries have fewer than data.passages - 1 = "
-            f"{cfg.data.passages - 1} other passages; `python -m optical_jax mine` finds more"
+            f"{cfg.data.passages - 1} other passages; `{program('mine')}` finds more"
         )
     if report["cut_queries"] or report["cut_passages"]:
         lines.append(

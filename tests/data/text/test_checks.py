@@ -182,24 +182,17 @@ def test_check_compares_with_dev_pairs(tmp_path, capsys):
 # ---- whole documents as dev pairs --------------------------------------------------------------------------------
 
 
-def with_documents(monkeypatch, documents):
-    """Bitext of PAIRS whose n-th pair is of the n-th document."""
-    from optical_jax.data.text import bitext as module
-    from optical_jax.data.text.formats import Source
-    from optical_jax.data.text.pairs import Line
-
-    def lines(self, cfg, notes):
-        for n, ((english, foreign), document) in enumerate(zip(PAIRS, documents, strict=True), start=1):
-            yield Line(f"{self.name}:{n}", english, foreign, document=document)
-
-    monkeypatch.setattr(Source, "lines", lines)
-    return module
+def with_documents(tmp_path, documents):
+    """Settings for PAIRS whose n-th pair is of the n-th document."""
+    rows = zip(PAIRS, documents, strict=True)
+    path = tmp_path / "sw.train.tsv"
+    path.write_text("".join(f"{english}\t{foreign}\t{document}\n" for (english, foreign), document in rows), "utf-8")
+    return DataConfig(bitext=(str(path),), dev_by="document", document_column="2")
 
 
-def test_whole_documents_are_held_out(monkeypatch, tmp_path):
+def test_whole_documents_are_held_out(tmp_path):
     documents = [f"d{n // 4}" for n in range(len(PAIRS))]
-    with_documents(monkeypatch, documents)
-    splits = load_bitext(DataConfig(bitext=(str(write(tmp_path, PAIRS)),), dev_by="document"))
+    splits = load_bitext(with_documents(tmp_path, documents))
     train, dev = splits.train["sw"], splits.dev["sw"]
     assert not set(train.documents) & set(dev.documents)
     # A tenth of 80 pairs, by whole documents of 4.
@@ -209,10 +202,9 @@ def test_whole_documents_are_held_out(monkeypatch, tmp_path):
     assert not dev.report.same_texts
 
 
-def test_dev_by_document_needs_documents(monkeypatch, tmp_path):
-    with_documents(monkeypatch, [""] * len(PAIRS))
+def test_dev_by_document_needs_documents(tmp_path):
     with pytest.raises(DataError, match=r"data.dev_by=document: 0 of 80 sw pairs name a document.*document_column"):
-        load_bitext(DataConfig(bitext=(str(write(tmp_path, PAIRS)),), dev_by="document"))
+        load_bitext(with_documents(tmp_path, [""] * len(PAIRS)))
 
 
 def test_held_out_lines_are_said_to_flatter(tmp_path):

@@ -6,7 +6,7 @@ import io
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from optical_jax.config import DataConfig
@@ -249,6 +249,13 @@ def test_columns_by_name(tmp_path):
     assert pairs_in(path, english_column="2", foreign_column="Swahili text")[0] == ("Water", "Maji")
 
 
+def test_a_header_may_be_longer_than_its_rows(tmp_path):
+    assert pairs_in(write(tmp_path / "a.csv", "en,sw,notes\nWater,Maji\nRain,Mvua\n")) == [
+        ("Water", "Maji"),
+        ("Rain", "Mvua"),
+    ]
+
+
 def test_a_header_of_other_languages_is_refused(tmp_path):
     path = write(tmp_path / "sw.train.csv", "en,fr\nWater,Eau\n")
     with pytest.raises(
@@ -290,6 +297,13 @@ def test_another_encoding_is_named_never_guessed(tmp_path):
         bitext = read_bitext(config(f"de={entry}", encoding="windows-1252"))["de"]
         assert pairs_of(bitext) == GERMAN
         assert any(note.endswith("read as windows-1252") for note in bitext.report.notes)
+
+
+def test_utf16_without_a_mark_is_named(tmp_path):
+    path = write(tmp_path / "a.tsv", table(GERMAN, "\t").encode("utf-16-le"))
+    with pytest.raises(DataError, match=r"UTF-16 without a byte order mark, .* or add --data\.encoding utf-16-le"):
+        pairs_in(path, "de")
+    assert pairs_in(path, "de", encoding="utf-16-le") == GERMAN
 
 
 # ---- blank lines -------------------------------------------------------------------------------------------------
@@ -348,6 +362,8 @@ def test_json_keys_that_are_missing_are_named_with_those_there(tmp_path):
     with pytest.raises(DataError, match=said):
         read_bitext(config(path))
     assert pairs_in(path, english_column="answer", foreign_column="question") == [("Water?", "Maji?")]
+    one = write(tmp_path / "a.jsonl", '{"text": "Water", "sw": "Maji"}\n')
+    assert pairs_in(one, english_column="text") == [("Water", "Maji")]
 
 
 def test_json_arrays_count_faults_by_line(tmp_path):
@@ -425,6 +441,8 @@ rows = st.lists(st.tuples(cell, cell), min_size=1, max_size=8)
     rows=rows, delimiter=st.sampled_from([",", ";", "\t"]), quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
 )
 def test_what_csv_writes_comes_back(tmp_path_factory, rows, delimiter, quoting):
+    # A cell with tabs and line ends is not told from plain lines of pairs, which keep their quotes.
+    assume(delimiter != "\t" or not any("\t" in cell and "\n" in cell for row in rows for cell in row))
     header = ("English", "Swahili")
     path = write(tmp_path_factory.mktemp("rows") / "a.csv", table(rows, delimiter, quoting, header=header))
     assert pairs_in(path, delimiter=delimiter if delimiter != "\t" else "") == rows
