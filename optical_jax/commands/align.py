@@ -16,7 +16,7 @@ from optical_jax.commands.entry import as_main, refuse_no_flags
 from optical_jax.commands.inputs import check_file, check_model
 from optical_jax.config import LossConfig, OtConfig
 from optical_jax.config.vocabulary import MAX_UNKNOWN, MaxUnknown, check_max_unknown
-from optical_jax.data.text.folding import is_blank
+from optical_jax.data.characters import is_blank
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.evaluation.word_alignment import sources_of
 from optical_jax.files import slug

@@ -27,7 +27,7 @@ class TokenCounts:
     tokens: int = 0
     """The texts' own, without special tokens and markers."""
     unknown: int = 0
-    """Tokens that the vocabulary lacks."""
+    """Tokens that the vocabulary lacks, digits and punctuation aside."""
     unread: int = 0
     """Texts without any known token, so that their vectors are alike."""
     truncated: int = 0
@@ -38,7 +38,7 @@ class TokenCounts:
             len(tokens),
             sum(text.own for text in tokens),
             sum(text.unknown for text in tokens),
-            sum(text.unknown == text.own for text in tokens),
+            sum(not text.known for text in tokens),
             sum(text.truncated for text in tokens),
         )
 
@@ -117,13 +117,16 @@ def check_coverage(
 
 def unknown_words(tokenizer: Any, texts: Iterable[str]) -> list[str]:
     """The first different words of these texts that a tokenizer does not know."""
+    from optical_jax.data.tokenization import is_word, unknown_spans
+
     backend, found = tokenizer.backend_tokenizer, {}
     for text in texts:
         encoding = backend.encode(text, add_special_tokens=False)
-        spans = [span for i, span in zip(encoding.ids, encoding.offsets, strict=True) if i == tokenizer.unk_token_id]
         # Characters that the tokenizer drops leave no token.
-        for start, end in spans if encoding.ids else [(0, len(text))]:
-            found.setdefault(text[start:end][:EXAMPLE_CHARS])
+        spans = unknown_spans(encoding, tokenizer.unk_token_id) if encoding.ids else [(0, len(text))]
+        for word in (text[start:end] for start, end in spans):
+            if is_word(word):
+                found.setdefault(word[:EXAMPLE_CHARS])
             if len(found) == EXAMPLES:
                 return list(found)
     return list(found)

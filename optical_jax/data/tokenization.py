@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 
 from optical_jax.config import HeadConfig
-from optical_jax.data.text.folding import is_blank
+from optical_jax.data.characters import is_blank
 from optical_jax.errors import ConfigError, DataError
 from optical_jax.files import TOKENIZER_FILES, parse_json
 from optical_jax.types import TextInputs
@@ -53,8 +54,10 @@ class Tokens(NamedTuple):
     """True if the text was truncated."""
     own: int = 0
     """Number of the text's own tokens, without special tokens and marker."""
+    known: int = 0
+    """Number of its own tokens that are not [UNK]."""
     unknown: int = 0
-    """Number of its own tokens that the vocabulary lacks ([UNK]); a text without tokens counts as an unknown one."""
+    """Number of its own tokens that are [UNK], digits and punctuation aside; a text without tokens counts as one."""
 
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
@@ -179,12 +182,13 @@ def tokenize(
     tokenizer.backend_tokenizer.no_truncation()
     assert encoded.encodings is not None, "a fast tokenizer gives encodings"
     result = []
-    for encoding in encoded.encodings:
+    for text, encoding in zip(texts, encoded.encodings, strict=True):
         ids = encoding.ids
-        # Without any, the tokenizer has dropped every character: as good as unknown.
-        own, unknown = max(len(ids) - specials, 1), _count_unknown(encoding, cast(int, tokenizer.unk_token_id))
-        if len(ids) == specials:
-            unknown = 1
+        spans = unknown_spans(encoding, tokenizer.unk_token_id)
+        own, unknown = len(ids) - specials, sum(is_word(text[start:end]) for start, end in spans)
+        known = own - len(spans)
+        if not own:  # the tokenizer has dropped every character
+            own, unknown = 1, 1
         if marker is not None:
             ids = [*ids[:1], marker, *ids[1:]]
         real = len(ids)
@@ -194,15 +198,21 @@ def tokenize(
         keep = np.array([i not in skipped for i in ids]) if skipped else np.ones(len(ids), bool)
         if not keep.any():
             keep[:] = True
-        result.append(Tokens(np.array(ids, np.int32), attend, keep, bool(encoding.overflowing), own, unknown))
+        result.append(Tokens(np.array(ids, np.int32), attend, keep, bool(encoding.overflowing), own, known, unknown))
     return result
 
 
-def _count_unknown(encoding: Any, unknown_id: int) -> int:
-    """Unknown tokens of an encoding; CLIP's end of text, which has the same id, is not one."""
+def unknown_spans(encoding: Any, unknown_id: Any) -> list[tuple[int, int]]:
+    """Character spans of an encoding's unknown tokens; CLIP's end of text, which has the same id, is not one."""
     if unknown_id not in encoding.ids:
-        return 0
-    return sum(i == unknown_id and not m for i, m in zip(encoding.ids, encoding.special_tokens_mask, strict=True))
+        return []
+    tokens = zip(encoding.ids, encoding.special_tokens_mask, encoding.offsets, strict=True)
+    return [span for i, special, span in tokens if i == unknown_id and not special]
+
+
+def is_word(text: str) -> bool:
+    """False for digits and punctuation alone."""
+    return any(unicodedata.category(character)[0] not in "NP" for character in text)
 
 
 def skipped_ids(tokenizer: PreTrainedTokenizerFast, head: HeadConfig, side: Side, marker: int | None) -> set[int]:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import tyro
 
 from optical_jax.config.vocabulary import MAX_UNKNOWN, MaxUnknown, check_max_unknown
-from optical_jax.data.text.folding import is_blank
+from optical_jax.data.characters import is_blank
 from optical_jax.errors import ConfigError
 
 

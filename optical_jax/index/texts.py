@@ -38,8 +38,8 @@ def read_documents(path: Path) -> dict[int, str]:
     Raises:
       DataError: no such file, no text in it, or a line that is not UTF-8 (the message has file and line).
     """
+    from optical_jax.data.characters import is_blank
     from optical_jax.data.files.lines import raw_lines
-    from optical_jax.data.text.folding import is_blank
 
     if not path.is_file():
         what = "is a folder, not a file" if path.is_dir() else "is not a regular file"

@@ -116,7 +116,7 @@ def check_texts(
     tokens = tokenize(tower.tokenizer, some, tower.cfg.head, tower.side)
     if each and at_most is not None and at_most < 1:
         for text, own in zip(some, tokens, strict=True):
-            if own.unknown == own.own:
+            if not own.known:
                 raise DataError(
                     f"{what}: the tokenizer knows no word of {text!r}, and would give it the vectors of any other such "
                     f"text; {remedy}, or allow it by --max-unknown 1"

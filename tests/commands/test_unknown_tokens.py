@@ -76,7 +76,7 @@ def test_an_encoder_that_cannot_read_its_queries_or_passages_is_refused(side, tm
     texts = {"queries": numbered(ENGLISH), "passages": numbered(ENGLISH)} | {side: numbered(GEORGIAN)}
     folder = collection(tmp_path / "set", texts["queries"], texts["passages"])
     flags = [
-        "--encoder.path", str(TINY), "--encoder.document-length", "24",
+        "--encoder.path", str(TINY), "--encoder.document-length", "24", "--encoder.projection", "0",
         "--data.train", str(folder / "qrels" / "dev.tsv"), "--data.collection", str(folder), "--data.language", "ka",
         "--data.passages", "1", "--data.global-batch", "8", "--data.hold-out", "0", "--run", str(tmp_path / "run"),
     ]  # fmt: skip
@@ -169,6 +169,13 @@ def test_documents_in_an_unknown_language_are_refused(run, tmp_path, capsys):
     assert re.search(r"documents, student: 100.0% .* use a model that reads them", capsys.readouterr().err)
 
 
+def test_a_document_that_shows_nothing_has_no_text(run, tmp_path, capsys):
+    documents = numbered(english for english, _ in PAIRS) | {"x": "\u200b\u200d\x02"}
+    folder = collection(tmp_path / "set", numbered(foreign for _, foreign in PAIRS[:5]), documents)
+    assert evaluate(["--run", str(run), "--collection", str(folder)]) == 3
+    assert "corpus.jsonl:9: document 'x' has no text" in capsys.readouterr().err
+
+
 def test_truncated_texts_are_in_the_metrics_and_in_the_terminal(run, tmp_path, capsys):
     """Two of eight documents and one of five queries have more than 32 tokens."""
     documents = numbered(english for english, _ in PAIRS) | {"n6": "the cat " * 30, "n7": "the sun " * 30}
@@ -193,9 +200,14 @@ def test_pairs_of_unknown_words_are_not_aligned(run, tmp_path, capsys):
     assert "the foreign text: the tokenizer knows no word of" in capsys.readouterr().err
     assert align(["--run", str(run), "Jua linachomoza", GEORGIAN[0]]) == 3
     assert "the English text: the tokenizer knows no word of" in capsys.readouterr().err
-    (tmp_path / "ka.tsv").write_text(f"The sun rises\t{GEORGIAN[0]}\nThe cat sleeps\tPaka analala\n", "utf-8")
+    (tmp_path / "ka.tsv").write_text(f"The sun rises\t{GEORGIAN[0]}\nThe cat sleeps\t{GEORGIAN[1]}\n", "utf-8")
     assert align(["--run", str(run), "--bitext", f"ka={tmp_path / 'ka.tsv'}"]) == 3
-    assert re.search(r"ka, foreign texts: \d+\.\d% of the tokens .*'მზე', 'ამოდის'", capsys.readouterr().err)
+    assert re.search(r"ka, foreign texts: 100.0% of the tokens .*'მზე', 'ამოდის'", capsys.readouterr().err)
+    # With gold links the metrics show it: a warning.
+    (tmp_path / "gold").write_text("0-0 1-0 2-1\n0-0 1-0 2-1\n", "utf-8")
+    gold = ["--gold", str(tmp_path / "gold"), "--out", str(tmp_path / "q.json")]
+    assert align(["--run", str(run), "--bitext", f"ka={tmp_path / 'ka.tsv'}", *gold]) == 0
+    assert "warning: ka, foreign texts: 100.0%" in capsys.readouterr().err
 
 
 def test_a_lexicon_of_unknown_words_is_not_counted(run, tmp_path, capsys):

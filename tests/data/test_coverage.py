@@ -61,6 +61,13 @@ def test_bytes_know_every_text():
     assert unknown_words(byte_tokenizer(), ["ሰላም"]) == []
 
 
+def test_digits_and_punctuation_are_no_unknown_words_but_are_not_known_either():
+    """Of six tokens the dash, 12 and the emoji are [UNK]; only the emoji counts. A text of digits is still unread."""
+    found = counts(word_tokenizer(), ["moto na maji - 12 \U0001f525", "12", "\U0001f525"])
+    assert found == TokenCounts(texts=3, tokens=8, unknown=2, unread=2, truncated=0)
+    assert unknown_words(word_tokenizer(), ["maji - 12 \U0001f525"]) == ["\U0001f525"]
+
+
 def test_a_text_that_the_tokenizer_drops_counts_as_unknown():
     """Private use characters are removed by BERT's normaliser: no token of its own is left."""
     found = counts(word_tokenizer(), ["\ue000\ue001", "moto"])
@@ -91,7 +98,7 @@ def test_truncated_texts_are_counted_by_side():
 
 
 def test_a_bitexts_report_has_the_share_of_both_sides():
-    bitext = Bitext("sw", ["moto na mbuzi", "maji"], ["moto paka", "kuku"], BitextReport("sw"), ())
+    bitext = Bitext("sw", ["moto na mbuzi", "maji"], ["moto paka", "kuku"], BitextReport("sw"), (), ["", ""])
     side = TokenSide(word_tokenizer(), HeadConfig(), 8)
     pairs = tokenize_pairs(bitext, side, side)
     # English: mbuzi of four tokens; foreign: paka and kuku of three.

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from optical_jax.config import HeadConfig
-from optical_jax.data.text.folding import is_blank
+from optical_jax.data.characters import is_blank
 from optical_jax.data.tokenization import (
     BERT_SPECIALS,
     load_tokenizer,

@@ -76,7 +76,7 @@ def train_teacher(folder: Path) -> Training:
         "--encoder.path", str(TINY), "--encoder.projection", "16", "--encoder.document-length", "24",
         "--data.train", str(data / "qrels" / "train.tsv"), str(mined), "--data.collection", str(data),
         "--data.passages", "2", "--data.global-batch", "8", "--data.row-length", "32", "--loss.kl", "0.5",
-        "--data.max-unknown", "0.5", "--optimizer.peak-lr", "1e-3", *FEW_STEPS,
+        "--optimizer.peak-lr", "1e-3", *FEW_STEPS,
     ]  # fmt: skip
     return Training(main, flags, train(main, flags, folder / "run"), (2, 4, 6), 4, data)
 

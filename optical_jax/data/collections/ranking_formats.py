@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from optical_jax.data.characters import is_blank
 from optical_jax.data.files.lines import raw_lines
 from optical_jax.data.files.records import BadLines, read_grade, shortened
 from optical_jax.errors import DataError
@@ -218,7 +219,7 @@ def _list(value: Any, name: str) -> list[Any]:
 
 
 def _text(value: Any, name: str) -> str:
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str) or is_blank(value):
         raise ValueError(f"{name} holds {shortened(value)}, which is not a text")
     return value.strip()
 

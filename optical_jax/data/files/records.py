@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
+from optical_jax.data.characters import is_blank
 from optical_jax.data.files.lines import raw_lines
 from optical_jax.errors import DataError
 from optical_jax.files import parse_json, text_fault
@@ -305,7 +306,7 @@ def unique_texts(entries: Stream[Entry], kind: str, bad: BadLines) -> Iterator[t
             bad.add(f"broken_{several}", f"{where}: {entry.fault}")
         elif fault := id_fault(identity):
             bad.add(f"{several}_without_valid_id", f"{where}: _id {shortened(identity)} {fault}")
-        elif not entry.text:
+        elif is_blank(entry.text):
             bad.add(f"{several}_without_text", f"{where}: {kind} {identity!r} has no text")
         elif identity not in seen:
             seen[identity] = hash(entry.text)
@@ -320,7 +321,7 @@ def unique_texts(entries: Stream[Entry], kind: str, bad: BadLines) -> Iterator[t
 
 def _another_text(entry: Entry, entries: Stream[Entry], kind: str) -> str:
     # Read again, for the sake of one message, rather than hold the lines of millions.
-    first = next(earlier for earlier in entries if earlier.identity == entry.identity and earlier.text)
+    first = next(earlier for earlier in entries if earlier.identity == entry.identity and not is_blank(earlier.text))
     of = "" if first.name == entry.name else f" of {first.name}"
     return f"{entry.where}: {kind} {entry.identity!r} is already in line {first.line}{of}, with another text"
 

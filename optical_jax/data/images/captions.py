@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from optical_jax.data.characters import is_blank
 from optical_jax.data.files.lines import read_json_lines
 from optical_jax.data.files.names import image_id, printable
 from optical_jax.data.files.records import LANGUAGE
@@ -134,7 +135,7 @@ def gather_captions(lines: Iterable[CaptionLine], name: str) -> tuple[dict[str, 
     given: dict[str, str] = {}
     for line in lines:
         text = " ".join(unicodedata.normalize("NFC", line.text).split())
-        if not text:
+        if is_blank(text):
             raise DataError(f"{line.where}: image {line.picture!r} has an empty caption; remove the line")
         for kind, identity in (("image", line.picture), ("caption", line.caption or line.picture)):
             if not identity.strip():

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+from optical_jax.data.characters import is_blank
 from optical_jax.data.files.lines import read_lines
 from optical_jax.data.files.requests import MissingPartError, SourceRequest
 from optical_jax.data.images.captions import CaptionLine, ImageTextSet, gather_request, our_code
@@ -67,7 +68,7 @@ def wit(ask: SourceRequest) -> ImageTextSet:
             language = our_code(code)
             if wanted and language not in wanted:
                 continue
-            if not text.strip():
+            if is_blank(text):
                 left_out[NO_CAPTION] += 1
             elif pictures is not None and pictures.find(url) is None:
                 left_out[NO_IMAGE] += 1

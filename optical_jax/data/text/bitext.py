@@ -12,9 +12,9 @@ from hashlib import blake2b
 
 from optical_jax.config import DataConfig
 from optical_jax.config.validation import check_reading
+from optical_jax.data.characters import is_blank
 from optical_jax.data.text.checks import check_dev, check_number, check_pairs
 from optical_jax.data.text.entries import parse_entry
-from optical_jax.data.text.folding import is_blank
 from optical_jax.data.text.formats import InputFile, Source, fingerprint
 from optical_jax.data.text.pairs import Line
 from optical_jax.data.text.report import BitextReport

@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from optical_jax.data.characters import APOSTROPHES, JOINERS
 from optical_jax.data.files.lines import raw_lines
 from optical_jax.data.text.bitext import Bitext
 from optical_jax.data.text.entries import parse_entry
-from optical_jax.data.text.folding import APOSTROPHES, JOINERS, word_key
+from optical_jax.data.text.folding import word_key
 from optical_jax.errors import ConfigError, DataError
 
 SWITCHED_VERSIONS = 4

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from optical_jax.data.characters import APOSTROPHES, JOINERS
 from optical_jax.data.text.bitext import WIDE
-from optical_jax.data.text.folding import APOSTROPHES, JOINERS
 
 Span = tuple[int, int]
 """Start and end (exclusive) of a word, in characters."""

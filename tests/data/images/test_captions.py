@@ -155,6 +155,7 @@ def test_ids_with_the_endings_of_their_files(tmp_path):
         ('["a", "x"]', r"captions\.sw\.dev\.jsonl:2: not a caption"),
         ('{"_id": "a"}', r"captions\.sw\.dev\.jsonl:2: not a caption"),
         ('{"_id": 7, "text": "x"}', r"captions\.sw\.dev\.jsonl:2: not a caption"),
+        ('{"_id": "a", "text": "\\u200b\\u200d"}', r"captions\.sw\.dev\.jsonl:2: image 'a' has an empty caption"),
         ('{"_id": "a", "text": " "}', r"captions\.sw\.dev\.jsonl:2: image 'a' has an empty caption"),
         ('{"_id": "", "text": "x"}', r"captions\.sw\.dev\.jsonl:2: image id '' is empty"),
         ('{"_id": " \\t", "text": "x"}', r"captions\.sw\.dev\.jsonl:2: image id ' \\t' is empty"),

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optical_jax.data.text.folding import APOSTROPHES, JOINERS, is_blank, word_key, words
+from optical_jax.data.characters import APOSTROPHES, JOINERS, is_blank
+from optical_jax.data.text.folding import word_key, words
 from optical_jax.data.text.words import spaced_words, split_words
 
 ZWNJ, ZWJ, SOFT_HYPHEN, WORD_JOINER, CGJ, BOM = "\u200c\u200d\u00ad\u2060\u034f\ufeff"
