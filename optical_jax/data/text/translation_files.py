@@ -178,7 +178,7 @@ def read_po(file: PairFile, cfg: DataConfig, notes: list[str]) -> Iterator[Line]
 def _elements(file: PairFile, names: tuple[str, ...], events: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
     """Elements of an XML file as they are read, each forgotten after its end. Entities are not expanded."""
     try:
-        from lxml import etree
+        from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]
     except ImportError:
         raise ConfigError(
             f"{file.name}: .{file.ending} needs translate-toolkit; pip install 'optical_jax[files]'"
@@ -213,7 +213,7 @@ def _children(element: Any, name: str) -> list[Any]:
 
 
 def _pair(where: str, english: Any, foreign: Any, more: dict[str, Any]) -> Line:
-    from lxml import etree
+    from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]
 
     for side in (english, foreign):
         if (entity := next(iter(side.iter(etree.Entity)), None)) is not None:
