@@ -216,9 +216,9 @@ def test_a_trained_runs_vectors_are_cut_and_padded_to_one_length(tmp_path, monke
 
     monkeypatch.setattr("optical_jax.runs.load.load", lambda run, side: side)
     monkeypatch.setattr("optical_jax.towers.tower.encode", encode)
-    (tmp_path / "sw.train.tsv").write_text("".join(f"english {n}\tkiswahili {n}\n" for n in range(6)))
+    (tmp_path / "sw.train.tsv").write_text("".join(f"water {n}\tmaji {n}\n" for n in range(6)))
     student, teacher = vectors_of_run("a run", str(tmp_path / "sw.train.tsv"), batch=2)
-    assert asked == [("query", ["kiswahili 0", "kiswahili 3"]), ("document", ["english 0", "english 3"])]
+    assert asked == [("query", ["maji 0", "maji 3"]), ("document", ["water 0", "water 3"])]
     assert student.vectors.shape == teacher.vectors.shape == (2, 64, 3)
     assert student.mask.sum() == 2 * 64
     assert teacher.mask.sum() == teacher.mask[:, :5].sum() == 2 * 5
