@@ -37,20 +37,6 @@ TOKENIZER_FILES = (
 """A folder without any of these has no tokenizer (transformers would make an empty one from config.json)."""
 
 
-def is_utf8(path: Path) -> bool:
-    """True if a path is valid UTF-8, as JSON, XLA and tokenizers require."""
-    try:
-        str(path.absolute()).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def readable(path: Path) -> str:
-    """A path for a message: bytes that are not UTF-8 as ``\\xff``."""
-    return os.fsencode(path).decode(errors="backslashreplace")
-
-
 def sha256_file(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,11 +17,6 @@ def printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
-def is_text(text: str) -> bool:
-    """False for half a surrogate pair, which no encoding has; what is not UTF-8 in arguments and file names is one."""
-    return not any("\ud800" <= c <= "\udfff" for c in text)
-
-
 def _escaped(character: str) -> str:
     if "\udc80" <= character <= "\udcff":
         # A byte of a name or an argument that is not UTF-8, as Python hands it on.

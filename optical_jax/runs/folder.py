@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from optical_jax.config import Config, ImageStageConfig, TeacherStageConfig, to_json
 from optical_jax.errors import ConfigError, MachineError
-from optical_jax.files import OWN_CONFIG, PAIR, REFERENCE, is_utf8, locked, read_json, readable, write_json
+from optical_jax.files import OWN_CONFIG, PAIR, REFERENCE, locked, read_json, text_fault, write_json
+from optical_jax.printing import printable
 from optical_jax.runs.metrics import read_metrics
 
 if TYPE_CHECKING:
@@ -80,10 +81,10 @@ class RunFolder:
           MachineError: another process trains in this folder.
           ConfigError: the path is a file, or not UTF-8.
         """
-        if not is_utf8(self.path):
+        # JSON, XLA and tokenizers need such a path.
+        if text_fault(whole := str(self.path.absolute())):
             raise ConfigError(
-                f"run={readable(self.path)}: {readable(self.path.absolute())} is not valid UTF-8; "
-                "name another folder, or rename the one it lies in"
+                f"run={printable(whole)} is not valid UTF-8; name another folder, or rename the one it lies in"
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)

@@ -159,7 +159,7 @@ def test_bitext_without_gold_pairs_epsilon_and_another_language(run, files, tmp_
         (["--bitext", "BITEXT", "--out", "a.png"], 2, "out=a.png must be a file that ends in .json"),
         (["--bitext", "BITEXT", "BITEXT"], 2, "has sw twice"),
         (["--bitext", "BITEXT", "so=BITEXT", "--gold", "GOLD"], 2, "use sw=FILE"),
-        (["--bitext", "BITEXT", "--gold", "sw=GOLD.no"], 3, "no such file of gold links"),
+        (["--bitext", "BITEXT", "--gold", "sw=GOLD.no"], 3, "no such file"),
         (["--bitext", "BITEXT", "--gold", "GOLD", "--foreign-first"], 3, "sw.dev.gold:1: foreign word 1"),
         (["--bitext", "sw=BITEXT.no"], 3, "no such file"),
         (["--bitext", "GOLD"], 2, "no language"),

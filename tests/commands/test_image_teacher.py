@@ -48,9 +48,8 @@ def run(image_teacher_training) -> Path:
 
 
 def test_what_a_run_keeps(run):
-    assert {path.name for path in (run / "model").iterdir()} == {
-        "text", "image", "pair.json", "seen_pictures.json", "exported_files.json",
-    }  # fmt: skip
+    kept = {"text", "image", "pair.json", "seen_pictures.json", "exported_files.json"}
+    assert {path.name for path in (run / "model").iterdir()} == kept
     lines = records(run)
     assert {"scale", "pair_cosine", "text_first_rank", "grad_norm"} <= set(lines[1])
     assert all(set(r["dev"]["bars"]) == set(IMAGE_DEV_METRICS) for r in lines if "dev" in r)

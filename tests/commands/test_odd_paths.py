@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from optical_jax.commands.export import main as export
+from optical_jax.errors import ConfigError
+from optical_jax.models.formats.replacing import check_target
 from optical_jax.params import fingerprint
 from optical_jax.runs.checkpoint import load_params
+from optical_jax.runs.folder import RunFolder
 from optical_jax.runs.load import load
 
 ODD = "data [old]/back\\slash *? [x] $HOME 50%"
@@ -47,7 +50,7 @@ def test_a_run_below_a_path_that_is_not_utf8_is_refused_before_anything_is_writt
     run = tmp_path / os.fsdecode(b"bad\xff")
     assert student_training.main([*student_training.flags, "--run", str(run)]) == 2
     error = capsys.readouterr().err
-    assert r"bad\xff is not valid UTF-8; name another folder" in error
+    assert r"bad\xff', is not UTF-8" in error
     assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -55,5 +58,9 @@ def test_a_run_below_a_path_that_is_not_utf8_is_refused_before_anything_is_writt
 def test_a_folder_that_is_not_utf8_is_refused_before_an_export(tmp_path, capsys, student_training):
     out = tmp_path / os.fsdecode(b"bad\xff")
     assert export(["--run", str(student_training.run), "--out", str(out)]) == 2
-    assert r"bad\xff is not valid UTF-8; name another folder" in capsys.readouterr().err
+    assert r"bad\xff', is not UTF-8" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=r"bad\\xff is not valid UTF-8; name another folder"):
+        check_target(out)
+    with pytest.raises(ConfigError, match=r"bad\\xff is not valid UTF-8; name another folder"), RunFolder(out).lock():
+        pass
     assert list(tmp_path.iterdir()) == []

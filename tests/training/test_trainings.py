@@ -129,12 +129,12 @@ def test_runs_of_three_kinds_are_told_apart(kind, tmp_path):
 @pytest.mark.parametrize(
     ("command", "config", "said"),
     [
-        (TrainCommand, "teacher_afriqa.py", "python -m optical_jax teacher"),
-        (TrainCommand, "images/teacher.py", "python -m optical_jax image_teacher"),
-        (TeacherCommand, "tiny.py", r"train\.py"),
-        (ImageTeacherCommand, "tiny.py", r"train\.py"),
+        (TrainCommand, "teacher_afriqa.py", " teacher"),
+        (TrainCommand, "images/teacher.py", " image_teacher"),
+        (TeacherCommand, "tiny.py", " train"),
+        (ImageTeacherCommand, "tiny.py", " train"),
     ],
 )
 def test_a_config_of_another_kind_names_its_command(command, config, said):
-    with pytest.raises(ConfigError, match=f"start it with {said}"):
+    with pytest.raises(ConfigError, match=rf"start it with .*{said}$"):
         parse_command(command, ["--config", str(ROOT / "configs" / config)])

@@ -13,7 +13,8 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from optical_jax.errors import ConfigError, DataError, MachineError
-from optical_jax.files import EXPORTED, OWN_CONFIG, PAIR, is_utf8, read_json, readable, sha256_file, write_json
+from optical_jax.files import EXPORTED, OWN_CONFIG, PAIR, read_json, sha256_file, text_fault, write_json
+from optical_jax.printing import printable
 
 BEFORE_EXPORTED = re.compile(
     r"(?:(?:text|image)/)?(?:(?:config|optical_jax|preprocessor_config|modules|sentence_bert_config|vocab|"
@@ -90,8 +91,8 @@ def check_target(folder: Path) -> None:
       ConfigError: `folder` is a file, or holds files and neither optical_jax.json nor pair.json; or a file in it was
         changed since it was exported; or it is the working directory; or its path is not UTF-8.
     """
-    if not is_utf8(folder):
-        raise ConfigError(f"{readable(folder.absolute())} is not valid UTF-8; name another folder")
+    if text_fault(str(folder.absolute())):
+        raise ConfigError(f"{printable(str(folder.absolute()))} is not valid UTF-8; name another folder")
     restore(folder.resolve())
     empty = folder.is_dir() and not any(folder.iterdir())
     exported = folder.is_dir() and any((folder / name).is_file() for name in (OWN_CONFIG, PAIR))

@@ -180,7 +180,7 @@ def test_a_student_is_fitted_as_numpy_fits_it(pooling):
 
 def test_a_whole_run_without_a_step(tmp_path, capsys):
     """Its checkpoint is the student as it began; the same command again finds it finished."""
-    flags = ["--teacher.path", TEACHER, "--student.path", TEACHER, "--student.head", "fitted", "--training.steps", "0"]
+    flags = ["--config", "linear_map", "--teacher.path", TEACHER, "--student.path", TEACHER, "--training.steps", "0"]
     flags += ["--data.bitext", "configs/tiny/sw.train.tsv", "--run", str(tmp_path / "run")]
     assert main(flags) == 0, capsys.readouterr().err
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
