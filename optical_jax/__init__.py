@@ -14,6 +14,7 @@ The public names are imported on first use, so that ``import optical_jax.config`
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
+        # Otherwise transformers warns at its import that PyTorch is missing, which is not needed here.
+        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'optical_jax' has no attribute {name!r}")
 

@@ -128,5 +128,6 @@ def check_extra(command: BenchCommand) -> None:
     for name in ("torch", "sentence_transformers") if command.collection else ("torch",):
         if command.peer is not None and find_spec(name) is None:
             raise ConfigError(
-                f"peer={command.peer} needs {name}, which is not installed; pip install '.[parity]', or leave it out"
+                f"peer={command.peer} needs {name}, which is not installed; "
+                "pip install 'optical_jax[parity]', or leave it out"
             )

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from optical_jax.config import Config, ImageStageConfig, TeacherStageConfig, expand_path
 from optical_jax.data.files.finding import HUB_NAME
 from optical_jax.data.files.requests import parse_spec
-from optical_jax.data.text.entries import parse_entry
-from optical_jax.errors import DataError
+from optical_jax.data.text.entries import NO_BITEXT, parse_entry
+from optical_jax.errors import ConfigError, DataError
 from optical_jax.evaluation.options import parse_translations
 from optical_jax.models.formats.finding import find_folder
 from optical_jax.runs.finding import OR_A_MODEL, check_run, is_run
@@ -91,6 +91,8 @@ def check_student(cfg: Config) -> None:
     """
     if cfg.run and is_run(Path(cfg.run)):
         return
+    if not cfg.data.bitext:
+        raise ConfigError(NO_BITEXT)
     for name in ("bitext", "dev", "lexicon"):
         for entry in getattr(cfg.data, name):
             parse_entry(entry, f"data.{name}")

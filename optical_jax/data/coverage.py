@@ -108,7 +108,7 @@ def check_coverage(
         if at_most is not None and at_most < 1 and counts.least_unknown_share > at_most:
             raise DataError(f"{line}; {remedy}, or allow it by {flag} {min(1.0, round(share + 0.01, 2)):g}")
         say(f"warning: {line}; {remedy}")
-    if counts.unread:
+    if counts.unread > 1:
         say(
             f"warning: {what}: {counts.unread:,} of {counts.texts:,} have no token that the tokenizer knows, so that "
             "their vectors are alike"

@@ -97,7 +97,7 @@ def usage(facts: PairFacts) -> list[str]:
         'found = optical_jax.encode(texts, ["..."]), optical_jax.encode(pictures, pixels)\n'
         f"{SCORES[facts.pair.interaction]}"
     )
-    taught = f"python train.py --teacher.path {shlex.quote(facts.folder)} --data.bitext FILE --run STUDENT"
+    taught = f"optical_jax train --teacher.path {shlex.quote(facts.folder)} --data.bitext FILE --run STUDENT"
     return [block(lines), f"To train a student with it: `{taught}`"]
 
 

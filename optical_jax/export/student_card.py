@@ -215,11 +215,11 @@ def results(
             others.append(
                 f"{one['collection']} ({one['split']}, {one['scoring']}) was evaluated at checkpoint "
                 f"{one.get('checkpoint')}, not at the one exported here, {facts.step}; for metrics of this one: "
-                f"`python eval.py --run RUN --collection DIR --split {one['split']} --checkpoint {facts.step}`"
+                f"`optical_jax eval --run RUN --collection DIR --split {one['split']} --checkpoint {facts.step}`"
             )
     if not facts.evaluations:
         languages = f"--lang {' '.join(facts.languages) or 'LANG'} --checkpoint {facts.step}"
-        others.append(f"Not evaluated yet: `python eval.py --run RUN --collection DIR {languages}`")
+        others.append(f"Not evaluated yet: `optical_jax eval --run RUN --collection DIR {languages}`")
     if facts.sides == "documents":
         note = "Each English sentence is a query for its translation among all dev pairs of a language."
     systems = {facts.step: "model" if "encoder" in facts.config else "student", 0: "untrained"}

@@ -78,7 +78,7 @@ def check_tracker(tracker: Tracker) -> None:
     if tracker != "none" and importlib.util.find_spec(PACKAGES[tracker]) is None:
         raise ConfigError(
             f"training.tracker={tracker} needs {PACKAGES[tracker]}, which is not installed; "
-            "pip install -e '.[tracking]' or use --training.tracker none"
+            "pip install 'optical_jax[tracking]' or use --training.tracker none"
         )
 
 

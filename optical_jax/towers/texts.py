@@ -18,7 +18,7 @@ from optical_jax.types import TokenVectors, mean_pool
 if TYPE_CHECKING:
     from optical_jax.data.tokenization import Tokens
 
-STUDENT_REMEDY = "use a student whose vocabulary was trained on this language (train.py --student.vocabulary train)"
+STUDENT_REMEDY = "use a student whose vocabulary was trained on texts like these (train --student.vocabulary train)"
 TEACHER_REMEDY = "use a model that reads them"
 """What to do about texts of unknown tokens, by the model that encodes them."""
 SAMPLE = 1000

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from optical_jax.commands import inputs
+from optical_jax.commands.export import main as export
 from optical_jax.config import Config, DataConfig, StudentConfig, TeacherConfig
 from optical_jax.config.validation import validate
 from optical_jax.errors import ConfigError, DataError
@@ -44,6 +45,7 @@ MISSING = {
     "align gold": ("align", ["--run", RUN, "--bitext", PAIRS, "--gold", "nowhere"], 3),
     "lexicon run": ("lexicon", ["--run", "nowhere"], 2),
     "export run": ("export", ["--run", "nowhere", "--out", "x"], 2),
+    "export out": ("export", ["--run", RUN, "--out", "nowhere_to_export"], 2),
     "mine train": ("mine", ["--train", "nowhere.tsv", "--out", "x.tsv"], 3),
     "mine model": ("mine", ["--train", LINES, "--by", "nowhere", "--out", "x.tsv"], 2),
     "phrases images": ("phrases", ["--run", RUN, "--images", "nowhere"], 3),
@@ -75,6 +77,8 @@ def answers(tmp_path_factory):
     (folder / "RUN" / "config.json").write_text("{}")
     (folder / "PAIRS").write_text("a cat\tpaka\n")
     (folder / "LINES").write_text("a line\n")
+    (folder / "nowhere_to_export").mkdir()
+    (folder / "nowhere_to_export" / "a.txt").write_text("of the user's own")
     asked = json.dumps([(command, words) for command, words, _ in MISSING.values()])
     env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
@@ -92,6 +96,22 @@ def test_a_missing_file_is_named_before_jax_is_imported(what, answers):
     assert said.startswith("error: ")
     assert "nowhere" in said.partition(";")[0]
     assert not heavy
+
+
+def test_a_tower_in_an_exported_pair_is_not_replaced(tmp_path, capsys):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "config.json").write_text("{}")
+    text = tmp_path / "pair" / "text"
+    text.mkdir(parents=True)
+    for file in (tmp_path / "pair" / "pair.json", text / "optical_jax.json"):
+        file.write_text("{}")
+    assert export(["--run", str(tmp_path / "run"), "--out", str(text)]) == 2
+    assert "is a part of the pair in " in capsys.readouterr().err
+
+
+def test_a_training_without_pairs_is_refused_before_jax_is_imported(tmp_path):
+    with pytest.raises(ConfigError, match=r"^data\.bitext is empty; name at least one file: --data\.bitext sw=FILE$"):
+        inputs.check_student(Config(run=str(tmp_path / "run")))
 
 
 def test_a_run_that_exists_needs_nothing_else(tmp_path):

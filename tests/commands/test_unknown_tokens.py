@@ -63,6 +63,18 @@ def test_a_student_whose_vocabulary_lacks_the_language_is_refused(tmp_path, caps
     assert "warning: ka train, student: 100.0%" in capsys.readouterr().out
 
 
+def test_a_trained_vocabulary_lacks_what_no_training_pair_has(tmp_path, capsys):
+    train_file, dev_file = tmp_path / "ka.train.tsv", tmp_path / "ka.dev.tsv"
+    train_file.write_text("".join(f"{a}\t{b}\n" for a, b in PAIRS), "utf-8")
+    dev_file.write_text("".join(f"{a}\t{b}\n" for a, b in zip(ENGLISH, GEORGIAN, strict=True)), "utf-8")
+    assert train([*STUDENT, "--data.bitext", str(train_file), "--data.dev", str(dev_file), "--dry-run"]) == 0
+    assert re.search(
+        r"^warning: ka dev, student: 100.0% .*; add pairs with such words to data.bitext, or increase student.vocab",
+        capsys.readouterr().out,
+        re.MULTILINE,
+    )
+
+
 def test_a_teacher_that_cannot_read_the_english_side_is_refused(tmp_path, capsys):
     bitext = tmp_path / "ka.train.tsv"
     bitext.write_text("\n".join(f"{b}\t{a}" for a, b in zip(ENGLISH, GEORGIAN, strict=True)) + "\n", "utf-8")

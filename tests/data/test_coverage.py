@@ -161,6 +161,7 @@ def test_a_few_signs_in_a_few_texts_are_not_refused(unknown, tokens, refused):
 
 
 def test_texts_without_a_known_token_are_counted_even_if_they_are_few():
+    assert not check(TokenCounts(texts=2000, tokens=9000, unknown=3, unread=1))  # alike to no other
     (warning,) = check(TokenCounts(texts=2000, tokens=9000, unknown=3, unread=2))
     assert warning.startswith("warning: sw queries: 2 of 2,000 have no token that the tokenizer knows")
 

@@ -220,7 +220,7 @@ def test_figures_of_another_checkpoint_are_not_given_as_its_own():
 
 def test_a_run_that_was_not_evaluated_is_told_how():
     text = section(model_card(replace(FACTS, evaluations=[])), "Results")
-    assert "Not evaluated yet: `python eval.py --run RUN --collection DIR --lang sw no --checkpoint 150`" in text
+    assert "Not evaluated yet: `optical_jax eval --run RUN --collection DIR --lang sw no --checkpoint 150`" in text
 
 
 def test_settings_and_versions():

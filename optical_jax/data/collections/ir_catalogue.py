@@ -28,7 +28,7 @@ def ir_collection(spec: str, languages: Sequence[str]) -> CollectionFiles:
         import ir_datasets  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ConfigError(
-            f"collection={spec} needs the package ir_datasets; install it: pip install -e '.[collections]'"
+            f"collection={spec} needs the package ir_datasets; install it: pip install 'optical_jax[collections]'"
         ) from error
     try:
         dataset: Any = ir_datasets.load(identity)

@@ -14,7 +14,7 @@ from optical_jax.config import DataConfig
 from optical_jax.config.validation import check_reading
 from optical_jax.data.characters import is_blank
 from optical_jax.data.text.checks import check_dev, check_number, check_pairs
-from optical_jax.data.text.entries import parse_entry
+from optical_jax.data.text.entries import NO_BITEXT, parse_entry
 from optical_jax.data.text.formats import InputFile, Source, fingerprint
 from optical_jax.data.text.pairs import Line
 from optical_jax.data.text.report import BitextReport
@@ -97,7 +97,7 @@ def _at_most(bitext: Bitext, pairs: int) -> Bitext:
 def read_bitext(cfg: DataConfig) -> dict[str, Bitext]:
     """Read the training pairs of data.bitext by language, before dev pairs are held out."""
     if not cfg.bitext:
-        raise ConfigError("data.bitext is empty; name at least one file: --data.bitext sw=FILE")
+        raise ConfigError(NO_BITEXT)
     bitexts = _read_all(cfg, [parse_entry(entry, "data.bitext") for entry in cfg.bitext])
     for bitext in bitexts.values():
         _check_not_empty(bitext, "pair", "see data.min_chars, max_chars, max_length_ratio, min_score")

@@ -262,7 +262,7 @@ def check_number(language: str, pairs: int) -> str:
         return ""
     return (
         f"{pairs:,} {language} pairs are few: under {FEW_PAIRS:,} a dictionary counted in them finds more (search "
-        "--dictionary); add files to data.bitext"
+        "--dictionary LANG); add files to data.bitext"
     )
 
 

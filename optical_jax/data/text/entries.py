@@ -19,6 +19,7 @@ LABELLED = re.compile(r"(?P<label>[^/=]+)=.+")
 PREFIX = re.compile(rf"(?P<prefix>(?:{LANGUAGE}=)?(?:(?:captions|keywords)(?:/[^:/]+)?:)?)(?P<path>.+)", re.DOTALL)
 CAPTIONS = re.compile(r"(?P<what>captions|keywords)(?:/(?P<split>[^:/]+))?:(?P<spec>.+)")
 """captions:SPEC or captions/SPLIT:SPEC, a set of captioned images; or keywords:SPEC, their keywords."""
+NO_BITEXT = "data.bitext is empty; name at least one file: --data.bitext sw=FILE"
 
 
 def parse_entry(entry: str, field: str) -> Source:

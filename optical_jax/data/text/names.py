@@ -51,7 +51,7 @@ def read_names(language: str) -> dict[str, str]:
     try:
         from babel import Locale, UnknownLocaleError
     except ImportError:
-        raise ConfigError("names need Babel, which is not installed; pip install -e '.[demo]'") from None
+        raise ConfigError("names need Babel, which is not installed; pip install 'optical_jax[demo]'") from None
     try:
         locale = Locale.parse(LOCALES.get(language, language), sep="-")
     except (UnknownLocaleError, ValueError):

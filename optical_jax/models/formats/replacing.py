@@ -29,7 +29,8 @@ BEFORE_EXPORTED = re.compile(
 def replacing(folder: Path) -> Iterator[Path]:
     """Write a folder atomically: yields an empty one that takes the place of `folder` at the end.
 
-    What an earlier export did not write is kept. A kill leaves the old folder or the new one.
+    What an earlier export did not write is kept. A kill leaves the old folder or the new one; between the two renames
+    neither, until the next call moves the old one back.
 
     Raises:
       ConfigError: a new file has the name of one that no export wrote; `folder` is unchanged.

@@ -76,7 +76,7 @@ def prepare(cfg: ImageStageConfig, folder: RunFolder | None) -> Prepared:
     counts = loader.texts.counts
     if counts.truncated:
         say(f"cut: {counts.truncated:,} captions at {loader.text_length} tokens")
-    say(f"unknown tokens: {counts.unknown_share:.1%} of the captions'")
+    say(f"unknown tokens: {counts.unknown_share:.1%} in captions")
     check_coverage(
         counts,
         f"{cfg.data.language} captions",

@@ -259,6 +259,9 @@ def check_vocabulary(
         remedy = "learn a vocabulary from the pairs: --student.vocabulary train"
     else:
         remedy = f"increase student.vocab_size={cfg.student.vocab_size}"
+        if not what.endswith("train, student"):
+            # The vocabulary has what the training pairs have, however large it may be.
+            remedy = f"add pairs with such words to data.bitext, or {remedy}"
     check_coverage(
         counts, what, texts, tower.tokenizer, at_most=at_most, flag="--data.max-unknown", remedy=remedy, say=say
     )

@@ -173,8 +173,8 @@ def report_lines(
             f"{report['cut_passages']:,} passages at {cfg.data.passage_length or head.document_length}"
         )
     lines.append(
-        f"       unknown tokens: {report['unknown_queries']:.1%} of the queries', "
-        f"{report['unknown_passages']:.1%} of the passages'"
+        f"       unknown tokens: {report['unknown_queries']:.1%} in queries, "
+        f"{report['unknown_passages']:.1%} in passages"
     )
     if dev is not None:
         lines.append(f"dev:   {len(dev.queries):,} queries, {len(dev.documents):,} documents")

@@ -71,5 +71,5 @@ def test_without_the_package_one_line_says_so(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "pip install -e '.[collections]'" in done.stderr
+    assert "pip install 'optical_jax[collections]'" in done.stderr
     assert done.stderr.count("\n") == 1
