@@ -52,9 +52,12 @@ def run_command(argv: Sequence[str]) -> None:
 
     refusals = []
     for entry in map(with_language, command.files):
-        language = parse_entry(entry, "FILE").language
-        dev = tuple(one for one in command.data.dev if parse_entry(one, "data.dev").language == language)
-        splits = load_bitext(replace(command.data, bitext=(entry,), dev=dev, checks="warn"))
+        source = parse_entry(entry, "FILE")
+        dev = tuple(one for one in command.data.dev if parse_entry(one, "data.dev").language == source.language)
+        # What training would hold out itself is left where it is: its lines are the file's.
+        given = dev or source.dev_siblings() or command.data.dev_by == "document"
+        dev_pairs = command.data.dev_pairs if given else 0
+        splits = load_bitext(replace(command.data, bitext=(entry,), dev=dev, dev_pairs=dev_pairs, checks="warn"))
         for name, split in [("train", splits.train), ("dev", splits.dev)]:
             for bitext in split.values():
                 print("\n".join(map(printable, report_lines({name: [bitext.report]}))))
@@ -65,13 +68,21 @@ def run_command(argv: Sequence[str]) -> None:
 
 
 def with_language(entry: str) -> str:
-    """The entry; with the code of an undetermined language where neither it nor the file's name has one."""
+    """The entry; with the code of an undetermined language where neither it nor the file's name has one.
+
+    Raises:
+      DataError: there is no such file.
+    """
     from optical_jax.data.text.entries import ENTRY
     from optical_jax.data.text.formats import FILE_NAME
 
     match = ENTRY.fullmatch(entry)
     named = match is None or match["lang"] or FILE_NAME.fullmatch(Path(match["path"]).name)
-    return entry if named else f"{UNDETERMINED}={entry}"
+    if named:
+        return entry
+    if not Path(entry).exists() and "#" not in entry and "," not in entry:
+        raise DataError(f"{entry}: no such file; name one that exists")
+    return f"{UNDETERMINED}={entry}"
 
 
 def describe(bitext: Bitext) -> list[str]:

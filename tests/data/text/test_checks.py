@@ -169,8 +169,9 @@ def test_check_ends_with_3_where_training_would_stop(tmp_path, capsys):
 
 def test_check_needs_no_language(tmp_path, capsys):
     assert main([str(write(tmp_path, PAIRS, "pairs.txt"))]) == 0
-    assert "und train: 72 pairs of 80 lines" in capsys.readouterr().out
+    assert "und train: 80 pairs of 80 lines" in capsys.readouterr().out
     assert main([str(tmp_path / "absent.txt")]) == 3
+    assert capsys.readouterr().err == f"error: {tmp_path}/absent.txt: no such file; name one that exists\n"
 
 
 def test_check_compares_with_dev_pairs(tmp_path, capsys):
