@@ -66,11 +66,14 @@ def run_command(argv: Sequence[str]) -> None:
 
 def with_language(entry: str) -> str:
     """The entry; with the code of an undetermined language where neither it nor the file's name has one."""
-    from optical_jax.data.text.entries import ENTRY
+    from optical_jax.data.text.entries import ENTRY, LABELLED
     from optical_jax.data.text.formats import FILE_NAME
 
     match = ENTRY.fullmatch(entry)
     named = match is None or match["lang"] or FILE_NAME.fullmatch(Path(match["path"]).name)
+    if not named and LABELLED.fullmatch(entry) and not Path(entry).exists():
+        # A label that is no code; or a name with an equals sign, of no file.
+        return entry
     return entry if named else f"{UNDETERMINED}={entry}"
 
 

@@ -194,6 +194,7 @@ def test_an_endless_cell_is_bounded(tmp_path):
         (",sentence,translation", 1, 2),
         ("speaker,en,sw", 1, 2),
         ("text_en,text_sw", 0, 1),
+        ("Kiingereza,Kiswahili", 0, 1),
     ],
 )
 @pytest.mark.parametrize("delimiter", [",", "\t"])
@@ -212,9 +213,26 @@ def test_a_header_names_the_columns(tmp_path, header, english, foreign, delimite
 
 
 @pytest.mark.parametrize(
+    ("language", "header"),
+    [
+        ("de", "ID;Englisch;Deutsch"),
+        ("fr", "ID;Anglais;Français"),
+        ("am", "ID;English;አማርኛ"),
+        ("hi", "ID;अंग्रेज़ी;हिन्दी"),
+        ("zh", "ID;英文;中文"),
+    ],
+)
+def test_headers_in_the_languages_themselves(tmp_path, language, header):
+    path = write(tmp_path / "a.csv", f"{header}\n1;Water;Maji\n")
+    assert pairs_in(path, language) == [("Water", "Maji")]
+
+
+@pytest.mark.parametrize(
     ("language", "first"),
     [
         ("sw", ("English", "Kiingereza")),
+        ("de", ("English", "Englisch")),
+        ("de", ("German", "Deutsch")),
         ("sw", ("Text", "Maandishi")),
         ("sw", ("source", "chanzo")),
         ("de", ("Text", "Text")),
