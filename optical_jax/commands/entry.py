@@ -12,8 +12,9 @@ from pathlib import Path
 
 from optical_jax.config.files import configs_folder
 from optical_jax.errors import MACHINE_ERRNOS, ConfigError, Interrupted, MachineError, OpticalError
+from optical_jax.files import text_fault
 from optical_jax.invocation import program, typed_command
-from optical_jax.printing import escape_unprintable, is_text, printable_lines
+from optical_jax.printing import escape_unprintable, printable_lines
 
 PRODUCTS_BY_EIGEN = "--xla_cpu_experimental_ynn_fusion_type=reduce"
 """XLA flag for CPU: matrix products by Eigen instead of YNNPACK, which keeps reductions. A training step takes 5% less
@@ -48,10 +49,10 @@ def checked_arguments(words: list[str]) -> list[str]:
         folder = os.getcwd()
     except FileNotFoundError:
         raise ConfigError("the current folder does not exist any more; change to another one") from None
-    if not is_text(folder):
+    if text_fault(folder):
         raise ConfigError(f"the current folder, {shlex.quote(folder)}, is not UTF-8; rename it, or work in another one")
     for number, word in enumerate(words, start=1):
-        if not is_text(word):
+        if text_fault(word):
             raise ConfigError(
                 f"argument {number}, {shlex.quote(word)}, is not UTF-8; "
                 "set a UTF-8 locale and retype it, or rename the file it names"

@@ -13,7 +13,8 @@ from optical_jax import progress as progress_module
 from optical_jax.commands import entry
 from optical_jax.errors import ConfigError
 from optical_jax.evaluation.report import make_console
-from optical_jax.printing import is_text, printable
+from optical_jax.files import text_fault
+from optical_jax.printing import printable
 from optical_jax.progress import ProgressReport
 from tests import ROOT
 
@@ -64,7 +65,7 @@ def test_a_current_folder_that_is_not_utf8_or_gone(tmp_path, monkeypatch, capsys
 )
 def test_printable(text, shown):
     assert printable(text) == shown
-    assert is_text(shown)
+    assert not text_fault(shown)
 
 
 def test_control_characters_in_a_message_do_nothing(capsys):
