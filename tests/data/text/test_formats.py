@@ -133,6 +133,25 @@ def test_cells_of_a_tab_file_are_in_quotes_where_a_program_wrote_them(tmp_path, 
     assert notes == [f"{path}: cells in quotes"]
 
 
+EXCEL = 'Water\tMaji\n"Go, child"\t"Nenda, mtoto"\n"Rain, wind"\tMvua na upepo\n"He said ""yes"""\tNdiyo\n'
+"""Excel's text with tabs."""
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_excel_quotes_cells_with_its_list_separator(tmp_path, encoding, separator):
+    path = write(tmp_path / "a.txt", EXCEL.replace(",", separator).encode(encoding))
+    one = f"Go{separator} child", f"Nenda{separator} mtoto"
+    two = f"Rain{separator} wind", "Mvua na upepo"
+    assert pairs_in(path) == [("Water", "Maji"), one, two, ('He said "yes"', "Ndiyo")]
+
+
+@pytest.mark.parametrize("line", ["Go, child\tNenda\n", '"Go"\tNenda\n', 'He said "yes"\tNdiyo\n'])
+def test_a_comma_outside_of_quotes_leaves_them_as_text(tmp_path, line):
+    text = EXCEL.replace('""yes""', "yes") + line
+    assert pairs_in(write(tmp_path / "a.tsv", text)) == [tuple(line.split("\t")) for line in text.splitlines()]
+
+
 def test_numbers_need_no_quotes(tmp_path):
     """As R writes tables."""
     text = '"en"\t"sw"\t"score"\n"Water"\t"Maji"\t0.5\n"Rain, and wind"\t"Mvua"\t-1e-3\n'
@@ -265,6 +284,15 @@ def test_columns_by_name(tmp_path):
     ):
         read_bitext(config(path, english_column="English", foreign_column="1"))
     assert pairs_in(path, english_column="2", foreign_column="Swahili text")[0] == ("Water", "Maji")
+
+
+def test_rows_longer_than_their_header_are_faults(tmp_path):
+    path = write(tmp_path / "a.csv", "en,sw\nWell, come,Karibu\nGo, child,Nenda\n")
+    assert [number for number, _ in faults(path)] == [":2", ":3"]
+    assert pairs_in(write(tmp_path / "b.csv", "en,sw\nWater,Maji,\nRain,Mvua,\n")) == [
+        ("Water", "Maji"),
+        ("Rain", "Mvua"),
+    ]
 
 
 def test_a_header_may_be_longer_than_its_rows(tmp_path):
