@@ -94,7 +94,15 @@ def table_columns(first: Sequence[str], file: PairFile, cfg: DataConfig) -> tupl
     Raises:
       ConfigError: a column is asked for by a name that is not there, or the sides are not clear from the header.
     """
-    if _asked_by_name(cfg) or is_header(first, file.language, cfg):
+    default = DataConfig()
+    by_number = [
+        int(value)
+        for value, usual in ((cfg.english_column, default.english_column), (cfg.foreign_column, default.foreign_column))
+        if value.isdecimal() and value != usual
+    ]
+    # In rows such as eng<TAB>Water<TAB>swh<TAB>Maji the columns that are asked for hold texts.
+    is_named = all(_role(first[n], file.language) for n in by_number if n < len(first))
+    if _asked_by_name(cfg) or (is_named and is_header(first, file.language, cfg)):
         return named_columns(first, file, cfg), True
     return {field: int(value) for field, value in _asked(cfg).items()}, False
 

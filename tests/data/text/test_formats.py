@@ -286,6 +286,13 @@ def test_columns_by_name(tmp_path):
     assert pairs_in(path, english_column="2", foreign_column="Swahili text")[0] == ("Water", "Maji")
 
 
+def test_codes_beside_texts_are_no_header(tmp_path):
+    path = write(tmp_path / "a.tsv", "1\teng\tWater\t2\tswh\tMaji\n3\teng\tRain\t4\tswh\tMvua\n")
+    assert pairs_in(path, english_column="2", foreign_column="5") == [("Water", "Maji"), ("Rain", "Mvua")]
+    headed = write(tmp_path / "b.tsv", "id\teng\tswh\n1\tWater\tMaji\n")
+    assert pairs_in(headed, english_column="1", foreign_column="2") == [("Water", "Maji")]
+
+
 def test_rows_longer_than_their_header_are_faults(tmp_path):
     path = write(tmp_path / "a.csv", "en,sw\nWell, come,Karibu\nGo, child,Nenda\n")
     assert [number for number, _ in faults(path)] == [":2", ":3"]
