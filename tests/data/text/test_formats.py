@@ -97,6 +97,10 @@ def test_bad_delimiters_and_encodings_are_refused(tmp_path):
     for name in ("latin-99", "base64", "rot13", "unicode_escape", "punycode", "a\0b"):
         with pytest.raises(ConfigError, match=r"data\.encoding=.* is not a text encoding; use one such as utf-8"):
             read_bitext(config(path, encoding=name))
+    with pytest.raises(ConfigError, match=r"data\.english_column is empty; give a column's name, or its number"):
+        read_bitext(config(path, english_column=""))
+    with pytest.raises(ConfigError, match=r"data\.score_column=9+\.\.\. is not valid; count columns from 0"):
+        read_bitext(config(path, score_column="9" * 5000))
 
 
 # ---- quotes ----------------------------------------------------------------------------------------------------
