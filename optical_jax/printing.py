@@ -9,7 +9,12 @@ import unicodedata
 
 def printable(text: str) -> str:
     r"""A text on one line, with control characters and what is not Unicode text escaped: `\x1b`, `\n`, `\ud800`."""
-    return "".join(_escaped(c) if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text)
+    return "".join(_escaped(c) if is_control(c) else c for c in text)
+
+
+def is_control(character: str) -> bool:
+    """Control characters, line and paragraph separators, and halves of surrogate pairs (bytes that are not UTF-8)."""
+    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
 
 
 def printable_lines(text: str) -> str:

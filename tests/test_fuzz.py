@@ -24,6 +24,7 @@ from optical_jax.config.teacher import RankingDataConfig
 from optical_jax.data.collections.collection import read_texts
 from optical_jax.data.collections.rankings import load_rankings, read_id_texts
 from optical_jax.data.collections.sources import read_source
+from optical_jax.data.files.records import BadLines
 from optical_jax.data.images.captions import read_keywords
 from optical_jax.data.images.proposals import read_proposals
 from optical_jax.data.images.sources import read_flickr_entities, read_image_set
@@ -225,7 +226,8 @@ READERS = {
         rankings("a.tsv", collection="passages.tsv", queries="queries.tsv"),
     ),
     "passages": Reader(
-        PASSAGES, lambda folder: [text for one in read_id_texts(folder / "passages.tsv", "passage") for text in one]
+        PASSAGES,
+        lambda folder: [text for one in read_id_texts(folder / "passages.tsv", "passage", BadLines()) for text in one],
     ),
     "texts": Reader(
         BEIR_BYTES, lambda folder: [text for one in read_texts(folder / "corpus.jsonl", "document") for text in one]

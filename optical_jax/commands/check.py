@@ -73,7 +73,7 @@ def with_language(entry: str) -> str:
     Raises:
       DataError: there is no such file.
     """
-    from optical_jax.data.text.entries import ENTRY
+    from optical_jax.data.text.entries import ENTRY, LABELLED
     from optical_jax.data.text.formats import FILE_NAME
 
     match = ENTRY.fullmatch(entry)
@@ -81,6 +81,9 @@ def with_language(entry: str) -> str:
     if named:
         return entry
     if not Path(entry).exists() and "#" not in entry and "," not in entry:
+        if LABELLED.fullmatch(entry):
+            # A label that is no code, which is refused as such.
+            return entry
         raise DataError(f"{entry}: no such file; name one that exists")
     return f"{UNDETERMINED}={entry}"
 

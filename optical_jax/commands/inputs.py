@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optical_jax.config import Config, ImageStageConfig, TeacherStageConfig, expand_path
-from optical_jax.data.files.finding import HUB_NAME
+from optical_jax.data.files.finding import HUB_NAME, not_a_file
 from optical_jax.data.files.requests import parse_spec
 from optical_jax.data.text.entries import NO_BITEXT, parse_entry
 from optical_jax.errors import ConfigError, DataError
@@ -33,8 +33,7 @@ def check_file(path: str | Path, field: str) -> None:
       DataError: no such file.
     """
     if not Path(path).is_file():
-        what = "is a folder, not a file" if Path(path).is_dir() else "no such file"
-        raise DataError(f"{field}={path}: {what}; name one that exists")
+        raise DataError(f"{field}={path}: {not_a_file(Path(path))}; name one that exists")
 
 
 def check_path(path: str, field: str) -> None:

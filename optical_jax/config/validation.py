@@ -28,6 +28,8 @@ EVERY_AT_LEAST_0 = (
     "seed", "training.dev_every", "optimizer.warmup_steps", "optimizer.weight_decay", "optimizer.clip_norm",
     "optimizer.final_lr_fraction",
 )  # fmt: skip
+MOST_DIGITS = 9
+"""Of a column's number."""
 DELIMITERS = {"tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|", r"\t": "\t"}
 """Words for data.delimiter that are easier to type than the character."""
 NO_FILE_ENCODINGS = ("unicode-escape", "raw-unicode-escape", "idna", "punycode", "undefined")
@@ -126,6 +128,13 @@ def check_reading(data: DataConfig) -> None:
         raise ConfigError(
             f"data.delimiter={data.delimiter!r} is not valid; use {', '.join(list(DELIMITERS)[:4])} or one character"
         )
+    for field in ("english_column", "foreign_column"):
+        if not getattr(data, field):
+            raise ConfigError(f"data.{field} is empty; give a column's name, or its number, counted from 0")
+    for field in ("english_column", "foreign_column", "score_column", "document_column"):
+        value = getattr(data, field)
+        if value.isdecimal() and len(value) > MOST_DIGITS:
+            raise ConfigError(f"data.{field}={value:.20}... is not valid; count columns from 0")
 
 
 def check_every_training(

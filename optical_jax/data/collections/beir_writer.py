@@ -43,8 +43,17 @@ def write_beir(splits: Sequence[CollectionFiles], out: Path, source: str, bad: B
         raise ConfigError(f"out={out} exists; name another folder, or delete it")
     unfinished = out.with_name(f"{out.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    (unfinished / "qrels").mkdir(parents=True)
-    documents = _write_corpus(splits[0], unfinished / "corpus.jsonl", bad)
+    try:
+        about = _write_all(splits, unfinished, source, bad)
+        unfinished.replace(out)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return about
+
+
+def _write_all(splits: Sequence[CollectionFiles], folder: Path, source: str, bad: BadLines) -> dict[str, Any]:
+    (folder / "qrels").mkdir(parents=True)
+    documents = _write_corpus(splits[0], folder / "corpus.jsonl", bad)
     queries: dict[str, dict[str, str]] = {}
     counts: dict[str, Any] = {"documents": len(documents), "queries": {}, "judgements": {}, "triples": {}}
     judged: set[str] = set()
@@ -53,14 +62,14 @@ def write_beir(splits: Sequence[CollectionFiles], out: Path, source: str, bad: B
         qrels = gather_qrels(files.judgements, documents, bad)
         judged |= qrels.keys()
         _gather_queries(files, qrels, queries, read, bad)
-        _write_qrels(unfinished / "qrels" / f"{files.split}.tsv", qrels)
+        _write_qrels(folder / "qrels" / f"{files.split}.tsv", qrels)
         counts["judgements"][files.split] = sum(map(len, qrels.values()))
         if files.triples:
             asked = {query for texts in queries.values() for query in texts}
             triples = _triples(files.triples, asked, documents, bad)
-            counts["triples"][files.split] = _write_lines(unfinished / f"triples.{files.split}.tsv", triples)
+            counts["triples"][files.split] = _write_lines(folder / f"triples.{files.split}.tsv", triples)
     for language, texts in queries.items():
-        _write_texts(unfinished / f"queries.{language}.jsonl", texts.items())
+        _write_texts(folder / f"queries.{language}.jsonl", texts.items())
         counts["queries"][language] = len(texts)
     splits[0].count_without_text(judged, queries, bad)
     about = {
@@ -70,8 +79,7 @@ def write_beir(splits: Sequence[CollectionFiles], out: Path, source: str, bad: B
         "left_out": dict(bad.left_out),
         "inputs": {name: sha256 for files in splits for name, sha256 in files.hashes(list(files.queries)).items()},
     }
-    write_json(unfinished / ABOUT, about)
-    unfinished.replace(out)
+    write_json(folder / ABOUT, about)
     return about
 
 

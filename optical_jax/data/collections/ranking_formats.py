@@ -4,7 +4,8 @@ TSV (plain or .gz), recognized by its first line:
 
 - ``query-id<TAB>corpus-id<TAB>score`` as a header, then judgements (BEIR);
 - four columns, query, anything, passage, grade (TREC, MS MARCO's qrels);
-- three columns, query, relevant, other passage (MS MARCO's triples): ids where there is a collection, else texts.
+- three columns, query, relevant, other passage (MS MARCO's triples): ids where there is a collection, else texts. A
+  header such as ``query<TAB>positive<TAB>negative`` is skipped.
 
 JSONL, recognized line by line:
 
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from operator import contains
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +32,12 @@ from optical_jax.errors import DataError
 from optical_jax.files import parse_json
 
 BEIR_HEADER = ("query-id", "corpus-id", "score")
+TRIPLES_HEADER = (
+    {"query", "anchor", "question", "sentence"},
+    {"positive", "pos", "relevant", "positive_passage", "pos_text"},
+    {"negative", "neg", "irrelevant", "other", "negative_passage", "neg_text"},
+)
+"""Names of columns in the first line of some files of triples."""
 
 
 class Named(NamedTuple):
@@ -106,8 +114,12 @@ def _tsv_parser(by_id: bool) -> Parse:
         nonlocal parse, width
         columns = [column.strip() for column in line.split("\t")]
         if parse is None:
-            if tuple(columns) == BEIR_HEADER:
+            names = [column.casefold() for column in columns]
+            if tuple(names) == BEIR_HEADER:
                 parse, width = _judgement, 3
+                return None
+            if len(names) == 3 and all(map(contains, TRIPLES_HEADER, names)):
+                parse, width = _triple, 3
                 return None
             if len(columns) not in (3, 4):
                 raise ValueError(

@@ -14,6 +14,13 @@ DEEPEST = 3
 """Folders between a root and what `near` looks for."""
 
 
+def not_a_file(path: Path) -> str:
+    """Why a path is no file that can be read as often as need be, for an error message."""
+    if path.is_dir():
+        return "is a folder, not a file"
+    return "is a pipe or a device, not a file; save it as one first" if path.exists() else "no such file"
+
+
 class FileFinder:
     """Find files by name pattern in local folders and in data sets of the Hugging Face Hub (``org/name``).
 

@@ -33,7 +33,7 @@ KINDS = (
     (b"version https://git-lfs.github.com/spec/", "a pointer of Git LFS, not the file itself", "run git lfs pull"),
     (b"PAR1", "a Parquet file", "convert it to .tsv or .jsonl"),
     (b"ARROW1", "an Arrow file", "convert it to .tsv or .jsonl"),
-    (b"\xd0\xcf\x11\xe0", "an old Office file (.xls, .doc)", "save it as text (UTF-8)"),
+    (b"\xd0\xcf\x11\xe0", "an old or encrypted Office file (.xls, .doc)", "save it as text (UTF-8)"),
     (b"{\\rtf", "an RTF document", "save it as plain text (UTF-8)"),
     (b"SQLite format 3", "an SQLite database", "export the table as .tsv"),
     (b"BZh", "packed by bzip2", UNPACK),
@@ -109,6 +109,26 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
             raise DataError(f"{path}:{number}: {error}; a line must be one JSON value") from None
 
 
+def check_kind(path: Path, own: tuple[bytes, ...] = ()) -> None:
+    """Refuse a file of a known kind in place of another binary file, or of XML.
+
+    Args:
+      path: the file, plain or gzip.
+      own: first bytes of the kinds that are meant to be there.
+
+    Raises:
+      DataError: the file is of another kind, a web page or a pointer of Git LFS for example; as `open_bytes`.
+    """
+    try:
+        with open_bytes(path) as file:
+            head = file.read(512)
+    except (EOFError, zlib.error, OSError):
+        # Its reader says where it is broken.
+        return
+    if (other := _other_kind(head)) and not head.startswith(own):
+        raise DataError(f"{path}: this is {other[0]}; {other[1]}")
+
+
 def open_bytes(path: Path) -> gzip.GzipFile | io.BufferedReader:
     """Open a plain or gzip file, whichever its first bytes say.
 
@@ -170,17 +190,22 @@ def _encoding_fault(text: str, encoding: str) -> str:
     return f"not UTF-8 (byte {byte} of the line)"
 
 
-def _form(path: Path, head: bytes, named: str) -> TextForm:
-    """
-    Raises:
-      DataError: the file is of another kind.
-    """
+def _other_kind(head: bytes) -> tuple[str, str] | None:
+    """What a file is by its first bytes, and the remedy, if it is not text."""
     other = next(((what, remedy) for magic, what, remedy in KINDS if head.startswith(magic)), None)
     if not other and head.lstrip(b"\xef\xbb\xbf\r\n\t ")[:20].lower().startswith(HTML):
         other = "an HTML page, perhaps of an error or a login", "fetch the file again"
     if not other and head[257:262] == b"ustar":
         other = "a tar archive", UNPACK
-    if other:
+    return other
+
+
+def _form(path: Path, head: bytes, named: str) -> TextForm:
+    """
+    Raises:
+      DataError: the file is of another kind.
+    """
+    if other := _other_kind(head):
         raise DataError(f"{path}: this is {other[0]}, not a text file; {other[1]}")
     encoding = next((codec for mark, codec in MARKS if head.startswith(mark)), named or "utf-8")
     if encoding == "utf-8" and head.count(0) > MANY_ZEROS * len(head):

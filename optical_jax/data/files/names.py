@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable
 from urllib.parse import unquote
+
+from optical_jax.printing import is_control
 
 
 def image_id(name: str) -> str:
@@ -24,7 +25,7 @@ def image_name(identity: str) -> str:
 
 def printable(name: str) -> str:
     """A file name as text of one line: control characters, and bytes that are not UTF-8, are percent-encoded."""
-    return _encoded(name, _is_control) if any(map(_is_control, name)) else name
+    return _encoded(name, is_control) if any(map(is_control, name)) else name
 
 
 def _is_encoded(name: str) -> bool:
@@ -32,12 +33,7 @@ def _is_encoded(name: str) -> bool:
 
 
 def _splits(char: str) -> bool:
-    return char.isspace() or _is_control(char)
-
-
-def _is_control(char: str) -> bool:
-    """Control characters, line and paragraph separators, and bytes that are not UTF-8 (surrogates)."""
-    return unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")
+    return char.isspace() or is_control(char)
 
 
 def _encoded(name: str, is_unsafe: Callable[[str], bool]) -> str:

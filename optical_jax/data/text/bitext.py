@@ -17,7 +17,7 @@ from optical_jax.data.text.checks import check_dev, check_number, check_pairs
 from optical_jax.data.text.entries import NO_BITEXT, parse_entry
 from optical_jax.data.text.formats import InputFile, Source, fingerprint
 from optical_jax.data.text.pairs import Line
-from optical_jax.data.text.report import BitextReport
+from optical_jax.data.text.report import BitextReport, short
 from optical_jax.errors import ConfigError, DataError
 
 FIRST_PAIRS = 3
@@ -100,7 +100,11 @@ def read_bitext(cfg: DataConfig) -> dict[str, Bitext]:
         raise ConfigError(NO_BITEXT)
     bitexts = _read_all(cfg, [parse_entry(entry, "data.bitext") for entry in cfg.bitext])
     for bitext in bitexts.values():
-        _check_not_empty(bitext, "pair", "see data.min_chars, max_chars, max_length_ratio, min_score")
+        _check_not_empty(
+            bitext,
+            "pair",
+            "see data.english_column, foreign_column, delimiter, min_chars, max_chars, max_length_ratio, min_score",
+        )
         if few := check_number(bitext.language, len(bitext)):
             bitext.report.warnings.append(few)
     return bitexts
@@ -109,9 +113,13 @@ def read_bitext(cfg: DataConfig) -> dict[str, Bitext]:
 def _check_not_empty(bitext: Bitext, what: str, remedy: str) -> None:
     if not bitext.english:
         report = bitext.report
-        why = ", ".join(f"{reason} {count}" for reason, count in sorted(report.dropped.items())) or "all bad lines"
+        reasons = dict(report.dropped) | ({"bad lines": len(report.bad_lines)} if report.bad_lines else {})
+        why = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items())) or "no rows"
         files = ", ".join(file.path for file in bitext.files)
-        raise DataError(f"{files}: no {bitext.language} {what} is left of {report.lines} lines ({why}); {remedy}")
+        first = f"; the first pair was read as {' | '.join(map(short, report.first[0]))}" if report.first else ""
+        raise DataError(
+            f"{files}: no {bitext.language} {what} is left of {report.lines} lines ({why}){first}; {remedy}"
+        )
 
 
 def _read_all(cfg: DataConfig, sources: Sequence[Source]) -> dict[str, Bitext]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from optical_jax.config import DataConfig
+from optical_jax.data.text import folding
 from optical_jax.data.text.languages import ENGLISH, WORDS, find_language, language_key
 from optical_jax.data.text.pairs import BLANK, HEADER, Line, PairFile, pair_line
 from optical_jax.errors import ConfigError
@@ -60,19 +61,24 @@ def table_lines(
         if all(isinstance(cell, str) and not cell.strip() for cell in cells):
             yield Line(where, left_out=BLANK)
             continue
-        if not columns:
+        found = columns
+        if not found:
             names = [cell if isinstance(cell, str) else "" for cell in cells]
-            columns, header = table_columns(names, file, cfg)
-            taken = (f"{field} {names[n].strip()} ({n})" for field, n in columns.items() if n < len(names))
-            said = [*form, *(["header", "columns " + ", ".join(taken)] if header else [])]
-            notes += [f"{file.name}: {', '.join(said)}"] if said else []
+            found, header = table_columns(names, file, cfg)
+            # One cell may be a title above the table, after which a header follows.
+            if header or sum(cell != "" for cell in cells) > 1:
+                columns = found
+                taken = (f"{field} {names[n].strip()} ({n})" for field, n in columns.items() if n < len(names))
+                said = [*form, *(["header", "columns " + ", ".join(taken)] if header else [])]
+                notes += [f"{file.name}: {', '.join(said)}"] if said else []
             if header:
                 yield Line(where, left_out=HEADER)
                 continue
-        if len(cells) <= max(columns.values()):
-            yield Line(where, fault=f"{len(cells)} columns, no column {max(columns.values())} (counted from 0)")
+        last = max(found.values())
+        if len(cells) <= last:
+            yield Line(where, fault=f"{len(cells)} columns, no column {last} (counted from 0)")
         else:
-            yield pair_line(where, {field: cells[column] for field, column in columns.items()})
+            yield pair_line(where, {field: cells[column] for field, column in found.items()})
 
 
 def table_columns(first: Sequence[str], file: PairFile, cfg: DataConfig) -> tuple[Columns, bool]:
@@ -88,7 +94,15 @@ def table_columns(first: Sequence[str], file: PairFile, cfg: DataConfig) -> tupl
     Raises:
       ConfigError: a column is asked for by a name that is not there, or the sides are not clear from the header.
     """
-    if _asked_by_name(cfg) or is_header(first, file.language, cfg):
+    default = DataConfig()
+    by_number = [
+        int(value)
+        for value, usual in ((cfg.english_column, default.english_column), (cfg.foreign_column, default.foreign_column))
+        if value.isdecimal() and value != usual
+    ]
+    # In rows such as eng<TAB>Water<TAB>swh<TAB>Maji the columns that are asked for hold texts.
+    is_named = all(_role(first[n], file.language) for n in by_number if n < len(first))
+    if _asked_by_name(cfg) or (is_named and is_header(first, file.language, cfg)):
         return named_columns(first, file, cfg), True
     return {field: int(value) for field, value in _asked(cfg).items()}, False
 
@@ -168,7 +182,7 @@ def sides_by_name(names: Mapping[int, str], language: str) -> Columns:
 
 def _role(name: str, language: str) -> str:
     """What a column's name says: english, foreign, other (language), source, target, aside (no side), or nothing."""
-    words = [word for word in re.split(r"[\W\d_]+", name.casefold()) if word]
+    words = [part for word in folding.words(name) for part in re.split(r"\d+", word) if part]
     own = {word for word in words if language_key(word) == language_key(language)}
     if any(word not in SOURCE | TARGET | ASIDE | SCRIPTS | own and word not in WORDS for word in words):
         return ""

@@ -30,6 +30,10 @@ CELL_CHARACTERS = 131_072
 SEPARATOR_LINE = re.compile('\ufeff?"?sep=(.)"?', re.IGNORECASE)
 """First line by which Excel is told the delimiter."""
 QUOTED_CELL = re.compile(r'"(?:[^"]|"")*"')
+LIST_SEPARATORS = ",;"
+"""Excel puts cells with one of them in quotes, whatever divides the cells."""
+FEW = 3
+"""Cells in quotes for a comma alone that are no chance, where every cell with a comma is in quotes."""
 NUMBER = re.compile(r"[-+]?[\d.,]*(?:[eE][-+]?\d+)?")
 
 
@@ -161,7 +165,7 @@ def _find_table(file: PairFile, cfg: DataConfig) -> Table:
         return Table(delimiter, _tab_quotes(file, cfg), 0, hint)
     first, columns = next(_rows(lines, delimiter), []), _usual(_counts(lines, delimiter))[0]
     if is_header(first, file.language, cfg):
-        columns = max(columns, len(first))
+        columns = len(first)
     return Table(delimiter, True, columns, hint)
 
 
@@ -228,7 +232,7 @@ def _tab_quotes(file: PairFile, cfg: DataConfig) -> bool:
 
     - a quote mark is only in cells that begin and end with one, where those within are doubled;
     - cells are in quotes only where they must be (a quote mark, a tab or a line end in them), or wherever they are not
-      numbers;
+      numbers, or, as Excel writes them, wherever they have a comma (or a semicolon) too, of which there are a few;
     - a row that quotes make of several lines has a line without a tab, which would be no pair by itself, and rows with
       tabs or line ends within quotes have as many columns as the others.
     """
@@ -240,6 +244,7 @@ def _tab_quotes(file: PairFile, cfg: DataConfig) -> bool:
         # The file's lines are read up to there, and the error names the last.
         return False
     only_where_needed = everywhere = True
+    separators, by_separator = set(LIST_SEPARATORS), 0
     any_quotes, columns, columns_of_joined, left = False, 0, set(), []
     for _, text, fault in file.lines(cfg.encoding):
         if fault or not (left or text.strip()):
@@ -255,6 +260,7 @@ def _tab_quotes(file: PairFile, cfg: DataConfig) -> bool:
             cells = row.split("\t")
             columns = columns or len(cells)
             everywhere = everywhere and all(NUMBER.fullmatch(cell) for cell in cells)
+            separators -= {one for one in separators if one in row}
         else:
             any_quotes = True
             cells = ["".join(found) for found in re.findall(r'(?:^|\t)(?:("(?:[^"]|"")*")|([^"\t]*))(?=\t|$)', row)]
@@ -265,9 +271,18 @@ def _tab_quotes(file: PairFile, cfg: DataConfig) -> bool:
                 columns_of_joined.add(len(cells))
             else:
                 columns = columns or len(cells)
-            only_where_needed = only_where_needed and all(re.search(r'["\t\n]', cell) for cell in inside)
+            needless = [cell for cell in inside if not re.search(r'["\t\n]', cell)]
+            only_where_needed = only_where_needed and not needless
+            bare = [cell for cell in cells if not cell.startswith('"')]
+            separators -= {
+                one
+                for one in separators
+                if any(one in cell for cell in bare) or any(one not in cell for cell in needless)
+            }
+            by_separator += len(needless)
             everywhere = everywhere and all(cell.startswith('"') or NUMBER.fullmatch(cell) for cell in cells)
-        if not (only_where_needed or everywhere):
+        if not (only_where_needed or everywhere or separators):
             return False
     alike = columns_of_joined <= {columns} if columns else everywhere and min(columns_of_joined, default=0) > 1
-    return any_quotes and alike and not left
+    sure = only_where_needed or everywhere or by_separator >= FEW
+    return any_quotes and sure and alike and not left

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from optical_jax.config import Config, expand_variables
+from optical_jax.data.files.finding import not_a_file
 from optical_jax.data.files.records import LANGUAGE
 from optical_jax.data.text.formats import FILE_NAME, Source
 from optical_jax.data.text.parquet import DEV_SPLITS, data_set_splits
@@ -55,7 +56,7 @@ def parse_entry(entry: str, field: str) -> Source:
         return Source(language, paths, _split(splits, part, entry, field))
     for path in paths:
         if not path.is_file():
-            what = "is a folder, not a file" if path.is_dir() else "no such file"
+            what = not_a_file(path)
             captions = any(path.glob("captions.*"))
             remedy = f"; for the captions in it write {language}=captions:{match['path']}" if captions else ""
             raise DataError(f"{path}: {what} ({field}={entry}){remedy}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 from optical_jax.config import DataConfig
 from optical_jax.data.text.archives import check_sizes
@@ -16,6 +17,7 @@ from optical_jax.data.text.columns import Row, table_lines
 from optical_jax.data.text.pairs import Line, PairFile
 from optical_jax.errors import ConfigError, DataError
 
+FORMULA = re.compile(rb"<f[ >/]")
 MOST_ROWS = 1_048_576
 """Rows of a sheet in Excel; a larger number in a file would be a loop over empty rows."""
 # openpyxl checks little, so that a damaged workbook fails wherever its contents are used. lxml and ElementTree raise
@@ -34,6 +36,13 @@ class FormulaError:
 
     def __repr__(self) -> str:
         return self.text
+
+
+class Uncalculated(FormulaError):
+    """A formula without a value."""
+
+    def __repr__(self) -> str:
+        return f"a formula without a value, {self.text}"
 
 
 def read_excel(file: PairFile, cfg: DataConfig, notes: list[str]) -> Iterator[Line]:
@@ -60,9 +69,41 @@ def read_excel(file: PairFile, cfg: DataConfig, notes: list[str]) -> Iterator[Li
             raise ConfigError(f"{file.name}#{file.part}: no such sheet; the workbook has {', '.join(sheets)}")
         if not sheets:
             raise DataError(f"{file.name}: a workbook without a sheet of cells")
-        name = file.part or next(iter(sheets))
+        shown = [title for title, sheet in sheets.items() if sheet.sheet_state == "visible"]
+        name = file.part or next(iter(shown or sheets))
         form = [f"sheet {name}" + (f" (of {', '.join(sheets)})" if len(sheets) > 1 else "")]
-        yield from table_lines(_rows(sheets[name], file), file, cfg, form, notes)
+        rows = _rows(sheets[name], file)
+        try:
+            formulas = openpyxl.load_workbook(plain, read_only=True) if _has_formulas(plain) else None
+        except BROKEN as error:
+            raise _broken(file, error) from error
+        if formulas:
+            rows = _with_values(rows, _rows(formulas[name], file))
+        yield from table_lines(rows, file, cfg, form, notes)
+
+
+def _has_formulas(plain: BinaryIO) -> bool:
+    """Whether a sheet has a formula, of which a workbook is read again."""
+    with zipfile.ZipFile(plain) as archive:
+        for name in archive.namelist():
+            if name.startswith("xl/worksheets/") and name.endswith(".xml"):
+                before = b""
+                with archive.open(name) as sheet:
+                    while block := sheet.read(1 << 20):
+                        if FORMULA.search(before + block):
+                            return True
+                        before = block[-2:]
+    return False
+
+
+def _with_values(rows: Iterator[Row], formulas: Iterator[Row]) -> Iterator[Row]:
+    """Rows in which a formula whose value is not stored is no empty cell: programs other than Excel write such."""
+    for row, written in zip(rows, formulas, strict=True):
+        cells = [
+            Uncalculated(str(formula)) if cell == "" != formula else cell
+            for cell, formula in zip(row.cells, written.cells, strict=True)
+        ]
+        yield row._replace(cells=cells)
 
 
 def _rows(sheet: Any, file: PairFile) -> Iterator[Row]:
@@ -70,7 +111,8 @@ def _rows(sheet: Any, file: PairFile) -> Iterator[Row]:
 
     def value(cell: Any) -> Any:
         if cell.value is None:
-            return ""
+            # A formula's value may be an empty text, which differs from a value that is not stored.
+            return " " if cell.data_type == "str" else ""
         if cell.data_type == "e":
             return FormulaError(str(cell.value))
         return unescape(cell.value) if isinstance(cell.value, str) else cell.value

@@ -9,7 +9,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from optical_jax.config import DataConfig
-from optical_jax.data.files.lines import text_form
+from optical_jax.data.files.lines import check_kind, text_form
 from optical_jax.data.files.records import LANGUAGE
 from optical_jax.data.text.archives import unpacked
 from optical_jax.data.text.delimited import read_delimited
@@ -52,12 +52,14 @@ OTHER_KINDS = {
     **dict.fromkeys(("html", "htm", "xml"), ("a page or a tree of XML", "name a TMX file .tmx, an XLIFF file .xliff")),
     **dict.fromkeys(("srt", "vtt", "ass"), ("subtitles in one language", "align them and save the pairs as .tsv")),
     **dict.fromkeys(("yaml", "yml", "toml"), ("a tree of settings", "save the pairs as .jsonl or .tsv")),
+    "pot": ("a template of translations, without any", "name the .po file of a language"),
+    **dict.fromkeys(("sdlxliff", "mqxliff", "mxliff"), ("an XLIFF file of a translation program", "name it .xliff")),
     "mo": ("a compiled catalogue", "name the .po file that it was made from"),
     **dict.fromkeys(("pkl", "pickle", "npy", "npz"), ("data of a Python program", "save the pairs as .jsonl")),
 }
 """Ending of a file that holds no pairs, or none that are read -> its kind and the remedy."""
-BINARY = ("xlsx", "parquet", "arrow", "zip")
-"""Forms that are not read through gzip."""
+BINARY = {"xlsx": (b"PK",), "parquet": (b"PAR1",), "arrow": (b"ARROW1",), "zip": (b"PK",)}
+"""Forms that are not read through gzip, and their first bytes."""
 FILE_NAME = re.compile(rf"(?P<lang>{LANGUAGE})\.(?P<split>[^.]+)\.(?i:(?P<form>{'|'.join(READERS)})(?P<packed>\.gz)?)")
 """<lang>.<split>.tsv[.gz], or another ending of `READERS`."""
 
@@ -150,6 +152,8 @@ def _read(files: Sequence[PairFile], cfg: DataConfig, notes: list[str]) -> Itera
         raise DataError(f"{file.name}: this is {other[0]} (.{file.ending}); {other[1]}")
     if file.ending in BINARY and file.name.lower().endswith(".gz"):
         raise DataError(f"{file.name}: a .{file.ending} file packed again by gzip; unpack it")
+    if file.ending in BINARY or READERS.get(file.ending) in (read_tmx, read_xliff):
+        _check_kind(file)
     if file.ending == "zip":
         return _read_archive(file, cfg, notes)
     reader = READERS.get(file.ending, read_delimited)
@@ -158,6 +162,17 @@ def _read(files: Sequence[PairFile], cfg: DataConfig, notes: list[str]) -> Itera
     if reader in (read_delimited, read_json):
         note_encoding(file, cfg, notes)
     return reader(file, cfg, notes)
+
+
+def _check_kind(file: PairFile) -> None:
+    """
+    Raises:
+      DataError: the file is of another kind than its name says.
+    """
+    try:
+        check_kind(file.path, BINARY.get(file.ending, ()))
+    except DataError as error:
+        raise DataError(str(error).replace(str(file.path), file.name)) from error
 
 
 def _read_archive(file: PairFile, cfg: DataConfig, notes: list[str]) -> Iterator[Line]:

@@ -72,7 +72,8 @@ SHOWN = 60
 """Characters of a text in a printed pair."""
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """A text as it is shown in a line with others."""
     text = "".join(c if c.isprintable() else " " for c in text)
     return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
 
@@ -98,7 +99,7 @@ def report_lines(reports: Mapping[str, Iterable[BitextReport]]) -> list[str]:
                 lines.append("  left out: " + ", ".join(counted))
             lines += [f"  bad line: {line}" for line in report.bad_lines]
             if split == "train":
-                lines += [f"  pair {n}: {_short(a)} | {_short(b)}" for n, (a, b) in enumerate(report.first, start=1)]
+                lines += [f"  pair {n}: {short(a)} | {short(b)}" for n, (a, b) in enumerate(report.first, start=1)]
             lines += [f"  warning: {warning}" for warning in report.warnings if warning not in report.refusals]
             lines += [f"  WARNING, training stops: {warning}" for warning in report.refusals]
     return lines

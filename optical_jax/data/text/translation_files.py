@@ -51,12 +51,16 @@ def read_tmx(file: PairFile, cfg: DataConfig, notes: list[str]) -> Iterator[Line
             yield Line(where, left_out=OTHER)
             continue
         taken.add((english, foreign))
+        if _is_empty(texts[english]) or _is_empty(texts[foreign]):
+            yield Line(where, left_out=UNTRANSLATED)
+            continue
         values = {prop.get("type"): prop.text for prop in _children(unit, "prop")}
         more = {field: values.get(name) for field, name in asked.items() if name}
         yield _pair(where, texts[english], texts[foreign], more)
     if not taken:
         raise DataError(
             f"{file.name}: no unit in {ENGLISH} and {file.language}; languages in the file: {_listed(languages)}"
+            + ("; write LANG=FILE with one of them" if languages else "")
         )
     if len(languages) > 2 or taken != {(ENGLISH, file.language)}:
         pairs = ", ".join(f"{english} and {foreign}" for english, foreign in sorted(taken))
@@ -87,7 +91,7 @@ def read_xliff(file: PairFile, cfg: DataConfig, notes: list[str]) -> Iterator[Li
         units += 1
         where = f"{file.name}:{element.sourceline}"
         source, target = _children(element, "source")[:1], _children(element, "target")[:1]
-        if not target or not _plain(target[0]).strip():
+        if not target or _is_empty(target[0]):
             yield Line(where, left_out=UNTRANSLATED)
         elif target[0].get("state") in UNFINISHED:
             yield Line(where, left_out=FUZZY)
@@ -108,7 +112,10 @@ def _english_first(file: PairFile, source: str, target: str) -> bool:
         return True
     if keys[1] in ("", ENGLISH) and keys[0] == language_key(file.language):
         return False
-    raise DataError(f"{file.name}: from {source or '?'} to {target or '?'}, not {ENGLISH} and {file.language}")
+    raise DataError(
+        f"{file.name}: from {source or '?'} to {target or '?'}, not {ENGLISH} and {file.language}; write "
+        "LANG=FILE with the language that it is in"
+    )
 
 
 def read_po(file: PairFile, cfg: DataConfig, notes: list[str]) -> Iterator[Line]:
@@ -221,6 +228,13 @@ def _pair(where: str, english: Any, foreign: Any, more: dict[str, Any]) -> Line:
     if missing := [field for field, value in more.items() if value is None]:
         return Line(where, fault=f"no property for data.{missing[0]}_column in this unit")
     return pair_line(where, {"english": _plain(english), "foreign": _plain(foreign), **more})
+
+
+def _is_empty(element: Any) -> bool:
+    """Whether an element has no text, and no entity that may stand for one."""
+    from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]
+
+    return not _plain(element).strip() and next(element.iter(etree.Entity), None) is None
 
 
 def _plain(element: Any) -> str:

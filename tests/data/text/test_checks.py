@@ -1,6 +1,7 @@
 """Checks of pairs before training: what is warned of, what stops it, and what passes in silence."""
 
 import json
+import os
 import random
 from dataclasses import replace
 
@@ -172,6 +173,22 @@ def test_check_needs_no_language(tmp_path, capsys):
     assert "und train: 80 pairs of 80 lines" in capsys.readouterr().out
     assert main([str(tmp_path / "absent.txt")]) == 3
     assert capsys.readouterr().err == f"error: {tmp_path}/absent.txt: no such file; name one that exists\n"
+    assert main([f"swahili={tmp_path / 'pairs.txt'}"]) == 2
+    assert "swahili is not a language code" in capsys.readouterr().err
+
+
+def test_an_id_column_is_shown_where_no_pair_is_left(tmp_path, capsys):
+    path = tmp_path / "sw.train.tsv"
+    path.write_text("".join(f"{n}\t{a}\t{n + 7}\t{b}\n" for n, (a, b) in enumerate(PAIRS)), encoding="utf-8")
+    assert main([str(path)]) == 3
+    told = capsys.readouterr().err
+    assert "the first pair was read as 0 | The teacher reads a book of the town; see data.english_column" in told
+
+
+def test_a_pipe_is_no_file(tmp_path, capsys):
+    os.mkfifo(tmp_path / "sw.train.tsv")
+    assert main([str(tmp_path / "sw.train.tsv")]) == 3
+    assert "is a pipe or a device, not a file; save it as one first" in capsys.readouterr().err
 
 
 def test_check_compares_with_dev_pairs(tmp_path, capsys):

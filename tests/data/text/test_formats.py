@@ -97,6 +97,10 @@ def test_bad_delimiters_and_encodings_are_refused(tmp_path):
     for name in ("latin-99", "base64", "rot13", "unicode_escape", "punycode", "a\0b"):
         with pytest.raises(ConfigError, match=r"data\.encoding=.* is not a text encoding; use one such as utf-8"):
             read_bitext(config(path, encoding=name))
+    with pytest.raises(ConfigError, match=r"data\.english_column is empty; give a column's name, or its number"):
+        read_bitext(config(path, english_column=""))
+    with pytest.raises(ConfigError, match=r"data\.score_column=9+\.\.\. is not valid; count columns from 0"):
+        read_bitext(config(path, score_column="9" * 5000))
 
 
 # ---- quotes ----------------------------------------------------------------------------------------------------
@@ -131,6 +135,25 @@ def test_cells_of_a_tab_file_are_in_quotes_where_a_program_wrote_them(tmp_path, 
     assert [(line.english, line.foreign) for line in lines] == QUOTED
     assert [line.where for line in lines] == [f"{path}:{n}" for n in (1, 2, 3, 4)]
     assert notes == [f"{path}: cells in quotes"]
+
+
+EXCEL = 'Water\tMaji\n"Go, child"\t"Nenda, mtoto"\n"Rain, wind"\tMvua na upepo\n"He said ""yes"""\tNdiyo\n'
+"""Excel's text with tabs."""
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_excel_quotes_cells_with_its_list_separator(tmp_path, encoding, separator):
+    path = write(tmp_path / "a.txt", EXCEL.replace(",", separator).encode(encoding))
+    one = f"Go{separator} child", f"Nenda{separator} mtoto"
+    two = f"Rain{separator} wind", "Mvua na upepo"
+    assert pairs_in(path) == [("Water", "Maji"), one, two, ('He said "yes"', "Ndiyo")]
+
+
+@pytest.mark.parametrize("line", ["Go, child\tNenda\n", '"Go"\tNenda\n', 'He said "yes"\tNdiyo\n'])
+def test_a_comma_outside_of_quotes_leaves_them_as_text(tmp_path, line):
+    text = EXCEL.replace('""yes""', "yes") + line
+    assert pairs_in(write(tmp_path / "a.tsv", text)) == [tuple(line.split("\t")) for line in text.splitlines()]
 
 
 def test_numbers_need_no_quotes(tmp_path):
@@ -194,6 +217,7 @@ def test_an_endless_cell_is_bounded(tmp_path):
         (",sentence,translation", 1, 2),
         ("speaker,en,sw", 1, 2),
         ("text_en,text_sw", 0, 1),
+        ("Kiingereza,Kiswahili", 0, 1),
     ],
 )
 @pytest.mark.parametrize("delimiter", [",", "\t"])
@@ -212,9 +236,26 @@ def test_a_header_names_the_columns(tmp_path, header, english, foreign, delimite
 
 
 @pytest.mark.parametrize(
+    ("language", "header"),
+    [
+        ("de", "ID;Englisch;Deutsch"),
+        ("fr", "ID;Anglais;Français"),
+        ("am", "ID;English;አማርኛ"),
+        ("hi", "ID;अंग्रेज़ी;हिन्दी"),
+        ("zh", "ID;英文;中文"),
+    ],
+)
+def test_headers_in_the_languages_themselves(tmp_path, language, header):
+    path = write(tmp_path / "a.csv", f"{header}\n1;Water;Maji\n")
+    assert pairs_in(path, language) == [("Water", "Maji")]
+
+
+@pytest.mark.parametrize(
     ("language", "first"),
     [
         ("sw", ("English", "Kiingereza")),
+        ("de", ("English", "Englisch")),
+        ("de", ("German", "Deutsch")),
         ("sw", ("Text", "Maandishi")),
         ("sw", ("source", "chanzo")),
         ("de", ("Text", "Text")),
@@ -247,6 +288,22 @@ def test_columns_by_name(tmp_path):
     ):
         read_bitext(config(path, english_column="English", foreign_column="1"))
     assert pairs_in(path, english_column="2", foreign_column="Swahili text")[0] == ("Water", "Maji")
+
+
+def test_codes_beside_texts_are_no_header(tmp_path):
+    path = write(tmp_path / "a.tsv", "1\teng\tWater\t2\tswh\tMaji\n3\teng\tRain\t4\tswh\tMvua\n")
+    assert pairs_in(path, english_column="2", foreign_column="5") == [("Water", "Maji"), ("Rain", "Mvua")]
+    headed = write(tmp_path / "b.tsv", "id\teng\tswh\n1\tWater\tMaji\n")
+    assert pairs_in(headed, english_column="1", foreign_column="2") == [("Water", "Maji")]
+
+
+def test_rows_longer_than_their_header_are_faults(tmp_path):
+    path = write(tmp_path / "a.csv", "en,sw\nWell, come,Karibu\nGo, child,Nenda\n")
+    assert [number for number, _ in faults(path)] == [":2", ":3"]
+    assert pairs_in(write(tmp_path / "b.csv", "en,sw\nWater,Maji,\nRain,Mvua,\n")) == [
+        ("Water", "Maji"),
+        ("Rain", "Mvua"),
+    ]
 
 
 def test_a_header_may_be_longer_than_its_rows(tmp_path):

@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import json
+import re
 import sys
 import time
 import zipfile
@@ -81,6 +82,45 @@ def test_cells_that_are_no_text_are_faults(tmp_path):
         (":3", "the english side is not a text (#N/A)"),
         (":4", "the foreign side is empty"),
     ]
+
+
+def test_the_first_sheet_is_the_first_that_is_shown(tmp_path):
+    path = workbook(tmp_path / "a.xlsx", [["x", "y"]], Shown=ROWS)
+    book = openpyxl.load_workbook(path)
+    book["Pairs"].sheet_state = "hidden"
+    book.active = 1
+    book.save(path)
+    assert pairs_in(path) == PAIRS
+    assert pairs_in(f"{path}#Pairs") == [("x", "y")]
+
+
+def test_a_title_above_a_header(tmp_path):
+    path = workbook(tmp_path / "a.xlsx", [["Our pairs"], ["Swahili", "English"], *([b, a] for a, b in PAIRS)])
+    lines, _ = read(path)
+    assert [(line.english, line.foreign) for line in lines[2:]] == PAIRS
+    assert faults(path) == [(":1", "1 columns, no column 1 (counted from 0)")]
+
+
+def test_formulas(tmp_path):
+    path = workbook(tmp_path / "a.xlsx", [["Water", "Maji"], ["=A1", "Mvua"], ["=A1", "=B1"], ["Wind", "Upepo"]])
+    assert faults(path) == [
+        (":2", "the english side is not a text (a formula without a value, =A1)"),
+        (":3", "the english side is not a text (a formula without a value, =A1)"),
+    ]
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    sheet, left = "xl/worksheets/sheet1.xml", [b"Rain", b"", b""]
+    valued = re.sub(
+        rb'<c r="(\w+)"><f>(.*?)</f><v ?/>|<c r="(\w+)"><f>(.*?)</f><v></v>',
+        lambda found: (
+            b'<c r="%s" t="str"><f>%s</f><v>%s</v>' % (found[1] or found[3], found[2] or found[4], left.pop(0))
+        ),
+        members[sheet],
+    )
+    assert not left
+    lines, _ = read(zipped(tmp_path / "b.xlsx", **members | {sheet: valued}))
+    assert [line.english for line in lines] == ["Water", "Rain", "", "Wind"]
+    assert lines[2].left_out == "blank"
 
 
 def zipped(path, **members):
@@ -241,10 +281,9 @@ def tmx(*units, head=""):
 def test_tmx(tmp_path, name):
     units = [[("sw-KE", b), ("fr", "-"), ("en-US", a)] for a, b in PAIRS]
     path = write(tmp_path / name, tmx(*units, [("en", "Only"), ("fr", "Seul")], [("en", "x"), ("sw", " ")]))
-    bitext = read_bitext(config(path, max_bad_lines=1))["sw"]
+    bitext = read_bitext(config(path))["sw"]
     assert pairs_of(bitext) == PAIRS
-    assert bitext.report.dropped == {"other_languages": 1}
-    assert bitext.report.bad_lines == [f"{path}:7: the foreign side is empty"]
+    assert bitext.report.dropped == {"other_languages": 1, "untranslated": 1}
     assert accounted(bitext)
     assert bitext.report.notes == [f"{path}: languages taken en and sw, en-US and sw-KE (of en, en-US, fr, sw, sw-KE)"]
 
@@ -282,7 +321,7 @@ def test_xml_that_is_broken_or_a_bomb(tmp_path, name):
     outside = tmx([("en", "&f;"), ("sw", "x")], head='<!DOCTYPE tmx [<!ENTITY f SYSTEM "file:///etc/hostname">]>')
     start = time.monotonic()
     for text in (whole[:-400], bomb, "no XML", "<html>", whole.replace("namba 7<", "namba \x01<"), "<a>" * 100_000):
-        with pytest.raises(DataError, match=rf"{name}(:\d+)?: (not XML that can be read|no unit)"):
+        with pytest.raises(DataError, match=rf"{name}(:\d+)?: (not XML that can be read|no unit|this is an HTML page)"):
             pairs_in(write(tmp_path / name, text))
     if name == "a.tmx":
         assert faults(write(tmp_path / name, outside))[0][1].startswith("the entity &f;")
@@ -462,12 +501,28 @@ def test_archives_with_several_files_or_none(tmp_path):
         ("a.sqlite", r"a database"),
         ("a.xml", r"name a TMX file \.tmx"),
         ("a.srt", r"subtitles in one language"),
+        ("a.pot", r"a template of translations"),
+        ("a.sdlxliff", r"an XLIFF file of a translation program \(\.sdlxliff\); name it \.xliff"),
         ("a.xlsx.gz", r"a \.xlsx file packed again by gzip; unpack it"),
     ],
 )
 def test_files_of_other_kinds_are_named_with_the_remedy(tmp_path, name, message):
     with pytest.raises(DataError, match=message):
         pairs_in(write(tmp_path / name, gzip.compress(b"x") if name.endswith("gz") else b"x"))
+
+
+@pytest.mark.parametrize("name", ["a.xlsx", "a.zip", "a.parquet", "a.arrow", "a.tmx", "a.xliff", "a.po", "a.json"])
+def test_what_is_in_a_file_of_another_kind_is_named(tmp_path, name):
+    path = write(tmp_path / name, "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    with pytest.raises(DataError, match=rf"{name}: this is a pointer of Git LFS.*; run git lfs pull"):
+        pairs_in(path)
+    with pytest.raises(DataError, match=rf"{name}: this is an HTML page.*; fetch the file again"):
+        pairs_in(write(path, "<!DOCTYPE html>\n<html><p>404</html>\n"))
+
+
+def test_an_encrypted_workbook(tmp_path):
+    with pytest.raises(DataError, match=r"a\.xlsx: this is an old or encrypted Office file"):
+        pairs_in(write(tmp_path / "a.xlsx", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600)))
 
 
 # ---- round trips ---------------------------------------------------------------------------------------------------
