@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image, ImageFile, UnidentifiedImageError, features
 
-from optical_jax.data.files.names import printable
+from optical_jax.data.files.names import shown_name
 from optical_jax.data.image_bytes import HEAD_BYTES, image_format, jpeg_scans, without_metadata
 from optical_jax.errors import DataError
 
@@ -51,7 +51,7 @@ def read_rgb(path: Path) -> UInt8[np.ndarray, "H W 3"]:
     Raises:
       DataError: the file cannot be read, or is not a complete image.
     """
-    return decode_rgb(read_image_bytes(path), printable(str(path)))
+    return decode_rgb(read_image_bytes(path), shown_name(str(path)))
 
 
 def read_image_bytes(path: Path) -> bytes:
@@ -60,7 +60,7 @@ def read_image_bytes(path: Path) -> bytes:
     Raises:
       DataError: the file cannot be read, or has more than `MAX_BYTES`.
     """
-    name = printable(str(path))
+    name = shown_name(str(path))
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)

@@ -140,7 +140,7 @@ def check_vocabularies(systems: Mapping[str, System], documents: Mapping[str, An
         if name == "untrained":  # reads as the trained one
             continue
         sides = [(one.queries, queries.items, f"{language} queries, {name}") for language, queries in one.asked.items()]
-        for tower, items, what in [*sides, (one.documents, documents, f"documents, {name}")]:
+        for tower, items, what in [*sides, (one.documents, documents, "documents")]:
             if not items or not reads_texts(tower) or (id(tower), id(items)) in checked:
                 continue
             checked.add((id(tower), id(items)))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from optical_jax.data.files.names import image_name, printable
+from optical_jax.data.files.names import image_name, shown_name
 from optical_jax.plots.thumbnails import data_uri, thumbnail
 from optical_jax.retrieval.search import Ranking
 
@@ -148,7 +148,7 @@ class ImageSheet:
 
 def label(identity: str) -> str:
     """Name of an image, as HTML."""
-    return escape(printable(image_name(identity)))
+    return escape(shown_name(image_name(identity)))
 
 
 def group(title: str, queries: Sequence[GalleryQuery], language: str, sheet: ImageSheet, pictures: int) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optical_jax.data.files.names import image_name, printable
+from optical_jax.data.files.names import image_name, shown_name
 from optical_jax.errors import ConfigError
 from optical_jax.runs.pair import TextAndImage, text_and_image_of_run, towers_of_model
 
@@ -28,7 +28,7 @@ class ImageHit:
     @property
     def name(self) -> str:
         """The image's name, for people."""
-        return printable(image_name(self.picture))
+        return shown_name(image_name(self.picture))
 
 
 def load_text_and_image(command: SearchCommand) -> TextAndImage:

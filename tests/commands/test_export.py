@@ -215,6 +215,13 @@ def test_folders_of_any_name_are_written_and_read(tmp_path, name):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+def test_the_weights_are_readable_by_whom_the_other_files_are(tmp_path):
+    tower, tokenizer = tower_of(LATE)
+    save_tower(tower.params, tower.cfg, tokenizer, tmp_path / "out")
+    modes = {path.name: path.stat().st_mode for path in (tmp_path / "out").iterdir() if path.is_file()}
+    assert modes["model.safetensors"] == modes["config.json"]
+
+
 def test_a_link_to_a_folder_stays_a_link(tmp_path):
     tower, tokenizer = tower_of(LATE)
     (tmp_path / "disk").mkdir()

@@ -178,7 +178,7 @@ def test_an_evaluation_in_an_unknown_language_is_refused(run, tmp_path, capsys):
 def test_documents_in_an_unknown_language_are_refused(run, tmp_path, capsys):
     folder = collection(tmp_path / "set", numbered(foreign for _, foreign in PAIRS[:5]), numbered(GEORGIAN))
     assert evaluate(["--run", str(run), "--collection", str(folder)]) == 3
-    assert re.search(r"documents, student: 100.0% .* use a model that reads them", capsys.readouterr().err)
+    assert re.search(r"documents: 100.0% .* use a model that reads them", capsys.readouterr().err)
 
 
 def test_a_document_that_shows_nothing_has_no_text(run, tmp_path, capsys):

@@ -106,7 +106,8 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
         try:
             yield number, parse_json(line)
         except ValueError as error:
-            raise DataError(f"{path}:{number}: {error}; a line must be one JSON value") from None
+            form = "; a line must be one JSON value" if str(error).startswith("not JSON") else ""
+            raise DataError(f"{path}:{number}: {error}{form}") from None
 
 
 def check_kind(path: Path, own: tuple[bytes, ...] = ()) -> None:

@@ -23,7 +23,7 @@ def image_name(identity: str) -> str:
     return name if _is_encoded(name) else identity
 
 
-def printable(name: str) -> str:
+def shown_name(name: str) -> str:
     """A file name as text of one line: control characters, and bytes that are not UTF-8, are percent-encoded."""
     return _encoded(name, is_control) if any(map(is_control, name)) else name
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from optical_jax.data.characters import is_blank
 from optical_jax.data.files.lines import read_json_lines
-from optical_jax.data.files.names import image_id, printable
+from optical_jax.data.files.names import image_id, shown_name
 from optical_jax.data.files.records import LANGUAGE
 from optical_jax.data.files.requests import MissingPartError, SourceRequest, UnknownPartError
 from optical_jax.data.images.files import (
@@ -241,7 +241,7 @@ def _sources(named: Mapping[str, str], finder: ImageFinder, others: Iterable[str
         if file not in identity_of:
             identity = without_ending(file)
             if identity in found:
-                both = f"{printable(found[identity])} and {printable(file)} are both {identity!r}"
+                both = f"{shown_name(found[identity])} and {shown_name(file)} are both {identity!r}"
                 raise DataError(f"{finder.where}: {both}; rename or remove one")
             found[identity] = file
     return {image_id(identity): finder.source(file) for identity, file in found.items()}

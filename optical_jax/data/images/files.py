@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import UInt8
 
-from optical_jax.data.files.names import printable
+from optical_jax.data.files.names import shown_name
 from optical_jax.data.image_bytes import HEAD_BYTES, image_format, is_cut_off
 from optical_jax.data.rgb import MAX_BYTES, decode_rgb, missing_reader, read_formats, read_image_bytes, read_rgb
 from optical_jax.errors import DataError
@@ -77,7 +77,7 @@ class FileImage:
 
     @property
     def where(self) -> str:
-        return printable(str(self.path))
+        return shown_name(str(self.path))
 
     def rgb(self) -> Rgb:
         return read_rgb(self.path)
@@ -97,7 +97,7 @@ class TarImage:
 
     @property
     def where(self) -> str:
-        return printable(f"{self.path}: {self.member}")
+        return shown_name(f"{self.path}: {self.member}")
 
     def rgb(self) -> Rgb:
         return decode_rgb(self._data(), self.where)
@@ -315,7 +315,7 @@ class ImageIndex:
         self.sources, self.where, self.left_out = sources, where, left_out or {}
         self._named: dict[str, list[str]] = {}
         for name in sources:
-            spelt = (composed(one) for one in (name, printable(name)))
+            spelt = (composed(one) for one in (name, shown_name(name)))
             for known in dict.fromkeys(form for one in spelt for form in (one, without_ending(one))):
                 self._named.setdefault(known, []).append(name)
 
@@ -329,7 +329,7 @@ class ImageIndex:
             return identity
         found = self._named.get(composed(identity), [])
         if len(found) > 1:
-            both = " and ".join(map(printable, found))
+            both = " and ".join(map(shown_name, found))
             raise DataError(f"{self.where}: {both} are both {identity!r}; rename or remove one")
         return found[0] if found else None
 
@@ -359,11 +359,11 @@ def _ends_as_image(name: str) -> bool:
 
 
 def meant(name: str) -> str:
-    return f"did you mean {printable(name)!r}?"
+    return f"did you mean {shown_name(name)!r}?"
 
 
 def there_but_unread(name: str, reason: str) -> str:
-    return f"{printable(name)} is there, and is not read ({reason})"
+    return f"{shown_name(name)} is there, and is not read ({reason})"
 
 
 def spellings(name: str) -> list[str]:
@@ -424,7 +424,7 @@ NAMED = 3
 def _left_out(left_out: Mapping[str, str]) -> str:
     if not left_out:
         return ""
-    named = [f"{printable(name)} ({reason})" for name, reason in list(left_out.items())[:NAMED]]
+    named = [f"{shown_name(name)} ({reason})" for name, reason in list(left_out.items())[:NAMED]]
     if len(left_out) > NAMED:
         named.append(f"and {len(left_out) - NAMED:,} more")
     return f"{len(left_out):,} image file{'s' * (len(left_out) > 1)} left out: {', '.join(named)}"
@@ -517,7 +517,7 @@ def walk(folder: Path, left_out: dict[str, str]) -> Iterator[str]:
                 continue
             if entry.is_symlink() and not os.path.exists(entry.path):
                 if Path(name).suffix.lower() in (*ENDINGS, *HEIF_ENDINGS, ""):
-                    left_out[name] = f"broken link to {printable(os.readlink(entry.path))}"
+                    left_out[name] = f"broken link to {shown_name(os.readlink(entry.path))}"
             elif entry.is_dir():
                 own = _identity(Path(entry.path))
                 links += entry.is_symlink()

@@ -237,4 +237,9 @@ def pylate_config(head: HeadConfig, tokenizer: Any) -> dict[str, Any]:
 def _save_tensors(folder: Path, tensors: dict[str, np.ndarray], dtype: np.dtype) -> None:
     folder.mkdir(exist_ok=True)
     tensors = {name: np.asarray(tensor).astype(dtype, copy=False) for name, tensor in tensors.items()}
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    path = folder / "model.safetensors"
+    path.touch()
+    mode = path.stat().st_mode
+    save_file(tensors, path, metadata={"format": "pt"})
+    # safetensors makes a file that its owner alone can read.
+    path.chmod(mode)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from optical_jax.data.files.names import image_id, image_name, printable
+from optical_jax.data.files.names import image_id, image_name, shown_name
 
 
 @pytest.mark.parametrize(
@@ -59,4 +59,4 @@ def test_every_name_has_its_own_id_without_white_space(name):
     ],
 )
 def test_printed_names_are_one_line_of_text(name, printed):
-    assert printable(name) == printed
+    assert shown_name(name) == printed
