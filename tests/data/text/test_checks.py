@@ -12,6 +12,8 @@ from optical_jax.config import DataConfig
 from optical_jax.data.text.bitext import load_bitext
 from optical_jax.data.text.checks import check_dev, check_number, check_pairs
 from optical_jax.errors import DataError
+from optical_jax.runs.folder import RunFolder
+from optical_jax.training.task import say_result
 from tests import ROOT
 
 WHO = {"teacher": "Mwalimu", "farmer": "Mkulima", "child": "Mtoto", "woman": "Mwanamke", "doctor": "Daktari"}
@@ -231,3 +233,14 @@ def test_held_out_lines_are_said_to_flatter(tmp_path):
     given = load_bitext(DataConfig(bitext=(str(ROOT / "configs/tiny/sw.train.tsv"),)))
     assert not given.dev["sw"].report.same_texts
     assert json.dumps(splits.dev["sw"].report.as_json())
+
+
+@pytest.mark.parametrize("same_texts", [True, False])
+def test_the_result_says_where_dev_pairs_flatter(tmp_path, capsys, same_texts):
+    dev = [{"step": step, "dev": {"sw": {"R@1": step / 10}}} for step in (0, 5)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in dev))
+    (tmp_path / "bitext.json").write_text(json.dumps({"dev": [{"language": "sw", "same_texts": same_texts}]}))
+    say_result(RunFolder(tmp_path))
+    shown = capsys.readouterr().out
+    assert "R@1 0.000 -> 0.500" in shown
+    assert ("lines of the training's own texts" in shown) == same_texts
