@@ -43,7 +43,7 @@ def sha256_file(path: Path) -> str:
 
 
 SURROGATE = re.compile("[\ud800-\udfff]")
-"""Half of a surrogate pair: Python strings can hold one, but it is no character, and UTF-8 cannot encode it."""
+"""Half of a surrogate pair: Python strings can hold one, but it is not a character, and UTF-8 cannot encode it."""
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 

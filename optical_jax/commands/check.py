@@ -82,7 +82,7 @@ def with_language(entry: str) -> str:
         return entry
     if not Path(entry).exists() and "#" not in entry and "," not in entry:
         if LABELLED.fullmatch(entry):
-            # A label that is no code, which is refused as such.
+            # A label that is not a code, which is refused as such.
             return entry
         raise DataError(f"{entry}: no such file; name one that exists")
     return f"{UNDETERMINED}={entry}"

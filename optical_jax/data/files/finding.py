@@ -15,7 +15,7 @@ DEEPEST = 3
 
 
 def not_a_file(path: Path) -> str:
-    """Why a path is no file that can be read as often as need be, for an error message."""
+    """Why a path is not a file that can be read several times, for an error message."""
     if path.is_dir():
         return "is a folder, not a file"
     return "is a pipe or a device, not a file; save it as one first" if path.exists() else "no such file"

@@ -466,7 +466,7 @@ def _sort(
 
 
 def unread(suffix: str, head: bytes) -> str:
-    """Why a file with this suffix and these first bytes is not read; empty if it is, or is no image."""
+    """Why a file with this suffix and these first bytes is not read; empty if it is, or is not an image."""
     kind, suffix = image_format(head), suffix.lower()
     if suffix in ENDINGS:
         return ""

@@ -32,7 +32,7 @@ def check_sizes(path: Path, name: str) -> list[zipfile.ZipInfo]:
     """The files in a zip archive (an .xlsx is one).
 
     Raises:
-      DataError: it is not a zip archive, or it unpacks to so much that it is no text.
+      DataError: it is not a zip archive, or it unpacks to more than a text can be.
     """
     try:
         with zipfile.ZipFile(path) as archive:

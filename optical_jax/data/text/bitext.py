@@ -182,7 +182,7 @@ def read_source(cfg: DataConfig, source: Source, whole: Bitext, seen: dict[bytes
         if not reason:
             digest = _digest(*keys)
             if digest in seen:
-                # A corpus within another one is no mistake.
+                # A corpus within another one is not a mistake.
                 reason, asked_for = "duplicate", seen[digest] != number
             else:
                 seen[digest] = number

@@ -24,7 +24,7 @@ ASIDE = {
     "label", "url", "link", "doc", "document", "domain", "split", "date", "lang", "language", "length", "unnamed",
     "provenance", "corpus", "dataset", "license", "licence", "category", "topic",
 }  # fmt: skip
-"""Words in the name of a column that is no side."""
+"""Words in the name of a column that is not a side."""
 SCRIPTS = {"latn", "cyrl", "arab", "deva", "ethi", "hans", "hant", "us", "gb"}
 
 
@@ -160,7 +160,7 @@ def is_header(cells: Sequence[str], language: str, cfg: DataConfig) -> bool:
 
 
 def sides_by_name(names: Mapping[int, str], language: str) -> Columns:
-    """The sides that can be told from the names of columns; one that could be several columns is left out."""
+    """The sides that follow from the names of columns; one that could be several columns is left out."""
     by_role: dict[str, list[int]] = {}
     for column, name in names.items():
         by_role.setdefault(_role(name, language), []).append(column)

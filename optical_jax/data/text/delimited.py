@@ -28,12 +28,12 @@ BLOCK = 1 << 20
 CELL_CHARACTERS = 131_072
 """Characters of the longest quoted cell; more is a quote mark that nothing closes."""
 SEPARATOR_LINE = re.compile('\ufeff?"?sep=(.)"?', re.IGNORECASE)
-"""First line by which Excel is told the delimiter."""
+"""First line that names the delimiter to Excel."""
 QUOTED_CELL = re.compile(r'"(?:[^"]|"")*"')
 LIST_SEPARATORS = ",;"
 """Excel puts cells with one of them in quotes, whatever divides the cells."""
 FEW = 3
-"""Cells in quotes for a comma alone that are no chance, where every cell with a comma is in quotes."""
+"""Cells in quotes for a comma alone that are more than chance, where every cell with a comma is in quotes."""
 NUMBER = re.compile(r"[-+]?[\d.,]*(?:[eE][-+]?\d+)?")
 
 

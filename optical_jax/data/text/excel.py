@@ -97,7 +97,7 @@ def _has_formulas(plain: BinaryIO) -> bool:
 
 
 def _with_values(rows: Iterator[Row], formulas: Iterator[Row]) -> Iterator[Row]:
-    """Rows in which a formula whose value is not stored is no empty cell: programs other than Excel write such."""
+    """Rows in which a formula whose value is not stored is not an empty cell: programs other than Excel write such."""
     for row, written in zip(rows, formulas, strict=True):
         cells = [
             Uncalculated(str(formula)) if cell == "" != formula else cell

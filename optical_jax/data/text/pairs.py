@@ -13,7 +13,7 @@ from optical_jax.errors import DataError
 from optical_jax.files import text_fault
 
 BLANK, HEADER = "blank", "header"
-"""Reasons for lines that are no pairs and no faults."""
+"""Reasons for lines that are neither pairs nor faults."""
 
 
 @dataclass(frozen=True)
