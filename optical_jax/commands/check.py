@@ -71,7 +71,7 @@ def with_language(entry: str) -> str:
     """The entry; with the code of an undetermined language where neither it nor the file's name has one.
 
     Raises:
-      DataError: there is no such file.
+      DataError: the file does not exist.
     """
     from optical_jax.data.text.entries import ENTRY, LABELLED
     from optical_jax.data.text.formats import FILE_NAME

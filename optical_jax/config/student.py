@@ -120,8 +120,8 @@ class DataConfig:
     dev_pairs: int = 500
     """Largest number of dev pairs per language, held out of training where there is no dev file; 0 for none."""
     dev_by: Literal["pair", "document"] = "pair"
-    """What is held out where there is no dev file: single pairs, or whole documents (needs data.document_column), which
-    flatters less."""
+    """Unit that is held out where no dev file is given: single pairs, or whole documents (needs data.document_column),
+    which flatters less."""
     english_column: str = "0"
     """Column of the English side: its name in the file's header, its number from 0, or its key (JSON). With a header or
     keys, the default is the column that they name English."""

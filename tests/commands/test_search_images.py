@@ -12,7 +12,8 @@ from matplotlib.image import imread, imsave
 
 from optical_jax.commands import search
 from optical_jax.commands.search import main
-from optical_jax.data.images.files import Images, index_images
+from optical_jax.data.images.files import Images
+from optical_jax.data.images.finding import index_images
 from optical_jax.index.images import ImageHit
 from optical_jax.runs.load import load
 from tests.evaluation.test_images import image_rows, mean_vector, token_rows
@@ -154,7 +155,7 @@ def test_picture_files_that_are_left_out_are_said(pair, tmp_path, caplog):
     (folder / "linked").symlink_to(tmp_path / "nowhere")
     with caplog.at_level("WARNING"):
         assert main(["--model", str(pair), "--images", str(folder), "--json", "paka"]) == 0
-    assert [record.getMessage() for record in caplog.records if record.name == "optical_jax.data.images.files"] == [
+    assert [record.getMessage() for record in caplog.records if record.name == "optical_jax.data.images.finding"] == [
         f"{folder}: 2 image files left out: leaf.svg (SVG; save it as PNG or JPEG), "
         f"linked (broken link to {tmp_path}/nowhere)"
     ]

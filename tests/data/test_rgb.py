@@ -371,6 +371,7 @@ QUARTER[0x0112] = 6
 """To be turned a quarter clockwise."""
 
 
+# Right to skip: Pillow has AVIF only where it was built with libavif; the refusal without it has its own test.
 @pytest.mark.skipif("AVIF" not in read_formats(), reason="this Pillow was built without AVIF")
 def test_avif():
     picture = Image.new("RGB", (16, 8), (100, 100, 100))

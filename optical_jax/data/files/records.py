@@ -296,7 +296,7 @@ def unique_texts(entries: Stream[Entry], kind: str, bad: BadLines) -> Iterator[t
     id that is not (`id_fault`), an entry without text, and one with the id of an earlier one and another text.
 
     Raises:
-      DataError: there is no entry with text; more bad lines than `bad` allows.
+      DataError: no entry has text; or more bad lines than `bad` allows.
     """
     seen: dict[str, int] = {}
     several = PLURALS.get(kind, f"{kind}s")

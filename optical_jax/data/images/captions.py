@@ -15,14 +15,8 @@ from optical_jax.data.files.lines import read_json_lines
 from optical_jax.data.files.names import image_id, shown_name
 from optical_jax.data.files.records import LANGUAGE
 from optical_jax.data.files.requests import MissingPartError, SourceRequest, UnknownPartError
-from optical_jax.data.images.files import (
-    ImageFinder,
-    ImageFolders,
-    Images,
-    ImageSource,
-    index_images,
-    without_ending,
-)
+from optical_jax.data.images.files import Images, ImageSource
+from optical_jax.data.images.finding import ImageFinder, ImageFolders, index_images, without_ending
 from optical_jax.errors import ConfigError, DataError
 
 CAPTION_FILE = re.compile(rf"captions\.(?P<lang>{LANGUAGE})\.(?P<split>[^.]+)\.jsonl(?:\.gz)?")

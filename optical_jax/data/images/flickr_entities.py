@@ -22,7 +22,7 @@ from optical_jax.data.files.lines import read_lines
 from optical_jax.data.files.names import image_id
 from optical_jax.data.files.requests import MissingPartError, SourceRequest
 from optical_jax.data.images.captions import CaptionLine, ImageTextSet, find_images, gather_request
-from optical_jax.data.images.files import is_file
+from optical_jax.data.images.finding import is_file
 from optical_jax.errors import DataError
 
 PHRASE = re.compile(r"\[/EN#(?P<chain>\d+)(?P<types>(?:/[^\s/\[\]]+)+)\s(?P<text>[^\[\]]*)\]")

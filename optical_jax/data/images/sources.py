@@ -9,7 +9,8 @@ from optical_jax.data.files.finding import FileFinder, existing
 from optical_jax.data.files.names import image_id
 from optical_jax.data.files.requests import SourceRequest, parse_spec
 from optical_jax.data.images.captions import ImageTextSet, caption_files, our_code, read_image_folder, refuse_misnamed
-from optical_jax.data.images.files import Images, index_images
+from optical_jax.data.images.files import Images
+from optical_jax.data.images.finding import index_images
 from optical_jax.data.images.flickr_entities import FlickrEntities, read_entities
 from optical_jax.data.images.layouts import LAYOUTS, detect_layout, layouts_seen
 from optical_jax.errors import ConfigError, DataError

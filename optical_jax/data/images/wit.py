@@ -24,7 +24,8 @@ from optical_jax.data.characters import is_blank
 from optical_jax.data.files.lines import read_lines
 from optical_jax.data.files.requests import MissingPartError, SourceRequest
 from optical_jax.data.images.captions import CaptionLine, ImageTextSet, gather_request, our_code
-from optical_jax.data.images.files import FileImage, ImageSource, index_images, is_file, spellings
+from optical_jax.data.images.files import FileImage, ImageSource
+from optical_jax.data.images.finding import index_images, is_file, spellings
 from optical_jax.errors import DataError
 
 COLUMNS = ("language", "image_url", "caption_reference_description")

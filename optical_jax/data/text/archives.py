@@ -25,7 +25,8 @@ BROKEN = (
     zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError, LookupError,
     struct.error,
 )  # fmt: skip
-"""What reading a zip archive raises: damaged, packed by a method that is not supported, or encrypted."""
+"""What zipfile raises on an archive that is damaged, packed by an unsupported method (NotImplementedError) or encrypted
+(RuntimeError); each becomes a DataError that names the file."""
 
 
 def check_sizes(path: Path, name: str) -> list[zipfile.ZipInfo]:

@@ -66,7 +66,7 @@ def beside(folder: Path, what: str) -> Path:
 
 
 def restore(folder: Path) -> None:
-    """Finish a replacement: the old folder, moved aside, is removed, or moved back if there is no new one.
+    """Finish a replacement: the old folder, moved aside, is removed, or moved back if the new one is missing.
 
     Raises:
       ConfigError: a kill interrupted it, and since then another folder was put there.

@@ -13,7 +13,7 @@ from PIL import Image
 
 from optical_jax.data import rgb as decoding
 from optical_jax.data.images.captions import Caption, read_image_folder
-from optical_jax.data.images.files import index_images
+from optical_jax.data.images.finding import index_images
 from optical_jax.errors import DataError
 from tests.helpers.source_folders import jsonl, put
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from optical_jax.data import rgb
-from optical_jax.data.images import files
-from optical_jax.data.images.files import ImageFolders, index_images, refuse_broken
+from optical_jax.data.images import files, finding
+from optical_jax.data.images.files import refuse_broken
+from optical_jax.data.images.finding import ImageFolders, index_images
 from optical_jax.data.images.sources import read_images
 from optical_jax.errors import DataError
 from tests.helpers.image_folders import encoded
@@ -99,7 +100,7 @@ def test_avif_and_heic_are_read_where_they_can_be(tmp_path):
 
 
 def left_out_of(path, caplog):
-    files._warn_once.cache_clear()
+    finding._warn_once.cache_clear()
     with caplog.at_level(logging.WARNING):
         index = index_images(path)
     assert len(caplog.records) == 1
